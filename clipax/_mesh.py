@@ -1,0 +1,131 @@
+"""Sums over the shards of a tree inside `shard_map`.
+
+Under `jit` with sharded arrays nothing of this is needed: the compiler adds the reductions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+from jax import lax
+
+from clipax._typing import Array, AxisName
+
+__all__ = ["Mesh"]
+
+T = TypeVar("T")
+
+
+class Mesh(NamedTuple):
+    """The named mesh axes of one measurement.
+
+    Attributes:
+      axes: The axes over which to sum.
+      sharded: For leaves whose variation JAX does not track, the axes over which each is sharded;
+        None where it is tracked.
+    """
+
+    axes: tuple[str, ...]
+    sharded: dict[str, tuple[str, ...]] | None
+
+    @staticmethod
+    def of(
+        leaves: Sequence[tuple[str, Array]],
+        axis_name: AxisName,
+        params: Sequence[Array] | None,
+    ) -> Mesh:
+        """Checks that the axes named fit the leaves (pairs of path and value).
+
+        Raises:
+          ValueError: An axis is not bound, not named, or a gradient is not averaged over it.
+        """
+        if axis_name is None:
+            _refuse_unnamed(leaves)
+            return Mesh((), None)
+        if isinstance(axis_name, Mapping):
+            by_path = {path: _lookup(axis_name, path) for path, _ in leaves}
+            named = [axis for entry in axis_name.values() for axis in _as_tuple(entry)]
+            axes = tuple(dict.fromkeys(named))
+        else:
+            by_path, axes = None, _as_tuple(axis_name)
+        if not axes:
+            return Mesh((), None)
+        if _tracked(axes):
+            _refuse_unaveraged(leaves, params, axes)
+            return Mesh(axes, None)
+        if by_path is None:
+            raise ValueError(
+                f"`axis_name` must be a mapping from paths to mesh axes where JAX does not track "
+                f"over which axes an array varies (`check_vma=False`), for example "
+                f"{{'*/kernel': {axes[0]!r}, '*': ()}}, got {axis_name!r}."
+            )
+        return Mesh(axes, by_path)
+
+    def copies(self, path: str, value: Array) -> int:
+        """How many devices along the named axes hold the same shard of a leaf."""
+        if not self.axes:
+            return 1
+        sharded = _varying(value) if self.sharded is None else self.sharded[path]
+        return math.prod(lax.axis_size(axis) for axis in self.axes if axis not in sharded)
+
+    def psum(self, values: T) -> T:
+        """The sum over all named axes, in one collective."""
+        return lax.psum(values, self.axes) if self.axes else values
+
+
+def _as_tuple(axes: Any) -> tuple[str, ...]:
+    return (axes,) if isinstance(axes, str) else tuple(axes)
+
+
+def _lookup(axis_name: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    for pattern, axes in axis_name.items():
+        if fnmatchcase(path, pattern):
+            return _as_tuple(axes)
+    raise ValueError(
+        f"`axis_name` must match every leaf, none of its patterns {list(axis_name)} fits {path!r}."
+    )
+
+
+def _varying(value: Any) -> frozenset[str]:
+    """The manual mesh axes over which JAX knows an array to vary."""
+    kind = jax.typeof(value)
+    manual = getattr(kind, "manual_axis_type", None)
+    return frozenset(manual.varying if manual is not None else getattr(kind, "vma", ()))
+
+
+def _tracked(axes: tuple[str, ...]) -> bool:
+    try:
+        # Positions along an axis always vary over it: if the type does not say so, nothing does.
+        return all(axis in _varying(lax.axis_index(axis)) for axis in axes)
+    except NameError as error:
+        raise ValueError(
+            f"`axis_name` must name mesh axes of the `shard_map` around the update, got {axes!r}; "
+            f"under plain `jit` leave it out."
+        ) from error
+
+
+def _refuse_unnamed(leaves: Sequence[tuple[str, Array]]) -> None:
+    for path, value in leaves:
+        if varying := _varying(value):
+            raise ValueError(
+                f"`axis_name` must name the mesh axes {sorted(varying)} over which the leaf "
+                f"{path!r} varies, for the norm of the whole tree (or be () for the norm of each "
+                f"shard by itself)."
+            )
+
+
+def _refuse_unaveraged(
+    leaves: Sequence[tuple[str, Array]], params: Sequence[Array] | None, axes: tuple[str, ...]
+) -> None:
+    if params is None:
+        return
+    for (path, value), param in zip(leaves, params, strict=True):
+        if stray := (_varying(value) - _varying(param)) & frozenset(axes):
+            raise ValueError(
+                f"The gradient of {path!r} is not averaged: it varies over the mesh axes "
+                f"{sorted(stray)}, its parameter does not. Average it (`jax.lax.pmean`) first."
+            )

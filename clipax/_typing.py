@@ -1,0 +1,27 @@
+"""Aliases for signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+
+__all__ = ["Array", "AxisName", "NonFinite", "Norms", "Scalar", "ScalarOrSchedule"]
+
+Array = jax.Array
+# A Python or NumPy number, or a zero-dimensional array (which may be traced).
+Scalar = float | int | np.ndarray | jax.Array
+ScalarOrSchedule = Scalar | optax.Schedule
+# What to do with a block whose norm is not finite.
+NonFinite = Literal["zero", "propagate"]
+# Mesh axes that a norm spans inside `shard_map`; a mapping names them leaf by leaf.
+AxisName = str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]] | None
+# One array of norms for each label of a scope.
+Norms = dict[str, jax.Array]
+# `where=` of a scope: glob patterns on the path "a/kernel", or a predicate on it.
+Where = str | tuple[str, ...] | Callable[[str], bool]
+Params = Any
+Updates = Any

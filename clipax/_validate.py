@@ -1,0 +1,115 @@
+"""Checks of arguments, with one wording for the whole package.
+
+Only concrete Python and NumPy numbers are checked. Arrays and tracers pass, so that
+hyper-parameters can be injected, scheduled and vectorised.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+import numpy as np
+
+__all__ = [
+    "index",
+    "learning_rate",
+    "non_negative",
+    "number",
+    "one_of",
+    "open_unit",
+    "optional_index",
+    "positive",
+    "threshold",
+    "within",
+]
+
+
+def _concrete(name: str, value: Any) -> float | None:
+    """`value` as a float where it can be checked, None where it is traced; TypeError otherwise."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be a number, got {value!r}.")
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, np.ndarray | jax.Array):
+        if value.ndim:
+            raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")
+        return float(value) if isinstance(value, np.ndarray) else None
+    raise TypeError(f"`{name}` must be a number, got {value!r}.")
+
+
+def number(name: str, value: Any, rule: str, holds: Callable[[float], bool]) -> None:
+    """Raises unless `value` is a number for which `holds`; `rule` completes "must be ..."."""
+    concrete = _concrete(name, value)
+    if concrete is not None and not holds(concrete):
+        raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
+
+
+def positive(name: str, value: Any, *, finite: bool = True) -> None:
+    """Raises unless `value > 0` (and finite, unless an infinite one has a meaning)."""
+    if finite:
+        number(name, value, "positive and finite", lambda v: v > 0 and math.isfinite(v))
+    else:
+        number(name, value, "positive", lambda v: v > 0)
+
+
+def non_negative(name: str, value: Any) -> None:
+    """Raises unless `value >= 0` and finite."""
+    number(name, value, "non-negative and finite", lambda v: v >= 0 and math.isfinite(v))
+
+
+def within(name: str, value: Any, low: float, high: float, *, brackets: str = "[]") -> None:
+    """Raises unless `value` lies between `low` and `high`; `brackets` says which ends belong."""
+    left, right = brackets[0], brackets[1]
+    above = operator.ge if left == "[" else operator.gt
+    below = operator.le if right == "]" else operator.lt
+    rule = f"in {left}{low:g}, {high:g}{right}"
+    number(name, value, rule, lambda v: above(v, low) and below(v, high))
+
+
+def open_unit(name: str, value: Any) -> None:
+    """Raises unless `0 <= value < 1`, the range of a decay rate of a moving average."""
+    within(name, value, 0, 1, brackets="[)")
+
+
+def threshold(name: str, value: Any) -> None:
+    """Raises unless `value` can be a threshold: positive, infinity (never clip) included."""
+    positive(name, value, finite=False)
+
+
+def learning_rate(value: Any) -> None:
+    """Raises unless `value` is a schedule or a non-negative number."""
+    if not callable(value):
+        non_negative("learning_rate", value)
+
+
+def one_of(name: str, value: Any, allowed: Collection[str]) -> None:
+    """Raises unless `value` is one of the `allowed` words."""
+    if not isinstance(value, str) or value not in allowed:
+        words = ", ".join(repr(word) for word in allowed)
+        raise ValueError(f"`{name}` must be one of {words}, got {value!r}.")
+
+
+def index(name: str, value: Any, *, minimum: int = 0) -> int:
+    """`value` as a Python integer; it fixes the shape of a state, so it cannot be traced."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+    try:
+        result = operator.index(value)
+    except TypeError as error:  # tracers raise a subclass of TypeError here
+        raise TypeError(
+            f"`{name}` must be a concrete integer, got {value!r}. It fixes the shape of the "
+            f"state: under `optax.inject_hyperparams` name it in `static_args`."
+        ) from error
+    if result < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}, got {result}.")
+    return result
+
+
+def optional_index(name: str, value: Any) -> int:
+    """`index`, where None stands for 0 (no delay, no memory)."""
+    return 0 if value is None else index(name, value)

@@ -1,0 +1,190 @@
+"""Measuring and rescaling a tree: the only code of the package that reduces or multiplies one.
+
+A gradient is read once for all the norms of a scope. Sums run in float32 or better, over leaves as
+well as within them. Only where the total of squares overflows is the tree read again, scaled by a
+power of two, so that norms up to the largest float are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from clipax import scopes
+from clipax._mesh import Mesh
+from clipax._typing import Array, AxisName, Norms
+from clipax.scopes import Block, Scope
+
+__all__ = ["Leaf", "all_finite", "global_norm", "measure", "named_leaves", "spread"]
+
+
+class Leaf(NamedTuple):
+    """A leaf of a tree, with its path and the block that a scope gives it."""
+
+    path: str
+    value: Array
+    block: Block
+
+
+def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
+    """The leaves of `tree` as floating-point arrays with their blocks, and the tree's structure.
+
+    Raises:
+      TypeError: A leaf is not of a floating-point or complex type.
+    """
+    pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = []
+    for keys, raw in pairs:
+        path = scopes.path_name(keys)
+        value = jnp.asarray(raw)
+        if not jnp.issubdtype(value.dtype, jnp.inexact):
+            raise TypeError(
+                f"Every leaf must be floating-point or complex, got {value.dtype} for {path!r}; "
+                f"leave other parameters out with `optax.masked` or `optax.partition`."
+            )
+        leaves.append(Leaf(path, value, scope.block(path, value.ndim)))
+    return leaves, structure
+
+
+def accumulation_dtype(dtypes: Sequence[Any]) -> Any:
+    """float64 where any of the dtypes is double precision, else float32."""
+    double = any(jnp.finfo(dtype).bits > 32 for dtype in dtypes)
+    return jnp.float64 if double else jnp.float32
+
+
+def measure(
+    leaves: Sequence[Leaf],
+    dtype: Any,
+    *,
+    axis_name: AxisName = None,
+    params: Sequence[Array] | None = None,
+) -> Norms:
+    """The Euclidean norms of the leaves' blocks, one array for each label.
+
+    Args:
+      leaves: What `named_leaves` returned.
+      dtype: float32 or float64, the type in which to accumulate.
+      axis_name: Mesh axes over which the leaves are sharded, inside `shard_map`.
+      params: The parameters that belong to the leaves: a gradient that varies over a mesh axis over
+        which its parameter does not is then refused.
+
+    Returns:
+      A dictionary from labels to norms; an array's axes are the axes that its block keeps.
+
+    Raises:
+      ValueError: Leaves with one label have different kept sizes, or (inside `shard_map`) mesh axes
+        are not named or gradients not averaged.
+    """
+    mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, params)
+    sums = _square_sums(leaves, mesh, dtype, scale=1.0)
+    if not sums:
+        return {}
+    # Squaring halves the range of exponents; this scale gives the upper half back.
+    scale = 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
+
+    def rescaled() -> Norms:
+        again = _square_sums(leaves, mesh, dtype, scale=scale)
+        return {
+            label: jnp.where(jnp.isinf(plain), _sqrt(again[label]) * (1 / scale), _sqrt(plain))
+            for label, plain in sums.items()
+        }
+
+    def ordinary() -> Norms:
+        return {label: _sqrt(plain) for label, plain in sums.items()}
+
+    # The predicate is on the total, and on overflow alone: blocks that are exactly zero never
+    # trigger the second read.
+    total = _sum([jnp.sum(plain) for plain in sums.values()])
+    return lax.cond(jnp.isinf(total), rescaled, ordinary)
+
+
+def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
+    """Euclidean norm of all entries of a tree, in float32 or better and safe from overflow.
+
+    Args:
+      tree: A tree of floating-point or complex arrays.
+      axis_name: Inside `shard_map`, the mesh axes over which the leaves are sharded.
+
+    Returns:
+      A scalar: float64 if any leaf is double precision, else float32. Its derivative at an all-zero
+      tree is 0.
+
+    Raises:
+      TypeError: A leaf is not of a floating-point or complex type.
+      ValueError: Inside `shard_map`, the mesh axes are not named.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> print(clipax.global_norm({"a": jnp.array([3e30]), "b": jnp.array(4e30)}))
+      5e+30
+    """
+    leaves, _ = named_leaves(tree, scopes.resolve(scopes.GLOBAL))
+    dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+    return measure(leaves, dtype, axis_name=axis_name).get(scopes.GLOBAL, jnp.zeros((), dtype))
+
+
+def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:
+    """Whether every entry of every leaf, on every named mesh axis, is finite."""
+    mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, None)
+    if not leaves:
+        return jnp.array(True)
+    bad = [jnp.sum(~jnp.isfinite(leaf.value), dtype=jnp.float32) for leaf in leaves]
+    return mesh.psum(_sum(bad)) == 0
+
+
+def spread(values: Array, leaf: Leaf) -> Array:
+    """Norm-shaped values with axes of size 1 inserted, to broadcast against their leaf."""
+    reduced = [axis for axis in range(leaf.value.ndim) if axis not in leaf.block.keep]
+    return jnp.expand_dims(values, reduced)
+
+
+def scale(value: Array, factor: Array, like: Any) -> Array:
+    """`value * factor` in the factor's precision, in the dtype `like`."""
+    wide = jnp.promote_types(value.dtype, factor.dtype)
+    return (value.astype(wide) * factor.astype(wide)).astype(like)
+
+
+def _square_sums(leaves: Sequence[Leaf], mesh: Mesh, dtype: Any, scale: float) -> Norms:
+    """Sums of squares of the leaves times `scale`, by label, over all shards."""
+    partials: dict[str, list[Array]] = {}
+    first: dict[str, Leaf] = {}
+    for leaf in leaves:
+        label = leaf.block.label
+        axes = tuple(axis for axis in range(leaf.value.ndim) if axis not in leaf.block.keep)
+        partial = jnp.sum(_squares(leaf.value, dtype, scale), axis=axes)
+        other = first.setdefault(label, leaf)
+        if other is not leaf and partials[label][0].shape != partial.shape:
+            raise ValueError(
+                f"Leaves with one label must keep axes of the same sizes: label {label!r} has "
+                f"{partials[label][0].shape} for {other.path!r} and {partial.shape} for "
+                f"{leaf.path!r}."
+            )
+        copies = mesh.copies(leaf.path, leaf.value)
+        partials.setdefault(label, []).append(partial if copies == 1 else partial / copies)
+    return mesh.psum({label: _sum(parts) for label, parts in partials.items()})
+
+
+def _squares(value: Array, dtype: Any, scale: float) -> Array:
+    parts = (value.real, value.imag) if jnp.iscomplexobj(value) else (value,)
+    wide = [part.astype(dtype) for part in parts]
+    if scale != 1.0:
+        wide = [part * jnp.asarray(scale, dtype) for part in wide]
+    return sum((jnp.square(part) for part in wide[1:]), start=jnp.square(wide[0]))
+
+
+def _sum(parts: Sequence[Array]) -> Array:
+    """Adds arrays of one shape: a chain of additions would compile in quadratic time."""
+    if len(parts) == 1:
+        return parts[0]
+    # Without the barrier XLA turns the stack back into the chain.
+    return jnp.sum(lax.optimization_barrier(jnp.stack(parts)), axis=0)
+
+
+def _sqrt(square: Array) -> Array:
+    """The square root, with derivative 0 at 0."""
+    zero = square == 0
+    return jnp.where(zero, jnp.zeros_like(square), jnp.sqrt(jnp.where(zero, 1, square)))

@@ -1,0 +1,201 @@
+"""Reads telemetry out of any optimizer state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from clipax import _validate
+from clipax._typing import Array
+
+__all__ = ["block_names", "metrics"]
+
+_ROWS = ("grad_norm", "threshold", "clip_factor", "clipped_count", "nonfinite_count", "is_finite")
+_GUARD = ("skipped_count", "inner_state")
+
+
+def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
+    """Finds what clipax measured in an optimizer state and returns it for logging.
+
+    What is logged is what clipped: nothing is measured again. Nothing waits for the device either,
+    the values are arrays (or tracers, inside `jit`).
+
+    Args:
+      opt_state: State of an optimizer with a clipax transformation anywhere inside: behind
+        `optax.chain`, `partition`, `MultiSteps`, `inject_hyperparams`, in an `nnx.Optimizer` or its
+        state, a `TrainState`, or dictionaries restored from a checkpoint.
+      top: For scopes other than `"global"`, how many blocks of largest norm to single out; None
+        lists every block under its name.
+
+    Returns:
+      A flat dictionary of scalars: `grad_norm` and `threshold` of the last finite step (the
+      threshold is infinite where nothing clips), its `clip_factor`, `clip_fraction` (clipped steps
+      over finite steps), `nonfinite_count`, `is_finite` (the last step). For scopes with several
+      blocks these are the largest norm, the smallest threshold and factor, the mean fraction, the
+      sum of counts and whether all were finite; and `top_grad_norm`, `top_clip_factor` and
+      `top_block` are arrays over the `top` blocks of largest norm, where `top_block` indexes
+      `block_names(opt_state)`. With `top=None`, keys such as `grad_norm/encoder/kernel` instead.
+      Several clips in one state are prefixed by their position: `0/grad_norm`, `1/grad_norm`.
+      `skip_nonfinite` adds `skipped_count`.
+
+    Raises:
+      ValueError: There is no telemetry in the state, or `top` is less than 1.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, clipax
+      >>> optimizer = optax.chain(clipax.clip_by_global_norm(1.0), optax.adam(1e-3))
+      >>> grads = {"w": jnp.array([3.0, 4.0])}
+      >>> _, state = optimizer.update(grads, optimizer.init(grads), grads)
+      >>> for name, value in clipax.metrics(state).items():
+      ...     print(name, value)
+      grad_norm 5.0
+      threshold 1.0
+      clip_factor 0.2
+      clip_fraction 1.0
+      nonfinite_count 0
+      is_finite True
+    """
+    if top is not None:
+        top = _validate.index("top", top, minimum=1)
+    found = list(_search(opt_state))
+    if not found:
+        raise ValueError(
+            "`opt_state` must hold the state of a clipax transformation that measures norms, "
+            f"found none in a {type(opt_state).__name__}."
+        )
+    clips = [fields for fields in found if "grad_norm" in fields]
+    result: dict[str, Array] = {}
+    for position, fields in enumerate(clips):
+        prefix = f"{position}/" if len(clips) > 1 else ""
+        result |= {prefix + name: value for name, value in _summary(fields, top).items()}
+    guards = [_unwrap(fields["skipped_count"]) for fields in found if "skipped_count" in fields]
+    for position, skipped in enumerate(guards):
+        result[f"{position}/skipped_count" if len(guards) > 1 else "skipped_count"] = skipped
+    return result
+
+
+def block_names(opt_state: Any, position: int = 0) -> tuple[str, ...]:
+    """Names of the blocks that `top_block` of `metrics` counts.
+
+    Args:
+      opt_state: As for `metrics`.
+      position: Which clip, where the state holds several.
+
+    Returns:
+      The labels of the scope: paths such as `"encoder/kernel"`, or `("global",)`.
+
+    Raises:
+      ValueError: There is no such clip in the state.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> clip = clipax.clip_by_leaf_norm(1.0)
+      >>> grads = {"a": {"kernel": jnp.ones(2)}, "b": {"kernel": jnp.ones(9)}}
+      >>> _, state = clip.update(grads, clip.init(grads))
+      >>> largest = clipax.metrics(state, top=1)["top_block"][0]
+      >>> clipax.block_names(state)[largest]
+      'b/kernel'
+    """
+    clips = [fields for fields in _search(opt_state) if "grad_norm" in fields]
+    if not 0 <= position < len(clips):
+        raise ValueError(
+            f"`position` must count one of the {len(clips)} clips in `opt_state`, got {position}."
+        )
+    rows = clips[position]["grad_norm"]
+    return tuple(sorted(rows)) if isinstance(rows, Mapping) else ("global",)
+
+
+def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
+    count = _unwrap(fields["count"])
+    if not isinstance(fields["grad_norm"], Mapping):
+        return _row({field: _unwrap(fields[field]) for field in _ROWS}, count)
+    names = sorted(fields["grad_norm"])
+    if not names:
+        # Every leaf is excluded, or there is none: what is left to report is the guard.
+        return _guards(fields)
+    blocks = {
+        name: _row({field: _unwrap(fields[field][name]) for field in _ROWS}, count)
+        for name in names
+    }
+    columns = {
+        field: jnp.stack([row[field] for row in blocks.values()]) for field in blocks[names[0]]
+    }
+    summary = {
+        "grad_norm": jnp.max(columns["grad_norm"]),
+        "threshold": jnp.min(columns["threshold"]),
+        "clip_factor": jnp.min(columns["clip_factor"]),
+        "clip_fraction": jnp.mean(columns["clip_fraction"]),
+        **_guards(fields),
+    }
+    if top is None:
+        named = {f"{key}/{name}": row[key] for name, row in blocks.items() for key in row}
+        return summary | named
+    largest, place = lax.top_k(columns["grad_norm"], min(top, len(names)))
+    return summary | {
+        "top_grad_norm": largest,
+        "top_clip_factor": columns["clip_factor"][place],
+        "top_block": place,
+    }
+
+
+def _guards(fields: Mapping[str, Any]) -> dict[str, Array]:
+    counts = [_unwrap(value) for value in fields["nonfinite_count"].values()]
+    flags = [_unwrap(value) for value in fields["is_finite"].values()]
+    return {
+        "nonfinite_count": jnp.sum(jnp.stack(counts)) if counts else jnp.zeros((), jnp.int32),
+        "is_finite": jnp.all(jnp.stack(flags)) if flags else jnp.ones((), bool),
+    }
+
+
+def _row(row: Mapping[str, Array], count: Array) -> dict[str, Array]:
+    threshold = jnp.asarray(row["threshold"])
+    never = threshold >= jnp.finfo(threshold.dtype).max
+    finite_steps = jnp.maximum(count - row["nonfinite_count"], 1).astype(threshold.dtype)
+    return {
+        "grad_norm": row["grad_norm"],
+        "threshold": jnp.where(never, jnp.inf, threshold),
+        "clip_factor": row["clip_factor"],
+        "clip_fraction": row["clipped_count"].astype(threshold.dtype) / finite_steps,
+        "nonfinite_count": row["nonfinite_count"],
+        "is_finite": row["is_finite"],
+    }
+
+
+def _search(node: Any) -> Iterator[Mapping[str, Any]]:
+    """The states of `scale_by_norm` and `skip_nonfinite` inside a nesting, in order."""
+    node = _unwrap(node)
+    fields = _fields(node)
+    if fields is not None:
+        if all(name in fields for name in _ROWS):
+            yield fields
+            return
+        if all(name in fields for name in _GUARD):
+            yield fields
+        children = list(fields.values())
+    elif isinstance(node, list | tuple):
+        children = list(node)
+    else:
+        # `nnx.Optimizer` is neither a mapping nor a dataclass.
+        children = [node.opt_state] if hasattr(node, "opt_state") else []
+    for child in children:
+        yield from _search(child)
+
+
+def _fields(node: Any) -> Mapping[str, Any] | None:
+    if isinstance(node, Mapping):
+        return node
+    if isinstance(node, tuple) and hasattr(node, "_asdict"):
+        return node._asdict()
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    return None
+
+
+def _unwrap(node: Any) -> Any:
+    """The array inside a variable of Flax NNX; anything else as it is."""
+    read = getattr(node, "get_value", None)
+    return read() if callable(read) else node

@@ -1,0 +1,42 @@
+"""The pair of pure functions on norms that every response and every stepsize is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from clipax._typing import Array
+from clipax.thresholds import Context
+
+__all__ = ["Decision", "NormTransformation"]
+
+
+class Decision(NamedTuple):
+    """What to do with blocks of the given norms.
+
+    Attributes:
+      factor: What to multiply each block with.
+      threshold: The norm above which the block counts as clipped, in units of the measured norm;
+        infinite where nothing clips.
+    """
+
+    factor: Array
+    threshold: Array
+
+
+class NormTransformation(NamedTuple):
+    """The twin of `optax.GradientTransformation` on norms.
+
+    Both functions work elementwise on an array of norms of any shape, and only ever see finite
+    norms. Every array in the state has the norms' shape as its leading shape, ring positions and
+    counters included: the caller keeps the old rows where a norm is not finite.
+
+    Attributes:
+      init: From the shape of the norms to a state.
+      update: From `(norms, state, context)` to `(decision, state)`.
+      needs_params: Whether `context.param_norms` is used.
+    """
+
+    init: Callable[[tuple[int, ...]], Any]
+    update: Callable[[Array, Any, Context], tuple[Decision, Any]]
+    needs_params: bool = False

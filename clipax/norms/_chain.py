@@ -1,0 +1,72 @@
+"""Composition of decisions on norms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from clipax._typing import Array
+from clipax.norms._base import Decision, NormTransformation
+from clipax.thresholds import Context
+
+__all__ = ["chain", "identity"]
+
+
+def identity() -> NormTransformation:
+    """Leaves every gradient as it is: factor 1, nothing clips."""
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
+        return Decision(jnp.ones_like(norms), jnp.full_like(norms, jnp.inf)), state
+
+    return NormTransformation(lambda shape: (), update)
+
+
+def chain(*transformations: NormTransformation) -> NormTransformation:
+    """Applies transformations of norms one after another, for one read of the gradient.
+
+    Each is handed the norm that its predecessors leave, `factor * norm`; factors multiply, and the
+    threshold is the smallest of all, in units of the norm that was measured.
+
+    Args:
+      *transformations: What to apply, first to last; none at all is the identity.
+
+    Returns:
+      A transformation of norms.
+
+    Raises:
+      TypeError: An argument is not a `NormTransformation`.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> both = clipax.norms.chain(clipax.norms.clip(2.0), clipax.norms.normalize(eps=1.0))
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> decision, _ = both.update(jnp.array([8.0]), both.init((1,)), context)
+      >>> print(decision.factor * 8)  # clipped to 2, then divided by 2 + 1
+      [0.6666667]
+    """
+    for transformation in transformations:
+        if not isinstance(transformation, NormTransformation):
+            raise TypeError(
+                f"`transformations` must be made by `clipax.norms`, got {transformation!r}."
+            )
+
+    def init(shape: tuple[int, ...]) -> Any:
+        return tuple(transformation.init(shape) for transformation in transformations)
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
+        factor, threshold = jnp.ones_like(norms), jnp.full_like(norms, jnp.inf)
+        states = []
+        for transformation, old in zip(transformations, state, strict=True):
+            decision, new = transformation.update(factor * norms, old, context)
+            # In units of the measured norm; a factor of zero leaves nothing to clip.
+            passes = factor > 0
+            here = decision.threshold / jnp.where(passes, factor, 1)
+            threshold = jnp.minimum(threshold, jnp.where(passes, here, jnp.inf))
+            factor = factor * decision.factor
+            states.append(new)
+        return Decision(factor, threshold), tuple(states)
+
+    return NormTransformation(
+        init, update, any(transformation.needs_params for transformation in transformations)
+    )

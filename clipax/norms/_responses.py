@@ -1,0 +1,170 @@
+"""Responses: factors that depend on the current norm alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from clipax import _validate
+from clipax._typing import Array, Scalar, ScalarOrSchedule
+from clipax.norms._base import Decision, NormTransformation
+from clipax.thresholds import Context, Threshold, as_threshold
+
+__all__ = ["clip", "normalize", "regularized", "smooth"]
+
+
+def clip(threshold: ScalarOrSchedule | Threshold) -> NormTransformation:
+    """Shrinks a block to the threshold where its norm exceeds it: factor `min(1, c/n)`.
+
+    Args:
+      threshold: The largest norm that passes; a positive number, a schedule or a `Threshold`.
+
+    Returns:
+      A transformation of norms. Its factor is exactly 1 where `n <= c`, and at `n = 0`.
+
+    Raises:
+      TypeError: `threshold` is none of these.
+      ValueError: `threshold` is not positive.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> clip = clipax.norms.clip(1.0)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> print(clip.update(jnp.array([0.0, 0.5, 4.0]), clip.init((3,)), context)[0].factor)
+      [1.   1.   0.25]
+    """
+    return _response(threshold, lambda norms, threshold: _ratio(threshold, norms))
+
+
+def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormTransformation:
+    """Clips, but never by more than a floor: factor `min(1, max(delta, c/n))`.
+
+    Args:
+      threshold: As for `clip`.
+      delta: The smallest factor, in [0, 1]; 0 is `clip`, 1 leaves every gradient as it is.
+
+    Returns:
+      A transformation of norms.
+
+    Raises:
+      TypeError: An argument is not a number.
+      ValueError: `threshold` is not positive or `delta` outside [0, 1].
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> clip = clipax.norms.regularized(1.0, delta=0.5)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> print(clip.update(jnp.array([0.5, 1.25, 4.0]), clip.init((3,)), context)[0].factor)
+      [1.  0.8 0.5]
+    """
+    _validate.within("delta", delta, 0, 1)
+
+    def factor(norms: Array, threshold: Array) -> Array:
+        return jnp.maximum(jnp.asarray(delta, norms.dtype), _ratio(threshold, norms))
+
+    return _response(threshold, factor)
+
+
+def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> NormTransformation:
+    """Bends every norm smoothly so that it stays below the threshold.
+
+    Args:
+      threshold: The norm that the result approaches for `n -> inf`; as for `clip`.
+      response: `"sqrt"`: `1/sqrt(1 + (n/c)^2)`; `"rational"`: `1/(1 + n/c)`; `"tanh"`:
+        `tanh(n/c) c/n`.
+
+    Returns:
+      A transformation of norms. A block counts as clipped where `n > c`.
+
+    Raises:
+      TypeError: `threshold` is no number, schedule or `Threshold`.
+      ValueError: `threshold` is not positive or `response` unknown.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> bend = clipax.norms.smooth(3.0)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> print(bend.update(jnp.array([0.0, 4.0]), bend.init((2,)), context)[0].factor)
+      [1.  0.6]
+    """
+    _validate.one_of("response", response, _SMOOTH)
+    return _response(threshold, _SMOOTH[response])
+
+
+def normalize(eps: Scalar) -> NormTransformation:
+    """Gives every block (almost) unit norm: factor `1/(n + eps)`.
+
+    Args:
+      eps: What keeps small gradients small, non-negative. A zero block stays zero for any `eps`.
+
+    Returns:
+      A transformation of norms. Nothing counts as clipped.
+
+    Raises:
+      TypeError: `eps` is not a number.
+      ValueError: `eps` is negative.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> unit = clipax.norms.normalize(eps=1.0)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> print(unit.update(jnp.array([0.0, 3.0]), unit.init((2,)), context)[0].factor)
+      [1.   0.25]
+    """
+    _validate.non_negative("eps", eps)
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
+        size = norms + jnp.asarray(eps, norms.dtype)
+        # Below this the inverse overflows; such a block is zero for all purposes.
+        tiny = size < jnp.finfo(norms.dtype).smallest_normal
+        factor = jnp.where(tiny, 0, 1 / jnp.where(tiny, 1, size))
+        return Decision(factor, jnp.full_like(norms, jnp.inf)), state
+
+    return NormTransformation(lambda shape: (), update)
+
+
+def _response(
+    threshold: ScalarOrSchedule | Threshold, factor: Callable[[Array, Array], Array]
+) -> NormTransformation:
+    """The transformation of norms with `factor(norms, threshold)`."""
+    source = as_threshold(threshold)
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
+        now, state = source.update(norms, state, context)
+        return Decision(factor(norms, now), now), state
+
+    return NormTransformation(source.init, update, source.needs_params)
+
+
+def _ratio(threshold: Array, norms: Array) -> Array:
+    """`min(1, threshold/norms)`, exactly 1 inside the ball, without 0/0 or inf/inf."""
+    outside = norms > threshold
+    return jnp.where(outside, threshold / jnp.where(outside, norms, 1), 1)
+
+
+def _sqrt(norms: Array, threshold: Array) -> Array:
+    # With the ratio of the smaller to the larger, so that squares neither overflow nor vanish.
+    outside = norms > threshold
+    inner = jnp.where(outside, 0, norms / jnp.where(outside, 1, threshold))
+    outer = _ratio(threshold, norms)
+    return jnp.where(outside, outer / jnp.sqrt(1 + outer**2), 1 / jnp.sqrt(1 + inner**2))
+
+
+def _rational(norms: Array, threshold: Array) -> Array:
+    outside = norms > threshold
+    inner = jnp.where(outside, 0, norms / jnp.where(outside, 1, threshold))
+    outer = _ratio(threshold, norms)
+    return jnp.where(outside, outer / (1 + outer), 1 / (1 + inner))
+
+
+def _tanh(norms: Array, threshold: Array) -> Array:
+    ratio = norms / threshold
+    # tanh(x)/x = 1 - x^2/3 + ...: below the square root of the precision it is 1.
+    small = ratio < jnp.sqrt(jnp.finfo(norms.dtype).eps)
+    safe = jnp.where(small, 1, ratio)
+    return jnp.where(small, 1, jnp.tanh(safe) / safe)
+
+
+_SMOOTH = {"sqrt": _sqrt, "rational": _rational, "tanh": _tanh}

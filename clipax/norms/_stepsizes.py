@@ -1,0 +1,101 @@
+"""Stepsizes that adapt to the norms seen: the divisors of AdaGrad-Norm and Adam-Norm.
+
+They keep a scale, never a square, so that a norm of 1e30 is remembered as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from clipax import _validate
+from clipax._typing import Array, Scalar
+from clipax.norms._base import Decision, NormTransformation
+from clipax.norms._delay import delay as delayed
+from clipax.thresholds import Context
+
+__all__ = ["adagrad_norm", "adam_norm"]
+
+
+def adagrad_norm(b_init: Scalar, delay: int | None = None) -> NormTransformation:
+    """Divides by the root of the sum of all squared norms: factor `1/b`, `b^2 <- b^2 + n^2`.
+
+    Args:
+      b_init: The scale before the first step, positive.
+      delay: How many steps the divisor lags behind the gradient; None or 0: not at all.
+
+    Returns:
+      A transformation of norms. Nothing counts as clipped.
+
+    Raises:
+      TypeError: `b_init` is not a number or `delay` no concrete integer.
+      ValueError: `b_init` is not positive or `delay` negative.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> divide = clipax.norms.adagrad_norm(b_init=3.0)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> decision, b = divide.update(jnp.array(4.0), divide.init(()), context)
+      >>> print(decision.factor, b)
+      0.2 5.0
+    """
+    return _divisor(b_init, delay, _hypot)
+
+
+def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTransformation:
+    """Divides by the root of the averaged squared norm: `b^2 <- b2 b^2 + (1 - b2) n^2`.
+
+    Args:
+      b_init: The scale before the first step, positive.
+      b2: Decay rate of the average, in [0, 1).
+      delay: How many steps the divisor lags behind the gradient; None or 0: not at all.
+
+    Returns:
+      A transformation of norms. Nothing counts as clipped; there is no bias correction.
+
+    Raises:
+      TypeError: An argument is not a number or `delay` no concrete integer.
+      ValueError: `b_init` is not positive, `b2` outside [0, 1) or `delay` negative.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> divide = clipax.norms.adam_norm(b_init=3.0, b2=0.5)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> decision, b = divide.update(jnp.array(4.0), divide.init(()), context)
+      >>> print(f"{b:.4f}")  # the root of (9 + 16)/2
+      3.5355
+    """
+    _validate.open_unit("b2", b2)
+
+    def average(b: Array, norms: Array) -> Array:
+        # 1 - b2 before rounding to float32, where .999 would cost it four digits.
+        old, new = jnp.asarray(b2, b.dtype), jnp.asarray(1 - b2, b.dtype)
+        return _hypot(jnp.sqrt(old) * b, jnp.sqrt(new) * norms)
+
+    return _divisor(b_init, delay, average)
+
+
+def _divisor(
+    b_init: Scalar, delay: int | None, accumulate: Callable[[Array, Array], Array]
+) -> NormTransformation:
+    _validate.positive("b_init", b_init)
+
+    def init(shape: tuple[int, ...]) -> Array:
+        return jnp.full(shape, b_init, float)
+
+    def update(norms: Array, b: Array, context: Context) -> tuple[Decision, Array]:
+        # The smallest normal number is a floor only for a decaying scale that met nothing but zero
+        # gradients: the inverse stays finite.
+        b = jnp.maximum(accumulate(b, norms), jnp.finfo(b.dtype).smallest_normal)
+        return Decision(1 / b, jnp.full_like(norms, jnp.inf)), b
+
+    return delayed(NormTransformation(init, update), delay, 1 / jnp.asarray(b_init, float))
+
+
+def _hypot(a: Array, b: Array) -> Array:
+    """`sqrt(a^2 + b^2)` of non-negative numbers; neither squares nor the result overflow."""
+    large, small = jnp.maximum(a, b), jnp.minimum(a, b)
+    zero = large == 0
+    ratio = jnp.where(zero, 0, small / jnp.where(zero, 1, large))
+    return jnp.minimum(large * jnp.sqrt(1 + ratio**2), jnp.finfo(a.dtype).max)

@@ -1,0 +1,234 @@
+"""Scopes: which entries of a gradient share a norm.
+
+A scope is a frozen, hashable description that is asked, for each leaf, which axes keep a norm of
+their own and under which label the leaf's entries are measured. Three words cover most needs:
+`"global"` (one norm for the whole tree), `"leaf"` (one for each array) and `"unit"` (one for each
+output unit of a kernel: all axes but the last are reduced, vectors and scalars are one block). The
+functions of this module build the others.
+
+Leaves are named by their path, `"encoder/dense/kernel"`, alike for nested dictionaries, Flax linen
+and Flax NNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from clipax import _validate
+from clipax._typing import Where
+
+__all__ = ["Block", "Scope", "by_label", "exclude", "stacked"]
+
+GLOBAL = "global"
+
+
+class Block(NamedTuple):
+    """How one leaf is measured.
+
+    Attributes:
+      label: Leaves with the same label share their norms.
+      keep: The axes that keep a norm of their own; all others are reduced.
+      excluded: Whether the leaf passes with factor 1 (it is still checked for non-finite entries).
+    """
+
+    label: str
+    keep: tuple[int, ...] = ()
+    excluded: bool = False
+
+
+class Scope(Protocol):
+    """What measuring needs to know; any frozen, hashable object with this method will do."""
+
+    def block(self, path: str, ndim: int) -> Block:
+        """The block of the leaf at `path` that has `ndim` axes."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Global:
+    def block(self, path: str, ndim: int) -> Block:
+        return Block(GLOBAL)
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    def block(self, path: str, ndim: int) -> Block:
+        return Block(path)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    def block(self, path: str, ndim: int) -> Block:
+        return Block(path, (ndim - 1,) if ndim > 1 else ())
+
+
+@dataclass(frozen=True)
+class _ByLabel:
+    labels: tuple[tuple[str, str], ...] | Callable[[str], Any]
+
+    def block(self, path: str, ndim: int) -> Block:
+        if callable(self.labels):
+            return Block(str(self.labels(path)))
+        # A tree of labels may stop above the leaves (a prefix), as for `optax.partition`.
+        for place, label in self.labels:
+            if place in ("", path) or path.startswith(place + "/"):
+                return Block(label)
+        known = ", ".join(repr(place) for place, _ in self.labels[:8])
+        raise ValueError(f"`labels` has no label for the leaf {path!r}; it has {known}.")
+
+
+@dataclass(frozen=True)
+class _Stacked:
+    axis: int
+    where: Where
+    within: Scope
+
+    def block(self, path: str, ndim: int) -> Block:
+        if not _matches(self.where, path):
+            return self.within.block(path, ndim)
+        if not -ndim <= self.axis < ndim:
+            raise ValueError(
+                f"`axis` must be an axis of every stacked leaf, got {self.axis} for {path!r}, "
+                f"which has {ndim} axes; say with `where` which leaves are stacked."
+            )
+        axis = self.axis % ndim
+        inner = self.within.block(path, ndim - 1)
+        shifted = {kept + (kept >= axis) for kept in inner.keep}
+        return inner._replace(keep=tuple(sorted(shifted | {axis})))
+
+
+@dataclass(frozen=True)
+class _Exclude:
+    where: Where
+    scope: Scope
+
+    def block(self, path: str, ndim: int) -> Block:
+        if _matches(self.where, path):
+            return Block(path, excluded=True)
+        return self.scope.block(path, ndim)
+
+
+_WORDS: dict[str, Scope] = {GLOBAL: _Global(), "leaf": _Leaf(), "unit": _Unit()}
+
+
+def resolve(scope: str | Scope) -> Scope:
+    """The scope object behind a word; scope objects pass."""
+    if isinstance(scope, str):
+        _validate.one_of("scope", scope, _WORDS)
+        return _WORDS[scope]
+    if not hasattr(scope, "block"):
+        raise TypeError(
+            f"`scope` must be 'global', 'leaf', 'unit' or made by `clipax.scopes`, got {scope!r}."
+        )
+    return scope
+
+
+def is_global(scope: Scope) -> bool:
+    """Whether the scope is the one norm of the whole tree."""
+    return isinstance(scope, _Global)
+
+
+def by_label(labels: Any) -> Scope:
+    """One norm for each group of parameters.
+
+    Args:
+      labels: A tree of strings with the structure of the parameters or a prefix of it, or a
+        function from the path `"encoder/dense/kernel"` to a label.
+
+    Returns:
+      A scope.
+
+    Raises:
+      ValueError: `labels` is an empty tree, or (when used) a leaf has no label.
+
+    Example:
+      >>> import clipax
+      >>> scope = clipax.scopes.by_label({"encoder": "slow", "head": "fast"})
+      >>> scope.block("encoder/dense/kernel", ndim=2).label
+      'slow'
+    """
+    if callable(labels):
+        return _ByLabel(labels)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(labels)
+    if not leaves:
+        raise ValueError(f"`labels` must hold at least one label, got {labels!r}.")
+    return _ByLabel(tuple((_join(keys), str(label)) for keys, label in leaves))
+
+
+def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") -> Scope:
+    """One norm for each layer of kernels that `nn.scan` or `nnx.scan` stacks along an axis.
+
+    Args:
+      axis: The axis over which layers are stacked; negative counts from the end.
+      where: Which leaves are stacked: glob patterns on the path (`"blocks/*"`) or a predicate.
+      within: The scope of one layer's slice, and of the leaves that are not stacked.
+
+    Returns:
+      A scope.
+
+    Raises:
+      TypeError: `axis` is no integer or `within` no scope.
+      ValueError: (when used) a leaf that `where` selects has no such axis.
+
+    Example:
+      >>> import clipax
+      >>> clipax.scopes.stacked(0, where="blocks/*").block("blocks/kernel", ndim=3)
+      Block(label='blocks/kernel', keep=(0,), excluded=False)
+    """
+    axis = _validate.index("axis", axis, minimum=-64)
+    return _Stacked(axis, _checked(where), resolve(within))
+
+
+def exclude(where: Where, scope: str | Scope = "global") -> Scope:
+    """Leaves out some parameters: they are neither measured with the others nor scaled.
+
+    An excluded leaf keeps factor 1. It is still checked for non-finite entries, on its own.
+
+    Args:
+      where: Which leaves to leave out: glob patterns on the path (`"*/bias"`) or a predicate.
+      scope: The scope of all other leaves.
+
+    Returns:
+      A scope.
+
+    Raises:
+      TypeError: `where` is neither text nor a predicate, or `scope` no scope.
+
+    Example:
+      >>> import clipax
+      >>> clipax.scopes.exclude(("*/bias", "head/*")).block("head/kernel", ndim=2)
+      Block(label='head/kernel', keep=(), excluded=True)
+    """
+    return _Exclude(_checked(where), resolve(scope))
+
+
+def path_name(keys: tuple[Any, ...]) -> str:
+    """The name of a leaf from its key path, the same for linen and NNX parameters."""
+    return _join(keys) or "leaf"
+
+
+def _join(keys: tuple[Any, ...]) -> str:
+    # NNX keeps an array as the attribute `value` of a variable, which says nothing to a reader.
+    if len(keys) > 1 and getattr(keys[-1], "name", None) == "value":
+        keys = keys[:-1]
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def _checked(where: Where) -> Where:
+    if callable(where) or isinstance(where, str):
+        return where
+    if isinstance(where, tuple | list) and all(isinstance(pattern, str) for pattern in where):
+        return tuple(where)
+    raise TypeError(f"`where` must be glob patterns or a predicate on paths, got {where!r}.")
+
+
+def _matches(where: Where, path: str) -> bool:
+    if callable(where):
+        return bool(where(path))
+    patterns = (where,) if isinstance(where, str) else where
+    return any(fnmatchcase(path, pattern) for pattern in patterns)

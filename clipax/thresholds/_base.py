@@ -1,0 +1,76 @@
+"""The pair of pure functions that makes a threshold, and what can stand in for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from clipax import _validate
+from clipax._typing import Array, ScalarOrSchedule
+
+__all__ = ["Context", "Threshold", "as_threshold"]
+
+
+class Context(NamedTuple):
+    """What a decision may know besides the norms.
+
+    Attributes:
+      count: Number of steps before this one, an int32 scalar. It always advances.
+      param_norms: Norms of the parameters on the same blocks, where `needs_params`; else None.
+    """
+
+    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    param_norms: Array | None = None
+
+
+class Threshold(NamedTuple):
+    """A threshold as a pair of pure functions, the twin of `optax.GradientTransformation` on norms.
+
+    Both work elementwise on an array of norms of any shape. Every array in the state has the norms'
+    shape as its leading shape; the caller keeps the old rows where a norm is not finite, so the
+    functions only ever see finite norms.
+
+    Attributes:
+      init: From the shape of the norms to a state.
+      update: From `(norms, state, context)` to `(threshold, state)`.
+      needs_params: Whether `context.param_norms` is used.
+    """
+
+    init: Callable[[tuple[int, ...]], Any]
+    update: Callable[[Array, Any, Context], tuple[Array, Any]]
+    needs_params: bool = False
+
+
+def as_threshold(value: ScalarOrSchedule | Threshold) -> Threshold:
+    """Makes a `Threshold` of a number, of a schedule, or of itself.
+
+    Args:
+      value: A positive number (infinity: never clip), an `optax.Schedule` of the 0-based step
+        count, or a `Threshold`.
+
+    Returns:
+      A `Threshold`; without memory unless `value` has one.
+
+    Raises:
+      TypeError: `value` is none of these.
+      ValueError: `value` is a number that is not positive.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> threshold = clipax.thresholds.as_threshold(lambda count: 1.0 + count)
+      >>> context = clipax.thresholds.Context(count=jnp.array(4))
+      >>> print(threshold.update(jnp.ones(2), threshold.init((2,)), context)[0])
+      [5. 5.]
+    """
+    if isinstance(value, Threshold):
+        return value
+    if not callable(value):
+        _validate.threshold("threshold", value)
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
+        now = value(context.count) if callable(value) else value
+        return jnp.broadcast_to(jnp.asarray(now, norms.dtype), norms.shape), state
+
+    return Threshold(lambda shape: (), update)

@@ -1,0 +1,32 @@
+"""Gradient transformations: links of an `optax.chain`."""
+
+from clipax.transforms._adaptive_norm import scale_by_adagrad_norm, scale_by_adam_norm
+from clipax.transforms._clip import (
+    clip_by_global_norm,
+    clip_by_leaf_norm,
+    clip_by_regularized_norm,
+    clip_by_smooth_norm,
+)
+from clipax.transforms._clip_by_value import ClipByValueState, clip_by_value
+from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
+from clipax.transforms._normalize import normalize_by_global_norm
+from clipax.transforms._scale_by_norm import ScaleByNormState, scale_by_norm
+from clipax.transforms._skip_nonfinite import SkipNonfiniteState, skip_nonfinite
+
+__all__ = [
+    "ClipByValueState",
+    "DelayUpdatesState",
+    "ScaleByNormState",
+    "SkipNonfiniteState",
+    "clip_by_global_norm",
+    "clip_by_leaf_norm",
+    "clip_by_regularized_norm",
+    "clip_by_smooth_norm",
+    "clip_by_value",
+    "delay_updates",
+    "normalize_by_global_norm",
+    "scale_by_adagrad_norm",
+    "scale_by_adam_norm",
+    "scale_by_norm",
+    "skip_nonfinite",
+]

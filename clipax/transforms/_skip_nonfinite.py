@@ -1,0 +1,131 @@
+"""Steps that are left out because the gradient is not finite."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipax import scopes
+from clipax._typing import Array, AxisName, Params, Updates
+from clipax.measure import all_finite, named_leaves
+
+__all__ = ["SkipNonfiniteState", "skip_nonfinite"]
+
+
+class SkipNonfiniteState(NamedTuple):
+    """State of `skip_nonfinite`.
+
+    Attributes:
+      count: Number of steps, skipped ones included.
+      skipped_count: Number of steps skipped.
+      is_finite: Whether the last gradient was finite.
+      inner_state: State of the transformation inside; it knows nothing of skipped steps.
+    """
+
+    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    skipped_count: Array
+    is_finite: Array
+    inner_state: Any
+
+
+def skip_nonfinite(
+    inner: optax.GradientTransformation, *, axis_name: AxisName = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Makes a step with a non-finite gradient a no-op for the parameters and the inner state.
+
+    A clip that zeroes a bad gradient protects itself, not what follows it: `optax.adam` still
+    moves on a zero update. Wrap the whole optimizer in this one, in front of `optax.MultiSteps`.
+
+    .. math::
+        (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\
+        (0, s_{t-1}) & \text{otherwise} \end{cases}
+
+    Args:
+      inner: The transformation or optimizer to protect.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+        All devices skip together.
+
+    Returns:
+      A `GradientTransformationExtraArgs` with a `SkipNonfiniteState`.
+
+    Guarantees:
+      After a bad step the inner state is bit for bit what it was, by selection and never by
+      multiplication with zero. The inner transformation never sees a non-finite number.
+
+    Edge cases:
+      ===================================== ==============================================
+      gradient                              step
+      ===================================== ==============================================
+      one NaN or infinity anywhere          skipped: zero update, inner state kept
+      finite entries of any size            taken, as by `inner` alone
+      schedules inside `inner`              do not advance on a skipped step
+      ===================================== ==============================================
+
+    Sharding:
+      One all-reduce of a scalar.
+
+    Raises:
+      TypeError: `inner` is not a gradient transformation, or (when used) a leaf is an integer.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, clipax
+      >>> optimizer = clipax.skip_nonfinite(optax.sgd(0.1))
+      >>> params = jnp.ones(2)
+      >>> state = optimizer.init(params)
+      >>> update, state = optimizer.update(jnp.array([1.0, jnp.nan]), state, params)
+      >>> print(update, state.skipped_count)
+      [0. 0.] 1
+
+    References:
+      Common practice with mixed precision; compare `optax.apply_if_finite`.
+
+    Differences from the paper:
+      There is no paper. `optax.apply_if_finite` looks at the update instead of the gradient and
+      gives in after a number of consecutive failures; this one never does.
+    """
+    if not (callable(getattr(inner, "init", None)) and callable(getattr(inner, "update", None))):
+        raise TypeError(f"`inner` must be an optax gradient transformation, got {inner!r}.")
+    inner = optax.with_extra_args_support(inner)
+    scope = scopes.resolve("global")
+
+    def init(params: Params) -> SkipNonfiniteState:
+        return SkipNonfiniteState(
+            count=jnp.zeros((), jnp.int32),
+            skipped_count=jnp.zeros((), jnp.int32),
+            is_finite=jnp.ones((), bool),
+            inner_state=jax.tree.map(_strong, inner.init(params)),
+        )
+
+    def update(
+        updates: Updates, state: SkipNonfiniteState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, SkipNonfiniteState]:
+        leaves, structure = named_leaves(updates, scope)
+        finite = all_finite(leaves, axis_name=axis_name)
+
+        def choose(new: Any, old: Any) -> Any:
+            return jnp.where(finite, new, old)
+
+        harmless = jax.tree.unflatten(
+            structure, [choose(leaf.value, jnp.zeros_like(leaf.value)) for leaf in leaves]
+        )
+        taken, inner_state = inner.update(harmless, state.inner_state, params, **extra)
+        return jax.tree.map(lambda new: choose(new, jnp.zeros_like(new)), taken), (
+            SkipNonfiniteState(
+                count=optax.safe_increment(state.count),
+                skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
+                is_finite=finite,
+                inner_state=jax.tree.map(
+                    lambda new, old: _strong(choose(new, old)), inner_state, state.inner_state
+                ),
+            )
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _strong(value: Any) -> Any:
+    """An array without a weak type, which would change from the first step to the second."""
+    return value.astype(value.dtype) if getattr(value, "weak_type", False) else value
