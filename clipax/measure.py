@@ -132,20 +132,18 @@ def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:
     mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, None)
     if not leaves:
         return jnp.array(True)
-    bad = [jnp.sum(~jnp.isfinite(leaf.value), dtype=jnp.float32) for leaf in leaves]
-    return mesh.psum(_sum(bad)) == 0
+    # Zero times an entry is zero if and only if the entry is finite: one read without a temporary,
+    # where XLA for CPU writes out the answers of `isfinite`.
+    zeros = [
+        jnp.sum(part * 0).astype(jnp.float32) for leaf in leaves for part in _parts(leaf.value)
+    ]
+    return jnp.isfinite(mesh.psum(_sum(zeros)))
 
 
 def spread(values: Array, leaf: Leaf) -> Array:
     """Norm-shaped values with axes of size 1 inserted, to broadcast against their leaf."""
     reduced = [axis for axis in range(leaf.value.ndim) if axis not in leaf.block.keep]
     return jnp.expand_dims(values, reduced)
-
-
-def scale(value: Array, factor: Array, like: Any) -> Array:
-    """`value * factor` in the factor's precision, in the dtype `like`."""
-    wide = jnp.promote_types(value.dtype, factor.dtype)
-    return (value.astype(wide) * factor.astype(wide)).astype(like)
 
 
 def _square_sums(leaves: Sequence[Leaf], mesh: Mesh, dtype: Any, scale: float) -> Norms:
@@ -169,11 +167,17 @@ def _square_sums(leaves: Sequence[Leaf], mesh: Mesh, dtype: Any, scale: float) -
 
 
 def _squares(value: Array, dtype: Any, scale: float) -> Array:
-    parts = (value.real, value.imag) if jnp.iscomplexobj(value) else (value,)
-    wide = [part.astype(dtype) for part in parts]
+    wide = [part.astype(dtype) for part in _parts(value)]
     if scale != 1.0:
-        wide = [part * jnp.asarray(scale, dtype) for part in wide]
+        # Behind a barrier the scale is no constant: XLA would square it by itself, to zero, and
+        # the entries by themselves, to infinity.
+        opaque = lax.optimization_barrier(jnp.asarray(scale, dtype))
+        wide = [part * opaque for part in wide]
     return sum((jnp.square(part) for part in wide[1:]), start=jnp.square(wide[0]))
+
+
+def _parts(value: Array) -> tuple[Array, ...]:
+    return (value.real, value.imag) if jnp.iscomplexobj(value) else (value,)
 
 
 def _sum(parts: Sequence[Array]) -> Array:

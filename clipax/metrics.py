@@ -11,10 +11,10 @@ from jax import lax
 
 from clipax import _validate
 from clipax._typing import Array
+from clipax.transforms._telemetry import FIELDS, decode_names
 
 __all__ = ["block_names", "metrics"]
 
-_ROWS = ("grad_norm", "threshold", "clip_factor", "clipped_count", "nonfinite_count", "is_finite")
 _GUARD = ("skipped_count", "inner_state")
 
 
@@ -105,36 +105,40 @@ def block_names(opt_state: Any, position: int = 0) -> tuple[str, ...]:
         raise ValueError(
             f"`position` must count one of the {len(clips)} clips in `opt_state`, got {position}."
         )
-    rows = clips[position]["grad_norm"]
-    return tuple(sorted(rows)) if isinstance(rows, Mapping) else ("global",)
+    fields = clips[position]
+    return _names(fields) if jnp.ndim(_unwrap(fields["grad_norm"])) else ("global",)
 
 
 def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
-    count = _unwrap(fields["count"])
-    if not isinstance(fields["grad_norm"], Mapping):
-        return _row({field: _unwrap(fields[field]) for field in _ROWS}, count)
-    names = sorted(fields["grad_norm"])
-    if not names:
+    values = {field: jnp.asarray(_unwrap(fields[field])) for field in ("count", *FIELDS)}
+    if values["grad_norm"].ndim == 0:
+        return _columns(values)
+    blocks = values["grad_norm"].size
+    guards = {
+        "nonfinite_count": jnp.sum(values["nonfinite_count"]),
+        "is_finite": jnp.all(values["is_finite"]),
+    }
+    if not blocks:
         # Every leaf is excluded, or there is none: what is left to report is the guard.
-        return _guards(fields)
-    blocks = {
-        name: _row({field: _unwrap(fields[field][name]) for field in _ROWS}, count)
-        for name in names
-    }
-    columns = {
-        field: jnp.stack([row[field] for row in blocks.values()]) for field in blocks[names[0]]
-    }
+        return guards
+    # The row of excluded leaves, behind the blocks, has counts only.
+    columns = _columns(
+        values | {name: values[name][:blocks] for name in ("nonfinite_count", "is_finite")}
+    )
     summary = {
         "grad_norm": jnp.max(columns["grad_norm"]),
         "threshold": jnp.min(columns["threshold"]),
         "clip_factor": jnp.min(columns["clip_factor"]),
         "clip_fraction": jnp.mean(columns["clip_fraction"]),
-        **_guards(fields),
+        **guards,
     }
     if top is None:
-        named = {f"{key}/{name}": row[key] for name, row in blocks.items() for key in row}
-        return summary | named
-    largest, place = lax.top_k(columns["grad_norm"], min(top, len(names)))
+        return summary | {
+            f"{key}/{name}": column[row]
+            for row, name in enumerate(_names(fields))
+            for key, column in columns.items()
+        }
+    largest, place = lax.top_k(columns["grad_norm"], min(top, blocks))
     return summary | {
         "top_grad_norm": largest,
         "top_clip_factor": columns["clip_factor"][place],
@@ -142,27 +146,27 @@ def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
     }
 
 
-def _guards(fields: Mapping[str, Any]) -> dict[str, Array]:
-    counts = [_unwrap(value) for value in fields["nonfinite_count"].values()]
-    flags = [_unwrap(value) for value in fields["is_finite"].values()]
-    return {
-        "nonfinite_count": jnp.sum(jnp.stack(counts)) if counts else jnp.zeros((), jnp.int32),
-        "is_finite": jnp.all(jnp.stack(flags)) if flags else jnp.ones((), bool),
-    }
-
-
-def _row(row: Mapping[str, Array], count: Array) -> dict[str, Array]:
-    threshold = jnp.asarray(row["threshold"])
+def _columns(values: Mapping[str, Array]) -> dict[str, Array]:
+    """What is reported of each block."""
+    threshold = values["threshold"]
     never = threshold >= jnp.finfo(threshold.dtype).max
-    finite_steps = jnp.maximum(count - row["nonfinite_count"], 1).astype(threshold.dtype)
+    finite_steps = jnp.maximum(values["count"] - values["nonfinite_count"], 1)
+    share = values["clipped_count"].astype(threshold.dtype) / finite_steps.astype(threshold.dtype)
     return {
-        "grad_norm": row["grad_norm"],
+        "grad_norm": values["grad_norm"],
         "threshold": jnp.where(never, jnp.inf, threshold),
-        "clip_factor": row["clip_factor"],
-        "clip_fraction": row["clipped_count"].astype(threshold.dtype) / finite_steps,
-        "nonfinite_count": row["nonfinite_count"],
-        "is_finite": row["is_finite"],
+        "clip_factor": values["clip_factor"],
+        "clip_fraction": share,
+        "nonfinite_count": values["nonfinite_count"],
+        "is_finite": values["is_finite"],
     }
+
+
+def _names(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    before = fields.get("before")
+    if isinstance(before, Mapping) and len(before) == _unwrap(fields["grad_norm"]).size:
+        return tuple(sorted(before))  # the keys are known inside `jit` too
+    return decode_names(_unwrap(fields["names"]))
 
 
 def _search(node: Any) -> Iterator[Mapping[str, Any]]:
@@ -170,7 +174,7 @@ def _search(node: Any) -> Iterator[Mapping[str, Any]]:
     node = _unwrap(node)
     fields = _fields(node)
     if fields is not None:
-        if all(name in fields for name in _ROWS):
+        if all(name in fields for name in FIELDS):
             yield fields
             return
         if all(name in fields for name in _GUARD):

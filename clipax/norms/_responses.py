@@ -16,16 +16,37 @@ __all__ = ["clip", "normalize", "regularized", "smooth"]
 
 
 def clip(threshold: ScalarOrSchedule | Threshold) -> NormTransformation:
-    """Shrinks a block to the threshold where its norm exceeds it: factor `min(1, c/n)`.
+    r"""Shrinks a block to the threshold where its norm exceeds it.
+
+    The hard clip as a decision on norms: `clip_by_global_norm` lifts it to gradients.
+
+    .. math:: f(n) = \min(1, c/n)
+
+    with :math:`c` the `threshold`.
 
     Args:
-      threshold: The largest norm that passes; a positive number, a schedule or a `Threshold`.
+      threshold: The largest norm that passes: a positive number (infinity: never clip), an
+        `optax.Schedule` of the step count, or a `Threshold`.
 
     Returns:
-      A transformation of norms. Its factor is exactly 1 where `n <= c`, and at `n = 0`.
+      A `NormTransformation`.
+
+    Guarantees:
+      The factor is exactly 1 where `n <= c`; its derivative at 0 is 0.
+
+    Edge cases:
+      ============ ======
+      norm         factor
+      ============ ======
+      0            1
+      `c = inf`    1
+      ============ ======
+
+    Sharding:
+      Elementwise on norms; no communication.
 
     Raises:
-      TypeError: `threshold` is none of these.
+      TypeError: `threshold` is no number, schedule or `Threshold`.
       ValueError: `threshold` is not positive.
 
     Example:
@@ -34,19 +55,47 @@ def clip(threshold: ScalarOrSchedule | Threshold) -> NormTransformation:
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
       >>> print(clip.update(jnp.array([0.0, 0.5, 4.0]), clip.init((3,)), context)[0].factor)
       [1.   1.   0.25]
+
+    References:
+      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
+      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+
+    Differences from the paper:
+      None; the learning rate is a link of its own.
     """
     return _response(threshold, lambda norms, threshold: _ratio(threshold, norms))
 
 
 def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormTransformation:
-    """Clips, but never by more than a floor: factor `min(1, max(delta, c/n))`.
+    r"""Clips, but never by more than a floor.
+
+    As a decision on norms: `clip_by_regularized_norm` lifts it to gradients.
+
+    .. math:: f(n) = \min(1, \max(\delta, \gamma/n))
+
+    with :math:`\gamma` the `threshold`.
 
     Args:
-      threshold: As for `clip`.
+      threshold: Norm at which clipping begins: a positive number (infinity: never), an
+        `optax.Schedule` of the step count, or a `Threshold`.
       delta: The smallest factor, in [0, 1]; 0 is `clip`, 1 leaves every gradient as it is.
 
     Returns:
-      A transformation of norms.
+      A `NormTransformation`.
+
+    Guarantees:
+      The factor lies in `[delta, 1]` and is exactly 1 where `n <= threshold`.
+
+    Edge cases:
+      =================== =======
+      norm                factor
+      =================== =======
+      0                   1
+      `n > gamma/delta`   `delta`
+      =================== =======
+
+    Sharding:
+      Elementwise on norms; no communication.
 
     Raises:
       TypeError: An argument is not a number.
@@ -58,6 +107,13 @@ def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormT
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
       >>> print(clip.update(jnp.array([0.5, 1.25, 4.0]), clip.init((3,)), context)[0].factor)
       [1.  0.8 0.5]
+
+    References:
+      M. Tucat, A. Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep
+      Neural Networks", arXiv 2404.08624.
+
+    Differences from the paper:
+      None; the learning rate is a link of its own.
     """
     _validate.within("delta", delta, 0, 1)
 
@@ -68,15 +124,36 @@ def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormT
 
 
 def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> NormTransformation:
-    """Bends every norm smoothly so that it stays below the threshold.
+    r"""Bends every norm smoothly so that it stays below the threshold.
+
+    As a decision on norms: `clip_by_smooth_norm` lifts it to gradients.
+
+    .. math:: f(n) = \frac{1}{\sqrt{1 + (n/c)^2}}, \quad \frac{1}{1 + n/c} \quad \text{or} \quad
+        \frac{c}{n} \tanh\frac{n}{c}
+
+    for `response` `"sqrt"`, `"rational"` or `"tanh"`, with :math:`c` the `threshold`.
 
     Args:
-      threshold: The norm that the result approaches for `n -> inf`; as for `clip`.
-      response: `"sqrt"`: `1/sqrt(1 + (n/c)^2)`; `"rational"`: `1/(1 + n/c)`; `"tanh"`:
-        `tanh(n/c) c/n`.
+      threshold: The norm that the result approaches for large norms: a positive number (infinity:
+        the identity), an `optax.Schedule` of the step count, or a `Threshold`.
+      response: `"sqrt"` (default), `"rational"` or `"tanh"`.
 
     Returns:
-      A transformation of norms. A block counts as clipped where `n > c`.
+      A `NormTransformation`. A block counts as clipped where `n > c`.
+
+    Guarantees:
+      `f(n) n` grows with `n` and stays below `c`; squares of norms do not overflow.
+
+    Edge cases:
+      ============ ======
+      norm         factor
+      ============ ======
+      0            1
+      `c = inf`    1
+      ============ ======
+
+    Sharding:
+      Elementwise on norms; no communication.
 
     Raises:
       TypeError: `threshold` is no number, schedule or `Threshold`.
@@ -88,19 +165,43 @@ def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> N
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
       >>> print(bend.update(jnp.array([0.0, 4.0]), bend.init((2,)), context)[0].factor)
       [1.  0.6]
+
+    References:
+      V. V. Mai, M. Johansson, "Stability and Convergence of Stochastic Gradient Clipping: Beyond
+      Lipschitz Continuity and Smoothness", ICML 2021, arXiv 2102.06489.
+
+    Differences from the paper:
+      The paper analyses the hard clip; these are the smooth forms in use beside it.
     """
     _validate.one_of("response", response, _SMOOTH)
     return _response(threshold, _SMOOTH[response])
 
 
 def normalize(eps: Scalar) -> NormTransformation:
-    """Gives every block (almost) unit norm: factor `1/(n + eps)`.
+    r"""Gives every block (almost) unit norm.
+
+    As a decision on norms: `normalize_by_global_norm` lifts it to gradients.
+
+    .. math:: f(n) = \frac{1}{n + \epsilon}
 
     Args:
-      eps: What keeps small gradients small, non-negative. A zero block stays zero for any `eps`.
+      eps: What keeps small gradients small, non-negative.
 
     Returns:
-      A transformation of norms. Nothing counts as clipped.
+      A `NormTransformation`. Nothing counts as clipped.
+
+    Guarantees:
+      The factor is finite for every norm.
+
+    Edge cases:
+      ===================== ======================
+      norm                  factor
+      ===================== ======================
+      0, with `eps = 0`     0: a zero block is kept
+      ===================== ======================
+
+    Sharding:
+      Elementwise on norms; no communication.
 
     Raises:
       TypeError: `eps` is not a number.
@@ -112,6 +213,13 @@ def normalize(eps: Scalar) -> NormTransformation:
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
       >>> print(unit.update(jnp.array([0.0, 3.0]), unit.init((2,)), context)[0].factor)
       [1.   0.25]
+
+    References:
+      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
+      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+
+    Differences from the paper:
+      `eps = 0` is allowed.
     """
     _validate.non_negative("eps", eps)
 

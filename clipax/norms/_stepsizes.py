@@ -19,17 +19,38 @@ __all__ = ["adagrad_norm", "adam_norm"]
 
 
 def adagrad_norm(b_init: Scalar, delay: int | None = None) -> NormTransformation:
-    """Divides by the root of the sum of all squared norms: factor `1/b`, `b^2 <- b^2 + n^2`.
+    r"""Divides by the root of the sum of all squared norms.
+
+    As a decision on norms: `scale_by_adagrad_norm` lifts it to gradients.
+
+    .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_{t-1}^2 + n_t^2
+
+    with :math:`b_{-1}` the `b_init` and :math:`d` the `delay`.
 
     Args:
-      b_init: The scale before the first step, positive.
-      delay: How many steps the divisor lags behind the gradient; None or 0: not at all.
+      b_init: The scale before the first step, positive, in units of the norms.
+      delay: How many steps the factor lags behind; the first ones use `1/b_init`. None (default)
+        or 0: no delay.
 
     Returns:
-      A transformation of norms. Nothing counts as clipped.
+      A `NormTransformation`. Nothing counts as clipped.
+
+    Guarantees:
+      The scale is positive and finite after any finite norms; it is kept, not its square.
+
+    Edge cases:
+      ============ ============================
+      norm         scale
+      ============ ============================
+      0            as before
+      1e30         grows to 1e30, not infinity
+      ============ ============================
+
+    Sharding:
+      Elementwise on norms; no communication.
 
     Raises:
-      TypeError: `b_init` is not a number or `delay` no concrete integer.
+      TypeError: An argument is not a number, or `delay` not a concrete integer.
       ValueError: `b_init` is not positive or `delay` negative.
 
     Example:
@@ -39,23 +60,51 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None) -> NormTransformation
       >>> decision, b = divide.update(jnp.array(4.0), divide.init(()), context)
       >>> print(decision.factor, b)
       0.2 5.0
+
+    References:
+      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+      Heavy-Tailed", arXiv 2406.04443, Algorithm 1.
+
+    Differences from the paper:
+      The delay may be any number of steps.
     """
     return _divisor(b_init, delay, _hypot)
 
 
 def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTransformation:
-    """Divides by the root of the averaged squared norm: `b^2 <- b2 b^2 + (1 - b2) n^2`.
+    r"""Divides by the root of the averaged squared norm.
+
+    As a decision on norms: `scale_by_adam_norm` lifts it to gradients.
+
+    .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) n_t^2
+
+    with :math:`b_{-1}` the `b_init` and :math:`d` the `delay`.
 
     Args:
-      b_init: The scale before the first step, positive.
-      b2: Decay rate of the average, in [0, 1).
-      delay: How many steps the divisor lags behind the gradient; None or 0: not at all.
+      b_init: The scale before the first step, positive, in units of the norms.
+      b2: Decay rate of the average, in [0, 1); there is no bias correction.
+      delay: How many steps the factor lags behind; the first ones use `1/b_init`. None (default)
+        or 0: no delay.
 
     Returns:
-      A transformation of norms. Nothing counts as clipped; there is no bias correction.
+      A `NormTransformation`. Nothing counts as clipped.
+
+    Guarantees:
+      The scale is positive and finite after any finite norms; it is kept, not its square.
+
+    Edge cases:
+      ============ ============================
+      norm         scale
+      ============ ============================
+      0            times `sqrt(b2)`
+      1e30         grows to 1e30, not infinity
+      ============ ============================
+
+    Sharding:
+      Elementwise on norms; no communication.
 
     Raises:
-      TypeError: An argument is not a number or `delay` no concrete integer.
+      TypeError: An argument is not a number, or `delay` not a concrete integer.
       ValueError: `b_init` is not positive, `b2` outside [0, 1) or `delay` negative.
 
     Example:
@@ -65,6 +114,14 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTrans
       >>> decision, b = divide.update(jnp.array(4.0), divide.init(()), context)
       >>> print(f"{b:.4f}")  # the root of (9 + 16)/2
       3.5355
+
+    References:
+      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+      Heavy-Tailed", arXiv 2406.04443, Algorithm 2.
+
+    Differences from the paper:
+      The delay may be any number of steps; a scale that decays below the smallest normal number
+      stays there.
     """
     _validate.open_unit("b2", b2)
 

@@ -132,7 +132,7 @@ def clip_by_leaf_norm(
       >>> clip = clipax.clip_by_leaf_norm(1.0)
       >>> grads = {"w": jnp.array([3.0, 4.0]), "b": jnp.array(0.5)}
       >>> updates, state = clip.update(grads, clip.init(grads))
-      >>> print(updates["w"], updates["b"], state.clip_factor["w"])
+      >>> print(updates["w"], updates["b"], clipax.metrics(state, top=None)["clip_factor/w"])
       [0.6 0.8] 0.5 0.2
 
     References:

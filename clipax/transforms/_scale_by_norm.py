@@ -20,14 +20,12 @@ from clipax.measure import (
     accumulation_dtype,
     measure,
     named_leaves,
-    scale,
     spread,
 )
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Scope
 from clipax.thresholds import Context
 from clipax.transforms import _telemetry
-from clipax.transforms._telemetry import Rows
 
 __all__ = ["ScaleByNormState", "scale_by_norm"]
 
@@ -35,8 +33,8 @@ __all__ = ["ScaleByNormState", "scale_by_norm"]
 class ScaleByNormState(NamedTuple):
     """State of `scale_by_norm`; every array is finite at all times.
 
-    The telemetry fields are scalars for the scope `"global"`, else dictionaries from labels to
-    scalars. `clipax.metrics` reads them out of any optimizer state.
+    The telemetry fields are scalars for the scope `"global"`, else arrays with one entry for each
+    block, in the order of `names`. `clipax.metrics` reads them out of any optimizer state.
 
     Attributes:
       count: Number of steps.
@@ -44,20 +42,23 @@ class ScaleByNormState(NamedTuple):
       threshold: Its threshold (the smallest); the largest float where nothing clips.
       clip_factor: The factor that `before` decided on (the smallest).
       clipped_count: Number of steps with a norm above the threshold (shares of units add up).
-      nonfinite_count: Number of steps with a norm that was not finite.
-      is_finite: Whether the last step's norms were finite.
+      nonfinite_count: Number of steps with a norm that was not finite; a last entry, if there is
+        one more, counts for all excluded leaves together.
+      is_finite: Whether the last step's norms were finite, with the same last entry.
+      names: The blocks' labels as bytes (`clipax.block_names` reads them); None for `"global"`.
       before: State of `before`, by label.
       after: State of `after`, by label.
       mu: Moving average of the scaled gradients; None without `b1`.
     """
 
     count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
-    grad_norm: Rows
-    threshold: Rows
-    clip_factor: Rows
-    clipped_count: Rows
-    nonfinite_count: Rows
-    is_finite: Rows
+    grad_norm: Array
+    threshold: Array
+    clip_factor: Array
+    clipped_count: Array
+    nonfinite_count: Array
+    is_finite: Array
+    names: Array | None
     before: Any
     after: Any
     mu: Any
@@ -174,15 +175,16 @@ def scale_by_norm(
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        shapes: dict[str, tuple[int, ...]] = {}
-        if scopes.is_global(scope):
-            shapes[scopes.GLOBAL] = ()
+        collapse = scopes.is_global(scope)
+        shapes: dict[str, tuple[int, ...]] = {scopes.GLOBAL: ()} if collapse else {}
         for leaf in leaves:
             if not leaf.block.excluded:
                 kept = tuple(leaf.value.shape[axis] for axis in leaf.block.keep)
                 shapes[leaf.block.label] = kept
-        excluded = [leaf.path for leaf in leaves if leaf.block.excluded]
-        records = _telemetry.init(shapes, excluded, dtype, collapse=scopes.is_global(scope))
+        # Sorted, as the keys of a dictionary are once it has passed through a transformation.
+        shapes = dict(sorted(shapes.items()))
+        excluded = any(leaf.block.excluded for leaf in leaves)
+        records = _telemetry.init(shapes, excluded=excluded, collapse=collapse, dtype=dtype)
         return ScaleByNormState(
             count=jnp.zeros((), jnp.int32),
             **records,
@@ -197,7 +199,7 @@ def scale_by_norm(
         del extra  # accepted, as every transformation with extra arguments must
         leaves, structure = named_leaves(updates, scope)
         own = _own_params(leaves, params, required=needs_norms or weight_decay is not None)
-        dtype = jax.tree.leaves(state.grad_norm)[0].dtype if state.before else jnp.float32
+        dtype = state.grad_norm.dtype
         measured = _measure(leaves, dtype, axis_name, own)
         sizes = _measure(_replaced(leaves, own), dtype, axis_name, None) if needs_norms else {}
 
@@ -225,10 +227,11 @@ def scale_by_norm(
         # converted copy of a bfloat16 tree.
         values = lax.optimization_barrier([leaf.value for leaf in leaves])
         scaled, mu = _apply(_replaced(leaves, values), plans, own, state.mu, b1, weight_decay, fill)
-        records = _telemetry.record(state, measured, decisions)
+        records = _telemetry.record(state, sorted(state.before), measured, decisions)
         new_state = ScaleByNormState(
             count=optax.safe_increment(state.count),
             **records,
+            names=state.names,
             before=states_before,
             after=states_after,
             mu=mu,
@@ -252,22 +255,20 @@ def _apply(
     scaled = []
     for place, leaf in enumerate(leaves):
         factor, divisor, finite = (spread(part, leaf) for part in plans[leaf.block.label])
-        like = leaf.value.dtype
-        value = jnp.where(finite, leaf.value, 0)
+        like, wide = leaf.value.dtype, jnp.promote_types(leaf.value.dtype, factor.dtype)
+        value = leaf.value.astype(wide)
         if weight_decay is not None and params is not None:
-            wide = jnp.promote_types(like, factor.dtype)
-            value = value.astype(wide) + params[place].astype(wide) * jnp.asarray(
-                weight_decay, factor.dtype
-            ).astype(wide)
+            value += params[place].astype(wide) * jnp.asarray(weight_decay, factor.dtype)
+        # Selected in the wide type, before the multiplication: after the cast it would cost a pass.
         if b1 is None:
-            result = scale(value, factor * divisor, like)
+            value = jnp.where(finite, value, fill) * (factor * divisor)
         else:
             old = averages[leaf.path]
-            fresh = scale(value, factor * jnp.asarray(1 - b1, factor.dtype), factor.dtype)
-            mixed = scale(old, jnp.asarray(b1, factor.dtype), fresh.dtype) + fresh
-            averages[leaf.path] = jnp.where(finite, mixed.astype(old.dtype), old)
-            result = scale(mixed, divisor, like)
-        scaled.append(jnp.where(finite, result, jnp.asarray(fill, like)))
+            fresh = value * (factor * jnp.asarray(1 - b1, factor.dtype))
+            mixed = old.astype(wide) * jnp.asarray(b1, factor.dtype) + fresh
+            averages[leaf.path] = jnp.where(finite, mixed, old.astype(wide)).astype(old.dtype)
+            value = jnp.where(finite, mixed, fill) * divisor
+        scaled.append(value.astype(like))
     if b1 is None:
         return scaled, None
     return scaled, jax.tree.unflatten(jax.tree.structure(mu), list(averages.values()))

@@ -1,22 +1,23 @@
-"""What `scale_by_norm` records: for each label a few scalars, never one for each unit."""
+"""What `scale_by_norm` records: for each block a few scalars, never one for each unit.
+
+One array a field holds all blocks: thousands of scalars would cost more than the step itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from clipax import scopes
 from clipax._typing import Array, Norms
 from clipax.norms import Decision
 
-__all__ = ["Rows", "init", "record"]
+__all__ = ["FIELDS", "decode_names", "init", "record"]
 
-# A scalar for the scope "global", else one for each label.
-Rows = Array | dict[str, Array]
-
-_FIELDS = (
+FIELDS = (
     "grad_norm",
     "threshold",
     "clip_factor",
@@ -26,68 +27,132 @@ _FIELDS = (
 )
 
 
+class _Row(NamedTuple):
+    """The records of one block for one step, all scalars."""
+
+    grad_norm: Array
+    threshold: Array
+    clip_factor: Array
+    clipped: Array
+    is_finite: Array
+    any_finite: Array
+
+
 def init(
-    shapes: dict[str, tuple[int, ...]], excluded: Sequence[str], dtype: Any, *, collapse: bool
-) -> dict[str, Rows]:
+    shapes: dict[str, tuple[int, ...]], *, excluded: bool, collapse: bool, dtype: Any
+) -> dict[str, Any]:
     """The records before the first step, by field.
 
     Args:
-      shapes: The shape of each label's norms.
-      excluded: Labels that are checked but not scaled: they have counts of non-finite steps only.
+      shapes: The shape of each label's norms, in the order of the records.
+      excluded: Whether there are leaves that are checked but not scaled: they share a last row of
+        `nonfinite_count` and `is_finite`.
+      collapse: Whether there is one label, whose records are scalars.
       dtype: Type of the norms.
-      collapse: Whether there is one label whose records stand without it.
     """
-    everything = [*shapes, *excluded]
-    records: dict[str, Any] = {
-        "grad_norm": {label: jnp.zeros((), dtype) for label in shapes},
-        "threshold": {label: jnp.full((), jnp.finfo(dtype).max, dtype) for label in shapes},
-        "clip_factor": {label: jnp.ones((), dtype) for label in shapes},
+    rows: tuple[int, ...] = () if collapse else (len(shapes),)
+    guarded: tuple[int, ...] = () if collapse else (len(shapes) + excluded,)
+    whole = all(shape == () for shape in shapes.values())
+    return {
+        "names": None if collapse else jnp.asarray(_encode_names(list(shapes))),
+        "grad_norm": jnp.zeros(rows, dtype),
+        "threshold": jnp.full(rows, jnp.finfo(dtype).max, dtype),
+        "clip_factor": jnp.ones(rows, dtype),
         # Whole steps, or shares of a block's units.
-        "clipped_count": {
-            label: jnp.zeros((), dtype if shape else jnp.int32) for label, shape in shapes.items()
-        },
-        "nonfinite_count": {label: jnp.zeros((), jnp.int32) for label in everything},
-        "is_finite": {label: jnp.ones((), bool) for label in everything},
+        "clipped_count": jnp.zeros(rows, jnp.int32 if whole else dtype),
+        "nonfinite_count": jnp.zeros(guarded, jnp.int32),
+        "is_finite": jnp.ones(guarded, bool),
     }
-    return {field: rows[scopes.GLOBAL] for field, rows in records.items()} if collapse else records
 
 
-def record(state: Any, measured: Norms, decisions: dict[str, Decision]) -> dict[str, Rows]:
-    """The records after a step, by field; labels that were not measured keep theirs.
+def record(
+    state: Any, labels: Sequence[str], measured: Norms, decisions: dict[str, Decision]
+) -> dict[str, Array]:
+    """The records after a step, by field; blocks that were not measured keep theirs.
 
     Args:
       state: Anything with the fields of the telemetry.
-      measured: The norms of every label.
-      decisions: What was decided for each label that is not excluded.
+      labels: The labels of all rows, in order.
+      measured: The norms of every label; those that have no decision are excluded leaves.
+      decisions: What was decided for each label.
     """
-    collapse = not isinstance(state.grad_norm, dict)
-    rows: dict[str, Any] = {}
-    for field in _FIELDS:
-        value = getattr(state, field)
-        rows[field] = {scopes.GLOBAL: value} if collapse else dict(value)
-    for label, norms in measured.items():
-        finite = jnp.isfinite(norms)
-        all_finite = jnp.all(finite)
-        rows["is_finite"][label] = all_finite
-        rows["nonfinite_count"][label] += (~all_finite).astype(jnp.int32)
-        if label in decisions:
-            _record_decision(rows, label, norms, finite, decisions[label])
-    return {field: by[scopes.GLOBAL] for field, by in rows.items()} if collapse else rows
+    collapse = state.grad_norm.ndim == 0
+    old = {field: jnp.atleast_1d(getattr(state, field)) for field in FIELDS}
+    place = {label: row for row, label in enumerate(labels)}
+    seen = [label for label in decisions if label in place]
+    new = dict(old)
+    if seen:
+        rows = [_row(measured[label], decisions[label]) for label in seen]
+        # Stacked behind a barrier, thousands of scalars stay out of the fusions that made them.
+        columns = lax.optimization_barrier(
+            [jnp.stack(column) for column in zip(*rows, strict=True)]
+        )
+        new = _merge(old, _Row(*columns), np.array([place[label] for label in seen]))
+    stray = [jnp.isfinite(norms).all() for label, norms in measured.items() if label not in place]
+    if stray:
+        finite = jnp.stack(stray).all()
+        new["is_finite"] = new["is_finite"].at[-1].set(finite)
+        new["nonfinite_count"] = new["nonfinite_count"].at[-1].add((~finite).astype(jnp.int32))
+    return {field: value[0] if collapse else value for field, value in new.items()}
 
 
-def _record_decision(
-    rows: dict[str, dict[str, Array]], label: str, norms: Array, finite: Array, decision: Decision
-) -> None:
-    largest = jnp.finfo(norms.dtype).max
+def _row(norms: Array, decision: Decision) -> _Row:
+    finite = jnp.isfinite(norms)
     clipped = finite & (norms > decision.threshold)
-    news = {
-        "grad_norm": jnp.max(jnp.where(finite, norms, 0), initial=0),
-        "threshold": jnp.min(jnp.where(finite, decision.threshold, largest), initial=largest),
-        "clip_factor": jnp.min(jnp.where(finite, decision.factor, largest), initial=largest),
+    largest = jnp.finfo(norms.dtype).max
+    # Infinity ("nothing clips") is recorded as the largest float: a state is finite at all times.
+    threshold = jnp.minimum(decision.threshold, largest)
+    if norms.ndim == 0:
+        return _Row(norms, threshold, decision.factor, clipped, finite, finite)
+    return _Row(
+        jnp.max(norms, where=finite, initial=0),
+        jnp.min(threshold, where=finite, initial=largest),
+        jnp.min(decision.factor, where=finite, initial=largest),
+        jnp.mean(clipped, dtype=norms.dtype) if norms.size else jnp.zeros((), norms.dtype),
+        jnp.all(finite),
+        jnp.any(finite),
+    )
+
+
+def _merge(old: dict[str, Array], row: _Row, place: np.ndarray) -> dict[str, Array]:
+    """Old records with those of the blocks at `place` brought up to date."""
+    everything = len(place) == len(old["grad_norm"]) and (place == np.arange(len(place))).all()
+
+    def put(values: Array, news: Array) -> Array:
+        if everything and len(values) == len(place):
+            return news
+        return values.at[place].set(news)
+
+    def got(values: Array) -> Array:
+        return values if everything and len(values) == len(place) else values[place]
+
+    def latest(field: str, value: Array) -> Array:
+        kept = got(old[field])
+        return put(old[field], jnp.where(row.any_finite, value.astype(kept.dtype), kept))
+
+    def counted(field: str, value: Array) -> Array:
+        return put(old[field], got(old[field]) + value.astype(old[field].dtype))
+
+    return {
+        "grad_norm": latest("grad_norm", row.grad_norm),
+        "threshold": latest("threshold", row.threshold),
+        "clip_factor": latest("clip_factor", row.clip_factor),
+        "clipped_count": counted("clipped_count", row.clipped),
+        "nonfinite_count": counted("nonfinite_count", ~row.is_finite),
+        "is_finite": put(old["is_finite"], row.is_finite),
     }
-    for field, new in news.items():
-        old = rows[field][label]
-        rows[field][label] = jnp.where(jnp.any(finite), new.astype(old.dtype), old)
-    count = rows["clipped_count"][label]
-    share = jnp.mean(clipped, dtype=count.dtype) if norms.ndim else clipped.astype(count.dtype)
-    rows["clipped_count"][label] = count + share
+
+
+def _encode_names(labels: Sequence[str]) -> np.ndarray:
+    """Labels as an array, one row of UTF-8 bytes each: a state holds arrays only.
+
+    So the names survive every checkpoint, unlike the keys of an empty dictionary.
+    """
+    texts = [label.encode() for label in labels]
+    width = max((len(text) for text in texts), default=0)
+    return np.array([list(text.ljust(width, b"\0")) for text in texts], np.uint8).reshape(-1, width)
+
+
+def decode_names(names: Any) -> tuple[str, ...]:
+    """The labels that `init` encoded."""
+    return tuple(bytes(row).rstrip(b"\0").decode() for row in np.asarray(names, np.uint8))
