@@ -25,12 +25,12 @@ class Mesh(NamedTuple):
 
     Attributes:
       axes: The axes over which to sum.
-      sharded: For leaves whose variation JAX does not track, the axes over which each is sharded;
-        None where it is tracked.
+      sharded: For leaves whose variation JAX does not track, pairs of a path and the axes over
+        which that leaf is sharded; None where it is tracked.
     """
 
     axes: tuple[str, ...]
-    sharded: dict[str, tuple[str, ...]] | None
+    sharded: tuple[tuple[str, tuple[str, ...]], ...] | None
 
     @staticmethod
     def of(
@@ -63,13 +63,13 @@ class Mesh(NamedTuple):
                 f"over which axes an array varies (`check_vma=False`), for example "
                 f"{{'*/kernel': {axes[0]!r}, '*': ()}}, got {axis_name!r}."
             )
-        return Mesh(axes, by_path)
+        return Mesh(axes, tuple(by_path.items()))
 
     def copies(self, path: str, value: Array) -> int:
         """How many devices along the named axes hold the same shard of a leaf."""
         if not self.axes:
             return 1
-        sharded = _varying(value) if self.sharded is None else self.sharded[path]
+        sharded = _varying(value) if self.sharded is None else dict(self.sharded)[path]
         return math.prod(lax.axis_size(axis) for axis in self.axes if axis not in sharded)
 
     def psum(self, values: T) -> T:

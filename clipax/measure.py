@@ -8,6 +8,7 @@ power of two, so that norms up to the largest float are exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,16 @@ from clipax._mesh import Mesh
 from clipax._typing import Array, AxisName, Norms
 from clipax.scopes import Block, Scope
 
-__all__ = ["Leaf", "all_finite", "global_norm", "measure", "named_leaves", "spread"]
+__all__ = [
+    "Leaf",
+    "accumulation_dtype",
+    "all_finite",
+    "global_norm",
+    "measure",
+    "named_leaves",
+    "spread",
+    "wide_dtype",
+]
 
 
 class Leaf(NamedTuple):
@@ -80,14 +90,29 @@ def measure(
         are not named or gradients not averaged.
     """
     mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, params)
-    sums = _square_sums(leaves, mesh, dtype, scale=1.0)
-    if not sums:
+    _refuse_unequal(leaves)
+    if not leaves:
         return {}
+    blocks = tuple(leaf.block for leaf in leaves)
+    copies = tuple(mesh.copies(leaf.path, leaf.value) for leaf in leaves)
+    return _norms([leaf.value for leaf in leaves], blocks, copies, mesh, jnp.dtype(dtype))
+
+
+@partial(jax.jit, static_argnames=("blocks", "copies", "mesh", "dtype"), inline=True)
+def _norms(
+    values: Sequence[Array],
+    blocks: tuple[Block, ...],
+    copies: tuple[int, ...],
+    mesh: Mesh,
+    dtype: Any,
+) -> Norms:
+    """Norms by label. Compiled as one piece, so that a step that is not compiled is cached too."""
+    sums = _square_sums(values, blocks, copies, mesh, dtype, scale=1.0)
     # Squaring halves the range of exponents; this scale gives the upper half back.
     scale = 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
 
     def rescaled() -> Norms:
-        again = _square_sums(leaves, mesh, dtype, scale=scale)
+        again = _square_sums(values, blocks, copies, mesh, dtype, scale=scale)
         return {
             label: jnp.where(jnp.isinf(plain), _sqrt(again[label]) * (1 / scale), _sqrt(plain))
             for label, plain in sums.items()
@@ -146,23 +171,43 @@ def spread(values: Array, leaf: Leaf) -> Array:
     return jnp.expand_dims(values, reduced)
 
 
-def _square_sums(leaves: Sequence[Leaf], mesh: Mesh, dtype: Any, scale: float) -> Norms:
-    """Sums of squares of the leaves times `scale`, by label, over all shards."""
-    partials: dict[str, list[Array]] = {}
-    first: dict[str, Leaf] = {}
+def wide_dtype(dtype: Any, norm_dtype: Any) -> Any:
+    """The type in which to multiply a leaf with numbers of the norms' type."""
+    double = accumulation_dtype([dtype, norm_dtype]) == jnp.float64
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return jnp.complex128 if double else jnp.complex64
+    return jnp.float64 if double else jnp.float32
+
+
+def _refuse_unequal(leaves: Sequence[Leaf]) -> None:
+    first: dict[str, tuple[Leaf, tuple[int, ...]]] = {}
     for leaf in leaves:
-        label = leaf.block.label
-        axes = tuple(axis for axis in range(leaf.value.ndim) if axis not in leaf.block.keep)
-        partial = jnp.sum(_squares(leaf.value, dtype, scale), axis=axes)
-        other = first.setdefault(label, leaf)
-        if other is not leaf and partials[label][0].shape != partial.shape:
+        label, keep, _ = leaf.block
+        kept = tuple(leaf.value.shape[axis] for axis in keep)
+        other, sizes = first.setdefault(label, (leaf, kept))
+        if sizes != kept:
             raise ValueError(
                 f"Leaves with one label must keep axes of the same sizes: label {label!r} has "
-                f"{partials[label][0].shape} for {other.path!r} and {partial.shape} for "
-                f"{leaf.path!r}."
+                f"{sizes} for {other.path!r} and {kept} for {leaf.path!r}."
             )
-        copies = mesh.copies(leaf.path, leaf.value)
-        partials.setdefault(label, []).append(partial if copies == 1 else partial / copies)
+
+
+def _square_sums(
+    values: Sequence[Array],
+    blocks: Sequence[Block],
+    copies: Sequence[int],
+    mesh: Mesh,
+    dtype: Any,
+    scale: float,
+) -> Norms:
+    """Sums of squares of the leaves times `scale`, by label, over all shards."""
+    partials: dict[str, list[Array]] = {}
+    for value, block, shared in zip(values, blocks, copies, strict=True):
+        axes = tuple(axis for axis in range(value.ndim) if axis not in block.keep)
+        partial_sum = jnp.sum(_squares(value, dtype, scale), axis=axes)
+        # A shard that several devices hold counts once.
+        partial_sum = partial_sum if shared == 1 else partial_sum / shared
+        partials.setdefault(block.label, []).append(partial_sum)
     return mesh.psum({label: _sum(parts) for label, parts in partials.items()})
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,7 @@ def load_data(source: str) -> Dataset:
         x, y = BUILT_IN[source]()
         return _prepare(source, x, y)
     path = Path(source)
-    if path.suffix != ".npz" and not path.exists():
+    if path.suffix != ".npz" and not os.path.exists(path):
         known = ", ".join(BUILT_IN)
         raise InputError(f"unknown data {source!r}: give {known}, or the path of an .npz file.")
     x, y = _read_npz(path)
@@ -125,11 +127,18 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
             if name not in archive.files:
                 held = ", ".join(archive.files) or "nothing"
                 raise InputError(f"data file {path} has no array {name!r}; it holds {held}.")
-        try:
-            return archive["x"], archive["y"]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise InputError(f"data file {path} is damaged or unusable: {reason}.") from None
+        return _member(path, archive, "x"), _member(path, archive, "y")
+
+
+def _member(path: Path, archive: Any, name: str) -> np.ndarray:
+    try:
+        array = archive[name]
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(f"data file {path}: {name} cannot be read: {reason}.") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"data file {path}: {name} is not an array.")
+    return array
 
 
 def _prepare(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:

@@ -21,6 +21,7 @@ from clipax.measure import (
     measure,
     named_leaves,
     spread,
+    wide_dtype,
 )
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Scope
@@ -255,7 +256,7 @@ def _apply(
     scaled = []
     for place, leaf in enumerate(leaves):
         factor, divisor, finite = (spread(part, leaf) for part in plans[leaf.block.label])
-        like, wide = leaf.value.dtype, jnp.promote_types(leaf.value.dtype, factor.dtype)
+        like, wide = leaf.value.dtype, wide_dtype(leaf.value.dtype, factor.dtype)
         value = leaf.value.astype(wide)
         if weight_decay is not None and params is not None:
             value += params[place].astype(wide) * jnp.asarray(weight_decay, factor.dtype)
@@ -277,8 +278,7 @@ def _apply(
 def _measure(
     leaves: Sequence[Leaf], dtype: Any, axis_name: AxisName, params: Sequence[Array] | None
 ) -> Norms:
-    wide = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-    wide = jnp.promote_types(wide, dtype)
+    wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in leaves)])
     measured = measure(leaves, wide, axis_name=axis_name, params=params)
     return {label: values.astype(dtype) for label, values in measured.items()}
 

@@ -150,7 +150,9 @@ def _encode_names(labels: Sequence[str]) -> np.ndarray:
     """
     texts = [label.encode() for label in labels]
     width = max((len(text) for text in texts), default=0)
-    return np.array([list(text.ljust(width, b"\0")) for text in texts], np.uint8).reshape(-1, width)
+    return np.array([list(text.ljust(width, b"\0")) for text in texts], np.uint8).reshape(
+        len(texts), width
+    )
 
 
 def decode_names(names: Any) -> tuple[str, ...]:
