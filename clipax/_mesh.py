@@ -74,7 +74,16 @@ class Mesh(NamedTuple):
 
     def psum(self, values: T) -> T:
         """The sum over all named axes, in one collective."""
-        return lax.psum(values, self.axes) if self.axes else values
+        if not self.axes:
+            return values
+        if self.sharded is None:
+            values = jax.tree.map(self._vary, values)
+        return lax.psum(values, self.axes)
+
+    def _vary(self, value: Array) -> Array:
+        """A value that varies, for JAX, over all named axes: a sum over them takes no other."""
+        missing = tuple(axis for axis in self.axes if axis not in _varying(value))
+        return lax.pcast(value, missing, to="varying") if missing else value
 
 
 def _as_tuple(axes: Any) -> tuple[str, ...]:

@@ -53,7 +53,9 @@ def _root(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Say which version."
+        ),
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -76,7 +78,9 @@ def _methods() -> None:
     for name, (_, formula) in BASELINES.items():
         listed.add_row(name, "baseline", _plain(formula), "optax")
     console.print(listed)
-    console.print("`clipax compare --methods` takes the optimizers and the baselines.", markup=False)
+    console.print(
+        "`clipax compare --methods` takes the optimizers and the baselines.", markup=False
+    )
     if left_out := untunable():
         console.print(f"Except those without a learning rate: {', '.join(left_out)}.", markup=False)
 

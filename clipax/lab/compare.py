@@ -100,9 +100,7 @@ def _stretches(trainer: Trainer, method: Method, settings: Settings) -> int:
     return blocks * (len(trainer.plan.points) - 1)
 
 
-def _run(
-    trainer: Trainer, method: Method, settings: Settings, observer: Observer
-) -> MethodResult:
+def _run(trainer: Trainer, method: Method, settings: Settings, observer: Observer) -> MethodResult:
     started = time.perf_counter()
     train = trainer.prepare(method)
     validation_loss = np.zeros((0, 0))

@@ -68,7 +68,9 @@ def _takes(factory: Any, argument: str) -> bool:
 def untunable() -> tuple[str, ...]:
     """Optimizers of the catalogue that `resolve` leaves out: they take no learning rate."""
     return tuple(
-        name for name, (entry, _) in _entries().items() if not _takes(entry.factory, "learning_rate")
+        name
+        for name, (entry, _) in _entries().items()
+        if not _takes(entry.factory, "learning_rate")
     )
 
 

@@ -93,15 +93,18 @@ def _draw_curve(axes: Any, result: MethodResult, style: dict[str, Any], high: fl
 def _draw_end(
     axes: Any, place: int, result: MethodResult, style: dict[str, Any], high: float
 ) -> None:
-    low, median, top = (
-        min(quantile(result.final_loss, q), 100 * high) for q in (0.05, 0.5, 0.95)
-    )
+    low, median, top = (min(quantile(result.final_loss, q), 100 * high) for q in (0.05, 0.5, 0.95))
     axes.plot([low, top], [place, place], linewidth=6, alpha=0.3, color=style["color"])
     axes.plot([median], [place], marker="o", markersize=8, color=style["color"])
     if result.diverged:
         axes.text(
-            0.98, place, f"{100 * result.diverged:.0f} % diverged ", ha="right", va="bottom",
-            transform=axes.get_yaxis_transform(), color=style["color"],
+            0.98,
+            place,
+            f"{100 * result.diverged:.0f} % diverged ",
+            ha="right",
+            va="bottom",
+            transform=axes.get_yaxis_transform(),
+            color=style["color"],
         )
 
 

@@ -225,8 +225,8 @@ def scale_by_norm(
             plans[label] = _Plan(first.factor, second.factor, finite)
 
         # The barrier keeps XLA from writing out what measuring and scaling have in common: the
-        # converted copy of a bfloat16 tree.
-        values = lax.optimization_barrier([leaf.value for leaf in leaves])
+        # converted copy of a bfloat16 tree. Leaf by leaf, so that a replicated one stays so.
+        values = [lax.optimization_barrier(leaf.value) for leaf in leaves]
         scaled, mu = _apply(_replaced(leaves, values), plans, own, state.mu, b1, weight_decay, fill)
         records = _telemetry.record(state, sorted(state.before), measured, decisions)
         new_state = ScaleByNormState(

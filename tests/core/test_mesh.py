@@ -21,7 +21,10 @@ def mesh():
     return jax.make_mesh((4, 2), ("data", "model"), axis_types=kinds)
 
 
-def norm_in_shard_map(mesh, axis_name, kernel=P("data"), check_vma=True):
+ROWS = P("data")
+
+
+def norm_in_shard_map(mesh, axis_name, kernel=ROWS, check_vma=True):
     spec = {"kernel": kernel, "bias": P()}
     return jax.jit(
         jax.shard_map(
