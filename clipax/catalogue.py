@@ -10,7 +10,7 @@ import optax
 
 from clipax import norms, optimizers, thresholds, transforms
 
-__all__ = ["ENTRIES", "Entry"]
+__all__ = ["ENTRIES", "Entry", "markdown_table"]
 
 Kind = Literal["threshold", "norm", "transformation", "optimizer"]
 RECOVERS = "recovers"
@@ -258,3 +258,12 @@ _ALL = (
 )
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}
+
+
+def markdown_table() -> str:
+    """The catalogue as the table of the README."""
+    rows = ["| method | what it does | formula | source |", "| --- | --- | --- | --- |"]
+    for entry in ENTRIES.values():
+        source = f"{entry.paper}, arXiv {entry.arxiv}" if entry.arxiv else entry.paper
+        rows.append(f"| `{entry.name}` | {entry.summary} | `{entry.formula}` | {source} |")
+    return "\n".join(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,7 +61,7 @@ def _root(
         typer.echo(context.get_help())
 
 
-@app.command("methods")
+@app.command("methods", short_help="List the methods.")
 def _methods() -> None:
     """List the catalogue: every method of clipax, what it computes and where it comes from."""
     console = _console()
@@ -100,7 +99,7 @@ class _Bar:
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
         if kept:
             self._progress.console.print(f"kept from the last run: {', '.join(kept)}")
-        self._progress.update(self._task, total=stretches, description="compiling")
+        self._progress.update(self._task, total=stretches, description="")
 
     def method(self, name: str) -> None:
         self._progress.update(self._task, description=name)
@@ -121,15 +120,18 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
         console=_console(stderr=True),
-        transient=True,
     )
 
 
-@app.command("compare")
+@app.command("compare", short_help="Train with several optimizers and compare them.")
 def _compare(
     methods: Annotated[
         str,
-        typer.Option(help="Names separated by commas (see `clipax methods`), or `all`."),
+        typer.Option(
+            help="Names separated by commas, or `all`; `clipax methods` lists them.  [default: "
+            f"{', '.join(DEFAULT_METHODS)}]",
+            show_default=False,
+        ),
     ] = ",".join(DEFAULT_METHODS),
     data: Annotated[
         str,
@@ -149,27 +151,27 @@ def _compare(
         Settings.noise_scale
     ),
     threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Threshold of all methods that take one.", show_default="that of the catalogue"
-        ),
-    ] = None,
+        float, typer.Option(help="Threshold of the methods that take one.")
+    ] = Settings.threshold,
     steps: Annotated[
-        int | None, typer.Option(help="Updates in a run.", show_default=str(Settings.steps))
+        int | None,
+        typer.Option(help=f"Updates in a run.  [default: {Settings.steps}]", show_default=False),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples in a batch.")] = Settings.batch_size,
     seeds: Annotated[
         int | None,
         typer.Option(
-            help="Seeds that the results are reported over. Others choose the learning rates.",
-            show_default=str(Settings.seeds),
+            help="Seeds that the results are reported over; others choose the learning rates.  "
+            f"[default: {Settings.seeds}]",
+            show_default=False,
         ),
     ] = None,
     learning_rates: Annotated[
         str | None,
         typer.Option(
-            help="Rates to try for all methods, separated by commas.",
-            show_default="a grid for each method",
+            help="Rates to try for all methods, separated by commas.  [default: a grid for each "
+            "method]",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[

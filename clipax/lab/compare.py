@@ -11,6 +11,7 @@ import numpy as np
 
 from clipax.lab.data import load_data
 from clipax.lab.methods import resolve
+from clipax.lab.models import check_model
 from clipax.lab.noise import parse_noise
 from clipax.lab.results import MethodResult, ResultStore
 from clipax.lab.settings import SELECTION_SEEDS, Settings
@@ -76,11 +77,15 @@ def compare(
     plan = Plan(
         settings.steps, settings.batch_size, parse_noise(settings.noise), settings.noise_scale
     )
-    trainer = Trainer(data, settings.model, plan)
+    check_model(settings.model, data)
     store = ResultStore(folder, settings.record(data.fingerprint))
     waiting = [method for method in chosen if method.name not in store.results]
-    stretches = sum(_stretches(trainer, method, settings) for method in waiting)
+    stretches = sum(
+        plan.stretches(len(_selection_runs(method))) + plan.stretches(settings.seeds)
+        for method in waiting
+    )
     observer.begin(stretches, tuple(store.results))
+    trainer = Trainer(data, settings.model, plan)
     for method in waiting:
         observer.method(method.name)
         result = _run(trainer, method, settings, observer)
@@ -93,11 +98,6 @@ def _selection_runs(method: Method) -> list[tuple[int, float]]:
     """Pairs of seed and rate; none where there is nothing to choose."""
     rates = method.learning_rates
     return [(seed, rate) for rate in rates for seed in SELECTION_SEEDS if len(rates) > 1]
-
-
-def _stretches(trainer: Trainer, method: Method, settings: Settings) -> int:
-    blocks = trainer.blocks(len(_selection_runs(method))) + trainer.blocks(settings.seeds)
-    return blocks * (len(trainer.plan.points) - 1)
 
 
 def _run(trainer: Trainer, method: Method, settings: Settings, observer: Observer) -> MethodResult:

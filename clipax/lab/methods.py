@@ -40,9 +40,9 @@ DEFAULT_METHODS = (
 _GRIDS: dict[str, tuple[float, ...]] = {
     "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3),
     "adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    "clip_sgd": (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
+    "clip_sgd": (3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
     "normalized_sgd": (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
-    "regularized_clip_sgd": (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
+    "regularized_clip_sgd": (3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
     "clip_adagrad_norm": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     "clip_adam_norm": (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
 }
@@ -82,14 +82,14 @@ def available() -> tuple[str, ...]:
 
 def resolve(
     names: Sequence[str],
-    threshold: float | None = None,
+    threshold: float,
     learning_rates: Sequence[float] | None = None,
 ) -> list[Method]:
     """Makes methods from their names.
 
     Args:
       names: names from `available`, or `all` for every one of them.
-      threshold: the threshold for methods that take one; None for the catalogue's.
+      threshold: the threshold for methods that take one.
       learning_rates: the rates to try for all methods; None for each method's own grid.
 
     Returns:
@@ -107,9 +107,7 @@ def resolve(
     return [_resolve_one(name, threshold, learning_rates) for name in wanted]
 
 
-def _resolve_one(
-    name: str, threshold: float | None, learning_rates: Sequence[float] | None
-) -> Method:
+def _resolve_one(name: str, threshold: float, learning_rates: Sequence[float] | None) -> Method:
     entries = _entries()
     options: dict[str, Any] = {}
     if name in BASELINES:
@@ -120,7 +118,7 @@ def _resolve_one(
         if not _takes(factory, "learning_rate"):
             raise InputError(f"method {name} takes no learning rate, so it cannot be compared.")
         del options["learning_rate"]
-        if threshold is not None and _takes(factory, "threshold"):
+        if _takes(factory, "threshold"):
             options["threshold"] = threshold
     else:
         near = difflib.get_close_matches(name, available(), n=3, cutoff=0.5)

@@ -10,7 +10,7 @@ from flax import nnx
 from clipax.lab.data import Dataset
 from clipax.lab.errors import InputError
 
-__all__ = ["CNN", "MLP", "MODELS", "make_model"]
+__all__ = ["CNN", "MLP", "MODELS", "check_model", "make_model"]
 
 MODELS = ("mlp", "cnn")
 
@@ -65,30 +65,39 @@ class CNN(nnx.Module):
         return self.last(x.reshape(x.shape[0], -1))
 
 
-def make_model(name: str, data: Dataset, key: Any) -> nnx.Module:
-    """Builds a model for a data set.
+def check_model(name: str, data: Dataset) -> None:
+    """Checks that a model can be trained on a data set.
 
     Args:
       name: one of `MODELS`.
-      data: the data set, whose shapes the model takes.
-      key: a JAX random key for the initial weights; it may be traced.
-
-    Returns:
-      The NNX module, which maps a batch of examples to logits.
+      data: the data set.
 
     Raises:
       InputError: if the model is unknown, or needs images and the data has none.
     """
     shape = data.train.x.shape[1:]
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}. Known: {', '.join(MODELS)}.")
+    if name == "cnn" and len(shape) not in (2, 3):
+        raise InputError(
+            f"model cnn needs images, examples of shape (height, width) or (height, width, "
+            f"channels); those of {data.name} have shape {shape}."
+        )
+
+
+def make_model(name: str, data: Dataset, key: Any) -> nnx.Module:
+    """Builds a model for a data set.
+
+    Args:
+      name: one of `MODELS`, which `check_model` allows.
+      data: the data set, whose shapes the model takes.
+      key: a JAX random key for the initial weights; it may be traced.
+
+    Returns:
+      The NNX module, which maps a batch of examples to logits.
+    """
     rngs = nnx.Rngs(key)
     if name == "mlp":
         return MLP(int(data.train.x[0].size), data.classes, rngs=rngs)
-    if name == "cnn":
-        if len(shape) not in (2, 3):
-            raise InputError(
-                f"model cnn needs images, examples of shape (height, width) or (height, width, "
-                f"channels); those of {data.name} have shape {shape}."
-            )
-        height, width, *depth = shape
-        return CNN((height, width, *(depth or (1,))), data.classes, rngs=rngs)
-    raise InputError(f"unknown model {name!r}. Known: {', '.join(MODELS)}.")
+    height, width, *depth = data.train.x.shape[1:]
+    return CNN((height, width, *(depth or (1,))), data.classes, rngs=rngs)

@@ -7,22 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from clipax.lab.results import MethodResult, quantile
 
 __all__ = ["plot_curves"]
 
-_DASHES = ("-", "--", "-.", ":")
-# Losses beyond this multiple of the first say no more than "useless"; the scale is for the rest.
-_HEADROOM = 3.0
+_COLOURS = 10
+# Losses above this multiple of the first mean "useless" whatever they are: the axes end there, and
+# lines and bands of diverged runs leave through the top.
+_HEADROOM = 2.0
+_BAND = (0.05, 0.95)
 
 
 def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None:
-    """Draws test loss against step, its values at the end, and validation loss against rate.
+    """Draws test loss against step, its values at the end, and how the rates were chosen.
 
     Args:
       results: the best first; every panel keeps the order and the colours.
@@ -32,75 +34,88 @@ def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None
     Raises:
       OSError: if the file cannot be written.
     """
-    figure = Figure(figsize=(14, 6.4), layout="constrained")
+    figure = Figure(figsize=(15, 6.5 + 0.05 * len(results)), layout="constrained")
     FigureCanvasAgg(figure)
-    curves, ends, rates = figure.subplots(1, 3, width_ratios=(5, 3, 4))
-    low, high = _range(results)
-    styles = _styles(len(results))
-    for place, (result, style) in enumerate(zip(results, styles, strict=True)):
-        _draw_curve(curves, result, style, high)
-        _draw_end(ends, place, result, style, high)
-        _draw_rates(rates, result, style, high)
-    for axes in (curves, rates):
-        axes.set_yscale("log")
-        axes.set_ylim(low, high)
-        axes.grid(True, color="0.92")
-    curves.set(title="Test loss: median and 5-95 % over seeds", xlabel="step", ylabel="test loss")
+    curves, ends, rates = figure.subplots(1, 3, width_ratios=(6, 3, 4))
+    ceiling = _HEADROOM * max(min(curve[0], 1e3) for result in results for curve in result.loss)
+    for place, result in enumerate(results):
+        style = _style(place)
+        # The best method is drawn last, on top of the others.
+        style["zorder"] = 2 + 1 / (1 + place)
+        _draw_curve(curves, result, style, ceiling)
+        _draw_end(ends, place, result, style, ceiling)
+        _draw_rates(rates, result, style, ceiling)
+    curves.set(title="Test loss: median, band 5-95 % over seeds", xlabel="step", ylabel="test loss")
     curves.margins(x=0.01)
     ends.set(title="Test loss after the last step", xlabel="test loss")
-    ends.set_xscale("log")
-    ends.set_xlim(low, high)
     ends.set_yticks(range(len(results)), [result.method for result in results])
     ends.invert_yaxis()
-    ends.grid(True, axis="x", color="0.92")
-    rates.set_xscale("log")
     rates.set(
-        title="Choice of the learning rate", xlabel="learning rate", ylabel="mean validation loss"
+        title="Choice of the learning rate (circled)",
+        xlabel="learning rate",
+        ylabel="mean validation loss",
     )
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(title, fontsize=14)
+    rates.set_xscale("log")
+    for axes, axis in ((curves, curves.yaxis), (rates, rates.yaxis), (ends, ends.xaxis)):
+        axes.grid(True, axis="both" if axes is not ends else "x", color="0.9")
+        _scale_losses(axes, axis, results, ceiling)
+    # The ends are all below the start as a rule; a band that goes on leaves at the right.
+    widest = max(_bands(result.final_loss, ceiling)[2] for result in results)
+    ends.set_xlim(right=min(1.5 * widest, ceiling))
+    figure.legend(
+        *curves.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(5, len(results)),
+        frameon=False,
+        fontsize=11,
+        handlelength=3,
+    )
+    figure.suptitle(title, fontsize=15)
     figure.savefig(path, dpi=110)
 
 
-def _styles(count: int) -> list[dict[str, Any]]:
-    """Colours that come again with another dash, so that many methods can be told apart."""
-    palette = colormaps["tab10"].resampled(10)
-    return [
-        {"color": palette(i % 10), "linestyle": _DASHES[i // 10 % len(_DASHES)]}
-        for i in range(count)
-    ]
+def _style(place: int) -> dict[str, Any]:
+    """Every second line is dashed, so that one of two equal curves shows through the other."""
+    dashes = ("-", (0, (4, 2)), "-.", ":")
+    rounds = 2 * (place // _COLOURS % 2)
+    return {"color": colormaps["tab10"](place % _COLOURS), "linestyle": dashes[rounds + place % 2]}
 
 
-def _range(results: Sequence[MethodResult]) -> tuple[float, float]:
-    """Limits of the loss: all that was reached below, a little above the start on top."""
-    losses = [loss for result in results for curve in result.loss for loss in curve]
-    finite = [loss for loss in losses if 0 < loss < math.inf]
-    start = max((curve[0] for result in results for curve in result.loss), default=1.0)
-    return 0.8 * min(finite, default=0.1), _HEADROOM * min(start, 1e3)
+def _scale_losses(axes: Any, axis: Any, results: Sequence[MethodResult], ceiling: float) -> None:
+    """A log scale with plain numbers, from the best loss reached to the ceiling."""
+    reached = [loss for r in results for curve in r.loss for loss in curve if 0 < loss < math.inf]
+    name = axis.axis_name
+    getattr(axes, f"set_{name}scale")("log")
+    getattr(axes, f"set_{name}lim")(0.8 * min([*reached, ceiling / _HEADROOM]), ceiling)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _draw_curve(axes: Any, result: MethodResult, style: dict[str, Any], high: float) -> None:
-    columns = list(zip(*result.loss, strict=True))
-    # Infinite values go far above the axes, where the limits cut them off.
-    low, median, top = (
-        np.minimum([quantile(column, q) for column in columns], 100 * high)
-        for q in (0.05, 0.5, 0.95)
-    )
-    axes.fill_between(result.points, low, top, color=style["color"], alpha=0.13, linewidth=0)
+def _bands(losses: Sequence[float], ceiling: float) -> tuple[float, float, float]:
+    """Median and band; infinite values become finite ones beyond the axes."""
+    low, median, high = (min(quantile(losses, q), 100 * ceiling) for q in (_BAND[0], 0.5, _BAND[1]))
+    return low, median, high
+
+
+def _draw_curve(axes: Any, result: MethodResult, style: dict[str, Any], ceiling: float) -> None:
+    bands = [_bands(losses, ceiling) for losses in zip(*result.loss, strict=True)]
+    low, median, high = zip(*bands, strict=True)
+    axes.fill_between(result.points, low, high, color=style["color"], alpha=0.14, linewidth=0)
     axes.plot(result.points, median, linewidth=2, label=result.method, **style)
 
 
 def _draw_end(
-    axes: Any, place: int, result: MethodResult, style: dict[str, Any], high: float
+    axes: Any, place: int, result: MethodResult, style: dict[str, Any], ceiling: float
 ) -> None:
-    low, median, top = (min(quantile(result.final_loss, q), 100 * high) for q in (0.05, 0.5, 0.95))
-    axes.plot([low, top], [place, place], linewidth=6, alpha=0.3, color=style["color"])
+    low, median, high = _bands(result.final_loss, ceiling)
+    axes.plot([low, high], [place, place], linewidth=7, alpha=0.3, color=style["color"])
     axes.plot([median], [place], marker="o", markersize=8, color=style["color"])
     if result.diverged:
         axes.text(
             0.98,
-            place,
-            f"{100 * result.diverged:.0f} % diverged ",
+            place - 0.18,
+            f"{100 * result.diverged:.0f} % diverged",
             ha="right",
             va="bottom",
             transform=axes.get_yaxis_transform(),
@@ -108,8 +123,17 @@ def _draw_end(
         )
 
 
-def _draw_rates(axes: Any, result: MethodResult, style: dict[str, Any], high: float) -> None:
+def _draw_rates(axes: Any, result: MethodResult, style: dict[str, Any], ceiling: float) -> None:
     if not result.validation_loss:
         return
-    means = [min(sum(losses) / len(losses), 100 * high) for losses in result.validation_loss]
+    means = [min(sum(losses) / len(losses), 100 * ceiling) for losses in result.validation_loss]
     axes.plot(result.learning_rates, means, marker="o", markersize=4, **style)
+    chosen = result.learning_rates.index(result.learning_rate)
+    axes.plot(
+        [result.learning_rate],
+        [means[chosen]],
+        marker="o",
+        markersize=11,
+        markerfacecolor="none",
+        color=style["color"],
+    )

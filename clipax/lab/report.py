@@ -18,7 +18,7 @@ from clipax.lab.settings import SELECTION_SEEDS, Settings
 
 __all__ = ["remarks", "summary", "table", "title"]
 
-_COLUMNS = ("method", "test loss", "5-95 %", "acc. %", "5-95 %", "div. %", "clip %", "rate")
+_COLUMNS = ("method", "loss", "5-95 %", "acc %", "5-95 %", "div %", "clip %", "rate")
 
 
 class _Row(NamedTuple):
@@ -81,11 +81,13 @@ def table(results: Sequence[MethodResult], settings: Settings) -> Table:
       settings: what they were made with.
 
     Returns:
-      A rich table, at most 80 columns wide with the names of today.
+      A rich table, which fits a window of 80 columns.
     """
-    shown = Table(box=SIMPLE_HEAD, title=title(settings), padding=(0, 1, 0, 0))
-    for position, column in enumerate(_COLUMNS):
-        shown.add_column(column, justify="right" if position else "left", no_wrap=True)
+    shown = Table(box=SIMPLE_HEAD, title=title(settings), padding=0, show_edge=False)
+    shown.add_column(_COLUMNS[0], overflow="fold")
+    for column in _COLUMNS[1:]:
+        # In a narrow window the names are folded, never the numbers.
+        shown.add_column(column, justify="right", no_wrap=True)
     for position, result in enumerate(results):
         shown.add_row(*_row(result), style="bold" if position == 0 else None)
     return shown
@@ -99,8 +101,8 @@ def remarks(results: Sequence[MethodResult], settings: Settings) -> list[str]:
       settings: what they were made with.
 
     Returns:
-      Warnings about rates at the edge of the grid, methods that took the same steps, and methods
-      that diverged.
+      Warnings about rates at the edge of the grid, the rates at which methods diverged, and
+      methods that took the same steps.
     """
     found = []
     for result in results:
@@ -111,12 +113,23 @@ def remarks(results: Sequence[MethodResult], settings: Settings) -> list[str]:
                 f"{result.edge} tried; a {further} one may do better (--learning-rates)."
             )
     for result in results:
-        if result.diverged:
-            seeds = round(result.diverged * len(result.seeds))
-            found.append(f"{result.method} diverged for {seeds} of {len(result.seeds)} seeds.")
+        if lost := _lost(result):
+            found.append(f"{result.method} diverged at learning rates {lost}.")
     for twins in _twins(results):
         found.append(f"{' and '.join(twins)} took the same steps at these settings.")
     return found
+
+
+def _lost(result: MethodResult) -> str:
+    """The rates at which selection runs diverged, and how many of them did."""
+    counts = [sum(map(math.isinf, losses)) for losses in result.validation_loss]
+    return ", ".join(
+        f"{rate:g} ({count} of {len(losses)} seeds)"
+        for rate, count, losses in zip(
+            result.learning_rates, counts, result.validation_loss, strict=False
+        )
+        if count
+    )
 
 
 def _twins(results: Sequence[MethodResult]) -> list[list[str]]:
@@ -142,27 +155,38 @@ def summary(results: Sequence[MethodResult], settings: Settings) -> str:
     rows = [f"| {' | '.join(_row(result))} |" for result in results]
     noted = [f"- {remark}" for remark in remarks(results, settings)]
     first, last = settings.test_seeds[0], settings.test_seeds[-1]
-    reading = [
-        f"Sorted by the median test loss over seeds {first} to {last}. The bands are 5 % and 95 % "
-        "quantiles over these seeds. A diverged run counts as infinite loss and accuracy 0. "
-        "`div.` is the share of diverged seeds, `clip` the share of steps whose gradient was "
-        "clipped (`-`: the optimizer does not record it), `rate` the learning rate (`*`: at the "
-        "edge of those tried).",
-        "",
-        f"Each learning rate has the lowest mean validation loss over seeds {SELECTION_SEEDS[0]} "
-        f"to {SELECTION_SEEDS[-1]}, where a diverged run counts as the worst loss of the grid, and "
-        "no less than guessing. All methods see the same initial weights, batches and noise for a "
-        "seed.",
-        "",
-        "![Test loss against steps](curves.png)",
-    ]
     made = [
         f"- {name.replace('_', ' ')}: {value}"
         for name, value in settings.record("").items()
         if value not in (None, "") and name != "clipax"
     ]
-    versions = f"clipax {clipax.__version__}, jax {jax.__version__}, optax {optax.__version__}"
-    return "\n".join(
-        [f"# {title(settings)}", "", header, rule, *rows, "", *noted, *([""] if noted else [])]
-        + [*reading, "", "## Settings", "", *made, f"- versions: {versions}", ""]
-    )
+    lines = [
+        f"# {title(settings)}",
+        "",
+        header,
+        rule,
+        *rows,
+        "",
+        *noted,
+        *([""] if noted else []),
+        f"`loss` and `acc` are medians over seeds {first} to {last} on the test split, and the bands "
+        "are 5 % and 95 % quantiles. A diverged run counts as infinite loss and accuracy 0. "
+        "`div` is the share of diverged seeds, `clip` the share of steps whose gradient was "
+        "clipped (`-`: the optimizer does not record it), `rate` the learning rate (`*`: at the "
+        "edge of those tried).",
+        "",
+        f"Each learning rate has the lowest mean validation loss over seeds {SELECTION_SEEDS[0]} "
+        f"to {SELECTION_SEEDS[-1]}, where a diverged run counts as the worst loss of the grid, and "
+        "no less than guessing. For each seed all methods see the same initial weights, batches "
+        "and noise.",
+        "",
+        "![Test loss against steps](curves.png)",
+        "",
+        "## Settings",
+        "",
+        *made,
+        f"- versions: clipax {clipax.__version__}, jax {jax.__version__}, "
+        f"optax {optax.__version__}",
+        "",
+    ]
+    return "\n".join(lines)

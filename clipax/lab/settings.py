@@ -8,7 +8,6 @@ from typing import Any
 
 import clipax
 from clipax.lab.errors import InputError
-from clipax.lab.models import MODELS
 from clipax.lab.noise import parse_noise
 
 __all__ = ["QUICK", "SELECTION_SEEDS", "Settings", "parse_learning_rates"]
@@ -29,7 +28,8 @@ class Settings:
       model: `mlp` or `cnn`.
       noise: the law of the gradient noise, as `parse_noise` reads it.
       noise_scale: the noise added is `noise_scale * ||g|| / sqrt(d) * xi`.
-      threshold: the threshold of the methods that take one; None for the catalogue's.
+      threshold: the threshold of the methods that take one. Under the default noise, norms lie on
+        both sides of the default.
       steps: the number of updates of a run.
       batch_size: the number of examples in a batch.
       seeds: the number of seeds that the results are reported over.
@@ -43,7 +43,7 @@ class Settings:
     model: str = "mlp"
     noise: str = "pareto:1.5"
     noise_scale: float = 1.0
-    threshold: float | None = None
+    threshold: float = 5.0
     steps: int = 600
     batch_size: int = 32
     seeds: int = 8
@@ -51,14 +51,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise", str(parse_noise(self.noise)))
-        if self.model not in MODELS:
-            raise InputError(f"unknown model {self.model!r}. Known: {', '.join(MODELS)}.")
         for name in ("steps", "batch_size", "seeds"):
             if getattr(self, name) < 1:
                 raise InputError(f"{_option(name)} must be at least 1, got {getattr(self, name)}.")
         for name in ("noise_scale", "threshold"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if not 0 < value < math.inf:
                 raise InputError(f"{_option(name)} must be positive and finite, got {value:g}.")
         for rate in self.learning_rates or ():
             if not 0 < rate < math.inf:

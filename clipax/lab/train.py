@@ -65,6 +65,10 @@ class Plan:
         """The steps at which a curve has points: 0 first, `steps` last."""
         return (*range(0, self.steps, self.stride), self.steps)
 
+    def stretches(self, runs: int) -> int:
+        """How often `advance` is called for a list of so many runs."""
+        return math.ceil(runs / _WIDTH) * (len(self.points) - 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -118,16 +122,14 @@ class Trainer:
     def __init__(self, data: Dataset, model: str, plan: Plan):
         self.data = data
         self.plan = plan
-        self._graph = nnx.graphdef(make_model(model, data, jax.random.key(0)))
+        self._graph = nnx.graphdef(
+            nnx.eval_shape(lambda: make_model(model, data, jax.random.key(0)))
+        )
         self._train = (jnp.asarray(data.train.x), jnp.asarray(data.train.y))
         self._init = jax.jit(
-            jax.vmap(lambda seed: nnx.state(make_model(model, data, _keys(seed).init)))
+            jax.vmap(lambda seed: _begin(nnx.state(make_model(model, data, _keys(seed).init))))
         )
         self._evaluate = jax.jit(jax.vmap(self._score, in_axes=(0, None, None, None)))
-
-    def blocks(self, runs: int) -> int:
-        """How many blocks a list of runs is trained in."""
-        return math.ceil(runs / _WIDTH)
 
     def prepare(self, method: Method) -> Callable[..., Outcome]:
         """Makes the function that trains a method.
@@ -148,8 +150,7 @@ class Trainer:
         def block(
             seeds: np.ndarray, rates: np.ndarray, pieces: Any, curve: bool, advance: Callable
         ) -> Any:
-            params = self._init(seeds)
-            limit = _GROWTH_LIMIT * jax.vmap(clipax.global_norm)(params)
+            params, limit = self._init(seeds)
             runs = _Runs(params, init(rates, params), jnp.zeros(len(seeds), bool), limit)
             scores = [(*self._evaluate(params, *pieces), runs.diverged)] if curve else []
             for step in self.plan.points[:-1]:
@@ -280,6 +281,11 @@ class _Keys(NamedTuple):
 def _keys(seed: jax.Array) -> _Keys:
     """The three streams of randomness of a run: initial weights, batches, noise."""
     return _Keys(*jax.random.split(jax.random.key(seed), 3))
+
+
+def _begin(params: Any) -> tuple[Any, jax.Array]:
+    """Initial parameters, and the norm at which they have exploded."""
+    return params, _GROWTH_LIMIT * clipax.global_norm(params)
 
 
 def _clip_fraction(opt_state: Any) -> jax.Array | None:

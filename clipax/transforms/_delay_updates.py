@@ -94,7 +94,9 @@ def delay_updates(
 
     def init(params: Params) -> DelayUpdatesState:
         leaves, structure = named_leaves(params, scope)
-        slots = [jnp.zeros((steps + 1, *leaf.value.shape), leaf.value.dtype) for leaf in leaves]
+        # Made from the leaves, so that they are sharded alike.
+        empty = [jnp.zeros_like(leaf.value, dtype=leaf.value.dtype)[None] for leaf in leaves]
+        slots = [jnp.broadcast_to(one, (steps + 1, *one.shape[1:])) for one in empty]
         position = jnp.zeros((), jnp.int32)
         return DelayUpdatesState(position, jax.tree.unflatten(structure, slots) if steps else None)
 

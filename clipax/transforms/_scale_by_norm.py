@@ -15,18 +15,12 @@ from jax import lax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
-from clipax.measure import (
-    Leaf,
-    accumulation_dtype,
-    measure,
-    named_leaves,
-    spread,
-    wide_dtype,
-)
+from clipax.measure import Leaf, accumulation_dtype, measure, named_leaves
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Scope
 from clipax.thresholds import Context
 from clipax.transforms import _telemetry
+from clipax.transforms._apply import Plan, apply, by_path
 
 __all__ = ["ScaleByNormState", "scale_by_norm"]
 
@@ -63,14 +57,6 @@ class ScaleByNormState(NamedTuple):
     before: Any
     after: Any
     mu: Any
-
-
-class _Plan(NamedTuple):
-    """What one step does with the blocks of one label."""
-
-    factor: Array
-    divisor: Array
-    finite: Array
 
 
 def scale_by_norm(
@@ -206,13 +192,13 @@ def scale_by_norm(
 
         states_before, states_after = dict(state.before), dict(state.after)
         decisions: dict[str, Decision] = {}
-        plans: dict[str, _Plan] = {}
+        plans: dict[str, Plan] = {}
         for label, block_norms in measured.items():
             finite = jnp.isfinite(block_norms)
             one = jnp.ones_like(block_norms)
             if label not in state.before:
                 _require_excluded(label, leaves)
-                plans[label] = _Plan(one, one, finite)
+                plans[label] = Plan(one, one, finite)
                 continue
             # A block that is not finite is decided on as if it were zero, and then forgotten.
             safe = jnp.where(finite, block_norms, 0)
@@ -222,12 +208,12 @@ def scale_by_norm(
             states_before[label] = _keep(finite, new_before, state.before[label])
             states_after[label] = _keep(finite, new_after, state.after[label])
             decisions[label] = first
-            plans[label] = _Plan(first.factor, second.factor, finite)
+            plans[label] = Plan(first.factor, second.factor, finite)
 
         # The barrier keeps XLA from writing out what measuring and scaling have in common: the
         # converted copy of a bfloat16 tree. Leaf by leaf, so that a replicated one stays so.
         values = [lax.optimization_barrier(leaf.value) for leaf in leaves]
-        scaled, mu = _apply(_replaced(leaves, values), plans, own, state.mu, b1, weight_decay, fill)
+        scaled, mu = apply(_replaced(leaves, values), plans, own, state.mu, b1, weight_decay, fill)
         records = _telemetry.record(state, sorted(state.before), measured, decisions)
         new_state = ScaleByNormState(
             count=optax.safe_increment(state.count),
@@ -240,39 +226,6 @@ def scale_by_norm(
         return jax.tree.unflatten(structure, scaled), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _apply(
-    leaves: Sequence[Leaf],
-    plans: dict[str, _Plan],
-    params: Sequence[Array] | None,
-    mu: Any,
-    b1: Scalar | None,
-    weight_decay: Scalar | None,
-    fill: float,
-) -> tuple[list[Array], Any]:
-    """The scaled leaves and the new momentum."""
-    averages = {} if b1 is None else _by_path(mu)
-    scaled = []
-    for place, leaf in enumerate(leaves):
-        factor, divisor, finite = (spread(part, leaf) for part in plans[leaf.block.label])
-        like, wide = leaf.value.dtype, wide_dtype(leaf.value.dtype, factor.dtype)
-        value = leaf.value.astype(wide)
-        if weight_decay is not None and params is not None:
-            value += params[place].astype(wide) * jnp.asarray(weight_decay, factor.dtype)
-        # Selected in the wide type, before the multiplication: after the cast it would cost a pass.
-        if b1 is None:
-            value = jnp.where(finite, value, fill) * (factor * divisor)
-        else:
-            old = averages[leaf.path]
-            fresh = value * (factor * jnp.asarray(1 - b1, factor.dtype))
-            mixed = old.astype(wide) * jnp.asarray(b1, factor.dtype) + fresh
-            averages[leaf.path] = jnp.where(finite, mixed, old.astype(wide)).astype(old.dtype)
-            value = jnp.where(finite, mixed, fill) * divisor
-        scaled.append(value.astype(like))
-    if b1 is None:
-        return scaled, None
-    return scaled, jax.tree.unflatten(jax.tree.structure(mu), list(averages.values()))
 
 
 def _measure(
@@ -288,11 +241,6 @@ def _replaced(leaves: Sequence[Leaf], values: Sequence[Array] | None) -> list[Le
     return [leaf._replace(value=value) for leaf, value in pairs]
 
 
-def _by_path(tree: Any) -> dict[str, Array]:
-    pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {scopes.path_name(keys): jnp.asarray(leaf) for keys, leaf in pairs}
-
-
 def _own_params(
     leaves: Sequence[Leaf], params: Params | None, *, required: bool
 ) -> list[Array] | None:
@@ -304,7 +252,7 @@ def _own_params(
                 "`update(updates, state, params)`."
             )
         return None
-    by_path = _by_path(params)
+    by_path = by_path(params)
     if missing := [leaf.path for leaf in leaves if leaf.path not in by_path]:
         raise ValueError(
             f"`params` must hold every leaf of the updates, {missing[0]!r} is missing."
@@ -332,8 +280,8 @@ def _keep(finite: Array, new: Any, old: Any) -> Any:
 
 
 def _zeros(leaf: Any) -> Array:
-    """Zeros like a leaf, strongly typed for a Python number too."""
-    return jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf))
+    """Zeros like a leaf, sharded as it is, and strongly typed for a Python number too."""
+    return jnp.zeros_like(leaf, dtype=jnp.result_type(leaf))
 
 
 def _cast(state: Any, dtype: Any) -> Any:

@@ -1,0 +1,61 @@
+"""Applies factors to the leaves of a gradient: one multiplication, with momentum in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from clipax import scopes
+from clipax._typing import Array, Scalar
+from clipax.measure import Leaf, spread, wide_dtype
+
+__all__ = ["Plan", "apply", "by_path"]
+
+
+class Plan(NamedTuple):
+    """What one step does with the blocks of one label."""
+
+    factor: Array
+    divisor: Array
+    finite: Array
+
+
+def apply(
+    leaves: Sequence[Leaf],
+    plans: Mapping[str, Plan],
+    params: Sequence[Array] | None,
+    mu: Any,
+    b1: Scalar | None,
+    weight_decay: Scalar | None,
+    fill: float,
+) -> tuple[list[Array], Any]:
+    """The scaled leaves and the new momentum."""
+    averages = {} if b1 is None else by_path(mu)
+    scaled = []
+    for place, leaf in enumerate(leaves):
+        factor, divisor, finite = (spread(part, leaf) for part in plans[leaf.block.label])
+        like, wide = leaf.value.dtype, wide_dtype(leaf.value.dtype, factor.dtype)
+        value = leaf.value.astype(wide)
+        if weight_decay is not None and params is not None:
+            value += params[place].astype(wide) * jnp.asarray(weight_decay, factor.dtype)
+        # Selected in the wide type, before the multiplication: after the cast it would cost a pass.
+        if b1 is None:
+            value = jnp.where(finite, value, fill) * (factor * divisor)
+        else:
+            old = averages[leaf.path]
+            fresh = value * (factor * jnp.asarray(1 - b1, factor.dtype))
+            mixed = old.astype(wide) * jnp.asarray(b1, factor.dtype) + fresh
+            averages[leaf.path] = jnp.where(finite, mixed, old.astype(wide)).astype(old.dtype)
+            value = jnp.where(finite, mixed, fill) * divisor
+        scaled.append(value.astype(like))
+    if b1 is None:
+        return scaled, None
+    return scaled, jax.tree.unflatten(jax.tree.structure(mu), list(averages.values()))
+
+
+def by_path(tree: Any) -> dict[str, Array]:
+    pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {scopes.path_name(keys): jnp.asarray(leaf) for keys, leaf in pairs}
