@@ -13,9 +13,10 @@ from clipax.lab.data import load_data
 from clipax.lab.methods import resolve
 from clipax.lab.models import check_model
 from clipax.lab.noise import parse_noise
+from clipax.lab.plan import Method, Plan
 from clipax.lab.results import MethodResult, ResultStore
 from clipax.lab.settings import SELECTION_SEEDS, Settings
-from clipax.lab.train import Method, Plan, Trainer
+from clipax.lab.train import Trainer
 
 __all__ = ["Observer", "choose_rate", "compare"]
 

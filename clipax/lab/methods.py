@@ -12,7 +12,7 @@ import optax
 
 from clipax import catalogue
 from clipax.lab.errors import InputError
-from clipax.lab.train import Method
+from clipax.lab.plan import Method
 
 __all__ = ["BASELINES", "DEFAULT_METHODS", "available", "resolve", "untunable"]
 

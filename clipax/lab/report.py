@@ -169,8 +169,8 @@ def summary(results: Sequence[MethodResult], settings: Settings) -> str:
         "",
         *noted,
         *([""] if noted else []),
-        f"`loss` and `acc` are medians over seeds {first} to {last} on the test split, and the bands "
-        "are 5 % and 95 % quantiles. A diverged run counts as infinite loss and accuracy 0. "
+        f"`loss` and `acc` are medians on the test split over seeds {first} to {last}, the bands "
+        "5 % and 95 % quantiles. A diverged run counts as infinite loss and accuracy 0. "
         "`div` is the share of diverged seeds, `clip` the share of steps whose gradient was "
         "clipped (`-`: the optimizer does not record it), `rate` the learning rate (`*`: at the "
         "edge of those tried).",

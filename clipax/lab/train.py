@@ -6,7 +6,6 @@ the seed and the step alone, so all methods and all learning rates meet the same
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,69 +19,16 @@ from flax import nnx
 import clipax
 from clipax.lab.data import Dataset, Split
 from clipax.lab.models import make_model
-from clipax.lab.noise import Noise
+from clipax.lab.plan import WIDTH, Build, Method, Plan
 
-__all__ = ["Method", "Outcome", "Plan", "Trainer"]
+__all__ = ["Outcome", "Trainer"]
 
-# Runs in one block: wide enough for vectorised code, narrow enough to stay in cache.
-_WIDTH = 8
 # Examples in one piece of an evaluation, which bounds its memory.
 _PIECE = 512
 # A run has exploded when its loss or the growth of its parameters' norm passes these. Nothing that
 # still learns comes near: losses of guessing are a few units, weights grow tenfold at most.
 _LOSS_LIMIT = 1e4
 _GROWTH_LIMIT = 1e3
-
-# From a learning rate, which may be traced, to an optimizer.
-Build = Callable[[Any], optax.GradientTransformation]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What all runs of a comparison share.
-
-    Attributes:
-      steps: the number of updates.
-      batch_size: the number of examples, drawn with replacement, in a batch.
-      noise: the law of the gradient noise.
-      noise_scale: its scale `s`: the noise added is `s * ||g|| / sqrt(d) * xi`.
-      evaluations: the largest number of points of a curve, behind the one before the first step.
-    """
-
-    steps: int
-    batch_size: int
-    noise: Noise
-    noise_scale: float
-    evaluations: int = 25
-
-    @property
-    def stride(self) -> int:
-        """Steps between two points of a curve, the last two perhaps fewer."""
-        return math.ceil(self.steps / self.evaluations)
-
-    @property
-    def points(self) -> tuple[int, ...]:
-        """The steps at which a curve has points: 0 first, `steps` last."""
-        return (*range(0, self.steps, self.stride), self.steps)
-
-    def stretches(self, runs: int) -> int:
-        """How often `advance` is called for a list of so many runs."""
-        return math.ceil(runs / _WIDTH) * (len(self.points) - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """An optimizer to compare.
-
-    Attributes:
-      name: what tables call it.
-      build: makes it from a learning rate.
-      learning_rates: the rates to try, ascending.
-    """
-
-    name: str
-    build: Build
-    learning_rates: tuple[float, ...]
 
 
 class Outcome(NamedTuple):
@@ -145,7 +91,7 @@ class Trainer:
         """
         init = jax.jit(jax.vmap(lambda rate, params: method.build(rate).init(params)))
         advance_runs = jax.jit(lambda *args: self._stretch(method.build, *args))
-        fraction = jax.jit(jax.vmap(_clip_fraction, axis_size=_WIDTH))
+        fraction = jax.jit(jax.vmap(_clip_fraction, axis_size=WIDTH))
 
         def block(
             seeds: np.ndarray, rates: np.ndarray, pieces: Any, curve: bool, advance: Callable
@@ -171,9 +117,9 @@ class Trainer:
         ) -> Outcome:
             pieces = _pieces(split)
             results = []
-            for start in range(0, len(runs), _WIDTH):
-                part = list(runs[start : start + _WIDTH])
-                padded = part + part[-1:] * (_WIDTH - len(part))
+            for start in range(0, len(runs), WIDTH):
+                part = list(runs[start : start + WIDTH])
+                padded = part + part[-1:] * (WIDTH - len(part))
                 seeds = np.array([seed for seed, _ in padded], np.uint32)
                 rates = np.array([rate for _, rate in padded], np.float32)
                 results.append(block(seeds, rates, pieces, curve, advance))

@@ -16,7 +16,13 @@ __all__ = ["Plan", "apply", "by_path"]
 
 
 class Plan(NamedTuple):
-    """What one step does with the blocks of one label."""
+    """What one step does with the blocks of one label; arrays of the norms' shape.
+
+    Attributes:
+      factor: Multiplies the gradient.
+      divisor: Multiplies what momentum makes of it.
+      finite: Where the norms are finite; elsewhere the update is filled and memory kept.
+    """
 
     factor: Array
     divisor: Array
@@ -32,7 +38,20 @@ def apply(
     weight_decay: Scalar | None,
     fill: float,
 ) -> tuple[list[Array], Any]:
-    """The scaled leaves and the new momentum."""
+    """Scales the leaves as planned.
+
+    Args:
+      leaves: The gradient's leaves.
+      plans: What to do, by label.
+      params: The parameters of the leaves, where there is weight decay.
+      mu: The moving average so far, a tree; None without `b1`.
+      b1: Its decay rate, or None.
+      weight_decay: Coefficient of the parameters, or None.
+      fill: What stands in an update for a block that is not finite.
+
+    Returns:
+      The scaled leaves and the new moving average.
+    """
     averages = {} if b1 is None else by_path(mu)
     scaled = []
     for place, leaf in enumerate(leaves):
@@ -57,5 +76,6 @@ def apply(
 
 
 def by_path(tree: Any) -> dict[str, Array]:
+    """The leaves of a tree by their names."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {scopes.path_name(keys): jnp.asarray(leaf) for keys, leaf in pairs}

@@ -252,12 +252,12 @@ def _own_params(
                 "`update(updates, state, params)`."
             )
         return None
-    by_path = by_path(params)
-    if missing := [leaf.path for leaf in leaves if leaf.path not in by_path]:
+    found = by_path(params)
+    if missing := [leaf.path for leaf in leaves if leaf.path not in found]:
         raise ValueError(
             f"`params` must hold every leaf of the updates, {missing[0]!r} is missing."
         )
-    return [by_path[leaf.path] for leaf in leaves]
+    return [found[leaf.path] for leaf in leaves]
 
 
 def _require_excluded(label: str, leaves: Sequence[Leaf]) -> None:
