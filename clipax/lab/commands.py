@@ -92,14 +92,32 @@ def _plain(text: str) -> str:
 class _Bar:
     """Shows progress on stderr, so that stdout holds the table alone."""
 
-    def __init__(self, progress: Progress):
-        self._progress = progress
-        self._task = progress.add_task("loading data", total=None)
+    def __init__(self) -> None:
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=_console(stderr=True),
+        )
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
+        # Not before: bad input is found first, and ends with one line and no bar.
         if kept:
             self._progress.console.print(f"kept from the last run: {', '.join(kept)}")
-        self._progress.update(self._task, total=stretches, description="")
+        if stretches:
+            self._progress.update(self._task, total=stretches)
+            self._progress.start()
 
     def method(self, name: str) -> None:
         self._progress.update(self._task, description=name)
@@ -109,18 +127,6 @@ class _Bar:
 
     def saved(self, result: MethodResult) -> None:
         self._progress.console.print(f"saved {result.method} ({result.seconds:.0f} s)")
-
-
-def _progress() -> Progress:
-    return Progress(
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=_console(stderr=True),
-    )
 
 
 @app.command("compare", short_help="Train with several optimizers and compare them.")
@@ -205,19 +211,14 @@ def _compare(
     )
     names = [name.strip() for name in methods.split(",") if name.strip()]
     try:
-        with _progress() as progress:
-            results = compare(settings, names, out, _Bar(progress))
+        with _Bar() as bar:
+            results = compare(settings, names, out, bar)
+        _report(results, settings, out)
     except KeyboardInterrupt:
         typer.echo(
             f"Interrupted. Finished methods are kept in {out}; the same command resumes.", err=True
         )
         raise typer.Exit(_INTERRUPTED) from None
-    console = _console()
-    console.print(table(results, settings))
-    for remark in remarks(results, settings):
-        console.print(remark, markup=False)
-    _write_report(results, settings, out)
-    console.print(f"Written to {out}: results.jsonl, summary.md, curves.png", markup=False)
 
 
 def _first(*values: Any) -> Any:
@@ -225,11 +226,16 @@ def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _write_report(results: Sequence[MethodResult], settings: Settings, out: Path) -> None:
+def _report(results: Sequence[MethodResult], settings: Settings, out: Path) -> None:
     from clipax.lab.plots import plot_curves  # slow to import, and wanted at the end only
 
+    console = _console()
+    console.print(table(results, settings))
+    for remark in remarks(results):
+        console.print(remark, markup=False)
     try:
         (out / "summary.md").write_text(summary(results, settings), encoding="utf-8")
         plot_curves(results, title(settings), out / "curves.png")
     except OSError as error:
         raise InputError(f"output folder {out} cannot be used: {error.strerror}.") from None
+    console.print(f"Written to {out}: results.jsonl, summary.md, curves.png", markup=False)

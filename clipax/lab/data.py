@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def load_data(source: str) -> Dataset:
         x, y = BUILT_IN[source]()
         return _prepare(source, x, y)
     path = Path(source)
-    if path.suffix != ".npz" and not os.path.exists(path):
+    if not source or (path.suffix != ".npz" and not os.path.exists(path)):
         known = ", ".join(BUILT_IN)
         raise InputError(f"unknown data {source!r}: give {known}, or the path of an .npz file.")
     x, y = _read_npz(path)
@@ -113,11 +113,17 @@ def load_data(source: str) -> Dataset:
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        archive = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            return _read_archive(path, file)
     except FileNotFoundError:
         raise InputError(f"data file {path} does not exist.") from None
     except OSError as error:
         raise InputError(f"data file {path} cannot be read: {error.strerror or error}.") from None
+
+
+def _read_archive(path: Path, file: BinaryIO) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        archive = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile):
         raise InputError(f"data file {path} is not an .npz archive.") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -149,10 +155,10 @@ def _prepare(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:
     if len(classes) < 2:
         raise InputError(f"data {name}: y has one class only ({classes[0]}).")
     if counts.min() < 3:
-        rare = classes[counts.argmin()]
+        rare = counts.argmin()
         raise InputError(
-            f"data {name}: class {rare} has {counts.min()} examples; the training, validation and "
-            f"test parts need at least one each."
+            f"data {name}: class {classes[rare]} has too few examples, {counts[rare]}; the "
+            f"training, validation and test parts need at least one each."
         )
     digest = hashlib.sha256()
     for array in (x, labels):
@@ -174,7 +180,7 @@ def _check_examples(name: str, x: np.ndarray) -> None:
         )
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x)).sum())
-        raise InputError(f"data {name}: x has {bad} entries that are not finite.")
+        raise InputError(f"data {name}: x is not finite everywhere ({bad} of {x.size} entries).")
 
 
 def _check_labels(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -184,11 +190,11 @@ def _check_labels(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         raise InputError(
             f"data {name}: x and y do not match, {len(x)} examples but {len(y)} labels."
         )
-    whole = y.dtype.kind in "iub" or (
-        y.dtype.kind == "f" and bool(np.isfinite(y).all()) and bool((y == np.rint(y)).all())
-    )
-    if not whole:
+    if y.dtype.kind not in "iubf":
         raise InputError(f"data {name}: the labels y must be whole numbers, got {y.dtype}.")
+    if y.dtype.kind == "f" and not (whole := np.equal(y, np.trunc(y)) & np.isfinite(y)).all():
+        odd = y[np.argmin(whole)]
+        raise InputError(f"data {name}: the labels y must be whole numbers, got {odd}.")
     return y.astype(np.int64)
 
 

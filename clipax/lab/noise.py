@@ -126,7 +126,7 @@ LAWS: dict[str, _Law] = {
     ),
     "student-t": _Law("DF", 0.5, 1e4, False, "Student's t, DF degrees of freedom", _student_t),
     "alpha-stable": _Law(
-        "ALPHA", 0.5, 2.0, False, "symmetric stable, tail index ALPHA", _alpha_stable
+        "ALPHA", 1.0, 2.0, False, "symmetric stable, tail index ALPHA", _alpha_stable
     ),
 }
 
@@ -196,8 +196,9 @@ def parse_noise(text: str) -> Noise:
     try:
         value = float(number)
     except ValueError:
-        example = f"{family}:{law.parameter}"
-        raise InputError(f"noise {text!r} must end in a number, as in {example}.") from None
+        raise InputError(
+            f"noise {text!r} must end in a number: {family}:{law.parameter} is {law.meaning}."
+        ) from None
     if not law.allows(value):
         raise InputError(f"noise {text!r}: {law.parameter} must be {law.rule()}.")
     return Noise(family, value)

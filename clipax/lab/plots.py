@@ -49,7 +49,7 @@ def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None
     curves.margins(x=0.01)
     ends.set(title="Test loss after the last step", xlabel="test loss")
     ends.set_yticks(range(len(results)), [result.method for result in results])
-    ends.invert_yaxis()
+    ends.set_ylim(len(results) - 0.5, -0.5)
     rates.set(
         title="Choice of the learning rate (circled)",
         xlabel="learning rate",

@@ -93,12 +93,11 @@ def table(results: Sequence[MethodResult], settings: Settings) -> Table:
     return shown
 
 
-def remarks(results: Sequence[MethodResult], settings: Settings) -> list[str]:
+def remarks(results: Sequence[MethodResult]) -> list[str]:
     """What a reader of the table should know: one sentence or two each.
 
     Args:
       results: the best first.
-      settings: what they were made with.
 
     Returns:
       Warnings about rates at the edge of the grid, the rates at which methods diverged, and
@@ -122,21 +121,21 @@ def remarks(results: Sequence[MethodResult], settings: Settings) -> list[str]:
 
 def _lost(result: MethodResult) -> str:
     """The rates at which selection runs diverged, and how many of them did."""
-    counts = [sum(map(math.isinf, losses)) for losses in result.validation_loss]
+    # There are no losses where there was no choice.
+    tried = zip(result.learning_rates, result.validation_loss, strict=False)
     return ", ".join(
         f"{rate:g} ({count} of {len(losses)} seeds)"
-        for rate, count, losses in zip(
-            result.learning_rates, counts, result.validation_loss, strict=False
-        )
-        if count
+        for rate, losses in tried
+        if (count := sum(map(math.isinf, losses)))
     )
 
 
 def _twins(results: Sequence[MethodResult]) -> list[list[str]]:
-    """Groups of methods whose curves are equal."""
+    """Groups of methods whose curves are equal, those that diverged everywhere apart."""
     groups: dict[tuple[tuple[float, ...], ...], list[str]] = {}
     for result in results:
-        groups.setdefault(result.loss, []).append(result.method)
+        if result.diverged < 1:
+            groups.setdefault(result.loss, []).append(result.method)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -153,7 +152,7 @@ def summary(results: Sequence[MethodResult], settings: Settings) -> str:
     header = f"| {' | '.join(_COLUMNS)} |"
     rule = "| --- |" + " ---: |" * (len(_COLUMNS) - 1)
     rows = [f"| {' | '.join(_row(result))} |" for result in results]
-    noted = [f"- {remark}" for remark in remarks(results, settings)]
+    noted = [f"- {remark}" for remark in remarks(results)]
     first, last = settings.test_seeds[0], settings.test_seeds[-1]
     made = [
         f"- {name.replace('_', ' ')}: {value}"

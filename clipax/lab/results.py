@@ -135,8 +135,8 @@ class ResultStore:
         self.results: dict[str, MethodResult] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            kept = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        except (OSError, UnicodeDecodeError) as error:
+            kept = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
             raise _unwritable(folder, error) from None
         if kept:
             self._load(kept, settings)
@@ -168,9 +168,9 @@ class ResultStore:
             raise _unwritable(self.path.parent, error) from None
         self.results[result.method] = result
 
-    def _load(self, kept: str, settings: dict[str, Any]) -> None:
+    def _load(self, kept: bytes, settings: dict[str, Any]) -> None:
         # A line without an end was cut off while it was written: that method is trained again.
-        lines = kept.split("\n")[:-1]
+        lines = kept.split(b"\n")[:-1]
         try:
             records = [json.loads(line) for line in lines]
             found = records[0]["settings"] if records else settings
@@ -202,6 +202,5 @@ def _show(value: Any) -> str:
     return "each method's own" if value is None else str(value)
 
 
-def _unwritable(folder: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or error
-    return InputError(f"output folder {folder} cannot be used: {reason}.")
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"output folder {folder} cannot be used: {error.strerror or error}.")

@@ -67,8 +67,11 @@ def apply(
             old = averages[leaf.path]
             fresh = value * (factor * jnp.asarray(1 - b1, factor.dtype))
             mixed = old.astype(wide) * jnp.asarray(b1, factor.dtype) + fresh
-            averages[leaf.path] = jnp.where(finite, mixed, old.astype(wide)).astype(old.dtype)
-            value = jnp.where(finite, mixed, fill) * divisor
+            # The update is made from the average as it is stored: made from `mixed`, XLA would
+            # compute that again from the old average, and copy the old one first.
+            new = jnp.where(finite, mixed, old.astype(wide)).astype(old.dtype)
+            averages[leaf.path] = new
+            value = new.astype(wide) * jnp.where(finite, divisor, fill)
         scaled.append(value.astype(like))
     if b1 is None:
         return scaled, None

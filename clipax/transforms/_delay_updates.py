@@ -48,7 +48,8 @@ def delay_updates(
 
     Returns:
       A `GradientTransformationExtraArgs` with a `DelayUpdatesState`: `delay + 1` copies of the
-      parameters in memory.
+      parameters in memory, of which one is written and one read a step (XLA for CPU rewrites all of
+      them in bfloat16).
 
     Guarantees:
       Bit for bit the earlier update. No NaN or infinity enters the state.

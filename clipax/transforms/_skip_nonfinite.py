@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from clipax import scopes
 from clipax._typing import Array, AxisName, Params, Updates
@@ -52,8 +54,8 @@ def skip_nonfinite(
       A `GradientTransformationExtraArgs` with a `SkipNonfiniteState`.
 
     Guarantees:
-      After a bad step the inner state is bit for bit what it was, by selection and never by
-      multiplication with zero. The inner transformation never sees a non-finite number.
+      After a bad step the inner state is bit for bit what it was: the inner transformation is not
+      run, nothing is multiplied by zero.
 
     Edge cases:
       ===================================== ==============================================
@@ -91,6 +93,16 @@ def skip_nonfinite(
     inner = optax.with_extra_args_support(inner)
     scope = scopes.resolve("global")
 
+    def step(updates: Updates, state: Any, params: Params, **extra: Any) -> tuple[Updates, Any]:
+        return jax.tree.map(_strong, inner.update(updates, state, params, **extra))
+
+    def stay(updates: Updates, state: Any, params: Params, **extra: Any) -> tuple[Updates, Any]:
+        shapes, _ = jax.eval_shape(partial(step, **extra), updates, state, params)
+        zeros = jax.tree.map(
+            lambda leaf, like: jnp.zeros_like(leaf, dtype=like.dtype), updates, shapes
+        )
+        return zeros, state
+
     def init(params: Params) -> SkipNonfiniteState:
         return SkipNonfiniteState(
             count=jnp.zeros((), jnp.int32),
@@ -103,24 +115,18 @@ def skip_nonfinite(
         updates: Updates, state: SkipNonfiniteState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SkipNonfiniteState]:
         leaves, structure = named_leaves(updates, scope)
+        updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         finite = all_finite(leaves, axis_name=axis_name)
-
-        def choose(new: Any, old: Any) -> Any:
-            return jnp.where(finite, new, old)
-
-        harmless = jax.tree.unflatten(
-            structure, [choose(leaf.value, jnp.zeros_like(leaf.value)) for leaf in leaves]
-        )
-        taken, inner_state = inner.update(harmless, state.inner_state, params, **extra)
-        return jax.tree.map(lambda new: choose(new, jnp.zeros_like(new)), taken), (
-            SkipNonfiniteState(
-                count=optax.safe_increment(state.count),
-                skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
-                is_finite=finite,
-                inner_state=jax.tree.map(
-                    lambda new, old: _strong(choose(new, old)), inner_state, state.inner_state
-                ),
-            )
+        # The same functions at every step, where they can be: a `cond` that is not compiled with a
+        # whole step is compiled by itself, and found again by its branches.
+        take, leave = (partial(step, **extra), partial(stay, **extra)) if extra else (step, stay)
+        # A conditional: with a selection XLA would write out both states, and copy them first.
+        taken, inner_state = lax.cond(finite, take, leave, updates, state.inner_state, params)
+        return taken, SkipNonfiniteState(
+            count=optax.safe_increment(state.count),
+            skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
+            is_finite=finite,
+            inner_state=inner_state,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
