@@ -147,7 +147,7 @@ def _divisor(
         b = jnp.maximum(accumulate(b, norms), jnp.finfo(b.dtype).smallest_normal)
         return Decision(1 / b, jnp.full_like(norms, jnp.inf)), b
 
-    return delayed(NormTransformation(init, update), delay, 1 / jnp.asarray(b_init, float))
+    return delayed(NormTransformation(init, update), delay, 1 / b_init)
 
 
 def _hypot(a: Array, b: Array) -> Array:

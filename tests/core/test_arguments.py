@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +88,10 @@ def test_chains_take_transformations_of_norms_only():
         clipax.norms.chain(clipax.clip_by_global_norm(1.0))
     with pytest.raises(TypeError, match=r"`inner` must be an optax gradient transformation"):
         clipax.skip_nonfinite(0.1)
+
+
+def test_importing_starts_no_backend():
+    # Otherwise it would be too late to say how many devices or processes there are.
+    script = "import clipax, jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.devices())"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.count("CpuDevice") == 3
