@@ -7,9 +7,10 @@ power of two, so that norms up to the largest float are exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,16 @@ __all__ = [
     "Leaf",
     "accumulation_dtype",
     "all_finite",
+    "by_path",
     "global_norm",
     "measure",
     "named_leaves",
+    "row_of",
     "spread",
     "wide_dtype",
 ]
+
+T = TypeVar("T")
 
 
 class Leaf(NamedTuple):
@@ -45,6 +50,7 @@ def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
 
     Raises:
       TypeError: A leaf is not of a floating-point or complex type.
+      ValueError: Two leaves have one name, such as `{"a/b": ..., "a": {"b": ...}}`.
     """
     pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
     leaves = []
@@ -57,7 +63,30 @@ def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
                 f"leave other parameters out with `optax.masked` or `optax.partition`."
             )
         leaves.append(Leaf(path, value, scope.block(path, value.ndim)))
+    names = Counter(leaf.path for leaf in leaves)
+    if twice := [path for path, times in names.items() if times > 1]:
+        raise ValueError(f"Every leaf must have a name of its own, several are {twice[0]!r}.")
     return leaves, structure
+
+
+def by_path(tree: Any) -> dict[str, Array]:
+    """The leaves of a tree by their names."""
+    pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {scopes.path_name(keys): jnp.asarray(leaf) for keys, leaf in pairs}
+
+
+def row_of(rows: Mapping[str, T], path: str) -> T:
+    """What a state remembers for the leaf or block of that name.
+
+    Raises:
+      ValueError: The state does not know it.
+    """
+    if path not in rows:
+        raise ValueError(
+            f"The state has no row for {path!r}: initialise it with all the parameters, "
+            f"{path!r} included."
+        )
+    return rows[path]
 
 
 def accumulation_dtype(dtypes: Sequence[Any]) -> Any:

@@ -72,9 +72,13 @@ class Trainer:
             nnx.eval_shape(lambda: make_model(model, data, jax.random.key(0)))
         )
         self._train = (jnp.asarray(data.train.x), jnp.asarray(data.train.y))
-        self._init = jax.jit(
-            jax.vmap(lambda seed: _begin(nnx.state(make_model(model, data, _keys(seed).init))))
-        )
+
+        def begin(seed: jax.Array) -> tuple[Any, jax.Array]:
+            params = nnx.state(make_model(model, data, _keys(seed).init))
+            return params, _GROWTH_LIMIT * clipax.global_norm(params)
+
+        # One after the other: vectorised initialisers take seconds longer to compile.
+        self._init = jax.jit(lambda seeds: jax.lax.map(begin, seeds))
         self._evaluate = jax.jit(jax.vmap(self._score, in_axes=(0, None, None, None)))
 
     def prepare(self, method: Method) -> Callable[..., Outcome]:
@@ -227,11 +231,6 @@ class _Keys(NamedTuple):
 def _keys(seed: jax.Array) -> _Keys:
     """The three streams of randomness of a run: initial weights, batches, noise."""
     return _Keys(*jax.random.split(jax.random.key(seed), 3))
-
-
-def _begin(params: Any) -> tuple[Any, jax.Array]:
-    """Initial parameters, and the norm at which they have exploded."""
-    return params, _GROWTH_LIMIT * clipax.global_norm(params)
 
 
 def _clip_fraction(opt_state: Any) -> jax.Array | None:

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from clipax import scopes
 from clipax._typing import Array, Scalar
-from clipax.measure import Leaf, spread, wide_dtype
+from clipax.measure import Leaf, by_path, row_of, spread, wide_dtype
 
-__all__ = ["Plan", "apply", "by_path"]
+__all__ = ["Plan", "apply"]
 
 
 class Plan(NamedTuple):
@@ -64,7 +63,7 @@ def apply(
         if b1 is None:
             value = jnp.where(finite, value, fill) * (factor * divisor)
         else:
-            old = averages[leaf.path]
+            old = row_of(averages, leaf.path)
             fresh = value * (factor * jnp.asarray(1 - b1, factor.dtype))
             mixed = old.astype(wide) * jnp.asarray(b1, factor.dtype) + fresh
             # The update is made from the average as it is stored: made from `mixed`, XLA would
@@ -76,9 +75,3 @@ def apply(
     if b1 is None:
         return scaled, None
     return scaled, jax.tree.unflatten(jax.tree.structure(mu), list(averages.values()))
-
-
-def by_path(tree: Any) -> dict[str, Array]:
-    """The leaves of a tree by their names."""
-    pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {scopes.path_name(keys): jnp.asarray(leaf) for keys, leaf in pairs}

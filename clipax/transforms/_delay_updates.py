@@ -11,7 +11,7 @@ from jax import lax
 
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
-from clipax.measure import named_leaves
+from clipax.measure import by_path, named_leaves, row_of
 
 __all__ = ["DelayUpdatesState", "delay_updates"]
 
@@ -109,16 +109,13 @@ def delay_updates(
         # Written before it is read, with a slot to spare: the buffer is updated in place in a
         # jitted loop and in a scan alike.
         following = (state.position + 1) % (steps + 1)
-        slots = {
-            scopes.path_name(keys): slot
-            for keys, slot in jax.tree_util.tree_flatten_with_path(state.slots)[0]
-        }
+        slots = by_path(state.slots)
         late = []
         for leaf in leaves:
             finite = jnp.isfinite(leaf.value)
             result = jnp.where(finite, leaf.value, 0)
             if steps:
-                slot = slots[leaf.path]
+                slot = row_of(slots, leaf.path)
                 slot = lax.dynamic_update_index_in_dim(
                     slot, result.astype(slot.dtype), state.position, 0
                 )

@@ -15,12 +15,12 @@ from jax import lax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
-from clipax.measure import Leaf, accumulation_dtype, measure, named_leaves
+from clipax.measure import Leaf, accumulation_dtype, by_path, measure, named_leaves, row_of
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Scope
 from clipax.thresholds import Context
 from clipax.transforms import _telemetry
-from clipax.transforms._apply import Plan, apply, by_path
+from clipax.transforms._apply import Plan, apply
 
 __all__ = ["ScaleByNormState", "scale_by_norm"]
 
@@ -190,20 +190,20 @@ def scale_by_norm(
         measured = _measure(leaves, dtype, axis_name, own)
         sizes = _measure(_replaced(leaves, own), dtype, axis_name, None) if needs_norms else {}
 
+        excluded = {leaf.block.label for leaf in leaves if leaf.block.excluded}
         states_before, states_after = dict(state.before), dict(state.after)
         decisions: dict[str, Decision] = {}
         plans: dict[str, Plan] = {}
         for label, block_norms in measured.items():
             finite = jnp.isfinite(block_norms)
             one = jnp.ones_like(block_norms)
-            if label not in state.before:
-                _require_excluded(label, leaves)
+            if label in excluded:
                 plans[label] = Plan(one, one, finite)
                 continue
             # A block that is not finite is decided on as if it were zero, and then forgotten.
             safe = jnp.where(finite, block_norms, 0)
             context = Context(state.count, sizes.get(label))
-            first, new_before = before.update(safe, state.before[label], context)
+            first, new_before = before.update(safe, row_of(state.before, label), context)
             second, new_after = after.update(first.factor * safe, state.after[label], context)
             states_before[label] = _keep(finite, new_before, state.before[label])
             states_after[label] = _keep(finite, new_after, state.after[label])
@@ -258,15 +258,6 @@ def _own_params(
             f"`params` must hold every leaf of the updates, {missing[0]!r} is missing."
         )
     return [found[leaf.path] for leaf in leaves]
-
-
-def _require_excluded(label: str, leaves: Sequence[Leaf]) -> None:
-    for leaf in leaves:
-        if leaf.block.label == label and not leaf.block.excluded:
-            raise ValueError(
-                f"The state has no row for {label!r}: initialise it with all the parameters, "
-                f"{leaf.path!r} included."
-            )
 
 
 def _keep(finite: Array, new: Any, old: Any) -> Any:

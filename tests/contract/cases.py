@@ -1,0 +1,183 @@
+"""One case for each catalogue entry and option worth a run of its own, with its oracle."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optax
+
+import clipax
+from clipax import norms
+from clipax.catalogue import ENTRIES, Entry
+from tests.oracles import ORACLES, Oracle, Tree, Updates, rules, wrappers
+from tests.oracles import _tree as tree
+from tests.oracles.chezhegov_2025 import scale_by_adagrad_norm
+from tests.oracles.zhang_he_sra_jadbabaie_2020 import clip_by_global_norm
+
+HEAVY_BALL = 0.5  # exact in every dtype
+
+
+def heavy_ball(gradients: Sequence[Tree], params: Tree) -> Updates:
+    """The oracle of the optax transformation that `skip_nonfinite` wraps here."""
+    trace = tree.zeros(gradients[0])
+    updates = []
+    for gradient in gradients:
+        trace = tree.add(tree.scale(HEAVY_BALL, trace), gradient)
+        updates.append(trace)
+    return updates
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A way to build one method, and what its oracle is told."""
+
+    name: str
+    entry: Entry
+    keywords: Mapping[str, Any]
+    reference: Callable[[Sequence[Tree], Tree], Updates]
+
+    @property
+    def factory(self) -> Callable[..., Any]:
+        """The public function."""
+        return self.entry.factory
+
+    def __str__(self) -> str:
+        return self.name
+
+    def factory_of_updates(self) -> Callable[..., optax.GradientTransformationExtraArgs]:
+        """The factory, its result lifted to gradients, with the factory's own signature."""
+        lift: dict[str, Callable[..., Any]] = {
+            "threshold": clipax.clip_by_global_norm,
+            "norm": clipax.scale_by_norm,
+        }
+        if self.entry.kind not in lift:
+            return self.factory
+
+        # Optax reads the names of the hyper-parameters from the signature.
+        @functools.wraps(self.factory)
+        def lifted(*arguments: Any, **keywords: Any) -> optax.GradientTransformationExtraArgs:
+            policy = {name: keywords.pop(name) for name in POLICY if name in keywords}
+            return lift[self.entry.kind](self.factory(*arguments, **keywords), **policy)
+
+        return lifted
+
+    def make(self, **overrides: Any) -> optax.GradientTransformationExtraArgs:
+        """The method as a transformation of gradients, some keywords replaced."""
+        return self.factory_of_updates()(**{**self.keywords, **overrides})
+
+
+POLICY = ("nonfinite", "axis_name")
+
+# Options that take another path through the code than an entry's example does.
+OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "thresholds.power": ({"regime": "convex"}, {"regime": "nonconvex"}, {"horizon": 50}),
+    "norms.adagrad_norm": ({"delay": 1},),
+    "norms.adam_norm": ({"delay": 3},),
+    "scale_by_adagrad_norm": ({"delay": 1}, {"b1": 0.9, "delay": 3}),
+    "scale_by_adam_norm": ({"delay": 1}, {"b1": None, "delay": 3}),
+    "delay_updates": ({"delay": None}, {"delay": 1}, {"delay": 3}),
+    "regularized_clip_sgd": ({"weight_decay": 0.1}, {"delta": 0.0}),
+    "clip_adagrad_norm": ({"delay": 1}, {"delay": 3}, {"b1": 0.9}, {"b1": 0.9, "delay": 1}),
+    "clip_adam_norm": ({"delay": 1}, {"delay": 3}, {"b1": None}),
+}
+
+
+# Arguments that say the same to an oracle in its own words.
+IN_WORDS_OF_THE_ORACLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "skip_nonfinite": ({"inner": optax.trace(HEAVY_BALL)}, {"inner": heavy_ball}),
+    "scale_by_norm": (
+        {"before": norms.clip(1.0), "after": norms.adagrad_norm(0.5), "b1": 0.9},
+        {"before": lambda: rules.clip(1.0), "after": lambda: rules.adagrad_norm(0.5), "b1": 0.9},
+    ),
+}
+
+
+def decaying(count: Any) -> Any:
+    """A schedule for a learning rate or a threshold, of a Python integer or of a traced count."""
+    return 0.5 + 4.0 / (1 + count)
+
+
+# Arguments that may be schedules. They advance on every step, whatever the gradient.
+SCHEDULED: dict[str, tuple[str, ...]] = {
+    "clip_by_global_norm": ("threshold",),
+    "clip_by_leaf_norm": ("threshold",),
+    "clip_by_value": ("threshold",),
+    "normalized_sgd": ("learning_rate",),
+    "regularized_clip_sgd": ("learning_rate", "threshold"),
+    "clip_adam_norm": ("learning_rate", "threshold"),
+}
+
+
+def _scheduled(name: str) -> Case:
+    case = _of(ENTRIES[name], dict.fromkeys(SCHEDULED[name], decaying))
+    return dataclasses.replace(case, name=f"{name}-scheduled")
+
+
+def _of(entry: Entry, options: Mapping[str, Any]) -> Case:
+    name = entry.name + "".join(f"-{key}={value}" for key, value in options.items())
+    given = {**entry.example, **options}
+    ours, theirs = IN_WORDS_OF_THE_ORACLE.get(entry.name, (given, given))
+    return Case(name, entry, ours, functools.partial(ORACLES[entry.name], **theirs))
+
+
+def _composed(name: str, keywords: Mapping[str, Any], reference: Oracle) -> Case:
+    """A case for building blocks, which are no methods of their own."""
+    return Case(name, ENTRIES["scale_by_norm"], keywords, reference)
+
+
+COMPOSED = (
+    _composed(
+        "norms.chain",
+        {"before": norms.chain(norms.clip(1.0), norms.adagrad_norm(0.5))},
+        # A link that is handed a zero update remembers it; the chain leaves out the whole step.
+        functools.partial(
+            wrappers.skip_nonfinite,
+            inner=functools.partial(
+                wrappers.chain,
+                links=(
+                    functools.partial(clip_by_global_norm, threshold=1.0),
+                    functools.partial(scale_by_adagrad_norm, b_init=0.5),
+                ),
+            ),
+        ),
+    ),
+    _composed(
+        "norms.delay",
+        {"before": norms.delay(norms.clip(1.0), 2, initial=0.25)},
+        functools.partial(
+            rules.scale_by_norm, before=lambda: rules.delay(rules.clip(1.0), 2, initial=0.25)
+        ),
+    ),
+    _composed(
+        "scale_by_norm-weight_decay=0.1",
+        {"before": norms.clip(1.0), "weight_decay": 0.1, "b1": 0.9},
+        functools.partial(
+            rules.scale_by_norm, before=lambda: rules.clip(1.0), weight_decay=0.1, b1=0.9
+        ),
+    ),
+)
+
+BASIC: dict[str, Case] = {name: _of(entry, {}) for name, entry in ENTRIES.items()}
+"""Each entry with its example."""
+CASES: dict[str, Case] = BASIC | {
+    case.name: case
+    for name, options in OPTIONS.items()
+    for case in [_of(ENTRIES[name], option) for option in options]
+}
+CASES |= {case.name: case for case in (*COMPOSED, *map(_scheduled, SCHEDULED))}
+"""Each entry with its example and with its options, and compositions of building blocks."""
+REPRESENTATIVES = (
+    "thresholds.power",
+    "norms.adagrad_norm",
+    "clip_by_leaf_norm",
+    "scale_by_adam_norm-delay=1",
+    "delay_updates",
+    "skip_nonfinite",
+    "clip_adam_norm",
+)
+"""One for each kind, and one for each sort of state: these run the whole contract."""
+MEASURING = tuple(name for name in REPRESENTATIVES if name != "delay_updates")
+"""Those of them that have telemetry."""

@@ -1,0 +1,105 @@
+"""Docstrings have all their sections, and factories the signatures that users rely on."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+import clipax
+from clipax.catalogue import ENTRIES
+
+EACH = pytest.mark.parametrize("name", ENTRIES)
+SECTIONS = [
+    "Args",
+    "Returns",
+    "Guarantees",
+    "Edge cases",
+    "Sharding",
+    "Raises",
+    "Example",
+    "References",
+    "Differences from the paper",
+]
+# Positional arguments by name; "name=default" for keywords, which may be followed by more.
+SIGNATURES = {
+    "clip_sgd": "learning_rate, threshold, *, scope='global'",
+    "normalized_sgd": "learning_rate, eps",
+    "regularized_clip_sgd": "learning_rate, threshold, delta, *, weight_decay=None",
+    "clip_adagrad_norm": "learning_rate, threshold, *, b_init=1.0, b1=None, delay=None",
+    "clip_adam_norm": "learning_rate, threshold, *, b_init=1.0, b1=0.9, b2=0.999, delay=None",
+    "clip_by_global_norm": "threshold",
+    "clip_by_leaf_norm": "threshold",
+    "clip_by_value": "threshold",
+    "clip_by_smooth_norm": "threshold",
+    "clip_by_regularized_norm": "threshold, delta",
+    "normalize_by_global_norm": "eps",
+    "scale_by_norm": "before=None, *, after=None, b1=None",
+    "delay_updates": "delay",
+    "skip_nonfinite": "inner",
+    "scale_by_adagrad_norm": "*, b_init, b1=None, delay=None",
+    "scale_by_adam_norm": "*, b_init, b1=0.9, b2=0.999, delay=None",
+    "thresholds.power": "sigma, alpha, regime='design'",
+}
+
+
+def _signature(text: str) -> list[inspect.Parameter]:
+    scope: dict[str, object] = {}
+    exec(f"def fixed({text}): ...", scope)
+    return list(inspect.signature(scope["fixed"]).parameters.values())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures_are_fixed(name: str) -> None:
+    actual = list(inspect.signature(ENTRIES[name].factory).parameters.values())
+    fixed = _signature(SIGNATURES[name])
+    for ours, wanted in zip(actual, fixed, strict=False):
+        assert (ours.name, ours.kind, ours.default) == (wanted.name, wanted.kind, wanted.default)
+    further = actual[len(fixed) :]
+    assert len(actual) >= len(fixed)
+    assert all(option.kind is inspect.Parameter.KEYWORD_ONLY for option in further)
+    assert all(option.default is not inspect.Parameter.empty for option in further)
+
+
+def test_every_transformation_and_optimizer_has_a_fixed_signature() -> None:
+    named = {name for name, entry in ENTRIES.items() if entry.kind != "norm"}
+    assert named == set(SIGNATURES)
+
+
+def test_the_power_threshold_has_two_names() -> None:
+    assert clipax.power_threshold is clipax.thresholds.power
+
+
+@EACH
+def test_docstrings_have_their_sections_in_order(name: str) -> None:
+    text = inspect.getdoc(ENTRIES[name].factory)
+    assert text
+    first = text.splitlines()[0]
+    assert first.endswith(".")
+    assert first[0].isupper()
+    assert ".. math::" in text
+    found = re.findall(r"^(\S[^:\n]*):$", text, flags=re.MULTILINE)
+    assert [section for section in found if section in SECTIONS] == SECTIONS
+
+
+@EACH
+def test_docstrings_describe_every_argument(name: str) -> None:
+    text = inspect.getdoc(ENTRIES[name].factory) or ""
+    described = text[text.index("Args:") : text.index("Returns:")]
+    for argument in inspect.signature(ENTRIES[name].factory).parameters:
+        assert re.search(rf"^ +\*?{argument}: ", described, flags=re.MULTILINE), argument
+
+
+@EACH
+def test_docstrings_have_an_example_that_runs(name: str) -> None:
+    text = inspect.getdoc(ENTRIES[name].factory) or ""
+    assert ">>> " in text[text.index("Example:") :]
+
+
+@EACH
+def test_a_paper_is_named_by_its_number(name: str) -> None:
+    entry = ENTRIES[name]
+    if entry.arxiv is not None:
+        assert re.fullmatch(r"\d{4}\.\d{5}", entry.arxiv)
+        assert entry.arxiv in (inspect.getdoc(entry.factory) or "")

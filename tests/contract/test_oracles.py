@@ -1,0 +1,172 @@
+"""Every method against its float64 NumPy oracle, at every step of heavy-tailed sequences."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.contract.cases import BASIC, CASES, HEAVY_BALL, Case
+from tests.contract.gradients import (
+    MIXED_DTYPES,
+    NESTED,
+    VECTOR,
+    Layout,
+    flatten,
+    heavy_tailed,
+    nest,
+    parameters,
+)
+from tests.contract.harness import run, same
+from tests.oracles import Tree
+
+STEPS = 60
+DOUBLE, SINGLE = 1e-12, 1e-5
+ALL = pytest.mark.parametrize("case", CASES.values(), ids=str)
+EACH = pytest.mark.parametrize("case", BASIC.values(), ids=str)
+
+
+def _follow(case: Case, layout: Layout, dtype: Any) -> tuple[list[Tree], list[Tree]]:
+    """The updates of the method and of its oracle on the same (rounded) gradients."""
+    params = nest(parameters(layout), dtype)
+    gradients = [nest(gradient, dtype) for gradient in heavy_tailed(layout, STEPS)]
+    method = case.make()
+    updates, _ = run(jax.jit(method.update), method.init(params), gradients, params)
+    expected = case.reference([flatten(gradient) for gradient in gradients], flatten(params))
+    return [flatten(update) for update in updates], expected
+
+
+def _assert_follows(
+    actual: list[Tree],
+    expected: list[Tree],
+    tolerance: float,
+    remembered: float = 0.0,
+    decay: float = 0.0,
+) -> None:
+    """The error of each step is within `tolerance` of it and `remembered` of what came before."""
+    assert len(actual) == len(expected) == STEPS
+    before = 0.0
+    for step, (update, reference) in enumerate(zip(actual, expected, strict=True)):
+        assert update.keys() == reference.keys()
+        error = _norm({path: update[path] - reference[path] for path in reference})
+        size = _norm(reference)
+        before = decay * before + size
+        allowed = tolerance * size + remembered * before
+        assert error <= allowed, f"step {step}: {error:.3g}, allowed {allowed:.3g}, of {size:.3g}"
+
+
+@ALL
+def test_float64(case: Case, x64: None) -> None:
+    _assert_follows(*_follow(case, NESTED, jnp.float64), DOUBLE)
+
+
+@EACH
+def test_float64_of_a_vector(case: Case, x64: None) -> None:
+    _assert_follows(*_follow(case, VECTOR, jnp.float64), DOUBLE)
+
+
+@ALL
+def test_float32(case: Case) -> None:
+    _assert_follows(*_follow(case, NESTED, jnp.float32), SINGLE)
+
+
+def _assert_rounded(case: Case, actual: list[Tree], expected: list[Tree], dtype: Any) -> None:
+    """Equal but for roundings to `dtype`, each of which is within half a unit in the last place.
+
+    One rounding is the result's. An optimizer multiplies it by a learning rate: one more for the
+    rate and one for the product. A momentum is rounded at every step, and its errors fade as it
+    does; the divisor by which it is scaled falls by no more than a few percent meanwhile.
+    """
+    unit = float(jnp.finfo(dtype).eps) / 2
+    arguments = inspect.signature(case.factory).bind(**case.keywords)
+    arguments.apply_defaults()
+    decay = HEAVY_BALL if "inner" in case.keywords else arguments.arguments.get("b1")
+    _assert_follows(
+        actual,
+        expected,
+        tolerance=SINGLE + unit * (3 if case.entry.kind == "optimizer" else 1),
+        remembered=0.0 if decay is None else 1.05 * unit,
+        decay=decay or 0.0,
+    )
+
+
+@EACH
+def test_bfloat16(case: Case) -> None:
+    actual, expected = _follow(case, NESTED, jnp.bfloat16)
+    _assert_rounded(case, actual, expected, jnp.bfloat16)
+
+
+@EACH
+def test_mixed_dtypes(case: Case, x64: None) -> None:
+    # A norm is summed from parts in float32 and in float64.
+    dtypes = MIXED_DTYPES | {"scale": jnp.float64}
+    actual, expected = _follow(case, NESTED, dtypes)
+
+    def part(trees: list[Tree], *paths: str) -> list[Tree]:
+        return [{path: tree[path] for path in paths} for tree in trees]
+
+    narrow, others = ("dense/bias",), ("dense/kernel", "empty", "scale")
+    _assert_rounded(case, part(actual, *narrow), part(expected, *narrow), jnp.bfloat16)
+    _assert_follows(part(actual, *others), part(expected, *others), SINGLE)
+
+
+HARD = [
+    case for case in BASIC.values() if "threshold" in case.keywords and "smooth" not in case.name
+]
+MEASURED = {
+    "clip_by_leaf_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
+    "clip_by_value": lambda tree: max(np.abs(leaf).max(initial=0.0) for leaf in tree.values()),
+}
+
+
+@pytest.mark.parametrize("case", HARD, ids=str)
+def test_a_clip_bites_above_its_threshold_and_nowhere_else(case: Case) -> None:
+    # From one and the same state, so that what is remembered of earlier clips does not matter.
+    params = nest(parameters(NESTED))
+    gradients = [nest(gradient) for gradient in heavy_tailed(NESTED, STEPS)]
+    clipped = case.make()
+    update, free = jax.jit(clipped.update), jax.jit(case.make(threshold=math.inf).update)
+    size = MEASURED.get(case.name, _norm)
+    state, bites = clipped.init(params), []
+    for gradient in gradients:
+        without, _ = free(gradient, state, params)
+        out, state = update(gradient, state, params)
+        bites.append(not same(out, without))
+        assert bites[-1] == (size(flatten(gradient)) > case.keywords["threshold"])
+    assert any(bites)
+    assert not all(bites)
+
+
+SMOOTH = [case for case in BASIC.values() if "smooth" in case.name]
+
+
+@pytest.mark.parametrize("case", SMOOTH, ids=str)
+def test_a_smooth_clip_bites_and_leaves_tiny_gradients_alone(case: Case) -> None:
+    params = nest(parameters(NESTED))
+    gradients = [nest(gradient) for gradient in heavy_tailed(NESTED, STEPS)]
+    method = case.make()
+    updates, _ = run(jax.jit(method.update), method.init(params), gradients, params)
+    untouched = [same(u, g) for u, g in zip(updates, gradients, strict=True)]
+    assert any(untouched)
+    assert not all(untouched)
+
+
+def test_a_growing_threshold_bites_early_and_not_late() -> None:
+    case = CASES["thresholds.power"]
+    sigma, alpha = case.keywords["sigma"], case.keywords["alpha"]
+    gradient = nest({"w": np.full(4, 2.0 * sigma)})  # of norm 4 sigma
+    method = case.make()
+    updates, _ = run(jax.jit(method.update), method.init(gradient), [gradient] * 300, gradient)
+    bites = [not same(update, gradient) for update in updates]
+    assert bites == [(step + 1) ** (1 / (2 * alpha)) < 4 - 1e-6 for step in range(300)]
+    assert any(bites)
+    assert not all(bites)
+
+
+def _norm(tree: Tree) -> float:
+    return math.sqrt(sum(float(np.sum(leaf**2)) for leaf in tree.values()))

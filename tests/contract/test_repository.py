@@ -1,0 +1,137 @@
+"""The repository keeps its own rules: every method has its tests, and rooms import downwards."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import clipax
+from clipax.catalogue import ENTRIES
+from tests.contract.cases import BASIC, CASES, REPRESENTATIVES
+from tests.oracles import ORACLES
+
+PACKAGE = Path(clipax.__file__).parent
+TOP = ("lab", "cli", "__main__")
+# The rows of the design's table: rooms of one level, which do not import each other. The modules
+# of one room may.
+LEVELS: list[list[set[str]]] = [
+    [{"_validate", "_typing"}],
+    [{"scopes", "measure", "_mesh"}],
+    [{"thresholds"}],
+    [{"norms"}],
+    [{"transforms"}],
+    [{"optimizers"}],
+    [{"per_example"}, {"metrics"}, {"diagnostics"}, {"theory"}, {"testing"}],
+    [{"catalogue"}],
+    [{"__init__"}],
+    [set(TOP)],
+]
+ROOMS = {
+    module: (level, place)
+    for level, rooms in enumerate(LEVELS)
+    for place, room in enumerate(rooms)
+    for module in room
+}
+# Public names that are no methods: types, building blocks, and functions that read or describe.
+HELPERS = {
+    "clipax": {"block_names", "global_norm", "metrics"},
+    "clipax.thresholds": {"Context", "Threshold", "as_threshold"},
+    "clipax.norms": {"Decision", "NormTransformation", "chain", "delay", "identity"},
+    "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked"},
+    "clipax.transforms": set(),
+    "clipax.optimizers": set(),
+}
+
+
+def test_every_method_has_an_oracle() -> None:
+    assert set(ENTRIES) == set(ORACLES)
+
+
+def test_every_method_has_a_case() -> None:
+    assert set(ENTRIES) == set(BASIC)
+    assert BASIC.keys() <= CASES.keys()
+
+
+def test_every_kind_is_represented_in_full() -> None:
+    kinds = {CASES[name].entry.kind for name in REPRESENTATIVES}
+    assert kinds == {entry.kind for entry in ENTRIES.values()}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_agrees_with_itself(name: str) -> None:
+    entry = ENTRIES[name]
+    assert entry.name == name
+    room, _, function = name.rpartition(".")
+    assert getattr(importlib.import_module(f"clipax.{room}" if room else "clipax"), function) is (
+        entry.factory
+    )
+    assert entry.summary
+    assert "\n" not in entry.summary
+    assert entry.formula
+    assert "\n" not in entry.formula
+
+
+@pytest.mark.parametrize("module", HELPERS)
+def test_every_public_name_is_a_method_or_a_known_helper(module: str) -> None:
+    room = importlib.import_module(module)
+    methods = [entry.factory for entry in ENTRIES.values()]
+    others = set()
+    for name in room.__all__:
+        public = getattr(room, name)
+        if public not in methods and not (inspect.ismodule(public) or name.endswith("State")):
+            others.add(name)
+    assert others == HELPERS[module]
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_method_is_public(name: str) -> None:
+    room, _, function = name.rpartition(".")
+    assert function in importlib.import_module(f"clipax.{room}" if room else "clipax").__all__
+
+
+def _modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Dotted names of all that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_downwards(path: Path) -> None:
+    here = _room(path)
+    assert here in ROOMS, f"{here} has no place in the table of rooms"
+    for name in _imports(path):
+        root, *rest = name.split(".")
+        if root != "clipax":
+            continue
+        # What is no module of the package is a name of its top, which stands above the rooms.
+        there = rest[0] if rest and rest[0] in ROOMS else "__init__"
+        downwards = ROOMS[there][0] < ROOMS[here][0]
+        assert downwards or ROOMS[there] == ROOMS[here], f"{here} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in _modules() if _room(path) not in TOP],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_the_library_needs_jax_numpy_and_optax_alone(path: Path) -> None:
+    allowed = {"clipax", "jax", "numpy", "optax", *sys.stdlib_module_names}
+    assert {name.split(".")[0] for name in _imports(path)} <= allowed

@@ -1,0 +1,1 @@
+"""Counts of compiled programs: what does not depend on the machine or its load."""

@@ -1,0 +1,48 @@
+"""Compiles training steps on small versions of the benchmark's trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import hlo, trees
+from benchmarks.measure import DTYPES, compile_step
+
+# About a million entries: large enough that the scalars beside them do not show.
+SCALES = {"leaf": 1 / 32, "transformer": 1 / 30}
+TREES = list(SCALES)
+
+# In units of the tree. Scalars and partial sums of 148 leaves stay below the first. Temporaries
+# hold the scratch of the overflow branch too, which stays below the second; a copy of the tree is
+# 1, and 2 in float32 of a bfloat16 tree.
+SLACK = 0.1
+SCRATCH = 0.2
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one step does, bytes in units of the tree."""
+
+    traffic: float
+    temporaries: float
+    reductions: int
+    conditionals: int
+
+
+def compiled(transformation: Any, tree: str, dtype: str) -> Any:
+    """The compiled step of an optimizer."""
+    params = trees.parameters(tree, DTYPES[dtype], scale=SCALES[tree])
+    grads = trees.gradients(tree, DTYPES[dtype], scale=SCALES[tree])
+    return compile_step(transformation, params, grads)[0]
+
+
+def counts(transformation: Any, tree: str, dtype: str = "f32") -> Counts:
+    """What the step of an optimizer does."""
+    program = hlo.count(compiled(transformation, tree, dtype))
+    size = hlo.tree_bytes(trees.parameters(tree, DTYPES[dtype], scale=SCALES[tree]))
+    return Counts(
+        program.bytes_accessed / size,
+        program.temporaries / size,
+        program.reductions,
+        program.conditionals,
+    )

@@ -1,0 +1,120 @@
+"""One read, one pass, no copy: what each method's step moves and allocates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import clipax
+from benchmarks import hlo
+from clipax import norms
+from tests.counts.programs import SCRATCH, SLACK, TREES, Counts, compiled, counts
+
+SGD, ADAM = optax.sgd(0.1), optax.adam(0.1)
+
+LINKS = [norms.clip(1.0), norms.adagrad_norm(1.0), norms.smooth(2.0), norms.normalize(1e-3)]
+
+
+def chain_of(length: int) -> Any:
+    return optax.chain(clipax.scale_by_norm(norms.chain(*LINKS[:length])), SGD)
+
+
+# Every method that is a function of the global norm, then SGD: 3 P, and 1 P to measure.
+ONE_READ = {
+    "clip": clipax.clip_by_global_norm(1.0),
+    "smooth": clipax.clip_by_smooth_norm(1.0),
+    "regularized": clipax.clip_by_regularized_norm(1.0, 0.1),
+    "normalize": clipax.normalize_by_global_norm(1e-3),
+    "leaf": clipax.clip_by_leaf_norm(1.0),
+    "clip, adagrad-norm": clipax.scale_by_norm(norms.clip(1.0), after=norms.adagrad_norm(1.0)),
+    "delayed": clipax.scale_by_norm(norms.clip(1.0), after=norms.adagrad_norm(1.0, delay=3)),
+}
+
+
+def assert_moves(found: Counts, traffic: float) -> None:
+    assert found.traffic == pytest.approx(traffic, abs=SLACK)
+    assert found.temporaries < SCRATCH
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("name", ONE_READ)
+def test_one_read_and_one_pass(name: str, tree: str, dtype: str) -> None:
+    found = counts(optax.chain(ONE_READ[name], SGD), tree, dtype)
+    assert_moves(found, 4)
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_adam_reads_the_gradient_once_more(tree: str) -> None:
+    assert_moves(counts(ADAM, tree), 10)
+    assert_moves(counts(optax.chain(clipax.clip_by_global_norm(1.0), ADAM), tree), 11)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_momentum_is_read_and_written_once(dtype: str) -> None:
+    assert_moves(counts(optax.sgd(0.1, momentum=0.9), "transformer", dtype), 6)
+    assert_moves(counts(clipax.clip_adam_norm(0.1, 1.0), "transformer", dtype), 7)
+
+
+def test_clipping_by_value_measures_nothing() -> None:
+    found = counts(optax.chain(clipax.clip_by_value(1e-3), SGD), "transformer")
+    assert_moves(found, 3)
+    assert found.reductions == 0
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_chains_of_any_length_cost_the_same(tree: str) -> None:
+    one = counts(chain_of(1), tree)
+    assert one.reductions > 0
+    for length in (2, 4):
+        other = counts(chain_of(length), tree)
+        assert other.reductions == one.reductions
+        assert other.conditionals == one.conditionals == 1
+        assert other.traffic == pytest.approx(one.traffic, abs=1e-3)  # scalars
+        assert other.temporaries == pytest.approx(one.temporaries, abs=1e-3)
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_skipped_steps_copy_no_state(tree: str) -> None:
+    """Adam's branch returns its updates, 1 P; its momenta are changed in place."""
+    skip, theirs = counts(clipax.skip_nonfinite(ADAM), tree), optax.apply_if_finite(ADAM, 5)
+    assert skip.conditionals == 1
+    assert skip.temporaries < 1 + SCRATCH
+    assert skip.traffic < counts(theirs, tree).traffic + SLACK
+
+
+def test_two_transformations_cost_more_than_their_chain() -> None:
+    """What the chain saves, so that the test above is about something."""
+    links = [clipax.scale_by_norm(link) for link in LINKS[:2]]
+    separate, fused = counts(optax.chain(*links, SGD), "leaf"), counts(chain_of(2), "leaf")
+    assert separate.traffic > fused.traffic + 2
+    assert separate.temporaries > fused.temporaries + 0.9
+    assert separate.reductions == 2 * fused.reductions
+
+
+def test_reductions_of_a_tree_grow_with_its_leaves_alone() -> None:
+    """One for each leaf, and one more over their sums."""
+    params = {f"leaf_{number}": jnp.ones(4096) for number in range(7)}
+    for transformation in (clipax.clip_by_global_norm(1.0), ONE_READ["clip, adagrad-norm"]):
+        program = jax.jit(transformation.update).lower(params, transformation.init(params))
+        assert hlo.count(program.compile(), large=4096).reductions == 7
+        assert hlo.count(program.compile()).reductions == 8
+
+
+def test_sums_over_leaves_are_no_chain_of_additions() -> None:
+    """Such a chain, in one fusion, takes XLA quadratic time to compile."""
+    step = compiled(optax.chain(clipax.clip_by_global_norm(1.0), SGD), "transformer", "f32")
+    theirs = compiled(optax.chain(optax.clip_by_global_norm(1.0), SGD), "transformer", "f32")
+    assert _most_additions(theirs) > 100
+    assert _most_additions(step) < 10
+
+
+def _most_additions(step: Any) -> int:
+    computations, _ = hlo.parse(step.as_text())
+    opcodes = [Counter(one.opcode for one in inside.values()) for inside in computations.values()]
+    return max(counter["add"] for counter in opcodes)

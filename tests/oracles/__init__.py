@@ -1,0 +1,47 @@
+"""Independent references: float64 NumPy loops written from the formulas of the papers.
+
+``ORACLES`` maps the name of a catalogue entry to its oracle. A threshold is used by a clip of the
+global norm, and a decision on norms by ``scale_by_norm``, so that every oracle has one shape:
+``oracle(gradients, params, **keywords)`` gives the update of each step.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from tests.oracles import chezhegov_2025 as chezhegov
+from tests.oracles import mai_johansson_2021 as mai_johansson
+from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
+from tests.oracles import wrappers
+from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
+from tests.oracles._tree import Oracle, Tree, Updates
+from tests.oracles.power_threshold import power
+from tests.oracles.rules import scale_by_norm
+
+__all__ = ["ORACLES", "Oracle", "Tree", "Updates"]
+
+ORACLES: dict[str, Oracle] = {
+    "thresholds.power": power,
+    "norms.clip": zhang.clip_by_global_norm,
+    "norms.smooth": mai_johansson.clip_by_smooth_norm,
+    "norms.regularized": tucat_mukherjee.clip_by_regularized_norm,
+    "norms.normalize": zhang.normalize_by_global_norm,
+    "norms.adagrad_norm": chezhegov.scale_by_adagrad_norm,
+    "norms.adam_norm": functools.partial(chezhegov.scale_by_adam_norm, b1=None),
+    "clip_by_global_norm": zhang.clip_by_global_norm,
+    "clip_by_leaf_norm": zhang.clip_by_leaf_norm,
+    "clip_by_value": zhang.clip_by_value,
+    "clip_by_smooth_norm": mai_johansson.clip_by_smooth_norm,
+    "clip_by_regularized_norm": tucat_mukherjee.clip_by_regularized_norm,
+    "normalize_by_global_norm": zhang.normalize_by_global_norm,
+    "scale_by_adagrad_norm": chezhegov.scale_by_adagrad_norm,
+    "scale_by_adam_norm": chezhegov.scale_by_adam_norm,
+    "scale_by_norm": scale_by_norm,
+    "delay_updates": wrappers.delay_updates,
+    "skip_nonfinite": wrappers.skip_nonfinite,
+    "clip_sgd": zhang.clip_sgd,
+    "normalized_sgd": zhang.normalized_sgd,
+    "regularized_clip_sgd": tucat_mukherjee.regularized_clip_sgd,
+    "clip_adagrad_norm": chezhegov.clip_adagrad_norm,
+    "clip_adam_norm": chezhegov.clip_adam_norm,
+}

@@ -1,0 +1,66 @@
+"""Clipped and normalised gradient descent, "Why gradient clipping accelerates training"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tests.oracles._tree import Schedule, Tree, Updates, at, by_step, clip, is_finite, norm, scale
+
+
+def clip_by_global_norm(gradients: Sequence[Tree], params: Tree, *, threshold: Schedule) -> Updates:
+    """``min(1, c/n) g`` with one norm for the whole tree."""
+    return by_step(lambda gradient, step: clip(gradient, at(threshold, step)), gradients)
+
+
+def clip_by_leaf_norm(gradients: Sequence[Tree], params: Tree, *, threshold: Schedule) -> Updates:
+    """``min(1, c/n) g`` with one norm for each leaf; only a bad leaf becomes zero."""
+
+    def one_leaf(path: str, leaf: np.ndarray, step: int) -> np.ndarray:
+        block = {path: leaf}
+        return clip(block, at(threshold, step))[path] if is_finite(block) else np.zeros_like(leaf)
+
+    return [
+        {path: one_leaf(path, leaf, step) for path, leaf in gradient.items()}
+        for step, gradient in enumerate(gradients)
+    ]
+
+
+def clip_by_value(gradients: Sequence[Tree], params: Tree, *, threshold: Schedule) -> Updates:
+    """Each entry into ``[-c, c]``; NaN becomes 0, an infinite entry the bound of its sign."""
+
+    def one_leaf(leaf: np.ndarray, bound: float) -> np.ndarray:
+        return np.where(np.isnan(leaf), 0.0, np.minimum(np.maximum(leaf, -bound), bound))
+
+    return [
+        {path: one_leaf(leaf, at(threshold, step)) for path, leaf in gradient.items()}
+        for step, gradient in enumerate(gradients)
+    ]
+
+
+def normalize_by_global_norm(gradients: Sequence[Tree], params: Tree, *, eps: float) -> Updates:
+    """``g / (n + eps)``."""
+    return by_step(lambda gradient, step: scale(1.0 / (norm(gradient) + eps), gradient), gradients)
+
+
+def clip_sgd(
+    gradients: Sequence[Tree], params: Tree, *, learning_rate: Schedule, threshold: Schedule
+) -> Updates:
+    """``-eta clip(g, c)``."""
+
+    def rule(gradient: Tree, step: int) -> Tree:
+        return scale(-at(learning_rate, step), clip(gradient, at(threshold, step)))
+
+    return by_step(rule, gradients)
+
+
+def normalized_sgd(
+    gradients: Sequence[Tree], params: Tree, *, learning_rate: Schedule, eps: float
+) -> Updates:
+    """``-eta g / (n + eps)``."""
+
+    def rule(gradient: Tree, step: int) -> Tree:
+        return scale(-at(learning_rate, step) / (norm(gradient) + eps), gradient)
+
+    return by_step(rule, gradients)
