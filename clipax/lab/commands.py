@@ -62,8 +62,15 @@ def _root(
 
 
 @app.command("methods", short_help="List the methods.")
-def _methods() -> None:
+def _methods(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of the README instead.")
+    ] = False,
+) -> None:
     """List the catalogue: every method of clipax, what it computes and where it comes from."""
+    if markdown:
+        typer.echo(clipax.catalogue.markdown_table())
+        return
     console = _console()
     listed = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("name", "kind", "formula", "source"):

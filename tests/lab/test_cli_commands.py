@@ -68,6 +68,12 @@ def test_the_catalogue_is_listed_whole(capsys):
             assert part in words
 
 
+def test_the_catalogue_is_printed_as_the_table_of_the_readme(capsys):
+    status, out, _ = run(capsys, "methods", "--markdown")
+    assert status == 0
+    assert out.rstrip("\n") == clipax.catalogue.markdown_table()
+
+
 def test_compare_makes_its_files_and_a_table(capsys):
     words = ["compare", "--quick", "--methods", "sgd, clip_sgd", "--out", "out/there"]
     status, out, err = run(capsys, *words)
