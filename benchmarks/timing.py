@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 __all__ = ["Ratio", "Runner", "interleave", "median_ratio", "pool"]
@@ -29,6 +30,12 @@ class Runner:
     params: Any
     state: Any
     grads: Any
+
+    def move(self) -> None:
+        """Moves parameters and state elsewhere in memory."""
+        self.params, self.state = jax.block_until_ready(
+            jax.tree.map(jnp.copy, (self.params, self.state))
+        )
 
     def run(self, calls: int) -> float:
         """Seconds for one step, from `calls` steps in a row."""
@@ -62,9 +69,12 @@ class Ratio:
 
 
 def interleave(
-    runners: Mapping[str, Runner], rounds: int, *, seed: int = 0, warm_up: int = 2
+    runners: Mapping[str, Runner], rounds: int, *, seed: int = 0, warm_up: int = 1
 ) -> dict[str, np.ndarray]:
     """Times all runners `rounds` times, one after the other in a new order each round.
+
+    Where buffers happen to lie in memory changes the time of the same program by several percent,
+    so they are moved between rounds.
 
     Args:
       runners: What to time.
@@ -87,6 +97,9 @@ def interleave(
     for number in range(-warm_up, rounds):
         order.shuffle(names)
         for name in names:
+            runners[name].move()
+        for name in names:
+            runners[name].run(1)
             seconds = runners[name].run(calls[name])
             if number >= 0:
                 samples[name].append(seconds)

@@ -44,7 +44,7 @@ class Mesh(NamedTuple):
           ValueError: An axis is not bound, not named, or a gradient is not averaged over it.
         """
         if axis_name is None:
-            _refuse_unnamed(leaves)
+            _refuse_unnamed(leaves, ())
             return Mesh((), None)
         if isinstance(axis_name, Mapping):
             by_path = {path: _lookup(axis_name, path) for path, _ in leaves}
@@ -55,7 +55,8 @@ class Mesh(NamedTuple):
         if not axes:
             return Mesh((), None)
         if _tracked(axes):
-            _refuse_unaveraged(leaves, params, axes)
+            _refuse_unaveraged(leaves, params)
+            _refuse_unnamed(leaves, axes)
             return Mesh(axes, None)
         if by_path is None:
             raise ValueError(
@@ -117,9 +118,9 @@ def _tracked(axes: tuple[str, ...]) -> bool:
         ) from error
 
 
-def _refuse_unnamed(leaves: Sequence[tuple[str, Array]]) -> None:
+def _refuse_unnamed(leaves: Sequence[tuple[str, Array]], named: tuple[str, ...]) -> None:
     for path, value in leaves:
-        if varying := _varying(value):
+        if varying := _varying(value) - frozenset(named):
             raise ValueError(
                 f"`axis_name` must name the mesh axes {sorted(varying)} over which the leaf "
                 f"{path!r} varies, for the norm of the whole tree (or be () for the norm of each "
@@ -127,13 +128,11 @@ def _refuse_unnamed(leaves: Sequence[tuple[str, Array]]) -> None:
             )
 
 
-def _refuse_unaveraged(
-    leaves: Sequence[tuple[str, Array]], params: Sequence[Array] | None, axes: tuple[str, ...]
-) -> None:
+def _refuse_unaveraged(leaves: Sequence[tuple[str, Array]], params: Sequence[Array] | None) -> None:
     if params is None:
         return
     for (path, value), param in zip(leaves, params, strict=True):
-        if stray := (_varying(value) - _varying(param)) & frozenset(axes):
+        if stray := _varying(value) - _varying(param):
             raise ValueError(
                 f"The gradient of {path!r} is not averaged: it varies over the mesh axes "
                 f"{sorted(stray)}, its parameter does not. Average it (`jax.lax.pmean`) first."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -31,8 +32,9 @@ class Entry:
       example: Arguments with which the factory works.
       static_args: Arguments that `optax.inject_hyperparams` must not trace.
       variants: Names of further methods of the same factory, with the arguments that make them.
-      verdict: What is to be expected after a huge finite gradient: `"recovers"`, or `"dies, by its
-        definition"` (an unclipped AdaGrad-Norm's stepsize).
+      verdict: What is to be expected of the 200 ordinary steps after one huge finite gradient:
+        `"recovers"`, or `"dies, by its definition"` (the stepsize of AdaGrad-Norm without a clip,
+        and of Adam-Norm, which forgets in `1/(1 - b2)` steps).
     """
 
     name: str
@@ -45,6 +47,12 @@ class Entry:
     static_args: tuple[str, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     verdict: str = RECOVERS
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The factory's arguments that have a default, with it."""
+        arguments = inspect.signature(self.factory).parameters.values()
+        return {one.name: one.default for one in arguments if one.default is not one.empty}
 
     @property
     def summary(self) -> str:
@@ -108,7 +116,7 @@ _ALL = (
         "norm",
         "1/b, b^2 <- b2 b^2 + (1 - b2) n^2",
         _CHEZHEGOV,
-        {"b_init": 1.0, "b2": 0.9},
+        {"b_init": 1.0, "b2": 0.999},
         static_args=("delay",),
         verdict=DIES,
     ),
@@ -208,6 +216,7 @@ _ALL = (
         _NONE,
         {"inner": optax.adam(0.1)},
         static_args=("inner",),
+        verdict=DIES,
     ),
     _entry(
         "clip_sgd",

@@ -29,6 +29,7 @@ __all__ = [
     "global_norm",
     "measure",
     "named_leaves",
+    "narrow",
     "row_of",
     "spread",
     "wide_dtype",
@@ -54,8 +55,7 @@ def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
     """
     pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
     leaves = []
-    for keys, raw in pairs:
-        path = scopes.path_name(keys)
+    for path, (_, raw) in zip(scopes.leaf_names(pairs), pairs, strict=True):
         value = jnp.asarray(raw)
         if not jnp.issubdtype(value.dtype, jnp.inexact):
             raise TypeError(
@@ -72,7 +72,8 @@ def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
 def by_path(tree: Any) -> dict[str, Array]:
     """The leaves of a tree by their names."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {scopes.path_name(keys): jnp.asarray(leaf) for keys, leaf in pairs}
+    names = scopes.leaf_names(pairs)
+    return {name: jnp.asarray(leaf) for name, (_, leaf) in zip(names, pairs, strict=True)}
 
 
 def row_of(rows: Mapping[str, T], path: str) -> T:
@@ -150,10 +151,10 @@ def _norms(
     def ordinary() -> Norms:
         return {label: _sqrt(plain) for label, plain in sums.items()}
 
-    # The predicate is on the total, and on overflow alone: blocks that are exactly zero never
-    # trigger the second read.
+    # The predicate is on the total, and on overflow (or NaN, which would hide one) alone: blocks
+    # that are exactly zero never trigger the second read.
     total = _sum([jnp.sum(plain) for plain in sums.values()])
-    return lax.cond(jnp.isinf(total), rescaled, ordinary)
+    return lax.cond(jnp.isfinite(total), ordinary, rescaled)
 
 
 def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
@@ -206,6 +207,14 @@ def wide_dtype(dtype: Any, norm_dtype: Any) -> Any:
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return jnp.complex128 if double else jnp.complex64
     return jnp.float64 if double else jnp.float32
+
+
+def narrow(value: Array, dtype: Any) -> Array:
+    """`value` in the type in which it is remembered, cut off at the largest float of that."""
+    if value.dtype == dtype or jnp.issubdtype(dtype, jnp.complexfloating):
+        return value.astype(dtype)
+    largest = jnp.finfo(dtype).max.astype(value.dtype)
+    return jnp.clip(value, -largest, largest).astype(dtype)
 
 
 def _refuse_unequal(leaves: Sequence[Leaf]) -> None:

@@ -32,9 +32,10 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
         lists every block under its name.
 
     Returns:
-      A flat dictionary of scalars: `grad_norm` and `threshold` of the last finite step (the
-      threshold is infinite where nothing clips), its `clip_factor`, `clip_fraction` (clipped steps
-      over finite steps), `nonfinite_count`, `is_finite` (the last step). For scopes with several
+      A flat dictionary of arrays, scalars except for `top_*`: `grad_norm` and `threshold` of the
+      last finite step (the threshold is infinite where nothing clips), its `clip_factor`,
+      `clip_fraction` (clipped steps over finite steps, those in which a block had no gradient
+      included), `nonfinite_count`, `is_finite` (the last step). For scopes with several
       blocks these are the largest norm, the smallest threshold and factor, the mean fraction, the
       sum of counts and whether all were finite; and `top_grad_norm`, `top_clip_factor` and
       `top_block` are arrays over the `top` blocks of largest norm, where `top_block` indexes
@@ -106,13 +107,18 @@ def block_names(opt_state: Any, position: int = 0) -> tuple[str, ...]:
             f"`position` must count one of the {len(clips)} clips in `opt_state`, got {position}."
         )
     fields = clips[position]
-    return _names(fields) if jnp.ndim(_unwrap(fields["grad_norm"])) else ("global",)
+    return ("global",) if fields.get("names") is None else _names(fields)
 
 
 def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
     values = {field: jnp.asarray(_unwrap(fields[field])) for field in ("count", *FIELDS)}
-    if values["grad_norm"].ndim == 0:
+    if fields.get("names") is None:
         return _columns(values)
+    if values["grad_norm"].ndim != 1:
+        raise ValueError(
+            "`opt_state` must be the state of one run, this one is vectorised: call "
+            "`jax.vmap(clipax.metrics)(opt_state)`."
+        )
     blocks = values["grad_norm"].size
     guards = {
         "nonfinite_count": jnp.sum(values["nonfinite_count"]),

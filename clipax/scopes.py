@@ -12,7 +12,8 @@ and Flax NNX.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol
@@ -75,9 +76,12 @@ class _ByLabel:
         if callable(self.labels):
             return Block(str(self.labels(path)))
         # A tree of labels may stop above the leaves (a prefix), as for `optax.partition`.
-        for place, label in self.labels:
-            if place in ("", path) or path.startswith(place + "/"):
-                return Block(label)
+        places = dict(self.labels)
+        place = path
+        while place not in places and place:
+            place = place.rpartition("/")[0]
+        if place in places:
+            return Block(places[place])
         known = ", ".join(repr(place) for place, _ in self.labels[:8])
         raise ValueError(f"`labels` has no label for the leaf {path!r}; it has {known}.")
 
@@ -109,7 +113,8 @@ class _Exclude:
 
     def block(self, path: str, ndim: int) -> Block:
         if _matches(self.where, path):
-            return Block(path, excluded=True)
+            # A label of its own that no other scope gives.
+            return Block(f"\0{path}", excluded=True)
         return self.scope.block(path, ndim)
 
 
@@ -157,7 +162,13 @@ def by_label(labels: Any) -> Scope:
     leaves, _ = jax.tree_util.tree_flatten_with_path(labels)
     if not leaves:
         raise ValueError(f"`labels` must hold at least one label, got {labels!r}.")
-    return _ByLabel(tuple((_join(keys), str(label)) for keys, label in leaves))
+    # The label of a whole tree stands above every path.
+    names = [
+        "" if not keys else name for name, (keys, _) in zip(leaf_names(leaves), leaves, strict=True)
+    ]
+    return _ByLabel(
+        tuple((name, str(label)) for name, (_, label) in zip(names, leaves, strict=True))
+    )
 
 
 def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") -> Scope:
@@ -201,20 +212,22 @@ def exclude(where: Where, scope: str | Scope = "global") -> Scope:
 
     Example:
       >>> import clipax
-      >>> clipax.scopes.exclude(("*/bias", "head/*")).block("head/kernel", ndim=2)
-      Block(label='head/kernel', keep=(), excluded=True)
+      >>> clipax.scopes.exclude(("*/bias", "head/*")).block("head/kernel", ndim=2).excluded
+      True
     """
     return _Exclude(_checked(where), resolve(scope))
 
 
-def path_name(keys: tuple[Any, ...]) -> str:
-    """The name of a leaf from its key path, the same for linen and NNX parameters."""
-    return _join(keys) or "leaf"
+def leaf_names(pairs: Sequence[tuple[tuple[Any, ...], Any]]) -> list[str]:
+    """The names of leaves from pairs of key path and leaf, the same for linen and NNX."""
+    above = Counter(keys[:-1] for keys, _ in pairs)
+    # NNX keeps an array as the attribute `value` of a variable, which says nothing to a reader; a
+    # field `value` with others beside it does.
+    return [_join(keys, strip=above[keys[:-1]] == 1) or "leaf" for keys, _ in pairs]
 
 
-def _join(keys: tuple[Any, ...]) -> str:
-    # NNX keeps an array as the attribute `value` of a variable, which says nothing to a reader.
-    if len(keys) > 1 and getattr(keys[-1], "name", None) == "value":
+def _join(keys: tuple[Any, ...], *, strip: bool) -> str:
+    if strip and len(keys) > 1 and getattr(keys[-1], "name", None) == "value":
         keys = keys[:-1]
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 

@@ -124,7 +124,10 @@ def _run(trainer: Trainer, method: Method, settings: Settings, observer: Observe
         points=trainer.plan.points,
         loss=_rows(outcome.loss),
         accuracy=_rows(outcome.accuracy),
-        clip_fraction=None if fraction is None else tuple(map(float, fraction)),
+        # A run that diverged at its first step may have no threshold on record.
+        clip_fraction=None
+        if fraction is None or np.isnan(fraction).all()
+        else tuple(map(float, np.nan_to_num(fraction))),
         seconds=round(time.perf_counter() - started, 2),
     )
 

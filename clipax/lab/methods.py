@@ -120,6 +120,9 @@ def _resolve_one(name: str, threshold: float, learning_rates: Sequence[float] | 
         del options["learning_rate"]
         if _takes(factory, "threshold"):
             options["threshold"] = threshold
+    elif name in catalogue.ENTRIES:
+        kind = catalogue.ENTRIES[name].kind
+        raise InputError(f"method {name} is a {kind}, no optimizer, so it cannot be compared.")
     else:
         near = difflib.get_close_matches(name, available(), n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(near)}" if near else "`clipax methods` lists them"

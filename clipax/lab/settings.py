@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import clipax
@@ -17,6 +16,9 @@ SELECTION_SEEDS = (0, 1, 2, 3)
 
 # What `--quick` puts in place of the defaults.
 QUICK: dict[str, Any] = {"steps": 60, "seeds": 4}
+
+# More would not fit into memory, or not end.
+_MOST = {"steps": 10_000_000, "batch_size": 100_000, "seeds": 10_000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +54,18 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise", str(parse_noise(self.noise)))
         for name in ("steps", "batch_size", "seeds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{_option(name)} must be at least 1, got {getattr(self, name)}.")
-        for name in ("noise_scale", "threshold"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise InputError(f"{_option(name)} must be positive and finite, got {value:g}.")
-        for rate in self.learning_rates or ():
-            if not 0 < rate < math.inf:
-                raise InputError(f"learning rates must be positive and finite, got {rate:g}.")
+            value, most = getattr(self, name), _MOST[name]
+            if not 1 <= value <= most:
+                raise InputError(f"{_option(name)} must be from 1 to {most:,}, got {value}.")
+        numbers = {_option(name): [getattr(self, name)] for name in ("noise_scale", "threshold")}
+        numbers["learning rates"] = list(self.learning_rates or ())
+        for name, values in numbers.items():
+            for value in values:
+                # In float32, in which runs are computed.
+                if not 1e-37 <= value <= 1e37:
+                    raise InputError(
+                        f"{name} must be positive and finite, got {value:g} (in float32)."
+                    )
 
     @property
     def test_seeds(self) -> tuple[int, ...]:

@@ -234,13 +234,19 @@ def _keys(seed: jax.Array) -> _Keys:
 
 
 def _clip_fraction(opt_state: Any) -> jax.Array | None:
-    """The clip fraction that a state's telemetry records (the first of several), or None."""
+    """The clip fraction that a state's telemetry records (the first of several), or None.
+
+    NaN where the method has no threshold: it does not clip, which is not to clip no step.
+    """
     try:
         telemetry = clipax.metrics(opt_state)
     except ValueError:
         return None
-    found = [value for name, value in telemetry.items() if name.endswith("clip_fraction")]
-    return found[0] if found else None
+    found = [name for name in telemetry if name.endswith("clip_fraction")]
+    if not found:
+        return None
+    threshold = telemetry[found[0].replace("clip_fraction", "threshold")]
+    return jnp.where(jnp.isinf(threshold), jnp.nan, telemetry[found[0]])
 
 
 def _pieces(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from clipax._typing import Array
 from clipax.thresholds import Context
 
-__all__ = ["Decision", "NormTransformation"]
+__all__ = ["Decision", "NormTransformation", "handed_on"]
 
 
 class Decision(NamedTuple):
@@ -40,3 +42,8 @@ class NormTransformation(NamedTuple):
     init: Callable[[tuple[int, ...]], Any]
     update: Callable[[Array, Any, Context], tuple[Decision, Any]]
     needs_params: bool = False
+
+
+def handed_on(decision: Decision, norms: Array) -> Array:
+    """The norms that a decision leaves for the next one: finite, as all of them are."""
+    return jnp.minimum(decision.factor * norms, jnp.finfo(norms.dtype).max)

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from clipax._typing import Array
-from clipax.norms._base import Decision, NormTransformation
+from clipax.norms._base import Decision, NormTransformation, handed_on
 from clipax.thresholds import Context
 
 __all__ = ["chain", "identity"]
@@ -58,7 +58,8 @@ def chain(*transformations: NormTransformation) -> NormTransformation:
         factor, threshold = jnp.ones_like(norms), jnp.full_like(norms, jnp.inf)
         states = []
         for transformation, old in zip(transformations, state, strict=True):
-            decision, new = transformation.update(factor * norms, old, context)
+            reached = handed_on(Decision(factor, threshold), norms)
+            decision, new = transformation.update(reached, old, context)
             # In units of the measured norm; a factor of zero leaves nothing to clip.
             passes = factor > 0
             here = decision.threshold / jnp.where(passes, factor, 1)

@@ -5,6 +5,7 @@ They keep a scale, never a square, so that a norm of 1e30 is remembered as such.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None) -> NormTransformation
 
     Raises:
       TypeError: An argument is not a number, or `delay` not a concrete integer.
-      ValueError: `b_init` is not positive or `delay` negative.
+      ValueError: `b_init` below 1e-37 or `delay` negative.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -105,7 +106,7 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTrans
 
     Raises:
       TypeError: An argument is not a number, or `delay` not a concrete integer.
-      ValueError: `b_init` is not positive, `b2` outside [0, 1) or `delay` negative.
+      ValueError: `b_init` below 1e-37, `b2` outside [0, 1) or `delay` negative.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -136,7 +137,8 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTrans
 def _divisor(
     b_init: Scalar, delay: int | None, accumulate: Callable[[Array, Array], Array]
 ) -> NormTransformation:
-    _validate.positive("b_init", b_init)
+    # Its inverse is the first factor, and must be finite.
+    _validate.number("b_init", b_init, "finite and at least 1e-37", lambda b: 1e-37 <= b < math.inf)
 
     def init(shape: tuple[int, ...]) -> Array:
         return jnp.full(shape, b_init, float)

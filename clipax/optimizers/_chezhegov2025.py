@@ -76,8 +76,8 @@ def clip_adagrad_norm(
     Raises:
       TypeError: An argument is of the wrong type; `delay` must be a concrete integer
         (`static_args` of `optax.inject_hyperparams`).
-      ValueError: `learning_rate` negative, `threshold` or `b_init` not positive, `b1` outside
-        [0, 1), `delay` negative.
+      ValueError: `learning_rate` negative, `threshold` not positive, `b_init` below 1e-37, `b1`
+        outside [0, 1), `delay` negative.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -133,7 +133,8 @@ def clip_adam_norm(
       b_init: The scale before the first step, positive, default 1; in place of an epsilon.
       b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper's runs; None for none.
       b2: Decay rate of the averaged squared norm, in [0, 1), default .999 as in the paper's runs.
-        The theory takes `K/(K + 1)` for K + 1 steps.
+        The theory takes `K/(K + 1)` for K + 1 steps. `optax.inject_hyperparams` rounds it to the
+        parameters' dtype, in bfloat16 to 1: pass it `hyperparam_dtype=jnp.float32`.
       delay: Steps that the divisor lags behind the gradient; 1 is the paper's delayed method. The
         first `delay` steps divide by `b_init`. None (default) or 0: no delay.
       nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
@@ -161,8 +162,8 @@ def clip_adam_norm(
     Raises:
       TypeError: An argument is of the wrong type; `delay` must be a concrete integer
         (`static_args` of `optax.inject_hyperparams`).
-      ValueError: `learning_rate` negative, `threshold` or `b_init` not positive, `b1` or `b2`
-        outside [0, 1), `delay` negative.
+      ValueError: `learning_rate` negative, `threshold` not positive, `b_init` below 1e-37, `b1` or
+        `b2` outside [0, 1), `delay` negative.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -50,8 +50,8 @@ def clip_sgd(
       An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
 
     Guarantees:
-      No step is longer than `learning_rate * threshold` (to rounding). An infinite threshold is
-      plain SGD, bit for bit.
+      No step is longer than `learning_rate * threshold` (to rounding), for other scopes no block's
+      step. An infinite threshold is plain SGD, bit for bit.
 
     Edge cases:
       ================= =====================
@@ -128,6 +128,7 @@ def normalized_sgd(
       gradient          step
       ================= =======================
       zero              none, for `eps = 0` too
+      `n` below 1e-19   as for zero, with `eps = 0`
       NaN or infinity   none, counted
       ================= =======================
 

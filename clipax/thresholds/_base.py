@@ -48,7 +48,8 @@ def as_threshold(value: ScalarOrSchedule | Threshold) -> Threshold:
 
     Args:
       value: A positive number (infinity: never clip), an `optax.Schedule` of the 0-based step
-        count, or a `Threshold`.
+        count, or a `Threshold`. What a schedule returns is raised to the smallest positive float
+        where it is less, or NaN: then next to nothing passes.
 
     Returns:
       A `Threshold`; without memory unless `value` has one.
@@ -71,6 +72,9 @@ def as_threshold(value: ScalarOrSchedule | Threshold) -> Threshold:
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
         now = value(context.count) if callable(value) else value
-        return jnp.broadcast_to(jnp.asarray(now, norms.dtype), norms.shape), state
+        # A schedule may decay to zero, or overshoot: then next to nothing passes.
+        least = jnp.finfo(norms.dtype).smallest_normal
+        now = jnp.asarray(now, norms.dtype)
+        return jnp.broadcast_to(jnp.where(now >= least, now, least), norms.shape), state
 
     return Threshold(lambda shape: (), update)

@@ -62,7 +62,7 @@ def scale_by_adagrad_norm(
 
     Raises:
       TypeError: An argument is not a number, or `delay` not a concrete integer.
-      ValueError: `b_init` not positive, `b1` outside [0, 1), `delay` negative.
+      ValueError: `b_init` below 1e-37, `b1` outside [0, 1), `delay` negative.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -111,6 +111,8 @@ def scale_by_adam_norm(
         the place of an epsilon.
       b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper's runs; None for none.
       b2: Decay rate of the averaged squared norm, in [0, 1), default .999 as in the paper's runs.
+        `optax.inject_hyperparams` rounds it to the parameters' dtype, in bfloat16 to 1: pass it
+        `hyperparam_dtype=jnp.float32`.
       delay: How many steps the divisor lags behind the gradient: 1 is the paper's delay. The first
         `delay` steps divide by `b_init`. None (default) or 0: no delay.
       nonfinite: `"zero"` (default): a gradient with NaN or infinity gives a zero update;
@@ -137,7 +139,7 @@ def scale_by_adam_norm(
 
     Raises:
       TypeError: An argument is not a number, or `delay` not a concrete integer.
-      ValueError: `b_init` not positive, `b1` or `b2` outside [0, 1), `delay` negative.
+      ValueError: `b_init` below 1e-37, `b1` or `b2` outside [0, 1), `delay` negative.
 
     Example:
       >>> import jax.numpy as jnp, clipax

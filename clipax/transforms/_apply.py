@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from clipax._typing import Array, Scalar
-from clipax.measure import Leaf, by_path, row_of, spread, wide_dtype
+from clipax.measure import Leaf, by_path, narrow, row_of, spread, wide_dtype
 
 __all__ = ["Plan", "apply"]
 
@@ -32,7 +32,7 @@ def apply(
     leaves: Sequence[Leaf],
     plans: Mapping[str, Plan],
     params: Sequence[Array] | None,
-    mu: Any,
+    momentum: Any,
     b1: Scalar | None,
     weight_decay: Scalar | None,
     fill: float,
@@ -43,7 +43,7 @@ def apply(
       leaves: The gradient's leaves.
       plans: What to do, by label.
       params: The parameters of the leaves, where there is weight decay.
-      mu: The moving average so far, a tree; None without `b1`.
+      momentum: The moving average so far, a tree; None without `b1`.
       b1: Its decay rate, or None.
       weight_decay: Coefficient of the parameters, or None.
       fill: What stands in an update for a block that is not finite.
@@ -51,7 +51,7 @@ def apply(
     Returns:
       The scaled leaves and the new moving average.
     """
-    averages = {} if b1 is None else by_path(mu)
+    averages = {} if b1 is None else by_path(momentum)
     scaled = []
     for place, leaf in enumerate(leaves):
         factor, divisor, finite = (spread(part, leaf) for part in plans[leaf.block.label])
@@ -68,10 +68,10 @@ def apply(
             mixed = old.astype(wide) * jnp.asarray(b1, factor.dtype) + fresh
             # The update is made from the average as it is stored: made from `mixed`, XLA would
             # compute that again from the old average, and copy the old one first.
-            new = jnp.where(finite, mixed, old.astype(wide)).astype(old.dtype)
+            new = narrow(jnp.where(finite, mixed, old.astype(wide)), old.dtype)
             averages[leaf.path] = new
             value = new.astype(wide) * jnp.where(finite, divisor, fill)
         scaled.append(value.astype(like))
     if b1 is None:
         return scaled, None
-    return scaled, jax.tree.unflatten(jax.tree.structure(mu), list(averages.values()))
+    return scaled, jax.tree.unflatten(jax.tree.structure(momentum), list(averages.values()))

@@ -55,6 +55,7 @@ def clip_by_global_norm(
       zero                     zero, with derivative `1`
       NaN or infinity          zero, counted
       norms up to 1e37         exact, float16 leaves included
+      `c/n` below 1.2e-38      zero: the factor is no normal float
       ======================== =============================
 
     Sharding:

@@ -109,7 +109,12 @@ def clip_by_value(
 
 
 def _clip(value: Array, threshold: Any, *, propagate: bool) -> Array:
-    limit = jnp.asarray(threshold).astype(jnp.finfo(value.dtype).dtype)
+    kind = jnp.finfo(value.dtype)
+    limit = jnp.asarray(threshold, float)
+    # A schedule may undershoot zero; a finite threshold stays finite in the type of the leaf.
+    limit = jnp.where(limit >= 0, limit, 0)
+    limit = jnp.where(jnp.isinf(limit), limit, jnp.minimum(limit, float(kind.max)))
+    limit = limit.astype(kind.dtype)
     finite = jnp.isfinite(value)
     if jnp.iscomplexobj(value):
         usable = jnp.where(finite, value, 0)

@@ -11,7 +11,7 @@ from jax import lax
 
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
-from clipax.measure import by_path, named_leaves, row_of
+from clipax.measure import by_path, named_leaves, narrow, row_of
 
 __all__ = ["DelayUpdatesState", "delay_updates"]
 
@@ -52,7 +52,8 @@ def delay_updates(
       them in bfloat16).
 
     Guarantees:
-      Bit for bit the earlier update. No NaN or infinity enters the state.
+      Bit for bit the earlier update, where it has the parameters' dtype (it is remembered in that).
+      No NaN or infinity enters the state.
 
     Edge cases:
       ==================== ============================================
@@ -117,7 +118,7 @@ def delay_updates(
             if steps:
                 slot = row_of(slots, leaf.path)
                 slot = lax.dynamic_update_index_in_dim(
-                    slot, result.astype(slot.dtype), state.position, 0
+                    slot, narrow(result, slot.dtype), state.position, 0
                 )
                 slots[leaf.path] = slot
                 result = lax.dynamic_index_in_dim(slot, following, 0, keepdims=False)

@@ -40,6 +40,8 @@ def normalize_by_global_norm(
       gradient          update
       ================= ========================
       zero              zero, for `eps = 0` too
+      `n` below 1e-19   as zero, unless `eps` is larger
+      `n` above 8e37    zero: the factor is no normal float
       NaN or infinity   zero, counted
       ================= ========================
 

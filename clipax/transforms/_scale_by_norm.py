@@ -15,8 +15,8 @@ from jax import lax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
-from clipax.measure import Leaf, accumulation_dtype, by_path, measure, named_leaves, row_of
-from clipax.norms import Decision, NormTransformation
+from clipax.measure import Leaf, accumulation_dtype, by_path, measure, named_leaves, narrow, row_of
+from clipax.norms import Decision, NormTransformation, handed_on
 from clipax.scopes import Scope
 from clipax.thresholds import Context
 from clipax.transforms import _telemetry
@@ -43,7 +43,7 @@ class ScaleByNormState(NamedTuple):
       names: The blocks' labels as bytes (`clipax.block_names` reads them); None for `"global"`.
       before: State of `before`, by label.
       after: State of `after`, by label.
-      mu: Moving average of the scaled gradients; None without `b1`.
+      momentum: Moving average of the scaled gradients; None without `b1`.
     """
 
     count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
@@ -56,7 +56,7 @@ class ScaleByNormState(NamedTuple):
     names: Array | None
     before: Any
     after: Any
-    mu: Any
+    momentum: Any
 
 
 def scale_by_norm(
@@ -177,7 +177,7 @@ def scale_by_norm(
             **records,
             before={label: _cast(before.init(shape), dtype) for label, shape in shapes.items()},
             after={label: _cast(after.init(shape), dtype) for label, shape in shapes.items()},
-            mu=None if b1 is None else jax.tree.map(_zeros, params),
+            momentum=None if b1 is None else jax.tree.map(_zeros, params),
         )
 
     def update(
@@ -185,7 +185,10 @@ def scale_by_norm(
     ) -> tuple[Updates, ScaleByNormState]:
         del extra  # accepted, as every transformation with extra arguments must
         leaves, structure = named_leaves(updates, scope)
-        own = _own_params(leaves, params, required=needs_norms or weight_decay is not None)
+        needed = needs_norms or weight_decay is not None
+        # Not looked at where nothing depends on them: any structure will do then.
+        wanted = params if needed or axis_name is not None else None
+        own = _own_params(leaves, wanted, required=needed)
         dtype = state.grad_norm.dtype
         measured = _measure(leaves, dtype, axis_name, own)
         sizes = _measure(_replaced(leaves, own), dtype, axis_name, None) if needs_norms else {}
@@ -204,7 +207,7 @@ def scale_by_norm(
             safe = jnp.where(finite, block_norms, 0)
             context = Context(state.count, sizes.get(label))
             first, new_before = before.update(safe, row_of(state.before, label), context)
-            second, new_after = after.update(first.factor * safe, state.after[label], context)
+            second, new_after = after.update(handed_on(first, safe), state.after[label], context)
             states_before[label] = _keep(finite, new_before, state.before[label])
             states_after[label] = _keep(finite, new_after, state.after[label])
             decisions[label] = first
@@ -213,7 +216,9 @@ def scale_by_norm(
         # The barrier keeps XLA from writing out what measuring and scaling have in common: the
         # converted copy of a bfloat16 tree. Leaf by leaf, so that a replicated one stays so.
         values = [lax.optimization_barrier(leaf.value) for leaf in leaves]
-        scaled, mu = apply(_replaced(leaves, values), plans, own, state.mu, b1, weight_decay, fill)
+        scaled, momentum = apply(
+            _replaced(leaves, values), plans, own, state.momentum, b1, weight_decay, fill
+        )
         records = _telemetry.record(state, sorted(state.before), measured, decisions)
         new_state = ScaleByNormState(
             count=optax.safe_increment(state.count),
@@ -221,7 +226,7 @@ def scale_by_norm(
             names=state.names,
             before=states_before,
             after=states_after,
-            mu=mu,
+            momentum=momentum,
         )
         return jax.tree.unflatten(structure, scaled), new_state
 
@@ -280,6 +285,8 @@ def _cast(state: Any, dtype: Any) -> Any:
 
     def cast(value: Any) -> Array:
         value = jnp.asarray(value)
-        return value.astype(dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            return value
+        return narrow(value, dtype)
 
     return jax.tree.map(cast, state)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -15,6 +16,8 @@ from clipax._typing import Array, AxisName, Params, Updates
 from clipax.measure import all_finite, named_leaves
 
 __all__ = ["SkipNonfiniteState", "skip_nonfinite"]
+
+_NUMBERS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 
 
 class SkipNonfiniteState(NamedTuple):
@@ -55,7 +58,7 @@ def skip_nonfinite(
 
     Guarantees:
       After a bad step the inner state is bit for bit what it was: the inner transformation is not
-      run, nothing is multiplied by zero.
+      run (under `vmap` its result is selected away), nothing is multiplied by zero.
 
     Edge cases:
       ===================================== ==============================================
@@ -90,14 +93,18 @@ def skip_nonfinite(
     """
     if not (callable(getattr(inner, "init", None)) and callable(getattr(inner, "update", None))):
         raise TypeError(f"`inner` must be an optax gradient transformation, got {inner!r}.")
-    inner = optax.with_extra_args_support(inner)
+    if isinstance(inner, optax.GradientTransformation):
+        inner = optax.with_extra_args_support(inner)
+    else:  # `optax.MultiSteps` has the functions of a transformation, and takes extra arguments
+        inner = optax.GradientTransformationExtraArgs(inner.init, inner.update)
     scope = scopes.resolve("global")
 
-    def step(updates: Updates, state: Any, params: Params, **extra: Any) -> tuple[Updates, Any]:
-        return jax.tree.map(_strong, inner.update(updates, state, params, **extra))
+    def take(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
+        taken, new = inner.update(updates, state, params, **extra)
+        return jax.tree.map(_strong, taken), jax.tree.map(_like, new, state)
 
-    def stay(updates: Updates, state: Any, params: Params, **extra: Any) -> tuple[Updates, Any]:
-        shapes, _ = jax.eval_shape(partial(step, **extra), updates, state, params)
+    def stay(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
+        shapes, _ = jax.eval_shape(partial(take, extra=extra), updates, state, params)
         zeros = jax.tree.map(
             lambda leaf, like: jnp.zeros_like(leaf, dtype=like.dtype), updates, shapes
         )
@@ -117,11 +124,16 @@ def skip_nonfinite(
         leaves, structure = named_leaves(updates, scope)
         updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         finite = all_finite(leaves, axis_name=axis_name)
-        # The same functions at every step, where they can be: a `cond` that is not compiled with a
-        # whole step is compiled by itself, and found again by its branches.
-        take, leave = (partial(step, **extra), partial(stay, **extra)) if extra else (step, stay)
+        operands = (updates, state.inner_state, params)
         # A conditional: with a selection XLA would write out both states, and copy them first.
-        taken, inner_state = lax.cond(finite, take, leave, updates, state.inner_state, params)
+        if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
+            # The same two functions at every step: where the step as a whole is not compiled, the
+            # `cond` is, and is found again by its branches.
+            taken, inner_state = lax.cond(finite, take, stay, *operands, extra)
+        else:  # a function among the extra arguments, as line searches take
+            taken, inner_state = lax.cond(
+                finite, partial(take, extra=extra), partial(stay, extra=extra), *operands
+            )
         return taken, SkipNonfiniteState(
             count=optax.safe_increment(state.count),
             skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
@@ -130,6 +142,11 @@ def skip_nonfinite(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _like(new: Any, old: Any) -> Any:
+    """The new value in the type of the old one: a state keeps its types."""
+    return new if new.dtype == old.dtype and not new.weak_type else new.astype(old.dtype)
 
 
 def _strong(value: Any) -> Any:

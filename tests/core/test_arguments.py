@@ -21,7 +21,10 @@ BAD = [
     (lambda: clipax.clip_by_smooth_norm(1.0, response="cubic"), "`response` must be one of 'sqrt'"),
     (lambda: clipax.clip_by_regularized_norm(1.0, 1.5), "`delta` must be in [0, 1], got 1.5."),
     (lambda: clipax.normalize_by_global_norm(-1e-3), "`eps` must be non-negative and finite"),
-    (lambda: clipax.scale_by_adagrad_norm(b_init=0.0), "`b_init` must be positive and finite"),
+    (
+        lambda: clipax.scale_by_adagrad_norm(b_init=0.0),
+        "`b_init` must be finite and at least 1e-37, got 0.0.",
+    ),
     (lambda: clipax.scale_by_adam_norm(b_init=1.0, b2=1.0), "`b2` must be in [0, 1), got 1.0."),
     (lambda: clipax.scale_by_adam_norm(b_init=1.0, b1=-0.1), "`b1` must be in [0, 1), got -0.1."),
     (lambda: clipax.delay_updates(-1), "`delay` must be at least 0, got -1."),

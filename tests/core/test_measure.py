@@ -130,3 +130,9 @@ def test_vmapped_norms_equal_a_loop():
     batch = {"a": jnp.arange(12.0).reshape(3, 4) * jnp.array([[1.0], [1e25], [0.0]])}
     looped = [clipax.global_norm({"a": row}) for row in batch["a"]]
     chex.assert_trees_all_close(jax.vmap(clipax.global_norm)(batch), jnp.stack(looped), rtol=1e-6)
+
+
+def test_nan_in_one_block_does_not_hide_the_overflow_of_another():
+    norms = norms_of({"bad": jnp.array([jnp.nan]), "huge": jnp.array([3e25, 4e25])}, "leaf")
+    np.testing.assert_allclose(norms["huge"], 5e25, rtol=1e-6)
+    assert jnp.isnan(norms["bad"])

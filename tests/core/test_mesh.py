@@ -74,6 +74,7 @@ def test_overflow_is_measured_over_all_shards(mesh):
     [
         ({"axis_name": None}, r"`axis_name` must name the mesh axes \['data'\].*'kernel' varies"),
         ({"axis_name": "data", "check_vma": False}, "must be a mapping from paths to mesh axes"),
+        ({"axis_name": "model"}, r"`axis_name` must name the mesh axes \['data'\]"),
         ({"axis_name": "rows"}, r"must name mesh axes of the `shard_map`.*\('rows',\)"),
         ({"axis_name": {"bias": ()} | {"other": "data"}}, "must match every leaf.*'kernel'"),
     ],

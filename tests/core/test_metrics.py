@@ -119,3 +119,13 @@ def test_before_any_step_and_without_a_threshold():
 def test_a_state_without_telemetry_is_refused():
     with pytest.raises(ValueError, match="`opt_state` must hold the state of a clipax"):
         clipax.metrics(optax.adam(0.1).init(PARAMS))
+
+
+def test_a_vectorised_state_is_read_run_by_run():
+    runs = jnp.array([[3.0, 4.0], [0.0, 0.5]])
+    for clip in (clipax.clip_by_global_norm(1.0), clipax.clip_by_leaf_norm(1.0)):
+        states = jax.vmap(lambda grads, clip=clip: clip.update(grads, clip.init(grads))[1])(runs)
+        metrics = jax.vmap(clipax.metrics)(states)
+        np.testing.assert_allclose(metrics["grad_norm"], [5, 0.5], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"`jax.vmap\(clipax.metrics\)"):
+        clipax.metrics(states)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,8 +121,42 @@ def test_leaves_have_one_name_in_nnx_and_in_dictionaries():
     state = nnx.state(Net(nnx.Rngs(0)), nnx.Param)
     plain = {"dense": {"bias": 0.0, "kernel": 0.0}}
     names = [
-        [scopes.path_name(keys) for keys, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
-        for tree in (state, plain)
+        scopes.leaf_names(jax.tree_util.tree_flatten_with_path(tree)[0]) for tree in (state, plain)
     ]
     assert names[0] == names[1] == ["dense/bias", "dense/kernel"]
-    assert scopes.path_name(()) == "leaf"
+    assert scopes.leaf_names([((), 0.0)]) == ["leaf"]
+
+
+class Heads(NamedTuple):
+    value: jax.Array
+    query: jax.Array
+
+
+def test_a_field_called_value_keeps_its_name():
+    grads = {"attention": Heads(jnp.array([30.0]), jnp.array([40.0]))}
+    _, state = clipped(grads, "leaf")
+    assert clipax.block_names(state) == ("attention/query", "attention/value")
+    labels = scopes.by_label({"attention": Heads("v", "q")})
+    assert labels.block("attention/query", 1).label == "q"
+    assert labels.block("attention/value", 1).label == "v"
+
+
+def test_the_longest_prefix_decides_the_label():
+    scope = scopes.by_label({"a": {"b": "inner"}, "c": "outer"})
+    assert scope.block("a/b/kernel", 1).label == "inner"
+    assert scopes.by_label("everything").block("a/b", 1).label == "everything"
+
+
+@pytest.mark.parametrize(
+    ("scope", "grads"),
+    [
+        (scopes.exclude("global"), {"global": jnp.ones(2), "w": jnp.array([100.0, 0.0])}),
+        (
+            scopes.exclude("bias", scopes.by_label(lambda path: "bias")),
+            {"bias": jnp.ones(2), "w": jnp.array([100.0, 0.0])},
+        ),
+    ],
+)
+def test_an_excluded_leaf_named_like_a_label_changes_nothing(scope, grads):
+    updates, _ = clipped(grads, scope)
+    np.testing.assert_allclose(updates["w"], [1, 0], rtol=1e-6)

@@ -188,9 +188,11 @@ def test_bad_input_is_found_before_anything_is_trained_or_written(tmp_path, trai
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "--steps must be at least 1, got 0"),
-        ({"batch_size": -1}, "--batch-size must be at least 1"),
-        ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"steps": 0}, "--steps must be from 1 to 10,000,000, got 0"),
+        ({"batch_size": -1}, "--batch-size must be from 1 to 100,000"),
+        ({"seeds": 0}, "--seeds must be from 1 to 10,000"),
+        ({"seeds": 10**12}, "--seeds must be from 1 to 10,000, got"),
+        ({"threshold": 1e-320}, "--threshold must be positive and finite"),
         ({"noise_scale": 0.0}, "--noise-scale must be positive and finite"),
         ({"threshold": math.nan}, "--threshold must be positive and finite, got nan"),
         ({"learning_rates": (0.1, 0.0)}, "learning rates must be positive and finite, got 0"),
