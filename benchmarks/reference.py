@@ -178,7 +178,10 @@ def _stacked_squares(tree: Any, scale: float) -> Array:
 
 def _square_sum(leaf: Array, scale: float) -> Array:
     wide = leaf.astype(jnp.float32)
-    return jnp.sum(jnp.square(wide if scale == 1.0 else wide * scale))
+    if scale != 1.0:
+        # Behind a barrier, or XLA would square the scale by itself.
+        wide = wide * jax.lax.optimization_barrier(jnp.float32(scale))
+    return jnp.sum(jnp.square(wide))
 
 
 def _times(tree: Any, factor: Array) -> Any:

@@ -65,7 +65,7 @@ def test_grids_ascend_and_have_room_on_both_sides():
         ("clip_sdg", "unknown method 'clip_sdg'; nearest: clip_sgd"),
         ("adan", "nearest: adam"),
         ("zzzz", "unknown method 'zzzz'; `clipax methods` lists them"),
-        ("norms.clip", "unknown method 'norms.clip'"),
+        ("norms.clip", "method norms.clip is a norm, no optimizer"),
     ],
 )
 def test_unknown_names_are_refused_and_the_nearest_offered(name, message):
