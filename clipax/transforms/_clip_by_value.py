@@ -10,7 +10,7 @@ import optax
 
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
-from clipax.measure import named_leaves
+from clipax.measure import named_leaves, wide_dtype
 
 __all__ = ["ClipByValueState", "clip_by_value"]
 
@@ -115,14 +115,17 @@ def _clip(value: Array, threshold: Any, *, propagate: bool) -> Array:
     limit = jnp.where(limit >= 0, limit, 0)
     limit = jnp.where(jnp.isinf(limit), limit, jnp.minimum(limit, float(kind.max)))
     limit = limit.astype(kind.dtype)
+    # All in float32 at least: XLA for CPU pays for every selection on a narrow type by itself.
+    like, wide = value.dtype, wide_dtype(value.dtype, jnp.float32)
+    value, limit = value.astype(wide), limit.astype(jnp.finfo(wide).dtype)
     finite = jnp.isfinite(value)
     if jnp.iscomplexobj(value):
         usable = jnp.where(finite, value, 0)
         size = jnp.abs(usable)
         outside = size > limit
         factor = jnp.where(outside, limit / jnp.where(outside, size, 1), 1)
-        result = usable * factor.astype(value.dtype)
+        result = usable * factor.astype(wide)
     else:
         bounded = jnp.clip(value, -limit, limit)
         result = jnp.where(jnp.isfinite(bounded), bounded, 0)
-    return jnp.where(finite, result, jnp.nan) if propagate else result
+    return (jnp.where(finite, result, jnp.nan) if propagate else result).astype(like)
