@@ -154,7 +154,7 @@ def _norms(
     # The predicate is on the total, and on overflow (or NaN, which would hide one) alone: blocks
     # that are exactly zero never trigger the second read.
     total = _sum([jnp.sum(plain) for plain in sums.values()])
-    return lax.cond(jnp.isfinite(total), ordinary, rescaled)
+    return lax.cond(~jnp.isfinite(total), rescaled, ordinary)
 
 
 def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:

@@ -4,7 +4,7 @@
 chain of any length measures a gradient once and multiplies it once.
 """
 
-from clipax.norms._base import Decision, NormTransformation, handed_on
+from clipax.norms._base import Decision, NormTransformation
 from clipax.norms._chain import chain, identity
 from clipax.norms._delay import delay
 from clipax.norms._responses import clip, normalize, regularized, smooth
@@ -18,7 +18,6 @@ __all__ = [
     "chain",
     "clip",
     "delay",
-    "handed_on",
     "identity",
     "normalize",
     "regularized",

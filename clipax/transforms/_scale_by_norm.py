@@ -16,7 +16,8 @@ from jax import lax
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
 from clipax.measure import Leaf, accumulation_dtype, by_path, measure, named_leaves, narrow, row_of
-from clipax.norms import Decision, NormTransformation, handed_on
+from clipax.norms import Decision, NormTransformation
+from clipax.norms._base import handed_on
 from clipax.scopes import Scope
 from clipax.thresholds import Context
 from clipax.transforms import _telemetry
