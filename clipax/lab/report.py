@@ -171,8 +171,8 @@ def summary(results: Sequence[MethodResult], settings: Settings) -> str:
         f"`loss` and `acc` are medians on the test split over seeds {first} to {last}, the bands "
         "5 % and 95 % quantiles. A diverged run counts as infinite loss and accuracy 0. "
         "`div` is the share of diverged seeds, `clip` the share of steps whose gradient was "
-        "clipped (`-`: the optimizer does not record it), `rate` the learning rate (`*`: at the "
-        "edge of those tried).",
+        "clipped (`-`: the optimizer does not clip, or does not record it), `rate` the learning "
+        "rate (`*`: at the edge of those tried).",
         "",
         f"Each learning rate has the lowest mean validation loss over seeds {SELECTION_SEEDS[0]} "
         f"to {SELECTION_SEEDS[-1]}, where a diverged run counts as the worst loss of the grid, and "
