@@ -79,16 +79,17 @@ def record(
     collapse = state.grad_norm.ndim == 0
     old = {field: jnp.atleast_1d(getattr(state, field)) for field in FIELDS}
     place = {label: row for row, label in enumerate(labels)}
-    seen = [label for label in decisions if label in place]
     new = dict(old)
-    if seen:
-        rows = [_row(measured[label], decisions[label]) for label in seen]
+    if decisions:
+        rows = [_row(measured[label], decision) for label, decision in decisions.items()]
         # Stacked behind a barrier, thousands of scalars stay out of the fusions that made them.
         columns = lax.optimization_barrier(
             [jnp.stack(column) for column in zip(*rows, strict=True)]
         )
-        new = _merge(old, _Row(*columns), np.array([place[label] for label in seen]))
-    stray = [jnp.isfinite(norms).all() for label, norms in measured.items() if label not in place]
+        new = _merge(old, _Row(*columns), np.array([place[label] for label in decisions]))
+    stray = [
+        jnp.isfinite(norms).all() for label, norms in measured.items() if label not in decisions
+    ]
     if stray:
         finite = jnp.stack(stray).all()
         new["is_finite"] = new["is_finite"].at[-1].set(finite)
@@ -103,7 +104,9 @@ def _row(norms: Array, decision: Decision) -> _Row:
     # Infinity ("nothing clips") is recorded as the largest float: a state is finite at all times.
     threshold = jnp.minimum(decision.threshold, largest)
     if norms.ndim == 0:
-        return _Row(norms, threshold, decision.factor, clipped, finite, finite)
+        # In the type of a share, to be stacked with those of blocks that have units.
+        share = clipped.astype(norms.dtype)
+        return _Row(norms, threshold, decision.factor, share, finite, finite)
     return _Row(
         jnp.max(norms, where=finite, initial=0),
         jnp.min(threshold, where=finite, initial=largest),
@@ -116,15 +119,16 @@ def _row(norms: Array, decision: Decision) -> _Row:
 
 def _merge(old: dict[str, Array], row: _Row, place: np.ndarray) -> dict[str, Array]:
     """Old records with those of the blocks at `place` brought up to date."""
-    everything = len(place) == len(old["grad_norm"]) and (place == np.arange(len(place))).all()
+
+    def whole(values: Array) -> bool:
+        # The ordinary case, in which nothing needs to be gathered or scattered.
+        return np.array_equal(place, np.arange(len(values)))
 
     def put(values: Array, news: Array) -> Array:
-        if everything and len(values) == len(place):
-            return news
-        return values.at[place].set(news)
+        return news if whole(values) else values.at[place].set(news)
 
     def got(values: Array) -> Array:
-        return values if everything and len(values) == len(place) else values[place]
+        return values if whole(values) else values[place]
 
     def latest(field: str, value: Array) -> Array:
         kept = got(old[field])

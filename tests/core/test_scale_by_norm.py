@@ -190,3 +190,12 @@ def test_a_transformation_of_norms_of_your_own():
 
     halve = clipax.scale_by_norm(NormTransformation(lambda shape: (), update))
     assert halve.update(jnp.array([3.0]), halve.init(jnp.ones(1)))[0][0] == 1.5
+
+
+@pytest.mark.parametrize("scope", ["leaf", "unit"])
+def test_scopes_with_many_blocks_promote_nothing_implicitly(scope):
+    clip = clipax.scale_by_norm(norms.clip(1.0), scope=scope)
+    grads = {"kernel": jnp.full((2, 3), 3.0), "bias": jnp.full(3, 0.1, jnp.bfloat16)}
+    with jax.numpy_dtype_promotion("strict"):
+        _, state = jax.jit(clip.update)(grads, clip.init(grads))
+    np.testing.assert_array_equal(state.clipped_count, [0, 1])
