@@ -241,7 +241,10 @@ def _response(
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         now, state = source.update(norms, state, context)
-        return Decision(factor(norms, now), now), state
+        scale = factor(norms, now)
+        if source.compensation is not None:
+            scale = scale * source.compensation(state)
+        return Decision(scale, now), state
 
     return NormTransformation(source.init, update, source.needs_params)
 

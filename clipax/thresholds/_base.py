@@ -19,10 +19,13 @@ class Context(NamedTuple):
     Attributes:
       count: Number of steps before this one, an int32 scalar. It always advances.
       param_norms: Norms of the parameters on the same blocks, where `needs_params`; else None.
+      example_norms: Norms of the single examples' gradients, a vector, where the caller of `update`
+        gave the extra argument of this name; else None.
     """
 
     count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
     param_norms: Array | None = None
+    example_norms: Array | None = None
 
 
 class Threshold(NamedTuple):
@@ -36,11 +39,14 @@ class Threshold(NamedTuple):
       init: From the shape of the norms to a state.
       update: From `(norms, state, context)` to `(threshold, state)`.
       needs_params: Whether `context.param_norms` is used.
+      compensation: From the state after the update to a factor of what passes the clip, where the
+        threshold makes up for what it cuts off; None (default) for none.
     """
 
     init: Callable[[tuple[int, ...]], Any]
     update: Callable[[Array, Any, Context], tuple[Array, Any]]
     needs_params: bool = False
+    compensation: Callable[[Any], Array] | None = None
 
 
 def as_threshold(value: ScalarOrSchedule | Threshold) -> Threshold:

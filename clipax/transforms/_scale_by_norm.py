@@ -184,7 +184,6 @@ def scale_by_norm(
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ScaleByNormState]:
-        del extra  # accepted, as every transformation with extra arguments must
         leaves, structure = named_leaves(updates, scope)
         needed = needs_norms or weight_decay is not None
         # Not looked at where nothing depends on them: any structure will do then.
@@ -206,7 +205,7 @@ def scale_by_norm(
                 continue
             # A block that is not finite is decided on as if it were zero, and then forgotten.
             safe = jnp.where(finite, block_norms, 0)
-            context = Context(state.count, sizes.get(label))
+            context = Context(state.count, sizes.get(label), extra.get("example_norms"))
             first, new_before = before.update(safe, row_of(state.before, label), context)
             second, new_after = after.update(handed_on(first, safe), state.after[label], context)
             states_before[label] = _keep(finite, new_before, state.before[label])

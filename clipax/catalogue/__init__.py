@@ -1,0 +1,21 @@
+"""The registry of public methods: it drives the README's table, the command line and the tests."""
+
+from __future__ import annotations
+
+from clipax.catalogue import _norms, _optimizers, _thresholds, _transforms
+from clipax.catalogue._entry import DIES, RECOVERS, Entry
+
+__all__ = ["DIES", "ENTRIES", "RECOVERS", "Entry", "markdown_table"]
+
+_ROOMS = (_thresholds, _norms, _transforms, _optimizers)
+
+ENTRIES: dict[str, Entry] = {entry.name: entry for room in _ROOMS for entry in room.ENTRIES}
+
+
+def markdown_table() -> str:
+    """The catalogue as the table of the README."""
+    rows = ["| method | what it does | formula | source |", "| --- | --- | --- | --- |"]
+    for entry in ENTRIES.values():
+        source = f"{entry.paper}, arXiv {entry.arxiv}" if entry.arxiv else entry.paper
+        rows.append(f"| `{entry.name}` | {entry.summary} | `{entry.formula}` | {source} |")
+    return "\n".join(rows)

@@ -1,0 +1,70 @@
+"""What the project knows of one public method."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["DIES", "RECOVERS", "Entry", "entry"]
+
+Kind = Literal["threshold", "norm", "transformation", "optimizer"]
+RECOVERS = "recovers"
+DIES = "dies, by its definition"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the project knows of one public method.
+
+    Attributes:
+      name: Public name below `clipax`.
+      factory: What makes the method from arguments.
+      kind: `"threshold"`, `"norm"`, `"transformation"` or `"optimizer"`.
+      formula: The method in one line.
+      paper: Authors and year, or where the method comes from.
+      arxiv: Identifier of the paper, None where there is none.
+      example: Arguments with which the factory works.
+      static_args: Arguments that `optax.inject_hyperparams` must not trace.
+      variants: Names of further methods of the same factory, with the arguments that make them.
+      verdict: What is to be expected of the 200 ordinary steps after one huge finite gradient:
+        `"recovers"`, or `"dies, by its definition"` (the stepsize of AdaGrad-Norm without a clip,
+        and of Adam-Norm, which forgets in `1/(1 - b2)` steps).
+    """
+
+    name: str
+    factory: Callable[..., Any]
+    kind: Kind
+    formula: str
+    paper: str
+    arxiv: str | None
+    example: Mapping[str, Any]
+    static_args: tuple[str, ...] = ()
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    verdict: str = RECOVERS
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The factory's arguments that have a default, with it."""
+        arguments = inspect.signature(self.factory).parameters.values()
+        return {one.name: one.default for one in arguments if one.default is not one.empty}
+
+    @property
+    def summary(self) -> str:
+        """First line of the factory's docstring."""
+        return (self.factory.__doc__ or "").strip().splitlines()[0]
+
+
+def entry(
+    name: str,
+    factory: Callable[..., Any],
+    kind: Kind,
+    formula: str,
+    source: tuple[str, str | None],
+    example: Mapping[str, Any],
+    **more: Any,
+) -> Entry:
+    """An entry whose `source` is a pair of authors and arXiv number."""
+    paper, arxiv = source
+    return Entry(name, factory, kind, formula, paper, arxiv, example, **more)
