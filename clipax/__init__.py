@@ -6,14 +6,26 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from clipax import norms, optimizers, scopes, thresholds, transforms
+from clipax import norms, optimizers, scopes, theory, thresholds, transforms
 from clipax.measure import global_norm
 from clipax.metrics import block_names, metrics
 from clipax.optimizers import (
+    acclip,
+    clip_adagrad,
     clip_adagrad_norm,
+    clip_adam,
     clip_adam_norm,
+    clip_normalized_momentum,
+    clip_radagrad_norm,
     clip_sgd,
+    clipped_sstm,
+    clipped_sstm_eval_params,
+    max_ccc_sgd,
+    mixed_clip_sgd,
+    momentum_clip_sgd,
+    normalized_momentum,
     normalized_sgd,
+    quantile_clip_sgd,
     regularized_clip_sgd,
 )
 from clipax.thresholds import power as power_threshold
@@ -39,30 +51,43 @@ except PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0.0.0"
 
 __all__ = [
+    "acclip",
     "block_names",
     "catalogue",
+    "clip_adagrad",
     "clip_adagrad_norm",
+    "clip_adam",
     "clip_adam_norm",
     "clip_by_global_norm",
     "clip_by_leaf_norm",
     "clip_by_regularized_norm",
     "clip_by_smooth_norm",
     "clip_by_value",
+    "clip_normalized_momentum",
+    "clip_radagrad_norm",
     "clip_sgd",
+    "clipped_sstm",
+    "clipped_sstm_eval_params",
     "delay_updates",
     "global_norm",
+    "max_ccc_sgd",
     "metrics",
+    "mixed_clip_sgd",
+    "momentum_clip_sgd",
     "normalize_by_global_norm",
+    "normalized_momentum",
     "normalized_sgd",
     "norms",
     "optimizers",
     "power_threshold",
+    "quantile_clip_sgd",
     "regularized_clip_sgd",
     "scale_by_adagrad_norm",
     "scale_by_adam_norm",
     "scale_by_norm",
     "scopes",
     "skip_nonfinite",
+    "theory",
     "thresholds",
     "transforms",
 ]

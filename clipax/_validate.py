@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 __all__ = [
+    "concrete",
     "index",
     "learning_rate",
     "non_negative",
@@ -40,6 +41,17 @@ def _concrete(name: str, value: Any) -> float | None:
             raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")
         return float(value) if isinstance(value, np.ndarray) else None
     raise TypeError(f"`{name}` must be a number, got {value!r}.")
+
+
+def concrete(name: str, value: Any) -> float:
+    """`value` as a Python float, for what is computed once; TypeError where it is traced."""
+    found = _concrete(name, value)
+    if found is not None:
+        return found
+    try:
+        return float(value)
+    except jax.errors.ConcretizationTypeError:
+        raise TypeError(f"`{name}` must be a concrete number, got {value!r}.") from None
 
 
 def number(name: str, value: Any, rule: str, holds: Callable[[float], bool]) -> None:

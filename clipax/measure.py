@@ -8,7 +8,7 @@ power of two, so that norms up to the largest float are exact.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +22,7 @@ from clipax._typing import Array, AxisName, Norms
 from clipax.scopes import Block, Scope
 
 __all__ = [
+    "Derived",
     "Leaf",
     "accumulation_dtype",
     "all_finite",
@@ -30,8 +31,10 @@ __all__ = [
     "measure",
     "named_leaves",
     "narrow",
+    "replaced",
     "row_of",
     "spread",
+    "square_sums",
     "wide_dtype",
 ]
 
@@ -44,6 +47,18 @@ class Leaf(NamedTuple):
     path: str
     value: Array
     block: Block
+
+
+class Derived(NamedTuple):
+    """Values that are computed from arrays where they are used.
+
+    Attributes:
+      function: From `arrays` to the values; a function of a module, by which results are cached.
+      arrays: A tree of arrays.
+    """
+
+    function: Callable[[Any], Sequence[Array]]
+    arrays: Any
 
 
 def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
@@ -67,6 +82,11 @@ def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
     if twice := [path for path, times in names.items() if times > 1]:
         raise ValueError(f"Every leaf must have a name of its own, several are {twice[0]!r}.")
     return leaves, structure
+
+
+def replaced(leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf]:
+    """The leaves with other values."""
+    return [leaf._replace(value=value) for leaf, value in zip(leaves, values, strict=True)]
 
 
 def by_path(tree: Any) -> dict[str, Array]:
@@ -102,6 +122,8 @@ def measure(
     *,
     axis_name: AxisName = None,
     params: Sequence[Array] | None = None,
+    sums: Norms | None = None,
+    derived: Derived | None = None,
 ) -> Norms:
     """The Euclidean norms of the leaves' blocks, one array for each label.
 
@@ -111,6 +133,9 @@ def measure(
       axis_name: Mesh axes over which the leaves are sharded, inside `shard_map`.
       params: The parameters that belong to the leaves: a gradient that varies over a mesh axis over
         which its parameter does not is then refused.
+      sums: What `square_sums` gave for the same leaves, where it was called before.
+      derived: How the leaves' values come from arrays in memory, where they do not lie there
+        themselves: they are then computed as they are read, and never written.
 
     Returns:
       A dictionary from labels to norms; an array's axes are the axes that its block keeps.
@@ -119,30 +144,62 @@ def measure(
       ValueError: Leaves with one label have different kept sizes, or (inside `shard_map`) mesh axes
         are not named or gradients not averaged.
     """
-    mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, params)
-    _refuse_unequal(leaves)
     if not leaves:
         return {}
-    blocks = tuple(leaf.block for leaf in leaves)
+    values, *fixed = _pieces(leaves, axis_name, params)
+    function, arrays = derived or (_as_they_are, values)
+    return _norms(arrays, sums, function, *fixed, jnp.dtype(dtype))
+
+
+def square_sums(
+    leaves: Sequence[Leaf],
+    dtype: Any,
+    *,
+    axis_name: AxisName = None,
+    params: Sequence[Array] | None = None,
+) -> Norms:
+    """The sums of squares behind the norms of `measure`, in one collective; they may overflow.
+
+    For leaves that are computed from others: they are computed as they are read.
+    """
+    if not leaves:
+        return {}
+    return _square_sums(*_pieces(leaves, axis_name, params), jnp.dtype(dtype), scale=1.0)
+
+
+def _pieces(
+    leaves: Sequence[Leaf], axis_name: AxisName, params: Sequence[Array] | None
+) -> tuple[list[Array], tuple[Block, ...], tuple[int, ...], Mesh]:
+    """Values, blocks, numbers of copies and mesh of the leaves."""
+    mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, params)
+    _refuse_unequal(leaves)
     copies = tuple(mesh.copies(leaf.path, leaf.value) for leaf in leaves)
-    return _norms([leaf.value for leaf in leaves], blocks, copies, mesh, jnp.dtype(dtype))
+    return [leaf.value for leaf in leaves], tuple(leaf.block for leaf in leaves), copies, mesh
 
 
-@partial(jax.jit, static_argnames=("blocks", "copies", "mesh", "dtype"), inline=True)
+def _as_they_are(values: Sequence[Array]) -> Sequence[Array]:
+    return values
+
+
+@partial(jax.jit, static_argnames=("function", "blocks", "copies", "mesh", "dtype"), inline=True)
 def _norms(
-    values: Sequence[Array],
+    arrays: Any,
+    sums: Norms | None,
+    function: Callable[[Any], Sequence[Array]],
     blocks: tuple[Block, ...],
     copies: tuple[int, ...],
     mesh: Mesh,
     dtype: Any,
 ) -> Norms:
     """Norms by label. Compiled as one piece, so that a step that is not compiled is cached too."""
-    sums = _square_sums(values, blocks, copies, mesh, dtype, scale=1.0)
+    if sums is None:
+        sums = _square_sums(function(arrays), blocks, copies, mesh, dtype, scale=1.0)
     # Squaring halves the range of exponents; this scale gives the upper half back.
     scale = 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
 
     def rescaled() -> Norms:
-        again = _square_sums(values, blocks, copies, mesh, dtype, scale=scale)
+        # Computed inside the branch: what enters one has to be written out.
+        again = _square_sums(function(arrays), blocks, copies, mesh, dtype, scale=scale)
         return {
             label: jnp.where(jnp.isinf(plain), _sqrt(again[label]) * (1 / scale), _sqrt(plain))
             for label, plain in sums.items()

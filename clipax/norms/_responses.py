@@ -15,39 +15,43 @@ from clipax.thresholds import Context, Threshold, as_threshold
 __all__ = ["clip", "normalize", "regularized", "smooth"]
 
 
-def clip(threshold: ScalarOrSchedule | Threshold) -> NormTransformation:
+def clip(
+    threshold: ScalarOrSchedule | Threshold, *, offset: Scalar | None = None
+) -> NormTransformation:
     r"""Shrinks a block to the threshold where its norm exceeds it.
 
     The hard clip as a decision on norms: `clip_by_global_norm` lifts it to gradients.
 
-    .. math:: f(n) = \min(1, c/n)
+    .. math:: f(n) = \min(1, c/(n + \tau))
 
-    with :math:`c` the `threshold`.
+    with :math:`c` the `threshold` and :math:`\tau` the `offset`.
 
     Args:
       threshold: The largest norm that passes: a positive number (infinity: never clip), an
         `optax.Schedule` of the step count, or a `Threshold`.
+      offset: Added to the norm before it is compared, non-negative: a bound of the noise in the
+        norm, in the theory of clipped SGD. None (default) for none.
 
     Returns:
-      A `NormTransformation`.
+      A `NormTransformation`. A block counts as clipped where `n > c - offset`.
 
     Guarantees:
-      The factor is exactly 1 where `n <= c`; its derivative at 0 is 0.
+      The factor is exactly 1 where `n + offset <= c`; without an offset its derivative at 0 is 0.
 
     Edge cases:
-      ============ ======
-      norm         factor
-      ============ ======
-      0            1
-      `c = inf`    1
-      ============ ======
+      =============== ==========================
+      norm            factor
+      =============== ==========================
+      0               1 (`c/offset` if that is less)
+      `c = inf`       1
+      =============== ==========================
 
     Sharding:
       Elementwise on norms; no communication.
 
     Raises:
-      TypeError: `threshold` is no number, schedule or `Threshold`.
-      ValueError: `threshold` is not positive.
+      TypeError: `threshold` is no number, schedule or `Threshold`, or `offset` no number.
+      ValueError: `threshold` is not positive or `offset` negative.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -63,7 +67,23 @@ def clip(threshold: ScalarOrSchedule | Threshold) -> NormTransformation:
     Differences from the paper:
       None; the learning rate is a link of its own.
     """
-    return _response(threshold, lambda norms, threshold: _ratio(threshold, norms))
+    if offset is None:
+        return _response(threshold, lambda norms, threshold: _ratio(threshold, norms))
+    _validate.non_negative("offset", offset)
+
+    def factor(norms: Array, threshold: Array) -> Array:
+        return _ratio(threshold, norms + jnp.asarray(offset, norms.dtype))
+
+    clipped = _response(threshold, factor)
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
+        decision, state = clipped.update(norms, state, context)
+        # In units of the measured norm: where the factor falls below 1.
+        least = jnp.finfo(norms.dtype).smallest_normal
+        begins = jnp.maximum(decision.threshold - jnp.asarray(offset, norms.dtype), least)
+        return decision._replace(threshold=begins), state
+
+    return clipped._replace(update=update)
 
 
 def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormTransformation:

@@ -5,33 +5,33 @@ They keep a scale, never a square, so that a norm of 1e30 is remembered as such.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import jax.numpy as jnp
 
-from clipax import _validate
 from clipax._typing import Array, Scalar
 from clipax.norms._base import Decision, NormTransformation
 from clipax.norms._delay import delay as delayed
+from clipax.norms._scales import Scale, adagrad, adam
 from clipax.thresholds import Context
 
 __all__ = ["adagrad_norm", "adam_norm"]
 
 
-def adagrad_norm(b_init: Scalar, delay: int | None = None) -> NormTransformation:
+def adagrad_norm(
+    b_init: Scalar, delay: int | None = None, *, reweight: Scalar = 1.0
+) -> NormTransformation:
     r"""Divides by the root of the sum of all squared norms.
 
     As a decision on norms: `scale_by_adagrad_norm` lifts it to gradients.
 
-    .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_{t-1}^2 + n_t^2
+    .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_{t-1}^2 + w\, n_t^2
 
-    with :math:`b_{-1}` the `b_init` and :math:`d` the `delay`.
+    with :math:`b_{-1}` the `b_init`, :math:`d` the `delay` and :math:`w` the `reweight`.
 
     Args:
       b_init: The scale before the first step, positive, in units of the norms.
       delay: How many steps the factor lags behind; the first ones use `1/b_init`. None (default)
         or 0: no delay.
+      reweight: Weight of a squared norm, positive; default 1, AdaGrad-Norm itself.
 
     Returns:
       A `NormTransformation`. Nothing counts as clipped.
@@ -52,7 +52,7 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None) -> NormTransformation
 
     Raises:
       TypeError: An argument is not a number, or `delay` not a concrete integer.
-      ValueError: `b_init` below 1e-37 or `delay` negative.
+      ValueError: `b_init` below 1e-37, `delay` negative or `reweight` not positive.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -64,12 +64,13 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None) -> NormTransformation
 
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, Algorithm 1.
+      Heavy-Tailed", arXiv 2406.04443, Algorithm 1; the weight is of Clip-RAdaGradD in its first
+      version.
 
     Differences from the paper:
       The delay may be any number of steps.
     """
-    return _divisor(b_init, delay, _hypot)
+    return _divisor(adagrad(b_init, reweight), delay)
 
 
 def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTransformation:
@@ -124,37 +125,15 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTrans
       The delay may be any number of steps; a scale that decays below the smallest normal number
       stays there.
     """
-    _validate.open_unit("b2", b2)
-
-    def average(b: Array, norms: Array) -> Array:
-        # 1 - b2 before rounding to float32, where .999 would cost it four digits.
-        old, new = jnp.asarray(b2, b.dtype), jnp.asarray(1 - b2, b.dtype)
-        return _hypot(jnp.sqrt(old) * b, jnp.sqrt(new) * norms)
-
-    return _divisor(b_init, delay, average)
+    return _divisor(adam(b_init, b2), delay)
 
 
-def _divisor(
-    b_init: Scalar, delay: int | None, accumulate: Callable[[Array, Array], Array]
-) -> NormTransformation:
-    # Its inverse is the first factor, and must be finite.
-    _validate.number("b_init", b_init, "finite and at least 1e-37", lambda b: 1e-37 <= b < math.inf)
-
+def _divisor(scale: Scale, delay: int | None) -> NormTransformation:
     def init(shape: tuple[int, ...]) -> Array:
-        return jnp.full(shape, b_init, float)
+        return jnp.full(shape, scale.b_init, float)
 
     def update(norms: Array, b: Array, context: Context) -> tuple[Decision, Array]:
-        # The smallest normal number is a floor only for a decaying scale that met nothing but zero
-        # gradients: the inverse stays finite.
-        b = jnp.maximum(accumulate(b, norms), jnp.finfo(b.dtype).smallest_normal)
+        b = scale.accumulate(b, norms)
         return Decision(1 / b, jnp.full_like(norms, jnp.inf)), b
 
-    return delayed(NormTransformation(init, update), delay, 1 / b_init)
-
-
-def _hypot(a: Array, b: Array) -> Array:
-    """`sqrt(a^2 + b^2)` of non-negative numbers; neither squares nor the result overflow."""
-    large, small = jnp.maximum(a, b), jnp.minimum(a, b)
-    zero = large == 0
-    ratio = jnp.where(zero, 0, small / jnp.where(zero, 1, large))
-    return jnp.minimum(large * jnp.sqrt(1 + ratio**2), jnp.finfo(a.dtype).max)
+    return delayed(NormTransformation(init, update), delay, 1 / scale.b_init)

@@ -14,7 +14,7 @@ from clipax.norms import NormTransformation
 from clipax.thresholds import Threshold
 from clipax.transforms import scale_by_norm
 
-__all__ = ["clip_adagrad_norm", "clip_adam_norm"]
+__all__ = ["clip_adagrad_norm", "clip_adam_norm", "clip_radagrad_norm"]
 
 
 def clip_adagrad_norm(
@@ -185,6 +185,82 @@ def clip_adam_norm(
     return _clipped(
         learning_rate, threshold, norms.adam_norm(b_init, b2, delay), b1, nonfinite, axis_name
     )
+
+
+def clip_radagrad_norm(
+    learning_rate: ScalarOrSchedule,
+    threshold: ScalarOrSchedule | Threshold,
+    *,
+    b_init: Scalar = 1.0,
+    reweight: Scalar = 1.0,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Delayed AdaGrad-Norm on the clipped gradient, with weighted squares (Clip-RAdaGradD-Norm).
+
+    The method of the paper's first version. The weight is a second handle on how fast the step size
+    falls; the theory of that version ties it to the distance to the solution.
+
+    .. math::
+        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
+        x_{t+1} = x_t - \gamma_t \hat g_t / b_{t-1}
+
+    with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`, :math:`b_{-1}` the `b_init`
+    and :math:`w` the `reweight`.
+
+    Args:
+      learning_rate: Numerator of the step size, in units of the parameters; non-negative, or an
+        `optax.Schedule`.
+      threshold: Largest norm of the clipped gradient: a positive number (infinity: never clip), an
+        `optax.Schedule` or a `Threshold`.
+      b_init: The scale before the first step, positive, default 1; in place of an epsilon.
+      reweight: Weight of a squared norm, positive; default 1, `clip_adagrad_norm` with a delay of
+        one step.
+      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
+        forgotten; `"propagate"`: its update is NaN.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
+
+    Guarantees:
+      One read of the gradient, two numbers in memory. Equal to `clip_adagrad_norm` with `delay=1`,
+      learning rate and `b_init` over the root of `reweight`.
+
+    Edge cases:
+      ================= ===================
+      gradient          step
+      ================= ===================
+      zero              none; `b` is kept
+      NaN or infinity   none; `b` is kept
+      ================= ===================
+
+    Sharding:
+      As for `clip_sgd`.
+
+    Raises:
+      TypeError: An argument is of the wrong type.
+      ValueError: `learning_rate` negative, `threshold` or `reweight` not positive, `b_init` below
+        1e-37.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.clip_radagrad_norm(1.0, threshold=4.0, b_init=3.0, reweight=1.0)
+      >>> params, state = jnp.array([100.0]), optimizer.init(jnp.zeros(1))
+      >>> for _ in range(2):
+      ...     update, state = optimizer.update(params, state)
+      ...     print(update)  # the clipped 4 over 3, then over 5
+      [-1.3333334]
+      [-0.8]
+
+    References:
+      S. Chezhegov et al., arXiv 2406.04443, first version, Clip-RAdaGradD.
+
+    Differences from the paper:
+      None known; the first version is described at second hand here.
+    """
+    stepsize = norms.adagrad_norm(b_init, delay=1, reweight=reweight)
+    return _clipped(learning_rate, threshold, stepsize, None, nonfinite, axis_name)
 
 
 def _clipped(

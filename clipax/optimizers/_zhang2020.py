@@ -22,6 +22,7 @@ def clip_sgd(
     threshold: ScalarOrSchedule | Threshold,
     *,
     scope: str | Scope = "global",
+    offset: Scalar | None = None,
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -31,17 +32,20 @@ def clip_sgd(
     learning rates that are larger, by any factor, than those under which gradient descent is
     stable. The first choice under heavy-tailed noise.
 
-    .. math:: x_{t+1} = x_t - \eta_t \min(1, c/\|g_t\|)\, g_t
+    .. math:: x_{t+1} = x_t - \eta_t \min\left(1, \frac{c}{\|g_t\| + \tau}\right) g_t
 
-    with :math:`\eta` the `learning_rate` and :math:`c` the `threshold` on the gradient norm.
+    with :math:`\eta` the `learning_rate`, :math:`c` the `threshold` on the gradient norm and
+    :math:`\tau` the `offset`, which is zero in general.
 
     Args:
       learning_rate: Step size, non-negative, or an `optax.Schedule` of the 0-based step count.
       threshold: Largest norm of the clipped gradient: a positive number (infinity: plain SGD), an
         `optax.Schedule`, or a `Threshold`. The paper's theorem has `min(10 L0, L0/L1)` with a rate
-        of `1/(10 L0)`.
+        of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
       scope: Which entries share a norm; `"global"` (default, the paper's), `"leaf"`, `"unit"` or a
         scope of `clipax.scopes`.
+      offset: Added to the norm before it is compared, non-negative: the bound of the noise in the
+        paper's stochastic theorem (`clipax.theory.clip_sgd_bounded_noise`). None (default): none.
       nonfinite: `"zero"` (default): a block with NaN or infinity is left out of the step;
         `"propagate"`: its update is NaN.
       axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
@@ -66,7 +70,7 @@ def clip_sgd(
 
     Raises:
       TypeError: An argument is of the wrong type.
-      ValueError: `learning_rate` negative, `threshold` not positive, `scope` unknown.
+      ValueError: `learning_rate` or `offset` negative, `threshold` not positive, `scope` unknown.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -83,11 +87,18 @@ def clip_sgd(
       tight convergence guarantees", ICML 2023, arXiv 2305.01588.
 
     Differences from the paper:
-      The paper writes the step as `min(eta, gamma eta/n) g`; its `gamma` is our `threshold`.
+      The paper writes the step as `min(eta, gamma eta/n) g`; its `gamma` is our `threshold`. Its
+      stochastic theorem prints `min(eta, 1/(16 eta L1 (n + tau)))`; the `eta` within does not fit
+      the units, and is left out here: `threshold = 1/(16 L1 eta)`.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(
-        scale_by_norm(norms.clip(threshold), scope=scope, nonfinite=nonfinite, axis_name=axis_name),
+        scale_by_norm(
+            norms.clip(threshold, offset=offset),
+            scope=scope,
+            nonfinite=nonfinite,
+            axis_name=axis_name,
+        ),
         optax.scale_by_learning_rate(learning_rate),
     )
 

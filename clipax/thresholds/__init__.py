@@ -4,7 +4,25 @@ Wherever a method takes a threshold, a number, an `optax.Schedule` (called with 
 count) or a `Threshold` will do. Schedules know the time alone; a `Threshold` may remember norms.
 """
 
+from clipax.thresholds._anytime import anytime, fixed_horizon
 from clipax.thresholds._base import Context, Threshold, as_threshold
+from clipax.thresholds._geometric_quantile import geometric_quantile, noise_split
+from clipax.thresholds._max_ccc import max_ccc
 from clipax.thresholds._power import power
+from clipax.thresholds._quantile import increasing_quantile, quantile
+from clipax.thresholds._rms import rms
 
-__all__ = ["Context", "Threshold", "as_threshold", "power"]
+__all__ = [
+    "Context",
+    "Threshold",
+    "anytime",
+    "as_threshold",
+    "fixed_horizon",
+    "geometric_quantile",
+    "increasing_quantile",
+    "max_ccc",
+    "noise_split",
+    "power",
+    "quantile",
+    "rms",
+]

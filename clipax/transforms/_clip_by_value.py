@@ -12,7 +12,7 @@ from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
 from clipax.measure import named_leaves, wide_dtype
 
-__all__ = ["ClipByValueState", "clip_by_value"]
+__all__ = ["ClipByValueState", "bounded", "clip_by_value", "usable"]
 
 
 class ClipByValueState(NamedTuple):
@@ -110,22 +110,30 @@ def clip_by_value(
 
 def _clip(value: Array, threshold: Any, *, propagate: bool) -> Array:
     kind = jnp.finfo(value.dtype)
-    limit = jnp.asarray(threshold, float)
-    # A schedule may undershoot zero; a finite threshold stays finite in the type of the leaf.
-    limit = jnp.where(limit >= 0, limit, 0)
+    limit = usable(threshold, float)
+    # A finite threshold stays finite in the type of the leaf.
     limit = jnp.where(jnp.isinf(limit), limit, jnp.minimum(limit, float(kind.max)))
     limit = limit.astype(kind.dtype)
     # All in float32 at least: XLA for CPU pays for every selection on a narrow type by itself.
     like, wide = value.dtype, wide_dtype(value.dtype, jnp.float32)
     value, limit = value.astype(wide), limit.astype(jnp.finfo(wide).dtype)
-    finite = jnp.isfinite(value)
+    result = bounded(value, limit)
+    return (jnp.where(jnp.isfinite(value), result, jnp.nan) if propagate else result).astype(like)
+
+
+def usable(threshold: Any, dtype: Any) -> Array:
+    """A threshold as an array; what a schedule lets fall below zero, or makes NaN, is zero."""
+    limit = jnp.asarray(threshold, dtype)
+    return jnp.where(limit >= 0, limit, 0)
+
+
+def bounded(value: Array, limit: Array) -> Array:
+    """Entries cut at a magnitude; NaN becomes 0, and so does what is infinite after the cut."""
     if jnp.iscomplexobj(value):
-        usable = jnp.where(finite, value, 0)
-        size = jnp.abs(usable)
+        finite = jnp.where(jnp.isfinite(value), value, 0)
+        size = jnp.abs(finite)
         outside = size > limit
         factor = jnp.where(outside, limit / jnp.where(outside, size, 1), 1)
-        result = usable * factor.astype(wide)
-    else:
-        bounded = jnp.clip(value, -limit, limit)
-        result = jnp.where(jnp.isfinite(bounded), bounded, 0)
-    return (jnp.where(finite, result, jnp.nan) if propagate else result).astype(like)
+        return finite * factor.astype(value.dtype)
+    cut = jnp.clip(value, -limit, limit)
+    return jnp.where(jnp.isfinite(cut), cut, 0)

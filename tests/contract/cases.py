@@ -74,14 +74,35 @@ POLICY = ("nonfinite", "axis_name")
 # Options that take another path through the code than an entry's example does.
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "thresholds.power": ({"regime": "convex"}, {"regime": "nonconvex"}, {"horizon": 50}),
+    "thresholds.rms": (
+        {"limit": None, "decay": 0.9},
+        {"compensate": "fraction", "kappa": 0.5},
+        {"compensate": "bound", "kappa": 0.5},
+    ),
+    "thresholds.max_ccc": ({"min_fraction": 0.5, "compensate": False},),
+    "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
     "norms.adagrad_norm": ({"delay": 1},),
     "norms.adam_norm": ({"delay": 3},),
     "scale_by_adagrad_norm": ({"delay": 1}, {"b1": 0.9, "delay": 3}),
     "scale_by_adam_norm": ({"delay": 1}, {"b1": None, "delay": 3}),
     "delay_updates": ({"delay": None}, {"delay": 1}, {"delay": 3}),
+    "clip_sgd": ({"offset": 0.5},),
     "regularized_clip_sgd": ({"weight_decay": 0.1}, {"delta": 0.0}),
     "clip_adagrad_norm": ({"delay": 1}, {"delay": 3}, {"b1": 0.9}, {"b1": 0.9, "delay": 1}),
     "clip_adam_norm": ({"delay": 1}, {"delay": 3}, {"b1": None}),
+    "clip_adagrad": ({"delay": 1, "clip": "leaf"}, {"delay": 3, "weight_decay": 0.1}),
+    "clip_adam": (
+        {"delay": 1, "weight_decay": 0.1},
+        {"delay": 3, "clip": "coordinate"},
+        {"b1": None, "clip": "leaf"},
+    ),
+    "mixed_clip_sgd": (
+        {"response": "soft", "decay": 0.9},
+        {"weight_decay": 0.1, "decay": 0.9},
+        {"nu": 0.0},
+    ),
+    "momentum_clip_sgd": ({"response": "soft"}, {"weight_decay": 0.1}),
+    "acclip": ({"alpha": 1.5},),
 }
 
 
@@ -108,6 +129,8 @@ SCHEDULED: dict[str, tuple[str, ...]] = {
     "normalized_sgd": ("learning_rate",),
     "regularized_clip_sgd": ("learning_rate", "threshold"),
     "clip_adam_norm": ("learning_rate", "threshold"),
+    "clip_adam": ("learning_rate", "threshold"),
+    "mixed_clip_sgd": ("learning_rate", "max_step"),
 }
 
 
@@ -171,12 +194,16 @@ CASES |= {case.name: case for case in (*COMPOSED, *map(_scheduled, SCHEDULED))}
 """Each entry with its example and with its options, and compositions of building blocks."""
 REPRESENTATIVES = (
     "thresholds.power",
+    "thresholds.max_ccc",
     "norms.adagrad_norm",
     "clip_by_leaf_norm",
     "scale_by_adam_norm-delay=1",
     "delay_updates",
     "skip_nonfinite",
     "clip_adam_norm",
+    "clip_adam-delay=3-clip=coordinate",
+    "mixed_clip_sgd-weight_decay=0.1-decay=0.9",
+    "clipped_sstm",
 )
 """One for each kind, and one for each sort of state: these run the whole contract."""
 MEASURING = tuple(name for name in REPRESENTATIVES if name != "delay_updates")

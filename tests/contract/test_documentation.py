@@ -29,6 +29,24 @@ SIGNATURES = {
     "regularized_clip_sgd": "learning_rate, threshold, delta, *, weight_decay=None",
     "clip_adagrad_norm": "learning_rate, threshold, *, b_init=1.0, b1=None, delay=None",
     "clip_adam_norm": "learning_rate, threshold, *, b_init=1.0, b1=0.9, b2=0.999, delay=None",
+    "clip_radagrad_norm": "learning_rate, threshold, *, b_init=1.0, reweight=1.0",
+    "clip_adagrad": (
+        "learning_rate, threshold, *, b_init=1e-2, delay=None, clip='global', weight_decay=None"
+    ),
+    "clip_adam": (
+        "learning_rate, threshold, *, b_init=1e-3, b1=0.9, b2=0.999, delay=None, clip='global', "
+        "weight_decay=None"
+    ),
+    "mixed_clip_sgd": (
+        "learning_rate, max_step, *, nu=0.7, decay=0.999, response='hard', weight_decay=None"
+    ),
+    "momentum_clip_sgd": (
+        "learning_rate, max_step, *, decay=0.9, response='hard', weight_decay=None"
+    ),
+    "acclip": "learning_rate, *, b1=0.9, b2=0.99, alpha=1.0, eps=1e-5",
+    "clip_normalized_momentum": "learning_rate, threshold, *, decay=0.9",
+    "normalized_momentum": "learning_rate, *, decay=0.9",
+    "clipped_sstm": "smoothness, a, clip_constant",
     "clip_by_global_norm": "threshold",
     "clip_by_leaf_norm": "threshold",
     "clip_by_value": "threshold",
@@ -40,6 +58,14 @@ SIGNATURES = {
     "skip_nonfinite": "inner",
     "scale_by_adagrad_norm": "*, b_init, b1=None, delay=None",
     "scale_by_adam_norm": "*, b_init, b1=0.9, b2=0.999, delay=None",
+    "thresholds.quantile": "quantile, *, window=100",
+    "thresholds.geometric_quantile": "quantile=0.5, *, initial=0.1, learning_rate=0.2, noise=None",
+    "thresholds.rms": "kappa, *, decay=0.99",
+    "thresholds.max_ccc": "*, window=500",
+    "thresholds.anytime": "sigma, alpha, regime='nonconvex', *, gamma=1.0",
+    "thresholds.fixed_horizon": "radius, learning_rate, steps, failure_probability, *, constant=20.0",
+    "quantile_clip_sgd": "learning_rate, quantile, *, window=100",
+    "max_ccc_sgd": "learning_rate, *, window=500",
     "thresholds.power": "sigma, alpha, regime='design'",
 }
 

@@ -76,7 +76,7 @@ def test_blocks_are_guarded_one_by_one(value: float) -> None:
     expected = flatten(unspoiled[1]) | {LEAF: np.zeros((3, 4))}
     for path, leaf in flatten(updates[1]).items():
         np.testing.assert_array_equal(leaf, expected[path], err_msg=path)
-    for field in ("before", "momentum"):
+    for field in ("before", "memory"):
         old, new, other = (flatten(getattr(state, field)) for state in (before, after, wanted))
         for path, leaf in new.items():
             np.testing.assert_array_equal(

@@ -112,7 +112,17 @@ def test_mixed_dtypes(case: Case, x64: None) -> None:
 
     narrow, others = ("dense/bias",), ("dense/kernel", "empty", "scale")
     _assert_rounded(case, part(actual, *narrow), part(expected, *narrow), jnp.bfloat16)
-    _assert_follows(part(actual, *others), part(expected, *others), SINGLE)
+    # Where the momentum is measured, what was lost of its narrow leaf shows in every other.
+    tolerance = float(jnp.finfo(jnp.bfloat16).eps) if case.name in MOMENTUM_MEASURED else SINGLE
+    _assert_follows(part(actual, *others), part(expected, *others), tolerance)
+
+
+MOMENTUM_MEASURED = (
+    "mixed_clip_sgd",
+    "momentum_clip_sgd",
+    "clip_normalized_momentum",
+    "normalized_momentum",
+)
 
 
 HARD = [
@@ -129,13 +139,16 @@ def test_a_clip_bites_above_its_threshold_and_nowhere_else(case: Case) -> None:
     # From one and the same state, so that what is remembered of earlier clips does not matter.
     params = nest(parameters(NESTED))
     gradients = [nest(gradient) for gradient in heavy_tailed(NESTED, STEPS)]
-    clipped = case.make()
-    update, free = jax.jit(clipped.update), jax.jit(case.make(threshold=math.inf).update)
+
+    @jax.jit  # one program for both, or they would differ by the last bit
+    def update(threshold: Any, gradient: Any, state: Any) -> Any:
+        return case.make(threshold=threshold).update(gradient, state, params)
+
     size = MEASURED.get(case.name, _norm)
-    state, bites = clipped.init(params), []
+    state, bites = case.make().init(params), []
     for gradient in gradients:
-        without, _ = free(gradient, state, params)
-        out, state = update(gradient, state, params)
+        without, _ = update(math.inf, gradient, state)
+        out, state = update(case.keywords["threshold"], gradient, state)
         bites.append(not same(out, without))
         assert bites[-1] == (size(flatten(gradient)) > case.keywords["threshold"])
     assert any(bites)

@@ -40,12 +40,44 @@ ROOMS = {
 }
 # Public names that are no methods: types, building blocks, and functions that read or describe.
 HELPERS = {
-    "clipax": {"block_names", "global_norm", "metrics"},
-    "clipax.thresholds": {"Context", "Threshold", "as_threshold"},
+    "clipax": {"block_names", "clipped_sstm_eval_params", "global_norm", "metrics"},
+    "clipax.thresholds": {
+        "Context",
+        "Threshold",
+        "as_threshold",
+        "increasing_quantile",
+        "noise_split",
+    },
     "clipax.norms": {"Decision", "NormTransformation", "chain", "delay", "identity"},
     "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked"},
     "clipax.transforms": set(),
-    "clipax.optimizers": set(),
+    "clipax.optimizers": {"clipped_sstm_eval_params"},
+    "clipax.theory": {
+        "ClipAdagradNormParameters",
+        "ClipAdamNormParameters",
+        "ClipNormalizedMomentumParameters",
+        "ClipRadagradNormParameters",
+        "ClipSgdParameters",
+        "NormalizedSgdParameters",
+        "OffsetClipSgdParameters",
+        "SgdParameters",
+        "clip_adagrad_norm_convex",
+        "clip_adagrad_norm_nonconvex",
+        "clip_adam_norm_convex",
+        "clip_adam_norm_nonconvex",
+        "clip_normalized_momentum_nonconvex",
+        "clip_radagrad_norm_convex",
+        "clip_sgd_any_threshold",
+        "clip_sgd_bounded_noise",
+        "clip_sgd_convex",
+        "clip_sgd_practical",
+        "clip_sgd_smooth",
+        "clip_sgd_tight",
+        "clipping_bias",
+        "normalized_sgd_tight",
+        "quantile_clipping_bias",
+        "sgd_smooth",
+    },
 }
 
 

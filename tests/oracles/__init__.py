@@ -10,10 +10,18 @@ from __future__ import annotations
 import functools
 
 from tests.oracles import chezhegov_2025 as chezhegov
+from tests.oracles import chezhegov_2025_coordinate as coordinate
+from tests.oracles import cutkosky_mehta_2021 as cutkosky_mehta
+from tests.oracles import gorbunov_2020 as gorbunov
 from tests.oracles import mai_johansson_2021 as mai_johansson
+from tests.oracles import marshall_2025 as marshall
+from tests.oracles import quantile_thresholds as quantiles
+from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
 from tests.oracles import wrappers
+from tests.oracles import zhang_2020_attention as attention
 from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
+from tests.oracles import zhang_jin_fang_wang_2020 as mixed
 from tests.oracles._tree import Oracle, Tree, Updates
 from tests.oracles.power_threshold import power
 from tests.oracles.rules import scale_by_norm
@@ -22,6 +30,14 @@ __all__ = ["ORACLES", "Oracle", "Tree", "Updates"]
 
 ORACLES: dict[str, Oracle] = {
     "thresholds.power": power,
+    "thresholds.quantile": quantiles.quantile,
+    "thresholds.geometric_quantile": quantiles.geometric_quantile,
+    "thresholds.rms": marshall.rms,
+    "thresholds.max_ccc": marshall.max_ccc,
+    "thresholds.anytime": theorems.anytime,
+    "thresholds.fixed_horizon": theorems.fixed_horizon,
+    "quantile_clip_sgd": quantiles.quantile_clip_sgd,
+    "max_ccc_sgd": marshall.max_ccc_sgd,
     "norms.clip": zhang.clip_by_global_norm,
     "norms.smooth": mai_johansson.clip_by_smooth_norm,
     "norms.regularized": tucat_mukherjee.clip_by_regularized_norm,
@@ -44,4 +60,13 @@ ORACLES: dict[str, Oracle] = {
     "regularized_clip_sgd": tucat_mukherjee.regularized_clip_sgd,
     "clip_adagrad_norm": chezhegov.clip_adagrad_norm,
     "clip_adam_norm": chezhegov.clip_adam_norm,
+    "clip_radagrad_norm": chezhegov.clip_radagrad_norm,
+    "clip_adagrad": coordinate.clip_adagrad,
+    "clip_adam": coordinate.clip_adam,
+    "mixed_clip_sgd": mixed.mixed_clip_sgd,
+    "momentum_clip_sgd": mixed.momentum_clip_sgd,
+    "clip_normalized_momentum": cutkosky_mehta.clip_normalized_momentum,
+    "normalized_momentum": cutkosky_mehta.normalized_momentum,
+    "clipped_sstm": gorbunov.clipped_sstm,
+    "acclip": attention.acclip,
 }

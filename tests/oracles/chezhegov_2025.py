@@ -134,3 +134,28 @@ def scale_by_adam_norm(
         b2=b2,
         delay=delay,
     )
+
+
+def clip_radagrad_norm(
+    gradients: Sequence[Tree],
+    params: Tree,
+    *,
+    learning_rate: Schedule,
+    threshold: Schedule,
+    b_init: float = 1.0,
+    reweight: float = 1.0,
+) -> Updates:
+    """``b^2 <- b^2 + w n^2``, divided by the ``b`` of the step before."""
+
+    def accumulate(b: float, size: float) -> float:
+        return math.sqrt(b**2 + reweight * size**2)
+
+    return _divided(
+        gradients,
+        accumulate,
+        learning_rate=learning_rate,
+        threshold=threshold,
+        b_init=b_init,
+        b1=None,
+        delay=1,
+    )

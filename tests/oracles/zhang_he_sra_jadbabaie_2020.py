@@ -45,12 +45,20 @@ def normalize_by_global_norm(gradients: Sequence[Tree], params: Tree, *, eps: fl
 
 
 def clip_sgd(
-    gradients: Sequence[Tree], params: Tree, *, learning_rate: Schedule, threshold: Schedule
+    gradients: Sequence[Tree],
+    params: Tree,
+    *,
+    learning_rate: Schedule,
+    threshold: Schedule,
+    offset: float = 0.0,
 ) -> Updates:
-    """``-eta clip(g, c)``."""
+    """``-eta min(1, c/(n + offset)) g``."""
 
     def rule(gradient: Tree, step: int) -> Tree:
-        return scale(-at(learning_rate, step), clip(gradient, at(threshold, step)))
+        if offset == 0.0:
+            return scale(-at(learning_rate, step), clip(gradient, at(threshold, step)))
+        factor = min(1.0, at(threshold, step) / (norm(gradient) + offset))
+        return scale(-at(learning_rate, step) * factor, gradient)
 
     return by_step(rule, gradients)
 

@@ -1,0 +1,190 @@
+"""What a constant threshold costs: a bias under noise, a slow start without it.
+
+A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic Bias and Tight
+Convergence Guarantees", ICML 2023, arXiv 2305.01588.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy import integrate, optimize, stats
+
+import clipax
+from benchmarks.papers.claims import Claim, Paper, close, exact
+from benchmarks.papers.loops import steps_until
+
+__all__ = ["PAPER"]
+
+# From a key, the shape of the result and a parameter of the law to independent variates.
+Sampler = Callable[[jax.Array, tuple[int, ...], jax.Array], jax.Array]
+Carry = tuple[jax.Array, optax.OptState]
+
+_THRESHOLDS = (0.1, 0.5, 1.0, 2.0, 4.0)
+# Stationary norm of the gradient by threshold, under noise of unit variance.
+_SKEWED = {
+    "Gaussian": (0.0, 0.0, 0.0, 0.0, 0.0),
+    "chi2": (0.3816, 0.2799, 0.1631, 0.0654, 0.0128),
+    "exponential": (0.3052, 0.2655, 0.1586, 0.0525, 0.0068),
+}
+_LAWS = {
+    "Gaussian": stats.norm(),
+    "chi2": stats.chi2(1, loc=-1 / math.sqrt(2), scale=1 / math.sqrt(2)),
+    "exponential": stats.expon(loc=-1),
+}
+
+# Iterations to a norm of .1, .01 and .001, by threshold.
+_ITERATIONS = {
+    0.05: (920, 1555, 3291),
+    0.1: (460, 1064, 2800),
+    0.5: (132, 735, 2471),
+    1.0: (101, 705, 2441),
+    10.0: (83, 686, 2422),
+    math.inf: (82, 686, 2422),
+}
+
+
+def _claims(quick: bool, seed: int) -> list[Claim]:
+    key = jax.random.key(seed)
+    return [*_two_points(quick, key), *_stationary(quick, key), *_deterministic()]
+
+
+def _two_points(quick: bool, key: jax.Array) -> list[Claim]:
+    """Noise of unit variance on f = x^2/2 that takes two values, the worst there are.
+
+    It is `1/s` with probability `s^2/(1 + s^2)`, else `-s`, and the bias `s - c s^2`: with the best
+    s, `1/(4c)` for c above 1/2 and else `1/2 - c/4`, whatever the rate.
+    """
+    allowed = 0.1 if quick else 0.03
+    settings = [(0.01, threshold) for threshold in (0.25, 0.5, 1.0, 2.0, 5.0, 20.0)]
+    settings += [(0.1, 1.0), (0.001, 1.0)]
+    claims = []
+    for rate, threshold in settings:
+        s = min(1 / 2, 1 / (2 * threshold))
+        measured = _average(_two_point, s, rate, threshold, key, quick)
+        name = f"two-point noise, c {threshold:g}, rate {rate:g}"
+        claims.append(close(name, s - threshold * s**2, measured, allowed))
+    return claims
+
+
+def _two_point(key: jax.Array, shape: tuple[int, ...], s: jax.Array) -> jax.Array:
+    return jnp.where(jax.random.uniform(key, shape) < s**2 / (1 + s**2), 1 / s, -s)
+
+
+def _gaussian(key: jax.Array, shape: tuple[int, ...], _: jax.Array) -> jax.Array:
+    return jax.random.normal(key, shape)
+
+
+def _chi2(key: jax.Array, shape: tuple[int, ...], _: jax.Array) -> jax.Array:
+    return (jax.random.normal(key, shape) ** 2 - 1) / math.sqrt(2)
+
+
+def _exponential(key: jax.Array, shape: tuple[int, ...], _: jax.Array) -> jax.Array:
+    return jax.random.exponential(key, shape) - 1
+
+
+def _stationary(quick: bool, key: jax.Array) -> list[Claim]:
+    """Skewed noise leaves a bias, symmetric noise none; and where the iterates then are."""
+    relative, absolute = (0.1, 0.005) if quick else (0.03, 0.001)
+    claims = []
+    for law, sampler in _SAMPLERS.items():
+        for threshold, reference in zip(_THRESHOLDS, _SKEWED[law], strict=True):
+            place = f"{law} noise, c {threshold:g}"
+            measured = _average(sampler, 0.0, 0.01, threshold, key, quick)
+            claims += [
+                # To the last digit of the reference.
+                close(f"{place}: fixed point", reference, _fixed_point(law, threshold), 0, 5.1e-5),
+                close(f"{place}: mean iterate", reference, measured, relative, absolute),
+            ]
+    return claims
+
+
+def _fixed_point(law: str, threshold: float) -> float:
+    """The root of `E clip(x + xi, c)`, which is c less an integral of the distribution of xi."""
+
+    def mean(x: float) -> float:
+        below, _ = integrate.quad(lambda u: _LAWS[law].cdf(u - x), -threshold, threshold)
+        return threshold - below
+
+    return float(optimize.brentq(mean, -1, 1, xtol=1e-9))
+
+
+def _average(
+    noise: Sampler, shape: float, rate: float, threshold: float, key: jax.Array, quick: bool
+) -> float:
+    """The mean iterate on f = x^2/2 over many runs, once they have forgotten their start."""
+    runs, steps = (1_000, 2_000) if quick else (10_000, 10_000)
+    # No step is longer than the rate times the threshold.
+    burn = int(10 / (rate * min(1, threshold)))
+    means = _means(noise, runs, steps, burn, shape, rate, threshold, key)
+    return float(np.asarray(means, np.float64).mean())
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _means(
+    noise: Sampler,
+    runs: int,
+    steps: int,
+    burn: jax.Array,
+    shape: jax.Array,
+    rate: jax.Array,
+    threshold: jax.Array,
+    key: jax.Array,
+) -> jax.Array:
+    """The mean over runs after each step from `burn` on."""
+    # One row of parameters, whose columns are units: every run is clipped by itself.
+    optimizer = clipax.clip_sgd(rate, threshold, scope="unit")
+
+    def advance(count: jax.Array, carry: Carry) -> Carry:
+        x, state = carry
+        gradients = x + noise(jax.random.fold_in(key, count), x.shape, shape)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(x, updates), state
+
+    def record(carry: Carry, count: jax.Array) -> tuple[Carry, jax.Array]:
+        carry = advance(count, carry)
+        return carry, carry[0].mean()
+
+    x = jnp.zeros((1, runs))
+    carry = jax.lax.fori_loop(0, burn, advance, (x, optimizer.init(x)))
+    return jax.lax.scan(record, carry, burn + jnp.arange(steps))[1]
+
+
+def _deterministic() -> list[Claim]:
+    """Without noise a threshold costs a slow start only: iterations from far away.
+
+    f = x'Ax/2 with eigenvalues from .001 to 1, evenly spaced in logarithm, from 10 in every
+    direction, with rate 1.
+    """
+    claims = []
+    with jax.enable_x64(True):
+        for threshold, counts in _ITERATIONS.items():
+            for eps, reference in zip((0.1, 0.01, 0.001), counts, strict=True):
+                name = f"no noise, c {threshold:g}: steps to a gradient of {eps:g}"
+                claims.append(exact(name, reference, _count(threshold, eps)))
+    return claims
+
+
+@jax.jit
+def _count(threshold: jax.Array, eps: jax.Array) -> jax.Array:
+    eigenvalues = jnp.logspace(-3, 0, 20, dtype=jnp.float64)
+    return steps_until(
+        clipax.clip_sgd(1.0, threshold),
+        lambda x, count: eigenvalues * x,
+        lambda x: jnp.linalg.norm(eigenvalues * x) <= eps,
+        jnp.full(20, 10.0, jnp.float64),
+    )
+
+
+_SAMPLERS: dict[str, Sampler] = {
+    "Gaussian": _gaussian,
+    "chi2": _chi2,
+    "exponential": _exponential,
+}
+PAPER = Paper("the bias of clipping, arXiv 2305.01588", _claims)

@@ -1,0 +1,124 @@
+"""The clipped similar triangles method, an accelerated method for heavy-tailed noise.
+
+E. Gorbunov, M. Danilova, A. Gasnikov, "Stochastic Optimization with Heavy-Tailed Noise via
+Accelerated Gradient Clipping", arXiv 2005.10785.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipax._typing import AxisName, NonFinite, Params, Scalar
+from clipax.transforms._sstm import similar_triangles
+
+__all__ = ["clipped_sstm", "clipped_sstm_eval_params"]
+
+
+def clipped_sstm(
+    smoothness: Scalar,
+    a: Scalar,
+    clip_constant: Scalar,
+    *,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Accelerated descent on clipped gradients: the similar triangles method (clipped-SSTM).
+
+    The threshold falls as the step size grows, so that no single gradient moves the sequence z by
+    more than a constant. Prefer it for convex smooth problems whose smoothness is known. It has no
+    learning rate; evaluate the model at `clipped_sstm_eval_params(opt_state)`.
+
+    .. math::
+        \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
+        x_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_k}{A_{k+1}}, \quad
+        z_{k+1} = z_k - \alpha_{k+1} \min\Big(1, \frac{B/\alpha_{k+1}}{\|g\|}\Big) g, \quad
+        y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}
+
+    with :math:`g` the gradient at :math:`x_{k+1}`, :math:`L` the `smoothness`, :math:`a` the `a`,
+    :math:`B` the `clip_constant`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The parameters that
+    are optimized are the points :math:`x`; the output of the method is :math:`y`.
+
+    Args:
+      smoothness: Lipschitz constant of the gradient, in units of the gradient over those of the
+        parameters; positive.
+      a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
+      clip_constant: Longest step of the sequence z, in units of the parameters; positive (infinity
+        is no step length: for the unclipped method take a large number).
+      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
+        forgotten; `"propagate"`: its update is NaN.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. It needs
+      `params` and keeps two copies of them, in float32 or better.
+
+    Guarantees:
+      One read of the gradient. The sequence z moves by at most `clip_constant` a step. After an
+      update the parameters are the next point x, up to rounding.
+
+    Edge cases:
+      ================= ===========================================
+      gradient          step
+      ================= ===========================================
+      zero              of the averaging alone
+      NaN or infinity   none; y and z are kept, the step is not counted
+      ================= ===========================================
+
+    Sharding:
+      As for `clip_sgd`; y and z are sharded like the parameters.
+
+    Raises:
+      TypeError: An argument is not a number.
+      ValueError: An argument is not positive and finite; when used: no `params`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, clipax
+      >>> optimizer = clipax.clipped_sstm(smoothness=1.0, a=1.0, clip_constant=2.0)
+      >>> params = jnp.array([10.0])
+      >>> state = optimizer.init(params)
+      >>> for _ in range(8):
+      ...     updates, state = optimizer.update(params, state, params)  # of x^2/2
+      ...     params = optax.apply_updates(params, updates)
+      >>> bool(clipax.clipped_sstm_eval_params(state)[0] < 1)
+      True
+
+    References:
+      E. Gorbunov, M. Danilova, A. Gasnikov, "Stochastic Optimization with Heavy-Tailed Noise via
+      Accelerated Gradient Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
+
+    Differences from the paper:
+      None for finite gradients; mini-batches are the caller's.
+    """
+    return similar_triangles(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)
+
+
+def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Params:
+    """The point at which to evaluate a model that `clipped_sstm` trains: the sequence y.
+
+    Args:
+      opt_state: The optimizer's state, in any nesting that `optax.tree.get` finds its way through.
+      params: The parameters that are trained; their types are given to the result. None (default):
+        the result is in float32 or better.
+
+    Returns:
+      A tree like the parameters.
+
+    Raises:
+      ValueError: There is no state of `clipped_sstm`.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> state = clipax.clipped_sstm(1.0, a=1.0, clip_constant=1.0).init({"w": jnp.ones(2)})
+      >>> print(clipax.clipped_sstm_eval_params(state)["w"])
+      [1. 1.]
+    """
+    memory = optax.tree.get(opt_state, "memory", None)
+    if not isinstance(memory, dict) or "y" not in memory:
+        raise ValueError("`opt_state` must hold the state of one `clipped_sstm`, it holds none.")
+    if params is None:
+        return memory["y"]
+    return jax.tree.map(lambda y, like: y.astype(jnp.result_type(like)), memory["y"], params)

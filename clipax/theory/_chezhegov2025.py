@@ -1,0 +1,221 @@
+"""Parameters of clipped AdaGrad-Norm and Adam-Norm under heavy-tailed noise.
+
+S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is Heavy-Tailed",
+arXiv 2406.04443: the convex theorem, and the arithmetic that the others share with it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from clipax import _validate
+from clipax.theory import _arguments
+from clipax.theory._parameters import ClipAdagradNormParameters, ClipAdamNormParameters
+
+__all__ = ["clip_adagrad_norm_convex", "clip_adam_norm_convex"]
+
+
+def clip_adagrad_norm_convex(
+    *,
+    smoothness: float,
+    radius: float,
+    sigma: float,
+    alpha: float,
+    steps: int,
+    failure_probability: float,
+    b1: float | None = None,
+    b_init: float | None = None,
+    c1: float = 1.0,
+    c2: float = 4.0,
+) -> ClipAdagradNormParameters:
+    r"""Gives the parameters of Clip-AdaGradD-Norm for convex objectives.
+
+    For the delayed method and the average of its iterates. The theorem fixes only the ratio of the
+    rate to the first scale, and that ratio is what decides: with a scale of 1 AdaGrad-Norm stalls,
+    because its scale grows until no step is left. By default the rate is the radius.
+
+    .. math::
+        \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L A},
+        \frac{C_2 \sqrt{1-b_1}\, R}{\sigma (K+1)^{1/\alpha} A^{(\alpha-1)/\alpha}} \right), \quad
+        c = \frac{C_2 \sqrt{1-b_1}\, R\, b_{-1}}{\gamma A}, \quad A = \ln\frac{4 (K+1)}{\delta}
+
+    with :math:`\gamma` the learning rate, :math:`c` the threshold, :math:`b_{-1}` the `b_init`,
+    :math:`L` the `smoothness`, :math:`R` the `radius`, :math:`\sigma` the `sigma`, :math:`K+1` the
+    `steps`, :math:`\delta` the `failure_probability`, :math:`C_1` and :math:`C_2` the `c1`, `c2`.
+
+    Args:
+      smoothness: Lipschitz constant of the gradient, positive; gradient per length.
+      radius: Bound of the distance from start to solution, positive; a length.
+      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
+      alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
+      steps: Number of steps of the whole run, at least 1; the paper's K + 1.
+      failure_probability: Probability with which the bound may fail, in (0, 1).
+      b1: Decay rate of the momentum, in [0, 1); None (default) for none, the paper's AdaGrad-Norm.
+      b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
+        the radius, so that it grows with it. With a number the rate follows from it.
+      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c2: Constant of the threshold, at least `4 c1`; default 4. The threshold is then at least
+        `4 L R`, so that true gradients near the solution pass as they are.
+
+    Returns:
+      `ClipAdagradNormParameters`: keyword arguments of `clipax.clip_adagrad_norm`, `delay=1`
+      included.
+
+    Raises:
+      TypeError: An argument is not a concrete number, or `steps` no integer.
+      ValueError: An argument is out of its range.
+
+    Example:
+      >>> import clipax
+      >>> parameters = clipax.theory.clip_adagrad_norm_convex(
+      ...     smoothness=1.0, radius=2.0, sigma=6.36, alpha=1.4, steps=1001,
+      ...     failure_probability=0.01,
+      ... )
+      >>> print(f"{parameters.learning_rate} {parameters.threshold:.1f} {parameters.b_init:.1f}")
+      2.0 142.3 459.1
+      >>> optimizer = clipax.clip_adagrad_norm(**parameters._asdict())
+
+    References:
+      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+      Heavy-Tailed", arXiv 2406.04443, the convex theorem of the delayed methods.
+
+    Differences from the paper:
+      The numerical constants are `c1` and `c2`, of our naming. The paper states the theorem for any
+      first scale; `gamma = R` is our choice of it. There is no convex theorem without delay here.
+    """
+    b1 = optional_decay(b1)
+    noise = Noise(sigma, alpha, steps, failure_probability)
+    ratio, threshold = convex(smoothness, radius, noise, Constants(c1, c2), b1)
+    rate, b_init = scaled(ratio, float(radius), b_init)
+    return ClipAdagradNormParameters(rate, threshold, b_init, b1, delay=1)
+
+
+def clip_adam_norm_convex(
+    *,
+    smoothness: float,
+    radius: float,
+    sigma: float,
+    alpha: float,
+    steps: int,
+    failure_probability: float,
+    b1: float | None = 0.9,
+    b_init: float | None = None,
+    c1: float = 1.0,
+    c2: float = 4.0,
+) -> ClipAdamNormParameters:
+    r"""Gives the parameters of Clip-AdamD-Norm for convex objectives.
+
+    For the delayed method and the average of its iterates. As for `clip_adagrad_norm_convex`, with
+    a memory of the squared norms as long as the run.
+
+    .. math::
+        \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L A},
+        \frac{C_2 \sqrt{1-b_1}\, R}{\sigma (K+1)^{1/\alpha} A^{(\alpha-1)/\alpha}} \right), \quad
+        c = \frac{C_2 \sqrt{1-b_1}\, R\, b_{-1}}{\gamma A}, \quad b_2 = \frac{K}{K+1}
+
+    with :math:`A = \ln(4 (K+1)/\delta)` and symbols as in `clip_adagrad_norm_convex`.
+
+    Args:
+      smoothness: Lipschitz constant of the gradient, positive; gradient per length.
+      radius: Bound of the distance from start to solution, positive; a length.
+      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
+      alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
+      steps: Number of steps of the whole run, at least 1; the paper's K + 1.
+      failure_probability: Probability with which the bound may fail, in (0, 1).
+      b1: Decay rate of the momentum, in [0, 1); default .9, as `clipax.clip_adam_norm`; None for
+        none.
+      b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
+        the radius. With a number the rate follows from it.
+      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c2: Constant of the threshold, at least `4 c1`; default 4.
+
+    Returns:
+      `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay=1` included.
+
+    Raises:
+      TypeError: An argument is not a concrete number, or `steps` no integer.
+      ValueError: An argument is out of its range.
+
+    Example:
+      >>> import clipax
+      >>> parameters = clipax.theory.clip_adam_norm_convex(
+      ...     smoothness=1.0, radius=2.0, sigma=6.36, alpha=1.4, steps=1000,
+      ...     failure_probability=0.01,
+      ... )
+      >>> parameters.learning_rate, parameters.b1, parameters.b2, parameters.delay
+      (2.0, 0.9, 0.999, 1)
+      >>> optimizer = clipax.clip_adam_norm(**parameters._asdict())
+
+    References:
+      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+      Heavy-Tailed", arXiv 2406.04443, the convex theorem of the delayed methods.
+
+    Differences from the paper:
+      As for `clip_adagrad_norm_convex`.
+    """
+    b1 = optional_decay(b1)
+    noise = Noise(sigma, alpha, steps, failure_probability)
+    ratio, threshold = convex(smoothness, radius, noise, Constants(c1, c2), b1)
+    rate, b_init = scaled(ratio, float(radius), b_init)
+    return ClipAdamNormParameters(rate, threshold, b_init, b1, noise.b2, delay=1)
+
+
+class Noise:
+    """The noise and the run: checked, with the logarithm that the theorems call A."""
+
+    def __init__(self, sigma: float, alpha: float, steps: int, failure_probability: float) -> None:
+        self.sigma = _arguments.positive("sigma", sigma)
+        self.alpha = _arguments.tail_index(alpha)
+        self.steps = _arguments.steps(steps)
+        self.failure_probability = _arguments.failure_probability(failure_probability)
+
+    @property
+    def log(self) -> float:
+        """`ln(4 (K+1)/delta)`."""
+        return math.log(4 * self.steps / self.failure_probability)
+
+    @property
+    def b2(self) -> float:
+        """`K/(K+1)`."""
+        return (self.steps - 1) / self.steps
+
+
+class Constants(NamedTuple):
+    """The two constants of our naming."""
+
+    c1: float
+    c2: float
+
+    def checked(self) -> Constants:
+        """As floats, if they are positive and their ratio is at least 4."""
+        c1, c2 = _arguments.positive("c1", self.c1), _arguments.positive("c2", self.c2)
+        _validate.number("c2", c2, f"at least 4 `c1` = {4 * c1:g}", lambda c2: c2 >= 4 * c1)
+        return Constants(c1, c2)
+
+
+def optional_decay(b1: float | None) -> float | None:
+    """`b1` as a float, None where there is no momentum."""
+    return None if b1 is None else _arguments.decay("b1", b1)
+
+
+def convex(
+    smoothness: float, radius: float, noise: Noise, constants: Constants, b1: float | None
+) -> tuple[float, float]:
+    """Ratio of the rate to the first scale, and threshold."""
+    smoothness = _arguments.positive("smoothness", smoothness)
+    radius = _arguments.positive("radius", radius)
+    c1, c2 = constants.checked()
+    fresh, log, order = 1 - (b1 or 0.0), noise.log, 1 / noise.alpha
+    noisy = noise.sigma * noise.steps**order * log ** (1 - order)
+    reach = c2 * math.sqrt(fresh) * radius
+    ratio = min(c1 * fresh**2 / (smoothness * log), reach / noisy)
+    return ratio, reach / (ratio * log)
+
+
+def scaled(ratio: float, length: float, b_init: float | None) -> tuple[float, float]:
+    """Rate and first scale of a given ratio: the rate is `length`, unless the scale is given."""
+    if b_init is None:
+        return length, length / ratio
+    b_init = _arguments.positive("b_init", b_init)
+    return ratio * b_init, b_init

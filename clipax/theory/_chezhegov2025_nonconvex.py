@@ -1,0 +1,200 @@
+"""Parameters of clipped AdaGrad-Norm and Adam-Norm under heavy-tailed noise: non-convex.
+
+S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is Heavy-Tailed",
+arXiv 2406.04443.
+"""
+
+from __future__ import annotations
+
+import math
+
+from clipax.theory import _arguments
+from clipax.theory._chezhegov2025 import Constants, Noise, optional_decay, scaled
+from clipax.theory._parameters import ClipAdagradNormParameters, ClipAdamNormParameters
+
+__all__ = ["clip_adagrad_norm_nonconvex", "clip_adam_norm_nonconvex"]
+
+
+def clip_adagrad_norm_nonconvex(
+    *,
+    smoothness: float,
+    gap: float,
+    sigma: float,
+    alpha: float,
+    steps: int,
+    failure_probability: float,
+    delayed: bool = True,
+    b1: float | None = None,
+    b_init: float | None = None,
+    c1: float = 1.0,
+    c2: float = 4.0,
+) -> ClipAdagradNormParameters:
+    r"""Gives the parameters of Clip-AdaGrad(D)-Norm for non-convex objectives.
+
+    For the average of the squared gradient norms, with or without delay. As in the convex case only
+    the ratio of the rate to the first scale is fixed, and with a scale of 1 AdaGrad-Norm stalls; by
+    default the rate is the length :math:`\sqrt{2D/L}`, within which a quadratic loses the gap.
+
+    .. math::
+        \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L (K+1)^q A},
+        \frac{C_2 \sqrt{1-b_1} \sqrt D}{\sqrt L\, \sigma (K+1)^r A^{(\alpha-1)/\alpha}},
+        \frac{C_2 (1-b_1)^{\frac{\alpha-1}{2\alpha-1}} D^{\frac{\alpha}{2\alpha-1}}}
+        {\sigma^{\frac{2\alpha}{2\alpha-1}} L^{\frac{\alpha-1}{2\alpha-1}} (K+1)^r
+        A^{\frac{2\alpha-2}{2\alpha-1}}} \right)
+
+    .. math::
+        c = \frac{C_2 \sqrt{1-b_1}\, b_{-1} \sqrt D}{\sqrt L\, \gamma A\, (K+1)^q}, \quad
+        q = \frac{\alpha-1}{3\alpha-2}, \quad r = \frac{\alpha}{3\alpha-2}, \quad
+        A = \ln\frac{4 (K+1)}{\delta}
+
+    with :math:`\gamma` the learning rate, :math:`c` the threshold, :math:`b_{-1}` the `b_init`,
+    :math:`L` the `smoothness`, :math:`D` the `gap`, :math:`\sigma` the `sigma`, :math:`K+1` the
+    `steps`, :math:`\delta` the `failure_probability`, :math:`C_1` and :math:`C_2` the `c1`, `c2`.
+    Without delay :math:`A = \ln(4/\delta)` and there are no factors :math:`1-b_1`.
+
+    Args:
+      smoothness: Lipschitz constant of the gradient, positive; gradient per length.
+      gap: Bound of :math:`f(x_0) - \inf f`, positive; gradient times length. Without delay a bound
+        of :math:`\sup f - \inf f`, which must be finite.
+      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
+      alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
+      steps: Number of steps of the whole run, at least 1; the paper's K + 1.
+      failure_probability: Probability with which the bound may fail, in (0, 1).
+      delayed: Whether the divisor lags one step behind the gradient (default), or not at all.
+      b1: Decay rate of the momentum, in [0, 1); None (default) for none, the paper's AdaGrad-Norm.
+      b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
+        :math:`\sqrt{2D/L}`. With a number the rate follows from it.
+      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c2: Constant of the threshold, at least `4 c1`; default 4.
+
+    Returns:
+      `ClipAdagradNormParameters`: keyword arguments of `clipax.clip_adagrad_norm`, with `delay`.
+
+    Raises:
+      TypeError: An argument is not a concrete number, `steps` no integer, `delayed` no bool.
+      ValueError: An argument is out of its range.
+
+    Example:
+      >>> import clipax
+      >>> parameters = clipax.theory.clip_adagrad_norm_nonconvex(
+      ...     smoothness=1.0, gap=2.0, sigma=6.36, alpha=1.4, steps=1001, failure_probability=0.01
+      ... )
+      >>> print(f"{parameters.learning_rate} {parameters.threshold:.2f} {parameters.b_init:.1f}")
+      2.0 81.85 1311.1
+      >>> optimizer = clipax.clip_adagrad_norm(**parameters._asdict())
+
+    References:
+      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+      Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
+
+    Differences from the paper:
+      The numerical constants are `c1` and `c2`, of our naming; the exponents were derived anew. The
+      paper states the theorem for any first scale; `gamma = sqrt(2 D/L)` is our choice of it.
+    """
+    b1 = optional_decay(b1)
+    noise = Noise(sigma, alpha, steps, failure_probability)
+    ratio, threshold = _nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
+    rate, b_init = scaled(ratio, math.sqrt(2 * gap / smoothness), b_init)
+    return ClipAdagradNormParameters(rate, threshold, b_init, b1, 1 if delayed else None)
+
+
+def clip_adam_norm_nonconvex(
+    *,
+    smoothness: float,
+    gap: float,
+    sigma: float,
+    alpha: float,
+    steps: int,
+    failure_probability: float,
+    delayed: bool = True,
+    b1: float | None = 0.9,
+    b_init: float | None = None,
+    c1: float = 1.0,
+    c2: float = 4.0,
+) -> ClipAdamNormParameters:
+    r"""Gives the parameters of Clip-Adam(D)-Norm for non-convex objectives.
+
+    For the average of the squared gradient norms, with or without delay: rate, threshold and first
+    scale are those of `clip_adagrad_norm_nonconvex`, with a memory of the squared norms as long as
+    the run.
+
+    .. math:: b_2 = \frac{K}{K+1}
+
+    with :math:`K+1` the `steps`.
+
+    Args:
+      smoothness: Lipschitz constant of the gradient, positive; gradient per length.
+      gap: Bound of :math:`f(x_0) - \inf f`, positive; gradient times length. Without delay a bound
+        of :math:`\sup f - \inf f`, which must be finite.
+      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
+      alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
+      steps: Number of steps of the whole run, at least 1; the paper's K + 1.
+      failure_probability: Probability with which the bound may fail, in (0, 1).
+      delayed: Whether the divisor lags one step behind the gradient (default), or not at all.
+      b1: Decay rate of the momentum, in [0, 1); default .9, as `clipax.clip_adam_norm`; None for
+        none. Without delay rate and threshold do not depend on it.
+      b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
+        :math:`\sqrt{2D/L}`. With a number the rate follows from it.
+      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c2: Constant of the threshold, at least `4 c1`; default 4.
+
+    Returns:
+      `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay` included.
+
+    Raises:
+      TypeError: An argument is not a concrete number, `steps` no integer, `delayed` no bool.
+      ValueError: An argument is out of its range.
+
+    Example:
+      >>> import clipax
+      >>> parameters = clipax.theory.clip_adam_norm_nonconvex(
+      ...     smoothness=1.0, gap=2.0, sigma=6.36, alpha=1.4, steps=1000, failure_probability=0.01,
+      ...     delayed=False,
+      ... )
+      >>> parameters.learning_rate, parameters.b2, parameters.delay
+      (2.0, 0.999, None)
+      >>> optimizer = clipax.clip_adam_norm(**parameters._asdict())
+
+    References:
+      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+      Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
+
+    Differences from the paper:
+      As for `clip_adagrad_norm_nonconvex`.
+    """
+    b1 = optional_decay(b1)
+    noise = Noise(sigma, alpha, steps, failure_probability)
+    ratio, threshold = _nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
+    rate, b_init = scaled(ratio, math.sqrt(2 * gap / smoothness), b_init)
+    return ClipAdamNormParameters(rate, threshold, b_init, b1, noise.b2, 1 if delayed else None)
+
+
+def _nonconvex(
+    smoothness: float,
+    gap: float,
+    noise: Noise,
+    constants: Constants,
+    b1: float | None,
+    delayed: bool,
+) -> tuple[float, float]:
+    """Ratio of the rate to the first scale, and threshold."""
+    smoothness = _arguments.positive("smoothness", smoothness)
+    gap = _arguments.positive("gap", gap)
+    c1, c2 = constants.checked()
+    if not isinstance(delayed, bool):
+        raise TypeError(f"`delayed` must be True or False, got {delayed!r}.")
+    log = noise.log if delayed else math.log(4 / noise.failure_probability)
+    fresh = 1 - (b1 or 0.0) if delayed else 1.0
+    a, sigma = noise.alpha, noise.sigma
+    slow, fast = noise.steps ** ((a - 1) / (3 * a - 2)), noise.steps ** (a / (3 * a - 2))
+    length = math.sqrt(gap / smoothness)
+    ratio = min(
+        c1 * fresh**2 / (smoothness * slow * log),
+        c2 * math.sqrt(fresh) * length / (sigma * fast * log ** ((a - 1) / a)),
+        # With exponents e = (a - 1)/(2a - 1) and 1 - e = a/(2a - 1).
+        c2
+        * (fresh / smoothness / log**2) ** ((a - 1) / (2 * a - 1))
+        * (gap / sigma / sigma) ** (a / (2 * a - 1))
+        / fast,
+    )
+    return ratio, c2 * math.sqrt(fresh) * length / (ratio * log * slow)

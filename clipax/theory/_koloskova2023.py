@@ -1,0 +1,106 @@
+"""Clipped SGD with any constant threshold: its step, and the bias that no step removes.
+
+A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and tight
+convergence guarantees", ICML 2023, arXiv 2305.01588.
+"""
+
+from __future__ import annotations
+
+from clipax.theory import _arguments
+from clipax.theory._parameters import ClipSgdParameters
+
+__all__ = ["clip_sgd_any_threshold", "clipping_bias"]
+
+
+def clip_sgd_any_threshold(
+    *, l0: float, l1: float, threshold: float | None = None, constant: float = 9.0
+) -> ClipSgdParameters:
+    r"""Gives the step of clipped SGD for a constant threshold.
+
+    For any threshold, which exact gradients pay with a term of higher order only; stochastic ones
+    with a bias, `clipping_bias`, that no step size removes.
+
+    .. math:: \eta = \frac{1}{9 (L_0 + c L_1)}, \qquad c = L_0/L_1 \text{ by default}
+
+    with :math:`\eta` the learning rate, :math:`c` the `threshold`, :math:`L_0` the `l0`,
+    :math:`L_1` the `l1`, and 9 the `constant`.
+
+    Args:
+      l0: Smoothness where the gradient vanishes, positive; gradient per length.
+      l1: How fast smoothness grows with the gradient norm, positive; per length.
+      threshold: Threshold on the gradient norm, positive and finite; None (default) for `l0/l1`,
+        the paper's choice for convex functions and exact gradients.
+      constant: The 9 above, positive; from general knowledge of the paper, unverified.
+
+    Returns:
+      `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
+
+    Raises:
+      TypeError: An argument is not a concrete number.
+      ValueError: An argument is not positive and finite.
+
+    Example:
+      >>> import clipax
+      >>> parameters = clipax.theory.clip_sgd_any_threshold(l0=1.0, l1=0.5, threshold=18.0)
+      >>> print(f"{parameters.learning_rate:.4f} {parameters.threshold}")
+      0.0111 18.0
+      >>> optimizer = clipax.clip_sgd(**parameters._asdict())
+
+    References:
+      A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and
+      tight convergence guarantees", ICML 2023, arXiv 2305.01588.
+
+    Differences from the paper:
+      It allows any step up to this one; this is the largest.
+    """
+    l0, l1 = _arguments.positive("l0", l0), _arguments.positive("l1", l1)
+    threshold = l0 / l1 if threshold is None else _arguments.positive("threshold", threshold)
+    constant = _arguments.positive("constant", constant)
+    return ClipSgdParameters(1 / (constant * (l0 + threshold * l1)), threshold)
+
+
+def clipping_bias(sigma: float, threshold: float) -> float:
+    r"""Gives the gradient at which clipped SGD comes to rest under a skewed noise.
+
+    The exact fixed point of a toy: some noise of this size costs a constant threshold at least so
+    much, at any step size.
+
+    .. math::
+        \text{bias} = \frac{\sigma^2}{4 c} \text{ for } c > \sigma/2, \qquad
+        \frac{\sigma}{2} - \frac{c}{4} \text{ otherwise}
+
+    with :math:`\sigma` the `sigma` and :math:`c` the `threshold`, for :math:`f(x) = x^2/2` and a
+    noise that is :math:`\sigma/s` with probability :math:`s^2/(1+s^2)`, else :math:`-\sigma s`:
+    the clipped gradient has mean zero where the gradient is :math:`\sigma s - c s^2`. Above
+    :math:`\sigma/2` the skewness is the one of the largest bias, :math:`s = \sigma/(2c)`; below it
+    is :math:`s = 1/2`, one example and not the worst, so the value falls to :math:`3\sigma/8` at
+    :math:`c = \sigma/2`.
+
+    Args:
+      sigma: Standard deviation of the noise, positive; a gradient.
+      threshold: Threshold on the gradient norm, positive and finite; a gradient.
+
+    Returns:
+      The size of the gradient at the fixed point, in the units of `sigma`.
+
+    Raises:
+      TypeError: An argument is not a concrete number.
+      ValueError: An argument is not positive and finite.
+
+    Example:
+      >>> from clipax import theory
+      >>> [theory.clipping_bias(1.0, threshold) for threshold in (0.4, 1.0, 20.0)]
+      [0.4, 0.25, 0.0125]
+
+    References:
+      A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and
+      tight convergence guarantees", ICML 2023, arXiv 2305.01588.
+
+    Differences from the paper:
+      The paper bounds the bias by the order of `min(sigma, sigma^2/c)`; the toy, ours, is exact.
+    """
+    sigma = _arguments.positive("sigma", sigma)
+    threshold = _arguments.positive("threshold", threshold)
+    if threshold > sigma / 2:
+        return sigma * (sigma / threshold) / 4
+    return sigma / 2 - threshold / 4

@@ -1,0 +1,187 @@
+"""Steps for functions whose smoothness grows with the gradient.
+
+J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A theoretical
+justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+"""
+
+from __future__ import annotations
+
+import math
+
+from clipax.theory import _arguments
+from clipax.theory._parameters import ClipSgdParameters, OffsetClipSgdParameters, SgdParameters
+
+__all__ = ["clip_sgd_bounded_noise", "clip_sgd_practical", "clip_sgd_smooth", "sgd_smooth"]
+
+
+def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
+    r"""Gives the step of gradient descent under (L0, L1)-smoothness.
+
+    The step must fit the largest gradient on the way, which is what clipping is there to avoid:
+    compare `clip_sgd_smooth`.
+
+    .. math:: \eta = \frac{1}{2 (M L_1 + L_0)}, \qquad
+        \|\nabla^2 f(x)\| \le L_0 + L_1 \|\nabla f(x)\|
+
+    with :math:`L_0` the `l0`, :math:`L_1` the `l1` and :math:`M` the `gradient_bound`.
+
+    Args:
+      l0: Smoothness where the gradient vanishes, positive; gradient per length.
+      l1: How fast smoothness grows with the gradient norm, positive; per length.
+      gradient_bound: Largest gradient norm on the sublevel set of the start, positive.
+
+    Returns:
+      `SgdParameters`: `learning_rate` for `optax.sgd`.
+
+    Raises:
+      TypeError: An argument is not a concrete number.
+      ValueError: An argument is not positive and finite.
+
+    Example:
+      >>> from clipax import theory
+      >>> theory.sgd_smooth(l0=1.0, l1=1.0, gradient_bound=9.0)
+      SgdParameters(learning_rate=0.05)
+
+    References:
+      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
+      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+
+    Differences from the paper:
+      None.
+    """
+    l0, l1 = _smoothness(l0, l1)
+    bound = _arguments.positive("gradient_bound", gradient_bound)
+    return SgdParameters(1 / (2 * (bound * l1 + l0)))
+
+
+def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
+    r"""Gives the parameters of clipped gradient descent under (L0, L1)-smoothness.
+
+    For exact gradients; no bound of them is needed. Its constants are cautious: `clip_sgd_tight`
+    and `clip_sgd_practical` take larger steps.
+
+    .. math:: \eta = \frac{1}{10 L_0}, \qquad
+        c = \min\left(\frac1\eta, \frac{1}{10 L_1 \eta}\right) = \min(10 L_0, L_0/L_1)
+
+    with :math:`L_0` the `l0` and :math:`L_1` the `l1`.
+
+    Args:
+      l0: Smoothness where the gradient vanishes, positive; gradient per length.
+      l1: How fast smoothness grows with the gradient norm, positive; per length.
+
+    Returns:
+      `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
+
+    Raises:
+      TypeError: An argument is not a concrete number.
+      ValueError: An argument is not positive and finite.
+
+    Example:
+      >>> import clipax
+      >>> parameters = clipax.theory.clip_sgd_smooth(l0=2.0, l1=1.0)
+      >>> parameters
+      ClipSgdParameters(learning_rate=0.05, threshold=2.0)
+      >>> optimizer = clipax.clip_sgd(**parameters._asdict())
+
+    References:
+      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
+      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881, Theorem 3.
+
+    Differences from the paper:
+      None. Its first bound of the threshold, `10 L0`, limits a step to length 1 in whatever unit
+      lengths are measured; where it acts (`l1` below 1/10), the result depends on that unit.
+    """
+    l0, l1 = _smoothness(l0, l1)
+    return ClipSgdParameters(1 / (10 * l0), min(10 * l0, l0 / l1))
+
+
+def clip_sgd_bounded_noise(
+    *, l0: float, l1: float, noise_bound: float, steps: int
+) -> OffsetClipSgdParameters:
+    r"""Gives the parameters of clipped SGD under (L0, L1)-smoothness and bounded noise.
+
+    .. math:: \eta = \min\left(\frac{1}{20 L_0}, \frac{1}{128 L_1 \tau}, \frac{1}{\sqrt T}\right),
+        \qquad h = \min\left(\eta, \frac{1}{16 L_1 (n + \tau)}\right)
+
+    for the step size :math:`h` at gradient norm :math:`n`, with :math:`L_0` the `l0`, :math:`L_1`
+    the `l1`, :math:`\tau` the `noise_bound` and :math:`T` the `steps`. This is `clipax.clip_sgd`
+    with the threshold :math:`1/(16 L_1 \eta)` and the offset :math:`\tau`.
+
+    Args:
+      l0: Smoothness where the gradient vanishes, positive; gradient per length.
+      l1: How fast smoothness grows with the gradient norm, positive; per length.
+      noise_bound: Largest norm of the gradient noise, positive; no heavy tails.
+      steps: Number of steps of the whole run, at least 1.
+
+    Returns:
+      `OffsetClipSgdParameters`: `learning_rate`, `threshold` and `offset` for `clipax.clip_sgd`.
+
+    Raises:
+      TypeError: An argument is not a concrete number, or `steps` no integer.
+      ValueError: A constant is not positive and finite, or `steps` below 1.
+
+    Example:
+      >>> import clipax
+      >>> parameters = clipax.theory.clip_sgd_bounded_noise(
+      ...     l0=1.0, l1=0.125, noise_bound=1.0, steps=10_000
+      ... )
+      >>> parameters
+      OffsetClipSgdParameters(learning_rate=0.01, threshold=50.0, offset=1.0)
+      >>> optimizer = clipax.clip_sgd(**parameters._asdict())
+
+    References:
+      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
+      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881, the stochastic
+      theorem.
+
+    Differences from the paper:
+      The print has a further `eta` in the denominator of the second step size, `1/(16 eta L1 (n +
+      tau))`, which does not fit the units; it is left out here. `1/sqrt(T)` is as printed: a step
+      size in whatever units it is measured.
+    """
+    l0, l1 = _smoothness(l0, l1)
+    noise_bound = _arguments.positive("noise_bound", noise_bound)
+    root = math.sqrt(_arguments.steps(steps))
+    rate = min(1 / (20 * l0), 1 / (128 * l1) / noise_bound, 1 / root)
+    return OffsetClipSgdParameters(rate, 1 / (16 * l1) / rate, noise_bound)
+
+
+def clip_sgd_practical(*, l0: float, l1: float) -> ClipSgdParameters:
+    r"""Gives the parameters of clipped gradient descent by the practical rule.
+
+    Ten times the steps of the theorem (`clip_sgd_smooth`), without a theorem of the paper.
+
+    .. math:: h = \min\left(\frac{1}{L_0}, \frac{1}{L_1 n}\right)
+
+    for the step size :math:`h` at gradient norm :math:`n`, with :math:`L_0` the `l0` and
+    :math:`L_1` the `l1`: the rate :math:`1/L_0` and the threshold :math:`L_0/L_1`.
+
+    Args:
+      l0: Smoothness where the gradient vanishes, positive; gradient per length.
+      l1: How fast smoothness grows with the gradient norm, positive; per length.
+
+    Returns:
+      `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
+
+    Raises:
+      TypeError: An argument is not a concrete number.
+      ValueError: An argument is not positive and finite.
+
+    Example:
+      >>> from clipax import theory
+      >>> theory.clip_sgd_practical(l0=16.0, l1=1.0)
+      ClipSgdParameters(learning_rate=0.0625, threshold=16.0)
+
+    References:
+      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
+      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+
+    Differences from the paper:
+      A rule of thumb, not one of its theorems.
+    """
+    l0, l1 = _smoothness(l0, l1)
+    return ClipSgdParameters(1 / l0, l0 / l1)
+
+
+def _smoothness(l0: float, l1: float) -> tuple[float, float]:
+    return _arguments.positive("l0", l0), _arguments.positive("l1", l1)

@@ -1,0 +1,174 @@
+"""Thresholds of convergence theorems: with a horizon that is unknown, and with one that is fixed.
+
+T. D. Nguyen, T. H. Nguyen, A. Ene, H. L. Nguyen, NeurIPS 2023, arXiv 2304.01119; A. Sadiev et al.,
+ICML 2023, arXiv 2302.00999.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate
+from clipax._typing import Array, Scalar, ScalarOrSchedule
+
+__all__ = ["anytime", "fixed_horizon"]
+
+
+def anytime(
+    sigma: Scalar, alpha: Scalar, regime: str = "nonconvex", *, gamma: Scalar = 1.0
+) -> optax.Schedule:
+    r"""Makes the growing threshold of the theorems for an unknown horizon.
+
+    Clipped gradient descent with this threshold and the theorems' learning rates converges with
+    high probability at any time, however long the run turns out to be. Prefer it to `power` where
+    the theorem is to hold by the letter; `power` drops its constants and logarithms.
+
+    .. math::
+        c_t = \sigma \big(2 t (1 + \ln t)^2\big)^{1/(3\alpha - 2)} \quad \text{or} \quad
+        c_t = \sigma \big(52\, t (1 + \ln t)^2 / \gamma\big)^{1/\alpha}, \qquad t = count + 1
+
+    for `regime` `"nonconvex"` and `"convex"`, with :math:`\gamma` the `gamma`.
+
+    Args:
+      sigma: Scale of the gradient noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, in units
+        of the gradient norm; positive.
+      alpha: Tail index of the noise, in (1, 2]: the noise has moments up to this order. The paper's
+        p.
+      regime: `"nonconvex"` (default) or `"convex"`.
+      gamma: Logarithm of one over the failure probability, positive; used by `"convex"` alone. The
+        default of 1 is a failure probability of .37 and the largest threshold.
+
+    Returns:
+      An `optax.Schedule`: from the 0-based step count to a scalar threshold.
+
+    Guarantees:
+      Never decreases. Counts may be traced.
+
+    Edge cases:
+      =========================== ======================================
+      input                       result
+      =========================== ======================================
+      `count = 0`, `"nonconvex"`  `sigma * 2^(1/(3 alpha - 2))`
+      `count = 0`, `"convex"`     `sigma * (52/gamma)^(1/alpha)`
+      =========================== ======================================
+
+    Sharding:
+      A scalar, the same on every device.
+
+    Raises:
+      TypeError: An argument is not a number.
+      ValueError: `sigma` or `gamma` not positive, `alpha` outside (1, 2], `regime` unknown.
+
+    Example:
+      >>> import clipax
+      >>> schedule = clipax.thresholds.anytime(sigma=1.0, alpha=1.5)
+      >>> [f"{float(schedule(count)):.4f}" for count in (0, 9, 999)]
+      ['1.3195', '8.6198', '109.3590']
+
+    References:
+      T. D. Nguyen, T. H. Nguyen, A. Ene, H. L. Nguyen, "Improved Convergence in High Probability of
+      Clipped Gradient Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
+
+    Differences from the paper:
+      The paper takes the larger of this and a bound on the gradients of the objective, which is
+      rarely known. The constants 2 and 52 were taken from the paper at second hand.
+    """
+    _validate.positive("sigma", sigma)
+    _validate.within("alpha", alpha, 1, 2, brackets="(]")
+    _validate.one_of("regime", regime, ("nonconvex", "convex"))
+    _validate.positive("gamma", gamma)
+
+    def schedule(count: Scalar) -> Array:
+        # The default float type: float64 where x64 is on, else float32.
+        time = jnp.asarray(count, float) + 1
+        growth = time * (1 + jnp.log(time)) ** 2
+        if regime == "convex":
+            return jnp.asarray(sigma * (52 * growth / gamma) ** (1 / alpha))
+        return jnp.asarray(sigma * (2 * growth) ** (1 / (3 * alpha - 2)))
+
+    return schedule
+
+
+def fixed_horizon(
+    radius: Scalar,
+    learning_rate: ScalarOrSchedule,
+    steps: int,
+    failure_probability: Scalar,
+    *,
+    constant: Scalar = 20.0,
+) -> optax.Schedule:
+    r"""Makes the constant threshold of the theorems for a known number of steps.
+
+    The threshold follows from the distance to the solution and the learning rate; the tail index of
+    the noise enters through the learning rate alone. Prefer it where the number of steps is known
+    and the distance can be bounded; `anytime` needs neither.
+
+    .. math:: c = \frac{R}{a\, \eta A}, \qquad A = \ln \frac{4 (K + 1)}{\delta}
+
+    with :math:`R` the `radius`, :math:`a` the `constant`, :math:`\eta` the `learning_rate`,
+    :math:`K` the `steps` and :math:`\delta` the `failure_probability`.
+
+    Args:
+      radius: A bound on the distance from the first parameters to the solution, positive.
+      learning_rate: That of the optimizer, positive, or its `optax.Schedule`: then the longest step
+        of clipped gradient descent is constant, :math:`R/(a A)`. The theorem's is
+        :math:`\min(1/(LA), R/(\sigma K^{1/\alpha} A^{(\alpha - 1)/\alpha}))` up to constants.
+      steps: Number of steps of the whole run, at least 1.
+      failure_probability: How often the bound may fail, in (0, 1).
+      constant: The theorem's numerical factor, positive; default 20. Smaller ones clip less.
+
+    Returns:
+      An `optax.Schedule`, constant where the learning rate is.
+
+    Guarantees:
+      No step of clipped gradient descent is longer than `radius/(constant * A)`.
+
+    Edge cases:
+      ======================= =======================================
+      input                   result
+      ======================= =======================================
+      a learning rate of 0    infinite: nothing is clipped
+      ======================= =======================================
+
+    Sharding:
+      A scalar, the same on every device.
+
+    Raises:
+      TypeError: An argument is not a number, or `steps` not a concrete integer (`static_args` of
+        `optax.inject_hyperparams`).
+      ValueError: `radius`, `learning_rate` or `constant` not positive, `steps` below 1,
+        `failure_probability` outside (0, 1).
+
+    Example:
+      >>> import clipax
+      >>> schedule = clipax.thresholds.fixed_horizon(
+      ...     radius=1.0, learning_rate=1e-3, steps=999, failure_probability=0.04
+      ... )
+      >>> print(f"{float(schedule(0)):.4f}")  # 1000/(20 ln 1e5)
+      4.3429
+
+    References:
+      A. Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
+      Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
+
+    Differences from the paper:
+      The numerical factor differs from theorem to theorem, and is an argument here. The paper's
+      learning rate is constant.
+    """
+    _validate.positive("radius", radius)
+    if not callable(learning_rate):
+        _validate.positive("learning_rate", learning_rate)
+    steps = _validate.index("steps", steps, minimum=1)
+    _validate.within("failure_probability", failure_probability, 0, 1, brackets="()")
+    _validate.positive("constant", constant)
+
+    def schedule(count: Scalar) -> Array:
+        rate = learning_rate(count) if callable(learning_rate) else learning_rate
+        spread = jnp.log(4.0 * (steps + 1) / jnp.asarray(failure_probability, float))
+        # At a rate of zero nothing needs a clip; not divided, for those who look for infinities.
+        moves = jnp.asarray(rate, float) > 0
+        safe = jnp.where(moves, rate, 1)
+        return jnp.where(moves, radius / (constant * safe * spread), jnp.inf)
+
+    return schedule

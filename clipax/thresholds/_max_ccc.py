@@ -1,0 +1,169 @@
+"""The threshold at which clipping helps most, read off the last norms.
+
+N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of SGD with
+Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from clipax import _validate
+from clipax._typing import Array, Scalar
+from clipax.thresholds import _window
+from clipax.thresholds._base import Context, Threshold
+from clipax.thresholds._window import WindowState
+
+__all__ = ["MaxCccState", "max_ccc"]
+
+# Norms that must lie within a threshold before it is taken for an estimate.
+_LEAST_COUNT = 10
+# The root of the criterion must exceed 1 by this, and by what rounding may add to it.
+_MARGIN = 5e-10
+
+
+class MaxCccState(NamedTuple):
+    """State of `max_ccc`.
+
+    Attributes:
+      window: The last norms.
+      fraction: Share of them within the threshold; 1 where nothing clips.
+    """
+
+    window: WindowState
+    fraction: Array
+
+
+def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1, compensate: bool = True) -> Threshold:
+    r"""Makes a clipping threshold where the comparison criterion of clipping is largest.
+
+    The criterion (CCC) says by what factor clipping, its bias made up for by the learning rate,
+    reduces the noise of a step; where it exceeds 1 nowhere, nothing is clipped. Prefer it where the
+    threshold shall find itself and be absent if it does not help.
+
+    .. math::
+        c = \arg\max_c \frac{F(c)^2 \, \overline{n^2}}{\overline{\min(n^2, c^2)}}, \qquad
+        F(c) = \text{share of the norms } n_i \le c
+
+    over the last `window` norms :math:`n_i`, the current one included, which are the candidates for
+    :math:`c` too; bars are means over them. If the largest value is at most 1 the threshold is
+    infinite. What passes is multiplied by :math:`1/F(c)` (`compensate`).
+
+    Args:
+      window: How many norms are remembered, at least 20; default 500.
+      min_fraction: Smallest share of the norms within the threshold, in (0, 1]; default .1: the
+        compensation is at most 10. Where a single small norm were a candidate, the criterion,
+        which divides by its square, would often be largest there, by chance.
+      compensate: Whether to multiply what passes with one over the share within (default).
+
+    Returns:
+      A `Threshold` with a `MaxCccState`.
+
+    Guarantees:
+      Exact: all candidates are compared. Ratios alone are squared, so that a norm of 1e30 in the
+      window neither overflows nor hides the others. To be taken, a maximum must exceed 1 by 1e-9,
+      and in float32 by the rounding errors, 2e-5. Among the norms within a threshold are at least
+      10 of the window, so that the first ten steps are never clipped.
+
+    Edge cases:
+      ============================= ================================
+      input                         result
+      ============================= ================================
+      up to 10 norms                nothing is clipped
+      norms that are all the same   nothing is clipped
+      zero norms                    counted, but no candidates
+      NaN or infinite norm          the step is not remembered
+      ============================= ================================
+
+    Sharding:
+      Elementwise on norms; no communication. Twice `window` numbers a block.
+
+    Raises:
+      TypeError: `window` is not a concrete integer, or `compensate` no bool (`static_args` of
+        `optax.inject_hyperparams`); `min_fraction` is not a number.
+      ValueError: `window` below 20, `min_fraction` outside (0, 1].
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> threshold = clipax.thresholds.max_ccc(window=20)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> state = threshold.init(())
+      >>> for norm in [1.0] * 19 + [100.0]:
+      ...     now, state = threshold.update(jnp.array(norm), state, context)
+      >>> print(now, state.fraction)
+      1.0 0.95
+
+    References:
+      N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
+      SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+
+    Differences from the paper:
+      The paper's criterion is `mu^2/nu` of the residual of streaming least squares, whose
+      distribution is known there; the empirical form on the norms of any gradients is this
+      library's. So are `min_fraction` and the least number of norms.
+    """
+    window = _validate.index("window", window, minimum=2 * _LEAST_COUNT)
+    _validate.within("min_fraction", min_fraction, 0, 1, brackets="(]")
+    if not isinstance(compensate, bool):
+        raise TypeError(f"`compensate` must be True or False, got {compensate!r}.")
+
+    def init(shape: tuple[int, ...]) -> MaxCccState:
+        return MaxCccState(_window.first(shape, window), jnp.ones(shape, float))
+
+    def update(norms: Array, state: MaxCccState, context: Context) -> tuple[Array, MaxCccState]:
+        seen = _window.pushed(state.window, norms)
+        share = jnp.asarray(min_fraction, seen.ordered.dtype)
+        least = jnp.maximum(_window.rank(share, seen.filled), _LEAST_COUNT)
+        found = _best(seen.ordered, seen.filled[..., None], least[..., None])
+        threshold, fraction = _window.settled(found)
+        return _window.floored(threshold).astype(norms.dtype), MaxCccState(seen, fraction)
+
+    def compensation(state: MaxCccState) -> Array:
+        return 1 / state.fraction
+
+    return Threshold(init, update, compensation=compensation if compensate else None)
+
+
+def _best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:
+    """The best threshold, and the share of the norms within it.
+
+    Args:
+      values: Norms in ascending order, the last `count` of them.
+      count: Number of norms.
+      least: Smallest number of norms within a threshold.
+    """
+    window = values.shape[-1]
+    beyond = window - 1 - jnp.arange(window, dtype=jnp.int32)
+    inside = count - beyond
+    # The root of the criterion at c = x_k is J_m / J_k with J_k = x_k/k sqrt(s_k/x_k^2), where
+    # s_k = x_1^2 + ... + x_k^2 + (m - k) x_k^2. Equal norms: the last of them has the smallest J.
+    squares = _relative_sums_of_squares(values) + beyond.astype(values.dtype)
+    noise = values / jnp.maximum(inside, 1).astype(values.dtype) * jnp.sqrt(squares)
+    noise = jnp.minimum(noise, jnp.finfo(values.dtype).max)
+    candidate = (inside >= least) & (values > 0)
+    best = jnp.argmin(jnp.where(candidate, noise, jnp.inf), axis=-1, keepdims=True)
+
+    def of_best(numbers: Array) -> Array:
+        return jnp.take_along_axis(numbers, best, axis=-1)
+
+    margin = max(_MARGIN, 64 * float(jnp.finfo(values.dtype).eps))
+    helps = of_best(candidate) & (of_best(noise) < noise[..., -1:] * (1 - margin))
+    total = jnp.maximum(count, 1).astype(values.dtype)
+    threshold = jnp.where(helps, of_best(values), jnp.inf)
+    fraction = jnp.where(helps, of_best(inside).astype(values.dtype) / total, 1)
+    return threshold[..., 0], fraction[..., 0]
+
+
+def _relative_sums_of_squares(values: Array) -> Array:
+    """`(x_1^2 + ... + x_k^2) / x_k^2` for ascending x, by `a_k = a_(k-1) (x_(k-1)/x_k)^2 + 1`."""
+    before = jnp.concatenate([jnp.zeros_like(values[..., :1]), values[..., :-1]], axis=-1)
+    positive = values > 0
+    ratio = jnp.where(positive, jnp.minimum(before / jnp.where(positive, values, 1), 1), 0)
+
+    def then(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+        return first[0] * second[0], first[1] * second[0] + second[1]
+
+    return lax.associative_scan(then, (ratio**2, jnp.ones_like(ratio)), axis=-1)[1]

@@ -1,0 +1,184 @@
+"""Momentum that is scaled by a function of its own norm, alone or mixed with the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from clipax import _validate, norms, scopes
+from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
+from clipax.measure import (
+    Derived,
+    Leaf,
+    accumulation_dtype,
+    by_path,
+    named_leaves,
+    row_of,
+    square_sums,
+    wide_dtype,
+)
+from clipax.norms import NormTransformation
+from clipax.scopes import Block
+from clipax.transforms._entries import Step, averaged, zeros_like
+from clipax.transforms._guarded import (
+    Decided,
+    ScaleByNormState,
+    decide,
+    initial,
+    measured_in,
+    own_params,
+    recorded,
+)
+
+__all__ = ["scale_by_momentum_norm"]
+
+_GRADIENT, _MOMENTUM = "gradient", "momentum"
+
+
+class _Sources(NamedTuple):
+    """What the gradients with their weight decay are computed from."""
+
+    gradients: Sequence[Array]
+    params: Sequence[Array] | None
+    weight: Array | None
+
+
+def scale_by_momentum_norm(
+    response: NormTransformation,
+    *,
+    decay: Scalar,
+    before: NormTransformation | None = None,
+    nu: Scalar | None = None,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """`f(|m|) m`, or with `nu` the mixture `nu f(|m|) m + (1 - nu) f(|g|) g`.
+
+    The telemetry has a row for the gradient and one for the momentum. Inside `shard_map` both are
+    measured together, in one `psum`, unless `before` stands between them; elsewhere one after the
+    other, which XLA for CPU turns into the least traffic (together it reads the gradient once more,
+    and writes out two float32 copies of a bfloat16 tree).
+
+    Args:
+      response: Decides on the factor of the momentum; in a mixture also on that of the gradient.
+      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction.
+      before: Decides on the factor of the gradient in front of the momentum. Not with `nu`.
+      nu: Share of the momentum, in [0, 1]; None for the momentum alone.
+      weight_decay: Adds this multiple of the parameters to the gradient, before all else.
+      nonfinite: As everywhere.
+      axis_name: As everywhere.
+    """
+    _validate.open_unit("decay", decay)
+    if nu is not None:
+        _validate.within("nu", nu, 0, 1)
+    if weight_decay is not None:
+        _validate.non_negative("weight_decay", weight_decay)
+    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+    scope = scopes.resolve(scopes.GLOBAL)
+    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    identity = norms.identity()
+    first = before or (identity if nu is None else response)
+    parts = {_GRADIENT: (first, identity), _MOMENTUM: (response, identity)}
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(parts, ())
+    together = before is None and axis_name is not None
+
+    def init(params: Params) -> ScaleByNormState:
+        leaves, _ = named_leaves(params, scope)
+        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+        fields = initial(parts, shapes, excluded=False, collapse=False, dtype=dtype)
+        return ScaleByNormState(**fields, memory={"momentum": jax.tree.map(zeros_like, params)})
+
+    def update(
+        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ScaleByNormState]:
+        leaves, structure = named_leaves(updates, scope)
+        wanted = params if weight_decay is not None or axis_name is not None else None
+        own = own_params(leaves, wanted, required=weight_decay is not None)
+        dtype = state.grad_norm.dtype
+        # Opaque, or XLA writes out whole arrays of a constant that two loops share.
+        rate = lax.optimization_barrier(jnp.asarray(decay, dtype))
+        rows = by_path(state.memory["momentum"])
+        old = [row_of(rows, leaf.path) for leaf in leaves]
+        measured: dict[str, Array] = {}
+        decided: dict[str, Decided] = {}
+
+        def settle(
+            label: str, values: Sequence[Array], sums: Norms, derived: Derived | None = None
+        ) -> Decided:
+            """Measures one of the two, and decides on it."""
+            known = {label: sums[label]} if label in sums else None
+            blocks = _labelled(label, leaves, values)
+            norm = measured_in(dtype, blocks, axis_name, own, known, derived).get(
+                label, jnp.zeros((), dtype)
+            )
+            measured[label] = norm
+            decided[label] = decide(*parts[label], state, label, norm, None, extra)
+            return decided[label]
+
+        weight = None if weight_decay is None else jnp.asarray(weight_decay, dtype)
+        sources = _Sources([leaf.value for leaf in leaves], own, weight)
+        gradients = _decayed(sources)
+        sums: Norms = {}
+        if together:
+            pairs = zip(old, _widened(gradients, dtype), strict=True)
+            ahead = [m.astype(g.dtype) * rate + g * (1 - rate) for m, g in pairs]
+            both = _labelled(_GRADIENT, leaves, gradients) + _labelled(_MOMENTUM, leaves, ahead)
+            wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in both)])
+            twice = None if own is None else [*own, *own]
+            sums = square_sums(both, wide, axis_name=axis_name, params=twice)
+        plan = settle(_GRADIENT, gradients, sums, Derived(_decayed, sources)).plan
+        # Not a number only if the gradient's is. It tells XLA that the old average was read before
+        # the new one takes its place; without, it copies the old one first.
+        counts = plan.finite & ~jnp.isnan(sums.get(_MOMENTUM, plan.factor))
+        step = Step(plan.factor, plan.divisor, counts, fill, state.count, None, None)
+        # The barrier keeps XLA from writing out what measuring and scaling have in common.
+        gradients = _widened(_decayed(jax.tree.map(lax.optimization_barrier, sources)), dtype)
+        fed = plan.factor if before is not None else 1
+        new = [
+            averaged(gradient, average, decay, step, fed)
+            for gradient, average in zip(gradients, old, strict=True)
+        ]
+        other = settle(_MOMENTUM, new, sums).plan
+        share = 1 if nu is None else jnp.asarray(nu, dtype)
+        finite = counts & other.finite
+        scaled = []
+        for leaf, gradient, average in zip(leaves, gradients, new, strict=True):
+            # From what is stored, behind a barrier of its own for the same reason.
+            value = lax.optimization_barrier(average).astype(gradient.dtype)
+            value *= other.factor * share
+            if nu is not None:
+                value += gradient * (plan.factor * (1 - share))
+            scaled.append(jnp.where(finite, value, fill).astype(leaf.value.dtype))
+        rows |= {leaf.path: average for leaf, average in zip(leaves, new, strict=True)}
+        structures = jax.tree.structure(state.memory["momentum"])
+        memory = {"momentum": jax.tree.unflatten(structures, list(rows.values()))}
+        new_state = ScaleByNormState(**recorded(state, measured, decided), memory=memory)
+        return jax.tree.unflatten(structure, scaled), new_state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _labelled(label: str, leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf]:
+    """Values computed from the leaves, measured under one label."""
+    pairs = zip(leaves, values, strict=True)
+    return [Leaf(f"{label}/{leaf.path}", value, Block(label)) for leaf, value in pairs]
+
+
+def _decayed(sources: _Sources) -> Sequence[Array]:
+    """The gradients with their weight decay, then in the type in which to compute."""
+    gradients, params, weight = sources
+    if weight is None or params is None:
+        return gradients
+    wide = _widened(gradients, weight.dtype)
+    return [g + p.astype(g.dtype) * weight for g, p in zip(wide, params, strict=True)]
+
+
+def _widened(values: Sequence[Array], dtype: Any) -> list[Array]:
+    """Values in the type in which to compute with numbers of the type `dtype`."""
+    return [value.astype(wide_dtype(value.dtype, dtype)) for value in values]

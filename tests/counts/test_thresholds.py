@@ -1,0 +1,57 @@
+"""What a threshold with memory adds to a training step: a few passes over its window, no more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optax
+import pytest
+
+import clipax
+from benchmarks import hlo
+from benchmarks.thresholds import main
+from clipax import thresholds
+from tests.counts.programs import TREES, compiled
+
+WINDOW = 1000
+PASSES = 150
+"""Reads and writes of the window: the scan over ordered norms takes the most, 20 small steps."""
+REMEMBERING = {
+    "quantile": lambda window: thresholds.quantile(0.9, window=window),
+    "geometric_quantile": lambda window: thresholds.geometric_quantile(noise=1.0),
+    "rms": lambda window: thresholds.rms(0.5, compensate="fraction"),
+    "max_ccc": lambda window: thresholds.max_ccc(window=window),
+}
+
+
+def program(threshold: Any, tree: str) -> Any:
+    """The compiled step of a clip in front of SGD."""
+    clip = clipax.clip_by_global_norm(threshold)
+    return compiled(optax.chain(clip, optax.sgd(0.1)), tree, "f32")
+
+
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_memory_of_norms_costs_its_window_alone(name: str, tree: str) -> None:
+    constant = hlo.count(program(1.0, tree), large=2 * WINDOW)
+    found = hlo.count(program(REMEMBERING[name](WINDOW), tree), large=2 * WINDOW)
+    assert 0 <= found.bytes_accessed - constant.bytes_accessed < PASSES * 4 * WINDOW
+    assert found.temporaries - constant.temporaries < PASSES * 4 * WINDOW
+    # The tree is read as often as before: nothing but the window and scalars is reduced anew.
+    assert found.reductions == constant.reductions
+    assert found.conditionals == constant.conditionals
+
+
+def test_the_benchmark_of_thresholds_runs(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "thresholds.json"
+    status = main(["--window", "50", "--rounds", "2", "--json", str(path)])
+    printed = capsys.readouterr().out
+    content = json.loads(path.read_text())
+    assert content["settings"]["window"] == "50"
+    for name in ("a constant", "thresholds.quantile", "thresholds.max_ccc"):
+        assert name in printed
+        assert content["records"][name]["microseconds"] > 0
+    slowest = max(one["microseconds"] for one in content["records"].values())
+    assert status == (slowest > 1000)

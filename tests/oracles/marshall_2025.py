@@ -1,0 +1,100 @@
+"""Thresholds of "To clip or not to clip" on gradient norms, in a clip of the global norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tests.oracles._tree import Schedule, Tree, Updates, at, clip, is_finite, norm, scale, zeros
+
+
+def rms(
+    gradients: Sequence[Tree],
+    params: Tree,
+    *,
+    kappa: float,
+    decay: float = 0.99,
+    limit: float | None = 10.0,
+    compensate: str | None = None,
+) -> Updates:
+    """``kappa`` times the root of the weighted mean of all squares, newest first, each limited."""
+    entered: list[float] = []
+    within: list[float] = []
+
+    def average(values: Sequence[float]) -> float:
+        weights = [decay**age for age in range(len(values))]
+        return math.fsum(
+            weight * value for weight, value in zip(weights, reversed(values), strict=True)
+        ) / math.fsum(weights)
+
+    updates = []
+    for gradient in gradients:
+        if not is_finite(gradient):
+            updates.append(zeros(gradient))
+            continue
+        size = norm(gradient)
+        root = math.sqrt(average([value**2 for value in entered])) if entered else 0.0
+        limited = limit is not None and root > 0.0
+        entered.append(min(size, limit * root) if limited else size)  # type: ignore[operator]
+        threshold = kappa * math.sqrt(average([value**2 for value in entered]))
+        within.append(1.0 if size <= threshold else 0.0)
+        bound = max(1.0, 1.0 / kappa)
+        share = average(within)
+        factor = {
+            None: 1.0,
+            "bound": bound,
+            "fraction": min(bound, 1.0 / share) if share > 0.0 else bound,
+        }[compensate]
+        updates.append(scale(factor, clip(gradient, threshold)))
+    return updates
+
+
+def criterion(norms: Sequence[float], threshold: float) -> float:
+    """``F(c)^2 mean(n^2) / mean(min(n^2, c^2))``, with all norms in units of ``c``."""
+    share = sum(value <= threshold for value in norms) / len(norms)
+    clipped = math.fsum(min(value / threshold, 1.0) ** 2 for value in norms)
+    return share**2 * math.fsum((value / threshold) ** 2 for value in norms) / clipped
+
+
+def best_threshold(norms: Sequence[float], min_fraction: float = 0.1) -> float:
+    """The candidate where the criterion is largest; infinity where it exceeds 1 nowhere."""
+    best, highest = math.inf, 1.0 + 1e-9
+    for candidate in sorted(norms):
+        inside = sum(value <= candidate for value in norms)
+        if candidate == 0.0 or inside < max(10.0, min_fraction * len(norms) - 1e-9):
+            continue
+        value = criterion(norms, candidate)
+        if value > highest:
+            best, highest = candidate, value
+    return best
+
+
+def max_ccc(
+    gradients: Sequence[Tree],
+    params: Tree,
+    *,
+    window: int = 500,
+    min_fraction: float = 0.1,
+    compensate: bool = True,
+) -> Updates:
+    """Clips at the best threshold, times one over the share within."""
+    seen: list[float] = []
+    updates = []
+    for gradient in gradients:
+        if not is_finite(gradient):
+            updates.append(zeros(gradient))
+            continue
+        seen.append(norm(gradient))
+        last = seen[-window:]
+        threshold = best_threshold(last, min_fraction)
+        share = sum(value <= threshold for value in last) / len(last)
+        updates.append(scale(1.0 / share if compensate else 1.0, clip(gradient, threshold)))
+    return updates
+
+
+def max_ccc_sgd(
+    gradients: Sequence[Tree], params: Tree, *, learning_rate: Schedule, window: int = 500
+) -> Updates:
+    """``-eta`` times the clipped and compensated gradient."""
+    clipped = max_ccc(gradients, params, window=window)
+    return [scale(-at(learning_rate, step), update) for step, update in enumerate(clipped)]

@@ -1,0 +1,1 @@
+"""Figures of the papers: what `benchmarks/papers` measures holds, in quick form."""
