@@ -88,8 +88,8 @@ def clip_adagrad(
       >>> optimizer = clipax.clip_adagrad(1.0, threshold=5.0, b_init=4.0)
       >>> params = jnp.array([6.0, 8.0])
       >>> update, _ = optimizer.update(params, optimizer.init(params), params)
-      >>> print(update.round(4))  # clipped to (3, 4), over 5 and the root of 32
-      [-0.6    -0.7071]
+      >>> [round(float(u), 4) for u in update]  # clipped to (3, 4), over 5 and the root of 32
+      [-0.6, -0.7071]
 
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
@@ -194,8 +194,8 @@ def clip_adam(
       >>> optimizer = clipax.clip_adam(1.0, threshold=5.0, b_init=4.0, b1=0.5, b2=0.75)
       >>> params = jnp.array([6.0, 8.0])
       >>> update, _ = optimizer.update(params, optimizer.init(params), params)
-      >>> print(update.round(4))  # half of the clipped (3, 4), over the root of 57/4 and 4
-      [-0.3974 -0.5   ]
+      >>> [round(float(u), 4) for u in update]  # half of (3, 4), over the root of 57/4 and 4
+      [-0.3974, -0.5]
 
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is

@@ -75,8 +75,8 @@ def clip_normalized_momentum(
       >>> optimizer = clipax.clip_normalized_momentum(0.5, threshold=1.0)
       >>> params = jnp.array([30.0, 40.0])
       >>> update, _ = optimizer.update(params, optimizer.init(params), params)
-      >>> print(update.round(4))
-      [-0.3 -0.4]
+      >>> [round(float(u), 4) for u in update]
+      [-0.3, -0.4]
 
     References:
       A. Cutkosky, H. Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with
@@ -140,8 +140,8 @@ def normalized_momentum(
       >>> optimizer = clipax.normalized_momentum(0.5)
       >>> params = jnp.array([3.0, 4.0])
       >>> update, _ = optimizer.update(params, optimizer.init(params), params)
-      >>> print(update.round(4))
-      [-0.3 -0.4]
+      >>> [round(float(u), 4) for u in update]
+      [-0.3, -0.4]
 
     References:
       A. Cutkosky, H. Mehta, "Momentum Improves Normalized SGD", ICML 2020, arXiv 2002.03305,

@@ -117,8 +117,7 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1, compensate: bool =
         seen = _window.pushed(state.window, norms)
         share = jnp.asarray(min_fraction, seen.ordered.dtype)
         least = jnp.maximum(_window.rank(share, seen.filled), _LEAST_COUNT)
-        found = _best(seen.ordered, seen.filled[..., None], least[..., None])
-        threshold, fraction = _window.settled(found)
+        threshold, fraction = _best(seen.ordered, seen.filled, least)
         return _window.floored(threshold).astype(norms.dtype), MaxCccState(seen, fraction)
 
     def compensation(state: MaxCccState) -> Array:
@@ -137,24 +136,21 @@ def _best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:
     """
     window = values.shape[-1]
     beyond = window - 1 - jnp.arange(window, dtype=jnp.int32)
-    inside = count - beyond
+    inside = count[..., None] - beyond
     # The root of the criterion at c = x_k is J_m / J_k with J_k = x_k/k sqrt(s_k/x_k^2), where
     # s_k = x_1^2 + ... + x_k^2 + (m - k) x_k^2. Equal norms: the last of them has the smallest J.
     squares = _relative_sums_of_squares(values) + beyond.astype(values.dtype)
     noise = values / jnp.maximum(inside, 1).astype(values.dtype) * jnp.sqrt(squares)
     noise = jnp.minimum(noise, jnp.finfo(values.dtype).max)
-    candidate = (inside >= least) & (values > 0)
-    best = jnp.argmin(jnp.where(candidate, noise, jnp.inf), axis=-1, keepdims=True)
-
-    def of_best(numbers: Array) -> Array:
-        return jnp.take_along_axis(numbers, best, axis=-1)
-
+    unclipped = _window.taken(noise, jnp.full_like(count, window - 1))
+    noise = jnp.where((inside >= least[..., None]) & (values > 0), noise, jnp.inf)
     margin = max(_MARGIN, 64 * float(jnp.finfo(values.dtype).eps))
-    helps = of_best(candidate) & (of_best(noise) < noise[..., -1:] * (1 - margin))
-    total = jnp.maximum(count, 1).astype(values.dtype)
-    threshold = jnp.where(helps, of_best(values), jnp.inf)
-    fraction = jnp.where(helps, of_best(inside).astype(values.dtype) / total, 1)
-    return threshold[..., 0], fraction[..., 0]
+    helps = jnp.min(noise, axis=-1) < unclipped * (1 - margin)
+    place = jnp.argmin(noise, axis=-1).astype(jnp.int32)
+    best = count - (window - 1 - place)
+    share = best.astype(values.dtype) / jnp.maximum(count, 1).astype(values.dtype)
+    threshold = jnp.where(helps, _window.taken(values, place), jnp.inf)
+    return threshold, jnp.where(helps, share, 1)
 
 
 def _relative_sums_of_squares(values: Array) -> Array:

@@ -104,7 +104,7 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
         state = _window.pushed(state, norms)
         share = _window.probability(quantile, context.count)
         found = _window.order_statistic(state, _window.rank(share, state.filled))
-        return _window.settled(_window.floored(found.astype(norms.dtype))), state
+        return _window.floored(found.astype(norms.dtype)), state
 
     return Threshold(init, update)
 

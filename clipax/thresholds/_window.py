@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 
 from clipax._typing import Array, Scalar, ScalarOrSchedule
 
@@ -17,7 +16,7 @@ __all__ = [
     "probability",
     "pushed",
     "rank",
-    "settled",
+    "taken",
 ]
 
 
@@ -60,7 +59,7 @@ def pushed(state: WindowState, norms: Array) -> WindowState:
     new = norms.astype(state.norms.dtype)[..., None]
     places = jnp.arange(window, dtype=jnp.int32)
     here = places == state.position[..., None]
-    old = jnp.sum(jnp.where(here, state.norms, 0), axis=-1, keepdims=True)
+    old = taken(state.norms, state.position)[..., None]
     # Without the old norm, or one of its equals; then the new one in front of the first as large.
     kept = places[:-1] < _count(state.ordered < old)
     others = jnp.where(kept, state.ordered[..., :-1], state.ordered[..., 1:])
@@ -81,7 +80,17 @@ def pushed(state: WindowState, norms: Array) -> WindowState:
 def order_statistic(state: WindowState, rank: Array) -> Array:
     """The norm of a rank from 1 among those that the ring holds."""
     place = state.norms.shape[-1] - state.filled + rank - 1
-    return jnp.take_along_axis(state.ordered, place[..., None], axis=-1)[..., 0]
+    return taken(state.ordered, place)
+
+
+def taken(numbers: Array, place: Array) -> Array:
+    """The number at a place of the last axis.
+
+    As a sum over the axis, which XLA works out once; it would repeat an indexed access in the
+    scaling of every leaf.
+    """
+    here = jnp.arange(numbers.shape[-1], dtype=jnp.int32) == place[..., None]
+    return jnp.sum(jnp.where(here, numbers, 0), axis=-1)
 
 
 def rank(share: Array, count: Array) -> Array:
@@ -105,11 +114,6 @@ def probability(quantile: ScalarOrSchedule, count: Scalar) -> Array:
 def floored(threshold: Array) -> Array:
     """At least the smallest normal number: a clip needs a positive threshold."""
     return jnp.maximum(threshold, jnp.finfo(threshold.dtype).smallest_normal)
-
-
-def settled(numbers: Any) -> Any:
-    """The same numbers, read off the window once, not again for every leaf that they scale."""
-    return lax.optimization_barrier(numbers)
 
 
 def _count(holds: Array) -> Array:

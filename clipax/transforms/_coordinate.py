@@ -57,10 +57,10 @@ def scale_by_clipped_entries(
         memory = {} if b1 is None else {"momentum": zeros_like(leaf)}
         scales = _scales_like(leaf, scale.b_init)
         if steps < 2:
-            return memory | {"scale": scales}
+            return memory | {"scales": scales}
         # The scales of the last steps; the newest stands before `position`.
         ring = jnp.broadcast_to(scales, (steps + 1, *scales.shape))
-        return memory | {"scale": ring, "position": jnp.zeros((), jnp.int32)}
+        return memory | {"scales": ring, "position": jnp.zeros((), jnp.int32)}
 
     def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
         clipped = gradient * step.factor
@@ -89,10 +89,10 @@ def _grown(
     scale: Scale, sizes: Array, memory: Memory, step: Step, delay: int
 ) -> tuple[Memory, Array]:
     """The scales to remember and those to divide by."""
-    held = memory["scale"]
+    held = memory["scales"]
     if delay < 2:
         new = keep(scale.accumulate(held.astype(sizes.dtype), sizes), held, step)
-        return {"scale": new}, held if delay else new
+        return {"scales": new}, held if delay else new
     slots, position = delay + 1, memory["position"]
     newest = (position - 1) % slots
     last = lax.dynamic_index_in_dim(held, newest, 0, keepdims=False)
@@ -104,7 +104,7 @@ def _grown(
     following = jnp.where(counts, (position + 1) % slots, position)
     held = lax.dynamic_update_index_in_dim(held, new, place, 0)
     divisor = lax.dynamic_index_in_dim(held, following, 0, keepdims=False)
-    return {"scale": held, "position": following}, divisor
+    return {"scales": held, "position": following}, divisor
 
 
 def scale_by_acclip(
@@ -123,17 +123,17 @@ def scale_by_acclip(
     _validate.positive("eps", eps)
 
     def init(leaf: Array) -> Memory:
-        return {"momentum": zeros_like(leaf), "scale": _scales_like(leaf, 0.0)}
+        return {"momentum": zeros_like(leaf), "scales": _scales_like(leaf, 0.0)}
 
     def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
         momentum = averaged(gradient, memory["momentum"], b1, step)
         sizes = jnp.abs(gradient)
-        held = memory["scale"].astype(sizes.dtype)
-        scale = keep(power_mean(held, sizes, b2, alpha), memory["scale"], step)
+        held = memory["scales"].astype(sizes.dtype)
+        scale = keep(power_mean(held, sizes, b2, alpha), memory["scales"], step)
         value = momentum.astype(gradient.dtype)
         ratio = scale.astype(sizes.dtype) / (jnp.abs(value) + jnp.asarray(eps, sizes.dtype))
         factor = jnp.where(step.finite, jnp.minimum(ratio, 1), step.fill)
-        return value * factor, {"momentum": momentum, "scale": scale}
+        return value * factor, {"momentum": momentum, "scales": scale}
 
     return guarded(rule=Rule(init, update), nonfinite=nonfinite, axis_name=axis_name)
 

@@ -278,7 +278,7 @@ def own_params(
 ) -> list[Array] | None:
     """The parameters that belong to the leaves, matched by path."""
     if params is None:
-        if required:
+        if required and leaves:
             raise ValueError(
                 "`params` must be given: this transformation uses the parameters; call "
                 "`update(updates, state, params)`."

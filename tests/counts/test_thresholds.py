@@ -16,7 +16,7 @@ from clipax import thresholds
 from tests.counts.programs import TREES, compiled
 
 WINDOW = 1000
-PASSES = 150
+PASSES = 120
 """Reads and writes of the window: the scan over ordered norms takes the most, 20 small steps."""
 REMEMBERING = {
     "quantile": lambda window: thresholds.quantile(0.9, window=window),
