@@ -52,8 +52,8 @@ def clip_normalized_momentum(
       An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
 
     Guarantees:
-      Every step has the length `learning_rate`, up to rounding. `clipax.metrics` reports gradient
-      and momentum as two blocks.
+      Every step has the length `learning_rate`, up to rounding. `clipax.metrics` reports two
+      blocks, `gradient` and `averaged`.
 
     Edge cases:
       ================= ==========================================

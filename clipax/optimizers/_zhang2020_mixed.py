@@ -63,7 +63,7 @@ def mixed_clip_sgd(
 
     Guarantees:
       No step is longer than `max_step`, up to rounding. Scaling `learning_rate` and `max_step`
-      scales the step. `clipax.metrics` reports gradient and momentum as two blocks.
+      scales the step. `clipax.metrics` reports two blocks, `gradient` and `averaged`.
 
     Edge cases:
       ================= ============================
@@ -143,7 +143,7 @@ def momentum_clip_sgd(
 
     Guarantees:
       No step is longer than `max_step`, up to rounding. Scaling `learning_rate` and `max_step`
-      scales the step. `clipax.metrics` reports gradient and momentum as two blocks.
+      scales the step. `clipax.metrics` reports two blocks, `gradient` and `averaged`.
 
     Edge cases:
       ================= ============================

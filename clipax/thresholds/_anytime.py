@@ -116,7 +116,8 @@ def fixed_horizon(
         :math:`\min(1/(LA), R/(\sigma K^{1/\alpha} A^{(\alpha - 1)/\alpha}))` up to constants.
       steps: Number of steps of the whole run, at least 1.
       failure_probability: How often the bound may fail, in (0, 1).
-      constant: The theorem's numerical factor, positive; default 20. Smaller ones clip less.
+      constant: The theorem's numerical factor, positive; default 20, the order of magnitude of the
+        paper's. Smaller ones clip less.
 
     Returns:
       An `optax.Schedule`, constant where the learning rate is.

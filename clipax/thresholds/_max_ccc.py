@@ -56,7 +56,9 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1, compensate: bool =
       window: How many norms are remembered, at least 20; default 500.
       min_fraction: Smallest share of the norms within the threshold, in (0, 1]; default .1: the
         compensation is at most 10. Where a single small norm were a candidate, the criterion,
-        which divides by its square, would often be largest there, by chance.
+        which divides by its square, would often be largest there, by chance. For gradients of one
+        entry the criterion is nearly flat towards small thresholds, and the choice often falls on
+        this bound; norms of many entries have few neighbours of zero.
       compensate: Whether to multiply what passes with one over the share within (default).
 
     Returns:

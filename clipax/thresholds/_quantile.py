@@ -36,8 +36,8 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
     Args:
       quantile: Which quantile, in (0, 1), or an `optax.Schedule` of the 0-based step count, for
         example `increasing_quantile`. Clips about the share `1 - quantile` of all steps.
-      window: How many norms are remembered, at least 1; default 100. From `1/(1 - quantile)` norms
-        on some step is clipped at all.
+      window: How many norms are remembered, at least 1; default 100. No step is clipped before
+        `1/(1 - quantile)` norms are remembered.
 
     Returns:
       A `Threshold` with a `WindowState`.

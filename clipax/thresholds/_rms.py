@@ -77,7 +77,8 @@ def rms(
       =========================== ============================================
       input                       result
       =========================== ============================================
-      first step                  `kappa` times its own norm, whatever it is
+      first step                  `kappa` times its own norm; a spike there is
+                                  forgotten at the rate of `decay` alone
       zero norms alone            the smallest positive float
       NaN or infinite norm        the step is not remembered
       =========================== ============================================

@@ -37,7 +37,8 @@ from clipax.transforms._guarded import (
 
 __all__ = ["scale_by_momentum_norm"]
 
-_GRADIENT, _MOMENTUM = "gradient", "momentum"
+# The momentum's row has another name than its memory, so that `optax.tree.get` finds that alone.
+_GRADIENT, _MOMENTUM = "gradient", "averaged"
 
 
 class _Sources(NamedTuple):
@@ -60,7 +61,7 @@ def scale_by_momentum_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """`f(|m|) m`, or with `nu` the mixture `nu f(|m|) m + (1 - nu) f(|g|) g`.
 
-    The telemetry has a row for the gradient and one for the momentum. Inside `shard_map` both are
+    The telemetry has the rows `gradient` and `averaged` (the momentum). Inside `shard_map` both are
     measured together, in one `psum`, unless `before` stands between them; elsewhere one after the
     other, which XLA for CPU turns into the least traffic (together it reads the gradient once more,
     and writes out two float32 copies of a bfloat16 tree).
