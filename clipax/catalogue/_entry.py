@@ -29,8 +29,9 @@ class Entry:
       static_args: Arguments that `optax.inject_hyperparams` must not trace.
       variants: Names of further methods of the same factory, with the arguments that make them.
       verdict: What is to be expected of the 200 ordinary steps after one huge finite gradient:
-        `"recovers"`, or `"dies, by its definition"` (the stepsize of AdaGrad-Norm without a clip,
-        and of Adam-Norm, which forgets in `1/(1 - b2)` steps).
+        `"recovers"`, or `"dies, by its definition"` (what remembers unclipped gradients: the
+        stepsize of AdaGrad-Norm without a clip, that of Adam-Norm, which forgets in `1/(1 - b2)`
+        steps, the momentum of mixed clipping, the thresholds of ACClip).
     """
 
     name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipax import optimizers
-from clipax.catalogue._entry import entry
+from clipax.catalogue._entry import DIES, entry
 from clipax.catalogue._sources import CHEZHEGOV, MARSHALL, MERAD, MIXED, TUCAT, ZHANG
 
 __all__ = ["ENTRIES"]
@@ -110,6 +110,7 @@ ENTRIES = (
         MIXED,
         {"learning_rate": 0.1, "max_step": 0.1},
         static_args=("response",),
+        verdict=DIES,
     ),
     entry(
         "momentum_clip_sgd",
@@ -119,6 +120,7 @@ ENTRIES = (
         MIXED,
         {"learning_rate": 0.1, "max_step": 0.1},
         static_args=("response",),
+        verdict=DIES,
     ),
     entry(
         "clip_normalized_momentum",
@@ -152,5 +154,6 @@ ENTRIES = (
         "x <- x - eta min(1, tau/(|m| + eps)) m, entry by entry",
         ("Zhang et al. 2020", "1912.03194"),
         {"learning_rate": 0.1},
+        verdict=DIES,
     ),
 )
