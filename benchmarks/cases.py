@@ -10,7 +10,7 @@ from optax import GradientTransformation as Transformation
 
 import clipax
 from benchmarks import reference
-from clipax import norms
+from clipax import norms, thresholds
 
 __all__ = ["BARE", "CASES", "CLIPAX", "PEER", "Case"]
 
@@ -162,6 +162,44 @@ CASES: dict[str, Case] = {
                 reference.clip_by_global_norm(1.0), reference.scale_by_adam_norm(1.0, 0.9, 0.999)
             ),
             CLIPAX: lambda: clipax.clip_adam_norm(RATE, 1.0),
+        },
+    ),
+    "mixed": Case(
+        "mixed clipping: momentum and gradient, each cut by its own norm",
+        "clip, then moving average (clipax.scale_by_norm)",
+        {
+            BARE: lambda: optax.chain(optax.ema(0.9, debias=False), optax.sgd(RATE)),
+            PEER: lambda: _sgd(clipax.scale_by_norm(norms.clip(1.0), b1=0.9)),
+            CLIPAX: lambda: clipax.mixed_clip_sgd(RATE, 1e-3),
+            "soft, weight decay": lambda: clipax.mixed_clip_sgd(
+                RATE, 1e-3, response="soft", weight_decay=5e-4
+            ),
+            "momentum clipping": lambda: clipax.momentum_clip_sgd(RATE, 1e-3),
+            "clip, normalised momentum": lambda: clipax.clip_normalized_momentum(RATE, 1.0),
+        },
+    ),
+    "clip-adam": Case(
+        "the optimizer clip_adam (clip, momentum, a scale for each entry)",
+        "optax.adam behind one more read of the gradient (clipax.clip_by_global_norm)",
+        {
+            BARE: _adam,
+            PEER: lambda: _adam(clipax.clip_by_global_norm(1.0)),
+            CLIPAX: lambda: clipax.clip_adam(RATE, 1.0),
+            "coordinate-wise": lambda: clipax.clip_adam(RATE, 1e-3, clip="coordinate"),
+            "leaf by leaf, weight decay": lambda: clipax.clip_adam(
+                RATE, 1.0, clip="leaf", weight_decay=0.01
+            ),
+            "delayed": lambda: clipax.clip_adam(RATE, 1.0, delay=1),
+        },
+    ),
+    "memory": Case(
+        "thresholds that remember 1,000 norms, then SGD",
+        "a constant threshold (clipax.clip_by_global_norm)",
+        {
+            BARE: _sgd,
+            PEER: lambda: _sgd(clipax.clip_by_global_norm(1.0)),
+            CLIPAX: lambda: _sgd(clipax.clip_by_global_norm(thresholds.quantile(0.5, window=1000))),
+            "max-CCC": lambda: _sgd(clipax.clip_by_global_norm(thresholds.max_ccc(window=1000))),
         },
     ),
     "skip": Case(
