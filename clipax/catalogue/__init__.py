@@ -13,9 +13,10 @@ ENTRIES: dict[str, Entry] = {entry.name: entry for room in _ROOMS for entry in r
 
 
 def markdown_table() -> str:
-    """The catalogue as the table of the README."""
+    """The catalogue as the table of the README, each name with a link to its docstring's file."""
     rows = ["| method | what it does | formula | source |", "| --- | --- | --- | --- |"]
     for entry in ENTRIES.values():
         source = f"{entry.paper}, arXiv {entry.arxiv}" if entry.arxiv else entry.paper
-        rows.append(f"| `{entry.name}` | {entry.summary} | `{entry.formula}` | {source} |")
+        file = f"{entry.factory.__module__.replace('.', '/')}.py"
+        rows.append(f"| [`{entry.name}`]({file}) | {entry.summary} | `{entry.formula}` | {source} |")
     return "\n".join(rows)
