@@ -32,6 +32,8 @@ DEFAULT_METHODS = (
     "clip_adam_norm",
     "delayed_clip_adagrad_norm",
     "delayed_clip_adam_norm",
+    "clip_adagrad",
+    "clip_adam",
 )
 
 # The rates tried for each method. Steps of plain SGD are in units of the gradient, those of clipped
@@ -45,6 +47,8 @@ _GRIDS: dict[str, tuple[float, ...]] = {
     "regularized_clip_sgd": (3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
     "clip_adagrad_norm": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     "clip_adam_norm": (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
+    "clip_adagrad": (3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
+    "clip_adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
 }
 # For methods whose scale of rates is not known here.
 _WIDE = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
