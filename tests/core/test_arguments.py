@@ -37,6 +37,60 @@ BAD = [
     (lambda: clipax.power_threshold(1.0, 1.5, "best"), "`regime` must be one of 'design'"),
     (lambda: clipax.power_threshold(1.0, 1.5, horizon=0), "`horizon` must be at least 1, got 0."),
     (lambda: clipax.clip_by_global_norm(np.ones(3)), "`threshold` must be a scalar, got an array"),
+    (
+        lambda: clipax.clip_radagrad_norm(0.1, 1.0, reweight=0.0),
+        "`reweight` must be positive and finite, got 0.0.",
+    ),
+    (lambda: clipax.clip_adagrad(0.1, 0.0), "`threshold` must be positive, got 0.0."),
+    (
+        lambda: clipax.clip_adagrad(0.1, 1.0, clip="row"),
+        "`clip` must be one of 'global', 'leaf', 'coordinate', got 'row'.",
+    ),
+    (
+        lambda: clipax.clip_adagrad(0.1, -1.0, clip="coordinate"),
+        "`threshold` must be positive, got -1.0.",
+    ),
+    (lambda: clipax.clip_adam(0.1, 1.0, b2=1.0), "`b2` must be in [0, 1), got 1.0."),
+    (lambda: clipax.clip_adam(0.1, 1.0, b1=-0.1), "`b1` must be in [0, 1), got -0.1."),
+    (lambda: clipax.clip_adam(0.1, 1.0, delay=-1), "`delay` must be at least 0, got -1."),
+    (
+        lambda: clipax.clip_adam(0.1, 1.0, b_init=0.0),
+        "`b_init` must be finite and at least 1e-37, got 0.0.",
+    ),
+    (
+        lambda: clipax.clip_adam(0.1, 1.0, weight_decay=-0.1),
+        "`weight_decay` must be non-negative and finite, got -0.1.",
+    ),
+    (lambda: clipax.mixed_clip_sgd(0.1, 0.0), "`max_step` must be positive, got 0.0."),
+    (lambda: clipax.mixed_clip_sgd(0.1, 1.0, nu=1.5), "`nu` must be in [0, 1], got 1.5."),
+    (lambda: clipax.mixed_clip_sgd(0.1, 1.0, decay=1.0), "`decay` must be in [0, 1), got 1.0."),
+    (
+        lambda: clipax.momentum_clip_sgd(0.1, 1.0, response="firm"),
+        "`response` must be one of 'hard', 'soft', got 'firm'.",
+    ),
+    (
+        lambda: clipax.momentum_clip_sgd(0.1, 1.0, weight_decay=-1.0),
+        "`weight_decay` must be non-negative and finite, got -1.0.",
+    ),
+    (
+        lambda: clipax.clip_normalized_momentum(0.1, float("nan")),
+        "`threshold` must be positive, got nan.",
+    ),
+    (lambda: clipax.normalized_momentum(-0.1), "`learning_rate` must be non-negative and finite"),
+    (lambda: clipax.acclip(0.1, alpha=0.5), "`alpha` must be in [1, 2], got 0.5."),
+    (lambda: clipax.acclip(0.1, eps=0.0), "`eps` must be positive and finite, got 0.0."),
+    (
+        lambda: clipax.clipped_sstm(0.0, a=1.0, clip_constant=1.0),
+        "`smoothness` must be positive and finite, got 0.0.",
+    ),
+    (
+        lambda: clipax.clipped_sstm(1.0, a=-1.0, clip_constant=1.0),
+        "`a` must be positive and finite, got -1.0.",
+    ),
+    (
+        lambda: clipax.clipped_sstm(1.0, a=1.0, clip_constant=float("inf")),
+        "`clip_constant` must be positive and finite, got inf.",
+    ),
 ]
 
 
@@ -45,6 +99,11 @@ def test_bad_values(make, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the whole text is compared)
         make()
     assert str(caught.value).startswith(message)
+
+
+def test_single_entries_have_no_threshold_of_norms():
+    with pytest.raises(TypeError, match="`threshold` must be a number or a schedule for clip='coo"):
+        clipax.clip_adam(0.1, clipax.thresholds.quantile(0.5), clip="coordinate")
 
 
 @pytest.mark.parametrize("value", ["1.0", None, True, [1.0], object()])

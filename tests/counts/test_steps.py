@@ -61,6 +61,40 @@ def test_momentum_is_read_and_written_once(dtype: str) -> None:
     assert_moves(counts(clipax.clip_adam_norm(0.1, 1.0), "transformer", dtype), 7)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("tree", TREES)
+def test_momentum_that_is_measured_is_read_once_more(tree: str, dtype: str) -> None:
+    # Without the mixture: the gradient, the momentum's update, its norm, the step along it.
+    assert_moves(counts(clipax.momentum_clip_sgd(0.1, 0.1), tree, dtype), 8)
+    assert_moves(counts(clipax.clip_normalized_momentum(0.1, 1.0), tree, dtype), 8)
+    # With it, the gradient once more.
+    assert_moves(counts(clipax.mixed_clip_sgd(0.1, 0.1), tree, dtype), 9)
+
+
+@pytest.mark.parametrize("clip", ["global", "leaf", "coordinate"])
+@pytest.mark.parametrize("tree", TREES)
+def test_scales_of_entries_cost_what_those_of_adam_do(tree: str, clip: str) -> None:
+    assert_moves(counts(clipax.clip_adam(0.1, 1.0, clip=clip), tree), 11)
+    decayed = clipax.clip_adam(0.1, 1.0, clip=clip, weight_decay=0.1)
+    assert_moves(counts(decayed, tree), 11)
+
+
+def test_a_delay_keeps_numbers_not_gradients() -> None:
+    params = {"w": jnp.ones((8, 8))}
+
+    def sizes(optimizer: Any) -> Counter[int]:
+        leaves = jax.tree.leaves(jax.eval_shape(optimizer.init, params))
+        return Counter(leaf.size for leaf in leaves if leaf.size >= 64)
+
+    for make in (clipax.clip_adagrad_norm, clipax.clip_adam_norm):
+        assert sizes(make(0.1, 1.0, delay=1)) == sizes(make(0.1, 1.0))
+        assert sizes(make(0.1, 1.0, delay=5)) == sizes(make(0.1, 1.0))
+    for make in (clipax.clip_adagrad, clipax.clip_adam):
+        assert sizes(make(0.1, 1.0, delay=1)) == sizes(make(0.1, 1.0))
+    # Scales of entries are as many as the entries, for every step of the delay.
+    assert sizes(clipax.clip_adagrad(0.1, 1.0, delay=5)) == {6 * 64: 1}
+
+
 def test_clipping_by_value_measures_nothing() -> None:
     found = counts(optax.chain(clipax.clip_by_value(1e-3), SGD), "transformer")
     assert_moves(found, 3)

@@ -78,17 +78,12 @@ def test_no_name_at_all_is_refused():
         methods.resolve([], 1.0)
 
 
-def test_an_optimizer_without_a_learning_rate_is_left_out(monkeypatch):
-    def fixed_steps(smoothness):
-        return optax.sgd(1 / smoothness)
-
-    entry = Entry("fixed", fixed_steps, "optimizer", "x <- x - g/L", "", None, {"smoothness": 1.0})
-    monkeypatch.setattr(clipax.catalogue, "ENTRIES", {**ENTRIES, "fixed": entry})
-    assert methods.untunable() == ("fixed",)
-    assert "fixed" not in methods.available()
-    assert "fixed" not in [method.name for method in methods.resolve(["all"], 1.0)]
-    with pytest.raises(InputError, match="method fixed takes no learning rate"):
-        methods.resolve(["fixed"], 1.0)
+def test_an_optimizer_without_a_learning_rate_is_left_out():
+    assert methods.untunable() == ("clipped_sstm",)
+    assert "clipped_sstm" not in methods.available()
+    assert "clipped_sstm" not in [method.name for method in methods.resolve(["all"], 1.0)]
+    with pytest.raises(InputError, match="method clipped_sstm takes no learning rate"):
+        methods.resolve(["clipped_sstm"], 1.0)
 
 
 def test_a_new_optimizer_gets_a_wide_grid(monkeypatch):
