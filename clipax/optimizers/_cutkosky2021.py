@@ -129,7 +129,7 @@ def normalized_momentum(
       ================= ==========================================
 
     Sharding:
-      As for `clip_sgd`; inside `shard_map` one collective for gradient and momentum.
+      As for `clip_sgd`, a collective for each of the two norms; inside `shard_map` they share one.
 
     Raises:
       TypeError: An argument is not a number.

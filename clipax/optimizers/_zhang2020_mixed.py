@@ -75,7 +75,7 @@ def mixed_clip_sgd(
       ================= ============================
 
     Sharding:
-      As for `clip_sgd`. Inside `shard_map` the norms of momentum and gradient share one collective.
+      As for `clip_sgd`, a collective for each of the two norms; inside `shard_map` they share one.
 
     Raises:
       TypeError: An argument is of the wrong type.
@@ -155,7 +155,7 @@ def momentum_clip_sgd(
       ================= ============================
 
     Sharding:
-      As for `clip_sgd`. Inside `shard_map` the norms of momentum and gradient share one collective.
+      As for `clip_sgd`, a collective for each of the two norms; inside `shard_map` they share one.
 
     Raises:
       TypeError: An argument is of the wrong type.

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import clipax
+from benchmarks import hlo
 from tests.contract.cases import CASES, MEASURING, REPRESENTATIVES
 from tests.contract.gradients import Layout, mild, nest
 from tests.contract.harness import assert_close, jitted, method, run
@@ -90,6 +91,32 @@ def test_shard_map(name: str, tracked: bool) -> None:
     updates, measured = jax.jit(mapped)(params, stacked)
     assert_close(updates, jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected))
     assert_close(measured, telemetry(states[-1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "collectives"),
+    [
+        ("clip_adam_norm", 1),
+        ("clip_adam", 1),
+        # The norms of momentum and gradient are summed together, unless a clip stands between them.
+        ("mixed_clip_sgd", 1),
+        ("mixed_clip_sgd-weight_decay=0.1-decay=0.9", 1),
+        ("momentum_clip_sgd", 1),
+        ("normalized_momentum", 1),
+        ("clip_normalized_momentum", 2),
+    ],
+)
+def test_norms_are_summed_over_shards_in_one_go(name: str, collectives: int) -> None:
+    params, gradients = _problem()
+    tx = CASES[name].make(axis_name="x")
+    mapped = jax.shard_map(
+        lambda p, g: tx.update(g, tx.init(p), p)[0],
+        mesh=_mesh(AxisType.Auto),
+        in_specs=(SPECS, SPECS),
+        out_specs=SPECS,
+    )
+    program = jax.jit(mapped).lower(params, gradients[0]).compile()
+    assert hlo.count(program).collectives == collectives
 
 
 def test_without_the_axis_name_a_shard_would_be_measured_alone() -> None:
