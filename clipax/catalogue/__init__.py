@@ -18,5 +18,6 @@ def markdown_table() -> str:
     for entry in ENTRIES.values():
         source = f"{entry.paper}, arXiv {entry.arxiv}" if entry.arxiv else entry.paper
         file = f"{entry.factory.__module__.replace('.', '/')}.py"
-        rows.append(f"| [`{entry.name}`]({file}) | {entry.summary} | `{entry.formula}` | {source} |")
+        columns = (f"[`{entry.name}`]({file})", entry.summary, f"`{entry.formula}`", source)
+        rows.append(f"| {' | '.join(columns)} |")
     return "\n".join(rows)
