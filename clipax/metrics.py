@@ -131,11 +131,18 @@ def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
     columns = _columns(
         values | {name: values[name][:blocks] for name in ("nonfinite_count", "is_finite")}
     )
+    # Of momentum that is measured beside the gradient, only the gradient's norm goes by that name.
+    labels = fields.get("before")
+    beside = isinstance(labels, Mapping) and sorted(labels) == ["averaged", "gradient"]
+    gradient = slice(1, None) if beside else slice(None)
+    # A block that never had a threshold says nothing about clipping, unless there is no other.
+    clips = jnp.isfinite(columns["threshold"]) | (columns["clip_fraction"] > 0)
+    clips |= ~jnp.any(clips)
     summary = {
-        "grad_norm": jnp.max(columns["grad_norm"]),
+        "grad_norm": jnp.max(columns["grad_norm"][gradient]),
         "threshold": jnp.min(columns["threshold"]),
-        "clip_factor": jnp.min(columns["clip_factor"]),
-        "clip_fraction": jnp.mean(columns["clip_fraction"]),
+        "clip_factor": jnp.min(columns["clip_factor"], where=clips, initial=jnp.inf),
+        "clip_fraction": jnp.mean(columns["clip_fraction"], where=clips),
         **guards,
     }
     if top is None:

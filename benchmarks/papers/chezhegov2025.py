@@ -142,7 +142,7 @@ def _synthetic(quick: bool, seed: int) -> list[Claim]:
     Over 100 seeds the medians scatter by half, so it takes thousands.
     """
     runs = 2_000 if quick else 20_000
-    of_medians, of_others = (0.25, 2.0) if quick else (0.15, 1.5)
+    of_medians, of_others = 0.15, 2.0 if quick else 1.5
     steps = (_SHORT,) if quick else (_SHORT, _LONG)
     claims = []
     for (method, rate), references in _SYNTHETIC.items():

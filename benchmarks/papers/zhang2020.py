@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import clipax
 from benchmarks.papers.claims import Claim, Paper, exact
 from benchmarks.papers.loops import steps_until
+from clipax import theory
 
 __all__ = ["PAPER"]
 
@@ -76,12 +77,8 @@ def _count(
 
 def _plain(largest: float, l0: float, l1: float) -> tuple[float, float]:
     """The theorem's step for descent without a clip: it must fit the largest gradient."""
-    return 1 / (2 * (largest * l1 + l0)), math.inf
-
-
-def _theorem(l0: float, l1: float) -> tuple[float, float]:
-    """Rate and threshold of Theorem 3."""
-    return 1 / (10 * l0), min(10 * l0, l0 / l1)
+    step = theory.sgd_smooth(l0=l0, l1=l1, gradient_bound=largest)
+    return step.learning_rate, math.inf
 
 
 def _power() -> list[_Run]:
@@ -90,8 +87,8 @@ def _power() -> list[_Run]:
     for eps, plain, theorem, practical in ((0.1, 315_804, 508, 49), (0.01, 1_465_965, 1_359, 133)):
         rows = (
             ("descent", plain, _plain(4 * 30.0**3, 16, 1)),
-            ("clipped, theorem", theorem, _theorem(16, 1)),
-            ("clipped, practical", practical, (1 / 16, 16.0)),
+            ("clipped, theorem", theorem, theory.clip_sgd_smooth(l0=16, l1=1)),
+            ("clipped, practical", practical, theory.clip_sgd_practical(l0=16, l1=1)),
         )
         runs += [
             _Run(f"x^4 to a gradient of {eps:g}: {method}", steps, _POWER, *settings, 30.0, eps)
@@ -107,7 +104,7 @@ def _cosine() -> list[_Run]:
     for start, plain, theorem in counts:
         rows = (
             ("descent", plain, _plain(math.sinh(start), 1, 1)),
-            ("clipped, theorem", theorem, _theorem(1, 1)),
+            ("clipped, theorem", theorem, theory.clip_sgd_smooth(l0=1, l1=1)),
         )
         runs += [
             _Run(f"cosh from {start:g}: {method}", steps, _COSINE, *settings, start, 1e-3)
@@ -122,7 +119,7 @@ def _quartic() -> list[_Run]:
     for l1, plain, clipped in ((1.0, 62, 13), (10.0, 4_172, 55), (100.0, 225_940, 502)):
         rows = (
             ("descent", plain, (1 / (25 * l1**2 / 6 + 1 / 2), math.inf)),
-            ("clipped, practical", clipped, (1.0, 1 / l1)),
+            ("clipped, practical", clipped, theory.clip_sgd_practical(l0=1, l1=l1)),
         )
         runs += [
             _Run(f"quartic, L1 = {l1:g}: {method}", steps, _QUARTIC, *settings, 5.0, 1e-6, l1)

@@ -36,7 +36,8 @@ def clip(
       A `NormTransformation`. A block counts as clipped where `n > c - offset`.
 
     Guarantees:
-      The factor is exactly 1 where `n + offset <= c`; without an offset its derivative at 0 is 0.
+      The factor is exactly 1 where `n + offset <= c`; without an offset its derivative at 0 is 0. A
+      threshold that compensates for what it cuts off multiplies all factors.
 
     Edge cases:
       =============== ==========================
@@ -68,13 +69,13 @@ def clip(
       None; the learning rate is a link of its own.
     """
     if offset is None:
-        return _response(threshold, lambda norms, threshold: _ratio(threshold, norms))
+        return _response(threshold, lambda n, c: _ratio(c, n), compensates=True)
     _validate.non_negative("offset", offset)
 
     def factor(norms: Array, threshold: Array) -> Array:
         return _ratio(threshold, norms + jnp.asarray(offset, norms.dtype))
 
-    clipped = _response(threshold, factor)
+    clipped = _response(threshold, factor, compensates=True)
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         decision, state = clipped.update(norms, state, context)
@@ -254,10 +255,18 @@ def normalize(eps: Scalar) -> NormTransformation:
 
 
 def _response(
-    threshold: ScalarOrSchedule | Threshold, factor: Callable[[Array, Array], Array]
+    threshold: ScalarOrSchedule | Threshold,
+    factor: Callable[[Array, Array], Array],
+    *,
+    compensates: bool = False,
 ) -> NormTransformation:
     """The transformation of norms with `factor(norms, threshold)`."""
     source = as_threshold(threshold)
+    if source.compensation is not None and not compensates:
+        raise ValueError(
+            "`threshold` must be one without compensation: the share that passes a hard clip says "
+            f"nothing about another response, got {threshold!r}."
+        )
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         now, state = source.update(norms, state, context)

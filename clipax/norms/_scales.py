@@ -63,7 +63,7 @@ def power_mean(old: Array, new: Array, weight: Scalar, exponent: Scalar) -> Arra
     unit = jnp.where(zero, 1, large)
     power = jnp.asarray(exponent, old.dtype)
     mean = kept * (old / unit) ** power + fresh * (new / unit) ** power
-    return jnp.where(zero, 0, large * mean ** (1 / power))
+    return jnp.where(zero, 0, large * jnp.where(zero, 1, mean) ** (1 / power))
 
 
 def _check(b_init: Scalar) -> None:

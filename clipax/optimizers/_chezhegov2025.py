@@ -152,7 +152,8 @@ def clip_adam_norm(
       ================= ==========================================
       gradient          step
       ================= ==========================================
-      zero              of the momentum, over a decayed `b`
+      zero              of the momentum, over a decayed `b`; after many of them a delayed
+                        step divides by very little
       NaN or infinity   none; momentum, `b` and the delay are kept
       ================= ==========================================
 

@@ -99,8 +99,9 @@ def clip_adagrad(
       The delay may be any number of steps (for two and more the divisor is the recorded scale of
       that many steps ago). Weight decay is an option of ours. The code that the authors published
       also steps with the previous gradient when delayed and adds an epsilon; this follows the
-      paper. With `clip="coordinate"` a gradient with an infinite entry is left out, not clipped:
-      what is remembered stays as it was. Clipped entries are not counted by the telemetry then.
+      paper. With `clip="coordinate"` a gradient with an infinite entry, or of a norm above the
+      largest float, is left out, not clipped: what is remembered stays as it was. The telemetry
+      then shows the norm, but neither threshold nor clipped entries.
     """
     return _clipped(
         learning_rate,
@@ -177,6 +178,7 @@ def clip_adam(
       ================= ==========================================
       zero              of the momentum, over decayed scales
       NaN or infinity   none (in the leaf, for `clip="leaf"`); momentum and scales are kept
+      zero for long     scales decay: the next gradient, delayed, is divided by very little
       ================= ==========================================
 
     Sharding:
@@ -205,8 +207,9 @@ def clip_adam(
       The delay may be any number of steps (for two and more the divisor is the recorded scale of
       that many steps ago). Weight decay is an option of ours. The code that the authors published
       also steps with the previous gradient when delayed and adds an epsilon; this follows the
-      paper. With `clip="coordinate"` a gradient with an infinite entry is left out, not clipped:
-      what is remembered stays as it was. Clipped entries are not counted by the telemetry then.
+      paper. With `clip="coordinate"` a gradient with an infinite entry, or of a norm above the
+      largest float, is left out, not clipped: what is remembered stays as it was. The telemetry
+      then shows the norm, but neither threshold nor clipped entries.
     """
     return _clipped(
         learning_rate,

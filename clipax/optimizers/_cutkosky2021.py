@@ -43,7 +43,9 @@ def clip_normalized_momentum(
       threshold: Largest norm of a gradient that enters the momentum: a positive number (infinity:
         never clip), an `optax.Schedule` or a `Threshold`.
       decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction (it would
-        cancel); default .9.
+        cancel); default .9. The
+        momentum is kept in float32 or better; `optax.inject_hyperparams` rounds the rate to the
+        parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
       nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
         forgotten; `"propagate"`: its update is NaN.
       axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
@@ -52,7 +54,8 @@ def clip_normalized_momentum(
       An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
 
     Guarantees:
-      Every step has the length `learning_rate`, up to rounding. `clipax.metrics` reports two
+      Every step has the length `learning_rate`, up to rounding (of entries below 1e-18 the squares
+      vanish: a momentum made of such is read as shorter). `clipax.metrics` reports two
       blocks, `gradient` and `averaged`.
 
     Edge cases:
@@ -109,7 +112,9 @@ def normalized_momentum(
       learning_rate: Length of a step in units of the parameters; non-negative, or an
         `optax.Schedule`.
       decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction (it would
-        cancel); default .9.
+        cancel); default .9. The
+        momentum is kept in float32 or better; `optax.inject_hyperparams` rounds the rate to the
+        parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
       nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
         forgotten; `"propagate"`: its update is NaN.
       axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
@@ -118,7 +123,8 @@ def normalized_momentum(
       An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
 
     Guarantees:
-      Every step has the length `learning_rate`, up to rounding.
+      Every step has the length `learning_rate`, up to rounding (of entries below 1e-18 the squares
+      vanish: a momentum made of such is read as shorter).
 
     Edge cases:
       ================= ==========================================

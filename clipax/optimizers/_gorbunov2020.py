@@ -46,8 +46,8 @@ def clipped_sstm(
       smoothness: Lipschitz constant of the gradient, in units of the gradient over those of the
         parameters; positive.
       a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
-      clip_constant: Longest step of the sequence z, in units of the parameters; positive (infinity
-        is no step length: for the unclipped method take a large number).
+      clip_constant: Longest step of the sequence z, in units of the parameters: a positive number
+        (infinity: never clip).
       nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
         forgotten; `"propagate"`: its update is NaN.
       axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
@@ -73,7 +73,8 @@ def clipped_sstm(
 
     Raises:
       TypeError: An argument is not a number.
-      ValueError: An argument is not positive and finite; when used: no `params`.
+      ValueError: `smoothness` or `a` not positive and finite, `clip_constant` not positive; when
+        used: no `params`.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -100,7 +101,7 @@ def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Pa
     """The point at which to evaluate a model that `clipped_sstm` trains: the sequence y.
 
     Args:
-      opt_state: The optimizer's state, in any nesting that `optax.tree.get` finds its way through.
+      opt_state: The optimizer's state, in any nesting of optax's.
       params: The parameters that are trained; their types are given to the result. None (default):
         the result is in float32 or better.
 
@@ -108,7 +109,7 @@ def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Pa
       A tree like the parameters.
 
     Raises:
-      ValueError: There is no state of `clipped_sstm`.
+      ValueError: There is no state of `clipped_sstm`, or more than one.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -116,9 +117,15 @@ def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Pa
       >>> print(clipax.clipped_sstm_eval_params(state)["w"])
       [1. 1.]
     """
-    memory = optax.tree.get(opt_state, "memory", None)
-    if not isinstance(memory, dict) or "y" not in memory:
-        raise ValueError("`opt_state` must hold the state of one `clipped_sstm`, it holds none.")
+    found = [
+        memory["y"]
+        for _, memory in optax.tree.get_all_with_path(opt_state, "memory")
+        if isinstance(memory, dict) and memory.keys() == {"y", "z"}
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"`opt_state` must hold the state of one `clipped_sstm`, it holds {len(found)}."
+        )
     if params is None:
-        return memory["y"]
-    return jax.tree.map(lambda y, like: y.astype(jnp.result_type(like)), memory["y"], params)
+        return found[0]
+    return jax.tree.map(lambda y, like: y.astype(jnp.result_type(like)), found[0], params)

@@ -50,7 +50,9 @@ def mixed_clip_sgd(
         threshold on the norm, as in the authors' runs, let it decay with the rate.
       nu: Share of the momentum, in [0, 1]; default .7 as in the authors' code.
       decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default
-        .999 as in the authors' code.
+        .999 as in the authors' code. The
+        momentum is kept in float32 or better; `optax.inject_hyperparams` rounds the rate to the
+        parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
       response: `"hard"` (default), the paper's minimum, or `"soft"`, the authors' code.
       weight_decay: Coupled weight decay: this multiple of the parameters is added to the gradient
         before momentum and norms; non-negative, None (default) for none.
@@ -130,7 +132,9 @@ def momentum_clip_sgd(
       max_step: Longest step, in units of the parameters: a positive number, which stays constant
         while the rate decays (infinity: never clip), or an `optax.Schedule`.
       decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default
-        .9 as in the authors' code.
+        .9 as in the authors' code. The
+        momentum is kept in float32 or better; `optax.inject_hyperparams` rounds the rate to the
+        parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
       response: `"hard"` (default), the paper's minimum, or `"soft"`, the authors' code.
       weight_decay: Coupled weight decay: this multiple of the parameters is added to the gradient
         before momentum and norms; non-negative, None (default) for none.

@@ -37,7 +37,7 @@ def anytime(
         p.
       regime: `"nonconvex"` (default) or `"convex"`.
       gamma: Logarithm of one over the failure probability, positive; used by `"convex"` alone. The
-        default of 1 is a failure probability of .37 and the largest threshold.
+        default of 1 is a failure probability of .37.
 
     Returns:
       An `optax.Schedule`: from the 0-based step count to a scalar threshold.
@@ -96,7 +96,7 @@ def fixed_horizon(
     steps: int,
     failure_probability: Scalar,
     *,
-    constant: Scalar = 20.0,
+    constant: Scalar = 0.5,
 ) -> optax.Schedule:
     r"""Makes the constant threshold of the theorems for a known number of steps.
 
@@ -116,8 +116,9 @@ def fixed_horizon(
         :math:`\min(1/(LA), R/(\sigma K^{1/\alpha} A^{(\alpha - 1)/\alpha}))` up to constants.
       steps: Number of steps of the whole run, at least 1.
       failure_probability: How often the bound may fail, in (0, 1).
-      constant: The theorem's numerical factor, positive; default 20, the order of magnitude of the
-        paper's. Smaller ones clip less.
+      constant: The theorem's numerical factor, positive; default 1/2, as in
+        `clipax.theory.clip_sgd_convex`: at its learning rate true gradients within twice the radius
+        pass as they are. The paper's own factors are not known here. Smaller ones clip less.
 
     Returns:
       An `optax.Schedule`, constant where the learning rate is.
@@ -146,8 +147,8 @@ def fixed_horizon(
       >>> schedule = clipax.thresholds.fixed_horizon(
       ...     radius=1.0, learning_rate=1e-3, steps=999, failure_probability=0.04
       ... )
-      >>> print(f"{float(schedule(0)):.4f}")  # 1000/(20 ln 1e5)
-      4.3429
+      >>> print(f"{float(schedule(0)):.4f}")  # 1000/(ln(1e5)/2)
+      173.7178
 
     References:
       A. Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational

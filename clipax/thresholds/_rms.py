@@ -53,8 +53,9 @@ def rms(
     with :math:`\kappa` the `kappa`, :math:`\beta` the `decay` and :math:`L` the `limit`. The norms
     are the unclipped ones: of clipped ones the threshold would collapse for :math:`\kappa < 1`. In
     place of the clip, the limit keeps one spike from blowing the threshold up: it enters as L times
-    the root mean square before it, and so raises that by a factor of 1.41 with the defaults. The
-    current norm is included, so that there is a threshold from the first step on.
+    the root mean square before it, and so raises that by a factor of 1.41 with the defaults (in the
+    first steps by up to :math:`L/\sqrt{t}`). The current norm is included, so that there is a
+    threshold from the first step on.
 
     Args:
       kappa: The threshold in units of the root mean square, positive and finite.

@@ -180,7 +180,8 @@ def apply(
         update, new = rule.update(gradient, old, step)
         for name, row in rows.items():
             row[leaf.path] = new[name]
-        updates.append(update.astype(like))
+        # What is too large for a narrow type is its largest number, not infinity.
+        updates.append(narrow(update, like))
     structures = {name: jax.tree.structure(tree) for name, tree in memory.items()}
     kept = {
         name: jax.tree.unflatten(structures[name], list(row.values())) for name, row in rows.items()

@@ -24,7 +24,7 @@ from clipax.measure import (
 )
 from clipax.norms import NormTransformation
 from clipax.scopes import Block
-from clipax.transforms._entries import Step, averaged, zeros_like
+from clipax.transforms._entries import Step, averaged
 from clipax.transforms._guarded import (
     Decided,
     ScaleByNormState,
@@ -86,21 +86,23 @@ def scale_by_momentum_norm(
     identity = norms.identity()
     first = before or (identity if nu is None else response)
     parts = {_GRADIENT: (first, identity), _MOMENTUM: (response, identity)}
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(parts, ())
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
+    needs_norms = any(part.needs_params for part, _ in parts.values())
     together = before is None and axis_name is not None
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
         fields = initial(parts, shapes, excluded=False, collapse=False, dtype=dtype)
-        return ScaleByNormState(**fields, memory={"momentum": jax.tree.map(zeros_like, params)})
+        return ScaleByNormState(**fields, memory={"momentum": jax.tree.map(_momentum, params)})
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ScaleByNormState]:
         leaves, structure = named_leaves(updates, scope)
-        wanted = params if weight_decay is not None or axis_name is not None else None
-        own = own_params(leaves, wanted, required=weight_decay is not None)
+        needed = needs_norms or weight_decay is not None
+        wanted = params if needed or axis_name is not None else None
+        own = own_params(leaves, wanted, required=needed)
         dtype = state.grad_norm.dtype
         # Opaque, or XLA writes out whole arrays of a constant that two loops share.
         rate = lax.optimization_barrier(jnp.asarray(decay, dtype))
@@ -115,15 +117,23 @@ def scale_by_momentum_norm(
             """Measures one of the two, and decides on it."""
             known = {label: sums[label]} if label in sums else None
             blocks = _labelled(label, leaves, values)
-            norm = measured_in(dtype, blocks, axis_name, own, known, derived).get(
-                label, jnp.zeros((), dtype)
-            )
+            norm = measured_in(dtype, blocks, axis_name, own, known, derived).get(label, none)
+            if _GRADIENT in decided:
+                # What there is no step for is recorded of both.
+                norm = jnp.where(decided[_GRADIENT].plan.finite, norm, jnp.nan)
             measured[label] = norm
-            decided[label] = decide(*parts[label], state, label, norm, None, extra)
+            size = sizes.get(label) if parts[label][0].needs_params else None
+            decided[label] = decide(*parts[label], state, label, norm, size, extra)
             return decided[label]
 
+        none = jnp.zeros((), dtype)  # of a tree without leaves
+        sizes: Norms = {}
+        if needs_norms and own is not None:
+            size = measured_in(dtype, _labelled(_GRADIENT, leaves, own), axis_name, None)
+            sizes = dict.fromkeys(parts, size.get(_GRADIENT, none))
         weight = None if weight_decay is None else jnp.asarray(weight_decay, dtype)
-        sources = _Sources([leaf.value for leaf in leaves], own, weight)
+        decaying = None if weight is None else own
+        sources = _Sources([leaf.value for leaf in leaves], decaying, weight)
         gradients = _decayed(sources)
         sums: Norms = {}
         if together:
@@ -165,10 +175,18 @@ def scale_by_momentum_norm(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _momentum(leaf: Any) -> Array:
+    """Zeros like a leaf, in float32 or better.
+
+    In bfloat16, with a decay of .999, an average stands still at a quarter of where it is going.
+    """
+    return jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), jnp.float32))
+
+
 def _labelled(label: str, leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf]:
     """Values computed from the leaves, measured under one label."""
     pairs = zip(leaves, values, strict=True)
-    return [Leaf(f"{label}/{leaf.path}", value, Block(label)) for leaf, value in pairs]
+    return [Leaf(leaf.path, value, Block(label)) for leaf, value in pairs]
 
 
 def _decayed(sources: _Sources) -> Sequence[Array]:

@@ -31,7 +31,7 @@ def similar_triangles(
     """
     _validate.positive("smoothness", smoothness)
     _validate.positive("a", a)
-    _validate.positive("clip_constant", clip_constant)
+    _validate.threshold("clip_constant", clip_constant)
 
     def step_size(steps: Array, dtype: Any) -> Array:
         """`alpha_(k+1) = (k + 2)/(2 a L)`."""

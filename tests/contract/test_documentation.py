@@ -64,7 +64,7 @@ SIGNATURES = {
     "thresholds.max_ccc": "*, window=500",
     "thresholds.anytime": "sigma, alpha, regime='nonconvex', *, gamma=1.0",
     "thresholds.fixed_horizon": (
-        "radius, learning_rate, steps, failure_probability, *, constant=20.0"
+        "radius, learning_rate, steps, failure_probability, *, constant=0.5"
     ),
     "quantile_clip_sgd": "learning_rate, quantile, *, window=100",
     "max_ccc_sgd": "learning_rate, *, window=500",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import clipax
 from tests.contract.cases import BASIC, CASES, HEAVY_BALL, Case
 from tests.contract.gradients import (
     MIXED_DTYPES,
@@ -112,17 +113,7 @@ def test_mixed_dtypes(case: Case, x64: None) -> None:
 
     narrow, others = ("dense/bias",), ("dense/kernel", "empty", "scale")
     _assert_rounded(case, part(actual, *narrow), part(expected, *narrow), jnp.bfloat16)
-    # Where the momentum is measured, what was lost of its narrow leaf shows in every other.
-    tolerance = float(jnp.finfo(jnp.bfloat16).eps) if case.name in MOMENTUM_MEASURED else SINGLE
-    _assert_follows(part(actual, *others), part(expected, *others), tolerance)
-
-
-MOMENTUM_MEASURED = (
-    "mixed_clip_sgd",
-    "momentum_clip_sgd",
-    "clip_normalized_momentum",
-    "normalized_momentum",
-)
+    _assert_follows(part(actual, *others), part(expected, *others), SINGLE)
 
 
 HARD = [
@@ -153,6 +144,49 @@ def test_a_clip_bites_above_its_threshold_and_nowhere_else(case: Case) -> None:
         assert bites[-1] == (size(flatten(gradient)) > case.keywords["threshold"])
     assert any(bites)
     assert not all(bites)
+
+
+# Those that decide on norms in other words than `threshold`; what decides, and on how many steps.
+OTHERS = [
+    "thresholds.anytime",
+    "thresholds.fixed_horizon",
+    "thresholds.quantile",
+    "thresholds.geometric_quantile",
+    "thresholds.rms",
+    "thresholds.max_ccc",
+    "quantile_clip_sgd",
+    "max_ccc_sgd",
+    "mixed_clip_sgd-response=soft-decay=0.9",
+    "mixed_clip_sgd-nu=0.0",
+    "momentum_clip_sgd",
+    "clipped_sstm",
+]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_sequence_has_steps_that_clip_and_steps_that_do_not(name: str) -> None:
+    case = CASES[name]
+    params = nest(parameters(NESTED))
+    gradients = [nest(gradient) for gradient in heavy_tailed(NESTED, STEPS)]
+    method = case.make()
+    _, states = run(jax.jit(method.update), method.init(params), gradients, params)
+    assert 0 < clipax.metrics(states[-1])["clip_fraction"] < 1
+
+
+def test_the_sequence_has_entries_that_are_clipped_and_entries_that_are_not() -> None:
+    gradients = heavy_tailed(NESTED, STEPS)
+    limit = CASES["clip_adam-delay=3-clip=coordinate"].keywords["threshold"]
+    sizes = np.concatenate([np.abs(leaf).ravel() for tree in gradients for leaf in tree.values()])
+    assert 0 < np.mean(sizes > limit) < 1
+    # ACClip moves along the momentum itself where it does not clip it.
+    updates = CASES["acclip"].reference(gradients, parameters(NESTED))
+    rate, moves = CASES["acclip"].keywords["learning_rate"], []
+    momentum = {path: np.zeros_like(leaf) for path, leaf in gradients[0].items()}
+    for gradient, update in zip(gradients, updates, strict=True):
+        for path, leaf in gradient.items():
+            momentum[path] = 0.9 * momentum[path] + 0.1 * leaf
+            moves.append(np.isclose(update[path], -rate * momentum[path], rtol=1e-9).ravel())
+    assert 0 < np.mean(np.concatenate(moves)) < 1
 
 
 SMOOTH = [case for case in BASIC.values() if "smooth" in case.name]

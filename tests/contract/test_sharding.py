@@ -65,7 +65,7 @@ def test_shard_map(name: str, tracked: bool) -> None:
     params, gradients = _problem()
     expected, states = run(jitted(name), method(name).init(params), gradients, params)
     # Where JAX does not track which leaves are sharded they are named.
-    tx = CASES[name].make(axis_name="x" if tracked else {"*/kernel": "x", "*": ()})
+    tx = CASES[name].make(axis_name="x" if tracked else {"dense/kernel": "x", "*": ()})
 
     def telemetry(state: Any) -> Any:
         return clipax.metrics(state) if name in MEASURING else {}

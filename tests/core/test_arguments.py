@@ -88,8 +88,8 @@ BAD = [
         "`a` must be positive and finite, got -1.0.",
     ),
     (
-        lambda: clipax.clipped_sstm(1.0, a=1.0, clip_constant=float("inf")),
-        "`clip_constant` must be positive and finite, got inf.",
+        lambda: clipax.clipped_sstm(1.0, a=1.0, clip_constant=0.0),
+        "`clip_constant` must be positive, got 0.0.",
     ),
 ]
 

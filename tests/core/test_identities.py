@@ -228,6 +228,70 @@ def test_the_output_of_similar_triangles_is_found_or_refused():
         clipax.clipped_sstm_eval_params(clipax.acclip(0.1).init(params))
 
 
+def test_a_narrow_momentum_does_not_stand_still():
+    # In bfloat16 it would stop at a quarter of the gradient.
+    optimizer = clipax.momentum_clip_sgd(1.0, float("inf"), decay=0.999)
+    params = jnp.ones(1, jnp.bfloat16)
+
+    def step(state, _):
+        return optimizer.update(params, state, params)[1], None
+
+    state, _ = jax.lax.scan(step, optimizer.init(params), length=5_000)
+    assert optax.tree.get(state, "momentum")[0] == pytest.approx(1 - 0.999**5000, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [clipax.momentum_clip_sgd(1.0, 0.1, decay=0.5), clipax.clip_normalized_momentum(0.1, 1.0)],
+)
+def test_telemetry_of_a_measured_momentum(optimizer):
+    params = jnp.array([6.0, 8.0])
+    update = jax.jit(optimizer.update)
+    state = optimizer.init(params)
+    for gradient in (params, params * jnp.nan, params):
+        _, state = update(gradient, state, params)
+    inner = state[0]
+    assert clipax.block_names(state) == ("averaged", "gradient")
+    # As a checkpoint gives it back, without the keys of what remembers nothing.
+    bare = {**inner._asdict(), "before": None, "after": None}
+    assert clipax.block_names(bare) == ("averaged", "gradient")
+    found = clipax.metrics(state)
+    assert found["grad_norm"] == pytest.approx(10)
+    assert found["clip_fraction"] == 1
+    np.testing.assert_array_equal(inner.nonfinite_count, [1, 1])
+    np.testing.assert_array_equal(clipax.metrics(state, top=None)["is_finite/averaged"], True)
+
+
+def test_a_threshold_of_the_parameters_in_front_of_a_momentum():
+    relative = clipax.thresholds.Threshold(
+        lambda shape: (),
+        lambda norms, state, context: (0.1 * context.param_norms, state),
+        needs_params=True,
+    )
+    optimizer = clipax.clip_normalized_momentum(0.5, relative)
+    params = jnp.array([3.0, 4.0])
+    _, state = optimizer.update(10 * params, optimizer.init(params), params)
+    np.testing.assert_allclose(optax.tree.get(state, "momentum"), 0.01 * params, rtol=1e-6)
+    with pytest.raises(ValueError, match="`params` must be given"):
+        optimizer.update(params, optimizer.init(params))
+
+
+def test_no_derivative_of_power_means_is_bad():
+    optimizer = clipax.acclip(0.1, alpha=1.5)
+    params = jnp.zeros(3)
+    state = optimizer.init(params)
+    slope = jax.grad(lambda g: optimizer.update(g, state, params)[0].sum())(params)
+    assert jnp.isfinite(slope).all()
+
+
+def test_compensation_belongs_to_hard_clips():
+    threshold = clipax.thresholds.rms(0.5, compensate="bound")
+    clipax.clip_by_global_norm(threshold)
+    for make in (clipax.clip_by_smooth_norm, lambda c: clipax.clip_by_regularized_norm(c, 0.1)):
+        with pytest.raises(ValueError, match="`threshold` must be one without compensation"):
+            make(threshold)
+
+
 def test_scales_of_narrow_parameters_do_not_stand_still():
     # In bfloat16 the scale would stop at 256 times the gradient.
     optimizer = clipax.clip_adagrad(1.0, float("inf"), b_init=1e-3)

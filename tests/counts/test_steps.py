@@ -61,14 +61,15 @@ def test_momentum_is_read_and_written_once(dtype: str) -> None:
     assert_moves(counts(clipax.clip_adam_norm(0.1, 1.0), "transformer", dtype), 7)
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+# Of bfloat16 parameters the momentum takes 2 P, and is touched four times.
+@pytest.mark.parametrize(("dtype", "wide"), [("f32", 0), ("bf16", 4)])
 @pytest.mark.parametrize("tree", TREES)
-def test_momentum_that_is_measured_is_read_once_more(tree: str, dtype: str) -> None:
+def test_momentum_that_is_measured_is_read_once_more(tree: str, dtype: str, wide: int) -> None:
     # Without the mixture: the gradient, the momentum's update, its norm, the step along it.
-    assert_moves(counts(clipax.momentum_clip_sgd(0.1, 0.1), tree, dtype), 8)
-    assert_moves(counts(clipax.clip_normalized_momentum(0.1, 1.0), tree, dtype), 8)
+    assert_moves(counts(clipax.momentum_clip_sgd(0.1, 0.1), tree, dtype), 8 + wide)
+    assert_moves(counts(clipax.clip_normalized_momentum(0.1, 1.0), tree, dtype), 8 + wide)
     # With it, the gradient once more.
-    assert_moves(counts(clipax.mixed_clip_sgd(0.1, 0.1), tree, dtype), 9)
+    assert_moves(counts(clipax.mixed_clip_sgd(0.1, 0.1), tree, dtype), 9 + wide)
 
 
 @pytest.mark.parametrize("clip", ["global", "leaf", "coordinate"])

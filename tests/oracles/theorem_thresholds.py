@@ -43,7 +43,7 @@ def fixed_horizon(
     learning_rate: Schedule,
     steps: int,
     failure_probability: float,
-    constant: float = 20.0,
+    constant: float = 0.5,
 ) -> Updates:
     """``R/(c eta A)``, ``A = ln(4(K + 1)/delta)``."""
     spread = math.log(4.0) + math.log(steps + 1.0) - math.log(failure_probability)
