@@ -73,13 +73,24 @@ class Mesh(NamedTuple):
         sharded = _varying(value) if self.sharded is None else dict(self.sharded)[path]
         return math.prod(lax.axis_size(axis) for axis in self.axes if axis not in sharded)
 
+    def devices(self) -> int:
+        """The number of devices along the named axes."""
+        return math.prod(lax.axis_size(axis) for axis in self.axes)
+
     def psum(self, values: T) -> T:
         """The sum over all named axes, in one collective."""
+        return self._reduced(lax.psum, values)
+
+    def pmax(self, values: T) -> T:
+        """The largest over all named axes, in one collective."""
+        return self._reduced(lax.pmax, values)
+
+    def _reduced(self, collective: Any, values: T) -> T:
         if not self.axes:
             return values
         if self.sharded is None:
             values = jax.tree.map(self._vary, values)
-        return lax.psum(values, self.axes)
+        return collective(values, self.axes)
 
     def _vary(self, value: Array) -> Array:
         """A value that varies, for JAX, over all named axes: a sum over them takes no other."""

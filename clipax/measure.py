@@ -7,10 +7,11 @@ power of two, so that norms up to the largest float are exact.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,11 @@ __all__ = [
     "Leaf",
     "accumulation_dtype",
     "all_finite",
+    "block_sizes",
     "by_path",
+    "combined",
     "global_norm",
+    "magnitudes",
     "measure",
     "named_leaves",
     "narrow",
@@ -167,6 +171,63 @@ def square_sums(
     return _square_sums(*_pieces(leaves, axis_name, params), jnp.dtype(dtype), scale=1.0)
 
 
+def magnitudes(
+    leaves: Sequence[Leaf],
+    dtype: Any,
+    order: Literal["max", "sum"],
+    *,
+    axis_name: AxisName = None,
+) -> Norms:
+    """The largest magnitude of each block's entries, or the sum of all: the norms beside Euclid's.
+
+    A block without entries has 0. NaN where an entry is; a sum may overflow to infinity.
+
+    Args:
+      leaves: What `named_leaves` returned.
+      dtype: float32 or float64, the type in which to accumulate.
+      order: `"max"` or `"sum"`.
+      axis_name: As for `measure`.
+    """
+    if not leaves:
+        return {}
+    values, blocks, copies, mesh = _pieces(leaves, axis_name, None)
+    partials: dict[str, list[Array]] = {}
+    for value, block, shared in zip(values, blocks, copies, strict=True):
+        axes = _reduced(value.ndim, block)
+        size = jnp.abs(value).astype(dtype)
+        if order == "max":
+            part = jnp.max(size, axis=axes, initial=0)
+        else:
+            part = jnp.sum(size, axis=axes) / shared
+        partials.setdefault(block.label, []).append(part)
+    if order == "max":
+        return mesh.pmax({label: _max(parts) for label, parts in partials.items()})
+    return mesh.psum({label: _sum(parts) for label, parts in partials.items()})
+
+
+def combined(norms: Sequence[Array]) -> Array:
+    """The norm of all blocks together; blocks that are not finite count as zero."""
+    flat = jnp.concatenate([jnp.ravel(one) for one in norms])
+    flat = jnp.where(jnp.isfinite(flat), flat, 0)
+    # In units of the largest: squares neither overflow nor vanish.
+    largest = jnp.max(flat, initial=0)
+    shares = flat / jnp.where(largest > 0, largest, 1)
+    together = largest * _sqrt(jnp.sum(jnp.square(shares)))
+    return jnp.minimum(together, jnp.finfo(flat.dtype).max)
+
+
+def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[str, int]:
+    """Number of entries behind each norm of a label, over all shards."""
+    if not leaves:
+        return {}
+    values, blocks, copies, mesh = _pieces(leaves, axis_name, None)
+    sizes: Counter[str] = Counter()
+    for value, block, shared in zip(values, blocks, copies, strict=True):
+        entries = math.prod(value.shape[axis] for axis in _reduced(value.ndim, block))
+        sizes[block.label] += entries * mesh.devices() // shared
+    return dict(sizes)
+
+
 def _pieces(
     leaves: Sequence[Leaf], axis_name: AxisName, params: Sequence[Array] | None
 ) -> tuple[list[Array], tuple[Block, ...], tuple[int, ...], Mesh]:
@@ -254,8 +315,7 @@ def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:
 
 def spread(values: Array, leaf: Leaf) -> Array:
     """Norm-shaped values with axes of size 1 inserted, to broadcast against their leaf."""
-    reduced = [axis for axis in range(leaf.value.ndim) if axis not in leaf.block.keep]
-    return jnp.expand_dims(values, reduced)
+    return jnp.expand_dims(values, _reduced(leaf.value.ndim, leaf.block))
 
 
 def wide_dtype(dtype: Any, norm_dtype: Any) -> Any:
@@ -298,7 +358,7 @@ def _square_sums(
     """Sums of squares of the leaves times `scale`, by label, over all shards."""
     partials: dict[str, list[Array]] = {}
     for value, block, shared in zip(values, blocks, copies, strict=True):
-        axes = tuple(axis for axis in range(value.ndim) if axis not in block.keep)
+        axes = _reduced(value.ndim, block)
         partial_sum = jnp.sum(_squares(value, dtype, scale), axis=axes)
         # A shard that several devices hold counts once.
         partial_sum = partial_sum if shared == 1 else partial_sum / shared
@@ -318,6 +378,15 @@ def _squares(value: Array, dtype: Any, scale: float) -> Array:
 
 def _parts(value: Array) -> tuple[Array, ...]:
     return (value.real, value.imag) if jnp.iscomplexobj(value) else (value,)
+
+
+def _reduced(ndim: int, block: Block) -> tuple[int, ...]:
+    """The axes over which a leaf is reduced."""
+    return tuple(axis for axis in range(ndim) if axis not in block.keep)
+
+
+def _max(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else jnp.max(jnp.stack(parts), axis=0)
 
 
 def _sum(parts: Sequence[Array]) -> Array:

@@ -21,11 +21,17 @@ class Context(NamedTuple):
       param_norms: Norms of the parameters on the same blocks, where `needs_params`; else None.
       example_norms: Norms of the single examples' gradients, a vector, where the caller of `update`
         gave the extra argument of this name; else None.
+      total_norm: Norm of all measured blocks together, a scalar; blocks that are not finite count
+        as zero. None where the caller measures a single block by itself.
+      sizes: Number of entries behind each norm, as floats that broadcast against the norms; None
+        where the caller does not know it.
     """
 
     count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
     param_norms: Array | None = None
     example_norms: Array | None = None
+    total_norm: Array | None = None
+    sizes: Array | None = None
 
 
 class Threshold(NamedTuple):
