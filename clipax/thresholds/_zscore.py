@@ -80,8 +80,8 @@ def zscore(
     Guarantees:
       The standard deviation is kept, not its square: norms of 1e30 do not overflow. A spike enters
       the statistics as what it is cut to. Constant norms do not freeze the detector: after a
-      thousand of them, norms within 20 % of them are clipped for 50 steps at most (`"mean"`: 100),
-      norms from 1 to 1.2 times them for 150 (`"hard"`: 50).
+      thousand of them, norms within 20 % of them pass again after 50 steps (`"mean"`: 100), norms
+      from 1 to 1.2 times them after 150 (`"hard"`: 50), but for one in a thousand.
 
     Edge cases:
       =========================== ====================================================
