@@ -55,7 +55,8 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
 
     Raises:
       TypeError: An argument is not a number.
-      ValueError: `clipping` or `eps` not positive or not finite; when used: no `params`.
+      ValueError: `clipping` or `eps` not positive or not finite; when used: no norms of
+        parameters (`params` of the transformation's `update`).
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -76,10 +77,13 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
     _validate.positive("eps", eps)
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
-        sizes = context.param_norms
+        if context.param_norms is None:
+            raise ValueError(
+                "`context` must hold the norms of the parameters: the threshold is relative to them."
+            )
         least = jnp.asarray(eps, norms.dtype)
         # Written so that NaN counts as `eps`.
-        sizes = jnp.where(sizes > least, sizes, least)
+        sizes = jnp.where(context.param_norms > least, context.param_norms, least)
         return _window.floored(jnp.asarray(clipping, norms.dtype) * sizes), state
 
     return Threshold(lambda shape: (), update, needs_params=True)

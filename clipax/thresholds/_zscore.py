@@ -42,6 +42,7 @@ def zscore(
     max_norm: Scalar | None = None,
     eps: Scalar = 1e-6,
     floor: Scalar = 0.02,
+    restart: Scalar = 1e-3,
 ) -> Threshold:
     r"""Makes a clipping threshold of a z-score of the norms ("ZClip").
 
@@ -72,6 +73,8 @@ def zscore(
       eps: Added to the standard deviation in the z-score, non-negative; default 1e-6.
       floor: The least standard deviation that is believed, in units of the mean, non-negative;
         default .02. 0 is the paper's rule.
+      restart: A norm below this share of the mean starts the statistics anew, with a warm-up: what
+        they held was not of this scale. In [0, 1); default 1e-3. 0 is the paper's rule.
 
     Returns:
       A `Threshold` with a `ZscoreState`: where clipping begins, :math:`\mu + z(\sigma + \epsilon)`,
@@ -88,7 +91,8 @@ def zscore(
       input                       result
       =========================== ====================================================
       warm-up                     nothing is clipped, or what exceeds `max_norm`
-      a spike in warm-up          enters the statistics and fades at the rate of `decay`
+      a spike in warm-up          enters the statistics and fades at the rate of `decay`; beyond
+                                  `warmup/restart` times the norms it is dropped
       zero norm                   not remembered, and no step of the warm-up
       norms that jump for good    `"hard"` follows in some tens of steps; `"adaptive"` and
                                   `"mean"` cut what is far out for thousands of them
@@ -102,7 +106,8 @@ def zscore(
       TypeError: An argument is no number, or `warmup` not a concrete integer (`static_args` of
         `optax.inject_hyperparams`).
       ValueError: `z` not positive or not finite, `decay` outside [0, 1), `warmup` below 1,
-        `response` unknown, `max_norm` not positive, `eps` or `floor` negative.
+        `response` unknown, `max_norm` not positive, `eps` or `floor` negative, `restart` outside
+        [0, 1).
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -122,6 +127,7 @@ def zscore(
       Pre-Training", arXiv 2504.02507, with the authors' code.
 
     Differences from the paper:
+      The restart: without it a norm of 1e30 in warm-up blinds the detector for thousands of steps.
       The floor: without it constant norms drive the standard deviation to zero, every larger norm
       is then cut to the mean, and nothing is ever learned of it. Zero norms are not remembered: a
       mean of zero would cut everything to zero for ever. As in the authors' code `max_norm` limits
@@ -137,6 +143,7 @@ def zscore(
         _validate.threshold("max_norm", max_norm)
     _validate.non_negative("eps", eps)
     _validate.non_negative("floor", floor)
+    _validate.open_unit("restart", restart)
 
     def init(shape: tuple[int, ...]) -> ZscoreState:
         return ZscoreState(
@@ -147,6 +154,8 @@ def zscore(
         dtype = state.mean.dtype
         limit = jnp.asarray(z, dtype)
         size = norms.astype(dtype)
+        anew = size < jnp.asarray(restart, dtype) * state.mean
+        before, state = state, _chosen(anew, init(size.shape), state)
         warm = state.steps < warmup
         deviation = jnp.maximum(state.deviation, jnp.asarray(floor, dtype) * state.mean)
         wide = deviation + jnp.asarray(eps, dtype)
@@ -165,8 +174,7 @@ def zscore(
         new = _entered(state, entering, warm)
         # Below the smallest normal number is zero.
         seen = size >= jnp.finfo(dtype).smallest_normal
-        state = jax.tree.map(lambda now, old: jnp.where(seen, now, old), new, state)
-        return _window.floored(threshold.astype(norms.dtype)), state
+        return _window.floored(threshold.astype(norms.dtype)), _chosen(seen, new, before)
 
     def _entered(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:
         dtype = state.mean.dtype
@@ -183,3 +191,8 @@ def zscore(
         return ZscoreState(state.mean + weight * away, jnp.minimum(spread, largest), steps)
 
     return Threshold(init, update)
+
+
+def _chosen(condition: Array, one: ZscoreState, other: ZscoreState) -> ZscoreState:
+    """`one` where the condition holds, else `other`, in the dtypes of `other`."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a.astype(b.dtype), b), one, other)

@@ -21,6 +21,7 @@ def clip_by_zscore(
     max_norm: Scalar | None = None,
     eps: Scalar = 1e-6,
     floor: Scalar = 0.02,
+    restart: Scalar = 1e-3,
     scope: str | Scope = "global",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
@@ -49,6 +50,8 @@ def clip_by_zscore(
       eps: Added to the standard deviation in the z-score, non-negative; default 1e-6.
       floor: The least standard deviation that is believed, in units of the mean, non-negative;
         default .02. 0 is the paper's rule.
+      restart: A norm below this share of the mean starts the statistics anew, with a warm-up. In
+        [0, 1); default 1e-3. 0 is the paper's rule.
       scope: Which entries share a norm; `"global"` (default), `"leaf"`, `"unit"` or a scope.
       nonfinite: `"zero"` (default): a block with NaN or infinity gives a zero update;
         `"propagate"`: it gives NaN.
@@ -93,8 +96,8 @@ def clip_by_zscore(
       Pre-Training", arXiv 2504.02507, with the authors' code.
 
     Differences from the paper:
-      Those of `thresholds.zscore`: a floor of the standard deviation, and zero norms are not
-      remembered.
+      Those of `thresholds.zscore`: a floor of the standard deviation, statistics that start anew
+      where they are of another scale, and zero norms are not remembered.
     """
     threshold = thresholds.zscore(
         z,
@@ -104,6 +107,7 @@ def clip_by_zscore(
         max_norm=max_norm,
         eps=eps,
         floor=floor,
+        restart=restart,
     )
     return scale_by_norm(
         norms.clip(threshold), scope=scope, nonfinite=nonfinite, axis_name=axis_name

@@ -19,6 +19,7 @@ def zscore(
     max_norm: float | None = None,
     eps: float = 1e-6,
     floor: float = 0.02,
+    restart: float = 1e-3,
 ) -> Updates:
     """Norms whose z-score exceeds ``z`` are cut; the statistics are fed with what is left."""
     first: list[float] = []
@@ -30,6 +31,8 @@ def zscore(
             continue
         size = norm(gradient)
         cap = math.inf if max_norm is None else max_norm
+        if 0.0 < size < restart * mean:
+            first = []
         if len(first) < warmup:
             updates.append(clip(gradient, cap))
             if size > 0.0:
