@@ -78,9 +78,7 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
         if context.param_norms is None:
-            raise ValueError(
-                "`context` must hold the norms of the parameters: the threshold is relative to them."
-            )
+            raise ValueError("`context` must hold the norms of the parameters, got None.")
         least = jnp.asarray(eps, norms.dtype)
         # Written so that NaN counts as `eps`.
         sizes = jnp.where(context.param_norms > least, context.param_norms, least)
