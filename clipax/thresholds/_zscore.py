@@ -179,7 +179,8 @@ def zscore(
     def _entered(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:
         dtype = state.mean.dtype
         steps = jnp.minimum(state.steps + 1, warmup)
-        # The weight of the new norm, and 1 minus it: of equal weights in warm-up.
+        # The weight of the new norm, and 1 minus it: equal weights in warm-up. 1 - decay before
+        # rounding to float32, where .999 would cost it four digits.
         share = 1 / steps.astype(dtype)
         weight = jnp.where(warm, share, jnp.asarray(1 - decay, dtype))
         rest = jnp.where(warm, (steps - 1).astype(dtype) * share, jnp.asarray(decay, dtype))
