@@ -154,7 +154,9 @@ def zscore(
         dtype = state.mean.dtype
         limit = jnp.asarray(z, dtype)
         size = norms.astype(dtype)
-        anew = size < jnp.asarray(restart, dtype) * state.mean
+        # Below the smallest normal number is zero.
+        seen = size >= jnp.finfo(dtype).smallest_normal
+        anew = seen & (size < jnp.asarray(restart, dtype) * state.mean)
         before, state = state, _chosen(anew, init(size.shape), state)
         warm = state.steps < warmup
         deviation = jnp.maximum(state.deviation, jnp.asarray(floor, dtype) * state.mean)
@@ -172,8 +174,6 @@ def zscore(
         if max_norm is not None:
             threshold = jnp.minimum(threshold, jnp.asarray(max_norm, dtype))
         new = _entered(state, entering, warm)
-        # Below the smallest normal number is zero.
-        seen = size >= jnp.finfo(dtype).smallest_normal
         return _window.floored(threshold.astype(norms.dtype)), _chosen(seen, new, before)
 
     def _entered(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:

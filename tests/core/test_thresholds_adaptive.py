@@ -143,6 +143,8 @@ def test_norms_of_zero_alone_do_not_freeze_the_zscore():
     found, states = follow(zscore(), norms)
     assert (norms <= found).all()
     assert states.steps[59] == 0
+    # Nor does a zero start anything anew.
+    np.testing.assert_allclose(found[121:2120], found[120], rtol=1e-6)
     assert states.mean[-1] == pytest.approx(0.1, rel=0.05)
 
 
