@@ -85,6 +85,7 @@ def ema(
       warm-up                     one factor for all blocks
       zero norm                   not remembered, and no step of the warm-up
       no norm but zeros so far    as in warm-up
+      a tiny norm as the first    holds the average down, as in the paper
       no `total_norm` known       the block's own norm counts as that of all blocks
       norms that jump for good    followed by at most `(1 - decay)(ratio - 1)` a step: ten
                                   times the norm takes 2,300 steps
