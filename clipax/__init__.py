@@ -6,7 +6,8 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from clipax import norms, optimizers, scopes, theory, thresholds, transforms
+from clipax import diagnostics, norms, optimizers, scopes, theory, thresholds, transforms
+from clipax.diagnostics import advise
 from clipax.measure import global_norm
 from clipax.metrics import block_names, metrics
 from clipax.optimizers import (
@@ -32,10 +33,12 @@ from clipax.thresholds import power as power_threshold
 from clipax.transforms import (
     clip_by_global_norm,
     clip_by_leaf_norm,
+    clip_by_percentile,
     clip_by_regularized_norm,
     clip_by_smooth_norm,
     clip_by_value,
     delay_updates,
+    monitor_norms,
     normalize_by_global_norm,
     scale_by_adagrad_norm,
     scale_by_adam_norm,
@@ -52,6 +55,7 @@ except PackageNotFoundError:  # a source tree on the path, not installed
 
 __all__ = [
     "acclip",
+    "advise",
     "block_names",
     "catalogue",
     "clip_adagrad",
@@ -60,6 +64,7 @@ __all__ = [
     "clip_adam_norm",
     "clip_by_global_norm",
     "clip_by_leaf_norm",
+    "clip_by_percentile",
     "clip_by_regularized_norm",
     "clip_by_smooth_norm",
     "clip_by_value",
@@ -69,11 +74,13 @@ __all__ = [
     "clipped_sstm",
     "clipped_sstm_eval_params",
     "delay_updates",
+    "diagnostics",
     "global_norm",
     "max_ccc_sgd",
     "metrics",
     "mixed_clip_sgd",
     "momentum_clip_sgd",
+    "monitor_norms",
     "normalize_by_global_norm",
     "normalized_momentum",
     "normalized_sgd",

@@ -8,9 +8,11 @@ from clipax.thresholds._anytime import anytime, fixed_horizon
 from clipax.thresholds._base import Context, Threshold, as_threshold
 from clipax.thresholds._geometric_quantile import geometric_quantile, noise_split
 from clipax.thresholds._max_ccc import max_ccc
+from clipax.thresholds._percentile import percentile
 from clipax.thresholds._power import power
 from clipax.thresholds._quantile import increasing_quantile, quantile
 from clipax.thresholds._rms import rms
+from clipax.thresholds._tail_power import tail_power
 
 __all__ = [
     "Context",
@@ -22,7 +24,9 @@ __all__ = [
     "increasing_quantile",
     "max_ccc",
     "noise_split",
+    "percentile",
     "power",
     "quantile",
     "rms",
+    "tail_power",
 ]

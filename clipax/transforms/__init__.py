@@ -7,8 +7,10 @@ from clipax.transforms._clip import (
     clip_by_regularized_norm,
     clip_by_smooth_norm,
 )
+from clipax.transforms._clip_by_percentile import clip_by_percentile
 from clipax.transforms._clip_by_value import ClipByValueState, clip_by_value
 from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
+from clipax.transforms._monitor_norms import monitor_norms
 from clipax.transforms._normalize import normalize_by_global_norm
 from clipax.transforms._scale_by_norm import ScaleByNormState, scale_by_norm
 from clipax.transforms._skip_nonfinite import SkipNonfiniteState, skip_nonfinite
@@ -20,10 +22,12 @@ __all__ = [
     "SkipNonfiniteState",
     "clip_by_global_norm",
     "clip_by_leaf_norm",
+    "clip_by_percentile",
     "clip_by_regularized_norm",
     "clip_by_smooth_norm",
     "clip_by_value",
     "delay_updates",
+    "monitor_norms",
     "normalize_by_global_norm",
     "scale_by_adagrad_norm",
     "scale_by_adam_norm",

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 
+from tests.oracles import autoclip_2020 as autoclip
 from tests.oracles import chezhegov_2025 as chezhegov
 from tests.oracles import chezhegov_2025_coordinate as coordinate
 from tests.oracles import cutkosky_mehta_2021 as cutkosky_mehta
 from tests.oracles import gorbunov_2020 as gorbunov
 from tests.oracles import mai_johansson_2021 as mai_johansson
 from tests.oracles import marshall_2025 as marshall
+from tests.oracles import norm_histogram
 from tests.oracles import quantile_thresholds as quantiles
 from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
@@ -36,6 +38,8 @@ ORACLES: dict[str, Oracle] = {
     "thresholds.max_ccc": marshall.max_ccc,
     "thresholds.anytime": theorems.anytime,
     "thresholds.fixed_horizon": theorems.fixed_horizon,
+    "thresholds.percentile": autoclip.percentile,
+    "thresholds.tail_power": norm_histogram.tail_power,
     "quantile_clip_sgd": quantiles.quantile_clip_sgd,
     "max_ccc_sgd": marshall.max_ccc_sgd,
     "norms.clip": zhang.clip_by_global_norm,
@@ -49,6 +53,8 @@ ORACLES: dict[str, Oracle] = {
     "clip_by_value": zhang.clip_by_value,
     "clip_by_smooth_norm": mai_johansson.clip_by_smooth_norm,
     "clip_by_regularized_norm": tucat_mukherjee.clip_by_regularized_norm,
+    "clip_by_percentile": autoclip.percentile,
+    "monitor_norms": norm_histogram.monitor_norms,
     "normalize_by_global_norm": zhang.normalize_by_global_norm,
     "scale_by_adagrad_norm": chezhegov.scale_by_adagrad_norm,
     "scale_by_adam_norm": chezhegov.scale_by_adam_norm,
