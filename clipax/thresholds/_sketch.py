@@ -67,13 +67,14 @@ def added(state: SketchState, norms: Array) -> SketchState:
     return SketchState(state.cumulative + below.astype(jnp.int32))
 
 
+@jax.jit
 def of(norms: Array) -> SketchState:
     """The sketch of the finite ones among many norms, along the last axis."""
     finite = jnp.isfinite(norms)
     ordered = jnp.sort(jnp.where(finite, norms, jnp.inf), axis=-1)
-    flat = ordered.reshape(-1, ordered.shape[-1])
+    flat = ordered.reshape(math.prod(norms.shape[:-1]), norms.shape[-1])
     counts = jax.vmap(jnp.searchsorted, in_axes=(0, None))(flat, _bounds(norms.dtype))
-    return SketchState(counts.astype(jnp.int32).reshape(*ordered.shape[:-1], BINS))
+    return SketchState(counts.astype(jnp.int32).reshape(*norms.shape[:-1], BINS))
 
 
 def total(state: SketchState) -> Array:

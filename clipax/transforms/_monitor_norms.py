@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from clipax import scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
@@ -93,9 +94,12 @@ def monitor_norms(
         scaled, state = watching.update(updates, state, params, **extra)
         if nonfinite == "zero":
             return scaled, state
-        # What was scaled is not used, and so is never computed in a compiled step.
+        # What was scaled is not used, and so is never computed in a compiled step. The barrier
+        # keeps XLA from writing out what measuring has in common with the link that comes next:
+        # the converted copy of a bfloat16 tree.
         leaves, structure = named_leaves(updates, scope)
-        return jax.tree.unflatten(structure, [leaf.value for leaf in leaves]), state
+        passed = [lax.optimization_barrier(leaf.value) for leaf in leaves]
+        return jax.tree.unflatten(structure, passed), state
 
     return optax.GradientTransformationExtraArgs(watching.init, update)
 

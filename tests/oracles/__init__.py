@@ -16,11 +16,10 @@ from tests.oracles import cutkosky_mehta_2021 as cutkosky_mehta
 from tests.oracles import gorbunov_2020 as gorbunov
 from tests.oracles import mai_johansson_2021 as mai_johansson
 from tests.oracles import marshall_2025 as marshall
-from tests.oracles import norm_histogram
+from tests.oracles import norm_histogram, wrappers
 from tests.oracles import quantile_thresholds as quantiles
 from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
-from tests.oracles import wrappers
 from tests.oracles import zhang_2020_attention as attention
 from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
 from tests.oracles import zhang_jin_fang_wang_2020 as mixed
