@@ -68,15 +68,15 @@ def advise(history_or_state: Any, *, quantile: Scalar = 0.9) -> Advice:
       An `Advice`. Of a state that measures several blocks the norms of all blocks are taken
       together, as for a clip with one threshold for each of them.
 
-    Raises:
-      TypeError: `quantile` is no number.
-      ValueError: `quantile` outside (0, 1); nothing to judge in `history_or_state`, a negative
-        norm, or a state of several runs.
-
     Guarantees:
       Nothing is guessed from too little: with fewer than 50 finite steps, or 5 norms above the
       quantile, there is no threshold, with fewer than 500 no tail index, and a finding says so.
       Quantiles are within 4.5 %.
+
+    Raises:
+      TypeError: `quantile` is no number.
+      ValueError: `quantile` outside (0, 1); nothing to judge in `history_or_state`, a negative
+        norm, or a state of several runs.
 
     Example:
       >>> import numpy as np, optax, clipax

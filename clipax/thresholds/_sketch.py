@@ -7,6 +7,7 @@ an update and a quantile are comparisons and sums alone, without a scatter.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -45,6 +46,10 @@ _BOUNDS = np.append(2.0 ** (np.arange(1, BINS) / _PER_OCTAVE - _OCTAVES), np.inf
 _MOST = np.iinfo(np.int32).max
 
 
+# Compiled as one piece where the step as a whole is not: a dozen operations on thousands of counts.
+_one_piece = partial(jax.jit, inline=True)
+
+
 class SketchState(NamedTuple):
     """The distribution of the norms so far.
 
@@ -67,7 +72,7 @@ def added(state: SketchState, norms: Array) -> SketchState:
     return SketchState(state.cumulative + below.astype(jnp.int32))
 
 
-@jax.jit
+@_one_piece
 def of(norms: Array) -> SketchState:
     """The sketch of the finite ones among many norms, along the last axis."""
     finite = jnp.isfinite(norms)
@@ -82,6 +87,7 @@ def total(state: SketchState) -> Array:
     return state.cumulative[..., -1]
 
 
+@_one_piece
 def quantile(state: SketchState, share: Array) -> Array:
     """The middle of the bin in which the norm of rank `ceil(share * total)` lies.
 
@@ -90,12 +96,14 @@ def quantile(state: SketchState, share: Array) -> Array:
     return _lower_bound(state, _window.rank(share, total(state))) * PRECISION
 
 
+@_one_piece
 def above(state: SketchState, norm: Array) -> Array:
     """Number of the norms in the bins above that of a norm."""
     inside = jnp.sum(norm[..., None] >= _bounds(norm.dtype), axis=-1, dtype=jnp.int32)
     return total(state) - _window.taken(state.cumulative, inside)
 
 
+@_one_piece
 def tail_index(state: SketchState, fraction: Scalar = TAIL_FRACTION) -> Array:
     """The index of a power law that the largest norms follow: P(n > x) falls as x^-index.
 
