@@ -110,10 +110,8 @@ is to change the learning rate.
             "The norms themselves are not remembered: put `clipax.monitor_norms()` in front of the "
             "clip for quantiles, tail index and a threshold."
         )
-    elif finite < _LEAST_STEPS:
-        findings.append(
-            f"{finite:,} finite steps are too few to judge by: it takes {_LEAST_STEPS}."
-        )
+    elif (seen := min(finite, int(_sketch.total(sketch)))) < _LEAST_STEPS:
+        findings.append(f"{seen:,} finite steps are too few to judge by: it takes {_LEAST_STEPS}.")
     else:
         wanted = sorted({0.5, 0.9, 0.99, quantile})
         quantiles = {one: _quantile(sketch, one) for one in wanted}

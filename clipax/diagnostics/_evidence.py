@@ -87,11 +87,13 @@ def _clips(record: Record) -> bool:
 
 
 def _clip_fraction(fields: Mapping[str, Any]) -> float:
-    """The mean over the blocks, as `clipax.metrics` reports it."""
+    """The mean over the blocks that ever had a threshold, as `clipax.metrics` reports it."""
     clipped = np.atleast_1d(np.asarray(fields["clipped_count"], float))
+    threshold = np.atleast_1d(np.asarray(fields["threshold"]))
     bad = np.atleast_1d(np.asarray(fields["nonfinite_count"], float))[: clipped.size]
     finite = np.maximum(float(fields["count"]) - bad, 1)
-    return float(np.mean(clipped / finite)) if clipped.size else 0.0
+    clips = (threshold < np.finfo(threshold.dtype).max) | (clipped > 0)
+    return float(np.mean((clipped / finite)[clips]))
 
 
 def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:

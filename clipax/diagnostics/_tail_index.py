@@ -42,9 +42,9 @@ def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array
       standard deviation on Pareto norms is about `alpha / sqrt(fraction * steps)`. May be traced.
 
     Guarantees:
-      From 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean absolute error is below .1, and from
-      as many of Student's t. It is no guide where the power law sets in late: stable laws with an
-      index near 2 look lighter, by .8 at 1.8 (`benchmarks/results/tail_index.md`). Norms whose
+      From 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean absolute error is below .1, and
+      from as many of Student's t. It is no guide where the power law sets in late: stable laws with
+      an index near 2 look lighter, by .8 at 1.8 (`benchmarks/results/tail_index.md`). Norms whose
       scale drifts look heavier.
 
     Raises:
@@ -74,7 +74,8 @@ def norm_quantiles(norms: Any, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) ->
 
     Returns:
       One number for each quantile along the first axis, within a factor `2^(1/16)`, 4.5 %, of the
-      norm of rank `ceil(q t)` among `t`, if that lies in [2^-64, 2^64]. May be traced.
+      norm of rank `ceil(q t)` among `t`, if that lies in [2^-64, 2^64]; NaN without norms. May be
+      traced.
 
     Raises:
       TypeError: A quantile is no number.
@@ -88,4 +89,5 @@ def norm_quantiles(norms: Any, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) ->
     for one in quantiles:
         _validate.within("quantiles", one, 0, 1, brackets="(]")
     sketch = sketch_of(norms)
-    return jnp.stack([_sketch.quantile(sketch, jnp.asarray(one, float)) for one in quantiles])
+    found = [_sketch.quantile(sketch, jnp.asarray(one, float)) for one in quantiles]
+    return jnp.where(_sketch.total(sketch) > 0, jnp.stack(found), jnp.nan)

@@ -25,6 +25,12 @@ def samples(law, index, count, norms, seed=0):
 
 
 @pytest.mark.parametrize("index", INDICES)
+def test_the_index_of_student_norms_is_found(index):
+    found = np.asarray(tail_index(samples("Student-t", index, 40, 10_000)))
+    assert np.abs(found - index).mean() < 0.1
+
+
+@pytest.mark.parametrize("index", INDICES)
 def test_the_index_of_pareto_norms_is_found(index):
     found = np.asarray(tail_index(samples("Pareto", index, 40, 10_000)))
     assert np.abs(found - index).mean() < 0.1
@@ -62,6 +68,7 @@ def test_it_is_the_estimate_of_the_oracle(fraction):
 def test_without_a_tail_it_is_infinite():
     for norms in ([], [3.0], np.ones(1000), np.zeros(1000), [jnp.nan, jnp.inf]):
         assert float(tail_index(norms)) == np.inf
+    assert np.isnan(norm_quantiles([])).all()
 
 
 def test_what_is_not_finite_is_left_out():
