@@ -9,6 +9,7 @@ from clipax.catalogue._sources import NONE
 __all__ = ["ENTRIES"]
 
 _AUTOCLIP = ("Seetharaman et al. 2020", "2007.14469")
+_OWN = ("this library", None)
 
 ENTRIES = (
     entry(
@@ -25,7 +26,7 @@ ENTRIES = (
         thresholds.tail_power,
         "threshold",
         "c_t = median_t * t^p(alpha_t), alpha_t = Hill's estimate of the tail index",
-        NONE,
+        _OWN,
         {"warmup": 20, "fraction": 0.1},
         static_args=("warmup",),
     ),
