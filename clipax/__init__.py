@@ -6,7 +6,8 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from clipax import norms, optimizers, scopes, theory, thresholds, transforms
+from clipax import diagnostics, norms, optimizers, scopes, theory, thresholds, transforms
+from clipax.diagnostics import advise
 from clipax.measure import global_norm
 from clipax.metrics import block_names, metrics
 from clipax.optimizers import (
@@ -35,11 +36,13 @@ from clipax.transforms import (
     clip_by_leaf_norm,
     clip_by_median_norm,
     clip_by_param_norm,
+    clip_by_percentile,
     clip_by_regularized_norm,
     clip_by_smooth_norm,
     clip_by_value,
     clip_by_zscore,
     delay_updates,
+    monitor_norms,
     normalize_by_global_norm,
     scale_by_adagrad_norm,
     scale_by_adam_norm,
@@ -56,6 +59,7 @@ except PackageNotFoundError:  # a source tree on the path, not installed
 
 __all__ = [
     "acclip",
+    "advise",
     "block_names",
     "catalogue",
     "clip_adagrad",
@@ -67,6 +71,7 @@ __all__ = [
     "clip_by_leaf_norm",
     "clip_by_median_norm",
     "clip_by_param_norm",
+    "clip_by_percentile",
     "clip_by_regularized_norm",
     "clip_by_smooth_norm",
     "clip_by_value",
@@ -77,11 +82,13 @@ __all__ = [
     "clipped_sstm",
     "clipped_sstm_eval_params",
     "delay_updates",
+    "diagnostics",
     "global_norm",
     "max_ccc_sgd",
     "metrics",
     "mixed_clip_sgd",
     "momentum_clip_sgd",
+    "monitor_norms",
     "normalize_by_global_norm",
     "normalized_momentum",
     "normalized_sgd",

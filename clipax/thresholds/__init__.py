@@ -10,11 +10,13 @@ from clipax.thresholds._ema import ema
 from clipax.thresholds._geometric_quantile import geometric_quantile, noise_split
 from clipax.thresholds._max_ccc import max_ccc
 from clipax.thresholds._median import median
+from clipax.thresholds._percentile import percentile
 from clipax.thresholds._power import power
 from clipax.thresholds._quantile import increasing_quantile, quantile
 from clipax.thresholds._relative import relative
 from clipax.thresholds._rms import rms
 from clipax.thresholds._zscore import zscore
+from clipax.thresholds._tail_power import tail_power
 
 __all__ = [
     "Context",
@@ -28,9 +30,11 @@ __all__ = [
     "max_ccc",
     "median",
     "noise_split",
+    "percentile",
     "power",
     "quantile",
     "relative",
     "rms",
     "zscore",
+    "tail_power",
 ]

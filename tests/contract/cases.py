@@ -80,6 +80,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"compensate": "bound", "kappa": 0.5},
     ),
     "thresholds.max_ccc": ({"min_fraction": 0.5, "compensate": False},),
+    "thresholds.tail_power": ({"sigma": 3.0, "regime": "convex"},),
     "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
     "thresholds.zscore": (
         {"response": "hard", "max_norm": 20.0},

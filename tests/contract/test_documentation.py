@@ -62,6 +62,10 @@ SIGNATURES = {
     "thresholds.geometric_quantile": "quantile=0.5, *, initial=0.1, learning_rate=0.2, noise=None",
     "thresholds.rms": "kappa, *, decay=0.99",
     "thresholds.max_ccc": "*, window=500",
+    "thresholds.percentile": "percentile=10.0, *, window=1000",
+    "thresholds.tail_power": "sigma=None, regime='design', *, warmup=500",
+    "clip_by_percentile": "percentile=10.0, *, window=1000, scope='global'",
+    "monitor_norms": "*, scope='global'",
     "thresholds.anytime": "sigma, alpha, regime='nonconvex', *, gamma=1.0",
     "thresholds.fixed_horizon": (
         "radius, learning_rate, steps, failure_probability, *, constant=0.5"

@@ -22,6 +22,8 @@ PASSES = 120
 REMEMBERING = {
     "quantile": lambda window: thresholds.quantile(0.9, window=window),
     "geometric_quantile": lambda window: thresholds.geometric_quantile(noise=1.0),
+    "percentile": lambda window: thresholds.percentile(window=window),
+    "tail_power": lambda window: thresholds.tail_power(),
     "rms": lambda window: thresholds.rms(0.5, compensate="fraction"),
     "max_ccc": lambda window: thresholds.max_ccc(window=window),
     "zscore": lambda window: thresholds.zscore(max_norm=1.0),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 from tests.oracles import brock_2021 as brock
+from tests.oracles import autoclip_2020 as autoclip
 from tests.oracles import chezhegov_2025 as chezhegov
 from tests.oracles import chezhegov_2025_coordinate as coordinate
 from tests.oracles import cutkosky_mehta_2021 as cutkosky_mehta
@@ -17,6 +18,7 @@ from tests.oracles import gorbunov_2020 as gorbunov
 from tests.oracles import kumar_2025 as kumar
 from tests.oracles import mai_johansson_2021 as mai_johansson
 from tests.oracles import marshall_2025 as marshall
+from tests.oracles import norm_histogram, wrappers
 from tests.oracles import quantile_thresholds as quantiles
 from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
@@ -48,6 +50,8 @@ ORACLES: dict[str, Oracle] = {
     "clip_by_ema_norm": wang.clip_by_ema_norm,
     "clip_by_median_norm": yao.median,
     "clip_by_param_norm": brock.clip_by_param_norm,
+    "thresholds.percentile": autoclip.percentile,
+    "thresholds.tail_power": norm_histogram.tail_power,
     "quantile_clip_sgd": quantiles.quantile_clip_sgd,
     "max_ccc_sgd": marshall.max_ccc_sgd,
     "norms.clip": zhang.clip_by_global_norm,
@@ -61,6 +65,8 @@ ORACLES: dict[str, Oracle] = {
     "clip_by_value": zhang.clip_by_value,
     "clip_by_smooth_norm": mai_johansson.clip_by_smooth_norm,
     "clip_by_regularized_norm": tucat_mukherjee.clip_by_regularized_norm,
+    "clip_by_percentile": autoclip.percentile,
+    "monitor_norms": norm_histogram.monitor_norms,
     "normalize_by_global_norm": zhang.normalize_by_global_norm,
     "scale_by_adagrad_norm": chezhegov.scale_by_adagrad_norm,
     "scale_by_adam_norm": chezhegov.scale_by_adam_norm,
