@@ -20,6 +20,7 @@ from clipax.optimizers import (
     clip_sgd,
     clipped_sstm,
     clipped_sstm_eval_params,
+    ggnc,
     max_ccc_sgd,
     mixed_clip_sgd,
     momentum_clip_sgd,
@@ -33,6 +34,7 @@ from clipax.transforms import (
     clip_by_global_norm,
     clip_by_leaf_norm,
     clip_by_regularized_norm,
+    clip_by_singular_values,
     clip_by_smooth_norm,
     clip_by_value,
     delay_updates,
@@ -41,6 +43,7 @@ from clipax.transforms import (
     scale_by_adam_norm,
     scale_by_norm,
     skip_nonfinite,
+    with_error_feedback,
 )
 
 from clipax import catalogue  # isort: skip  (last: it lists all of the above)
@@ -61,6 +64,7 @@ __all__ = [
     "clip_by_global_norm",
     "clip_by_leaf_norm",
     "clip_by_regularized_norm",
+    "clip_by_singular_values",
     "clip_by_smooth_norm",
     "clip_by_value",
     "clip_normalized_momentum",
@@ -69,6 +73,7 @@ __all__ = [
     "clipped_sstm",
     "clipped_sstm_eval_params",
     "delay_updates",
+    "ggnc",
     "global_norm",
     "max_ccc_sgd",
     "metrics",
@@ -90,4 +95,5 @@ __all__ = [
     "theory",
     "thresholds",
     "transforms",
+    "with_error_feedback",
 ]

@@ -7,8 +7,10 @@ from clipax.transforms._clip import (
     clip_by_regularized_norm,
     clip_by_smooth_norm,
 )
+from clipax.transforms._clip_by_singular_values import clip_by_singular_values
 from clipax.transforms._clip_by_value import ClipByValueState, clip_by_value
 from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
+from clipax.transforms._error_feedback import ErrorFeedbackState, with_error_feedback
 from clipax.transforms._normalize import normalize_by_global_norm
 from clipax.transforms._scale_by_norm import ScaleByNormState, scale_by_norm
 from clipax.transforms._skip_nonfinite import SkipNonfiniteState, skip_nonfinite
@@ -16,11 +18,13 @@ from clipax.transforms._skip_nonfinite import SkipNonfiniteState, skip_nonfinite
 __all__ = [
     "ClipByValueState",
     "DelayUpdatesState",
+    "ErrorFeedbackState",
     "ScaleByNormState",
     "SkipNonfiniteState",
     "clip_by_global_norm",
     "clip_by_leaf_norm",
     "clip_by_regularized_norm",
+    "clip_by_singular_values",
     "clip_by_smooth_norm",
     "clip_by_value",
     "delay_updates",
@@ -29,4 +33,5 @@ __all__ = [
     "scale_by_adam_norm",
     "scale_by_norm",
     "skip_nonfinite",
+    "with_error_feedback",
 ]

@@ -68,6 +68,9 @@ SIGNATURES = {
     ),
     "quantile_clip_sgd": "learning_rate, quantile, *, window=100",
     "max_ccc_sgd": "learning_rate, *, window=500",
+    "clip_by_singular_values": "threshold, *, scope='leaf'",
+    "with_error_feedback": "transformation",
+    "ggnc": "learning_rate, radius, *, norm='euclidean', decay=0.9",
     "thresholds.power": "sigma, alpha, regime='design'",
 }
 

@@ -1,0 +1,172 @@
+"""Steps along a linear minimisation oracle of the momentum, as long as its dual norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate, norms, scopes
+from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
+from clipax.measure import (
+    Leaf,
+    accumulation_dtype,
+    by_path,
+    magnitudes,
+    named_leaves,
+    narrow,
+    replaced,
+    row_of,
+    spread,
+    wide_dtype,
+)
+from clipax.scopes import Block, Scope
+from clipax.thresholds import Threshold
+from clipax.transforms._entries import Step, averaged
+from clipax.transforms._guarded import (
+    ScaleByNormState,
+    decide,
+    initial,
+    measured_in,
+    own_params,
+    recorded,
+)
+from clipax.transforms._matrices import is_matrix, polar_factor, refuse_parts
+
+__all__ = ["scale_by_lmo"]
+
+# As for momentum that is scaled by its Euclidean norm, so that `clipax.metrics` knows the rows.
+_GRADIENT, _MOMENTUM = "gradient", "averaged"
+
+
+def scale_by_lmo(
+    radius: ScalarOrSchedule | Threshold,
+    *,
+    norm: str,
+    decay: Scalar,
+    scope: str | Scope = "leaf",
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """`min(rho, |m|_*) d`, with `d` the direction of unit norm along which the momentum grows most.
+
+    Args:
+      radius: Cuts the dual norm of the momentum.
+      norm: `"max"` or `"spectral"`; for the Euclidean one there is `scale_by_momentum_norm`.
+      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction.
+      scope: What is one matrix.
+      nonfinite: As everywhere.
+      axis_name: As everywhere.
+    """
+    _validate.open_unit("decay", decay)
+    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+    scope = scopes.resolve(scope)
+    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    identity = norms.identity()
+    parts = {_GRADIENT: (identity, identity), _MOMENTUM: (norms.clip(radius), identity)}
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
+
+    def init(params: Params) -> ScaleByNormState:
+        leaves, _ = named_leaves(params, scope)
+        _refuse(leaves, norm, ())
+        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+        fields = initial(parts, shapes, excluded=False, collapse=False, dtype=dtype)
+        momentum = jax.tree.map(
+            lambda leaf: jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), dtype)),
+            params,
+        )
+        return ScaleByNormState(**fields, memory={"momentum": momentum})
+
+    def update(
+        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ScaleByNormState]:
+        leaves, structure = named_leaves(updates, scope)
+        _refuse(leaves, norm, axis_name)
+        own = own_params(leaves, None if axis_name is None else params, required=False)
+        dtype = state.grad_norm.dtype
+        none = jnp.zeros((), dtype)  # of a tree without leaves
+        size = measured_in(dtype, _under(_GRADIENT, leaves), axis_name, own).get(_GRADIENT, none)
+        first = decide(*parts[_GRADIENT], state, _GRADIENT, size, None, extra)
+        finite = first.plan.finite
+        step = Step(first.plan.factor, first.plan.divisor, finite, fill, state.count, None, None)
+        rows = by_path(state.memory["momentum"])
+        new = replaced(
+            leaves,
+            [
+                averaged(
+                    leaf.value.astype(wide_dtype(leaf.value.dtype, dtype)),
+                    row_of(rows, leaf.path),
+                    decay,
+                    step,
+                )
+                for leaf in leaves
+            ],
+        )
+        if norm == "max":
+            directions, dual_parts = [jnp.sign(leaf.value) for leaf in new], new
+        else:
+            directions, dual_parts = _spectral(new, dtype, axis_name)
+            # The norms that these are go over all shards already.
+        over = axis_name if norm == "max" else None
+        dual = magnitudes(_under(_MOMENTUM, dual_parts), dtype, "sum", axis_name=over)
+        # Of finite entries: a sum that overflows is the largest float.
+        whole = jnp.minimum(dual.get(_MOMENTUM, none), jnp.finfo(dtype).max)
+        # What there is no step for is recorded of both.
+        whole = jnp.where(finite, whole, jnp.nan)
+        other = decide(*parts[_MOMENTUM], state, _MOMENTUM, whole, None, extra)
+        length = jnp.where(finite, jnp.minimum(whole, other.decision.threshold), fill)
+        scaled = [
+            narrow(direction * length, leaf.value.dtype)
+            for direction, leaf in zip(directions, leaves, strict=True)
+        ]
+        rows |= {leaf.path: leaf.value for leaf in new}
+        kept = jax.tree.unflatten(jax.tree.structure(state.memory["momentum"]), list(rows.values()))
+        measured = {_GRADIENT: size, _MOMENTUM: whole}
+        fields = recorded(state, measured, {_GRADIENT: first, _MOMENTUM: other})
+        return jax.tree.unflatten(structure, scaled), ScaleByNormState(
+            **fields, memory={"momentum": kept}
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
+    if norm != "spectral":
+        return
+    refuse_parts(leaves, axis_name)
+    for leaf in leaves:
+        if leaf.block.excluded:
+            raise ValueError(
+                f"`scope` must exclude no leaf, {leaf.path!r} is excluded; give it an optimizer of "
+                f"its own with `optax.partition`."
+            )
+
+
+def _under(label: str, leaves: Sequence[Leaf]) -> list[Leaf]:
+    """The leaves, measured under one label."""
+    return [leaf._replace(block=Block(label)) for leaf in leaves]
+
+
+def _spectral(
+    leaves: Sequence[Leaf], dtype: Any, axis_name: AxisName
+) -> tuple[list[Array], list[Leaf]]:
+    """Directions of unit spectral norm, and what the dual norm is the sum of.
+
+    The norm of a tree is the largest of its matrices' norms; the dual norm is then a sum, of the
+    singular values of all matrices and the Euclidean norms of all vectors.
+    """
+    sizes = measured_in(dtype, leaves, axis_name, None)
+    directions, sums = [], []
+    for leaf in leaves:
+        size = sizes[leaf.block.label]
+        if is_matrix(leaf):
+            direction, size = polar_factor(leaf.value, size, leaf.block.keep)
+        else:
+            inverse = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+            direction = leaf.value * spread(inverse, leaf)
+        directions.append(direction)
+        sums.append(size)
+    return directions, replaced(leaves, sums)
