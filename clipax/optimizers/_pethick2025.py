@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import optax
 
-from clipax import _validate, norms
+from clipax import _validate, norms, scopes
 from clipax._typing import AxisName, NonFinite, Scalar, ScalarOrSchedule
 from clipax.scopes import Scope
 from clipax.thresholds import Threshold
@@ -101,11 +101,11 @@ def ggnc(
       >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", decay=0.0)
       >>> params = jnp.array([3.0, -4.0])
       >>> state = optimizer.init(params)
-      >>> for gradient in (params, 0.1 * params):  # of dual norm 7, then 0.7
+      >>> for gradient in (params, 0.125 * params):  # of dual norm 7, then 0.875
       ...     update, state = optimizer.update(gradient, state, params)
       ...     print(update)
       [-0.2  0.2]
-      [-0.07  0.07]
+      [-0.0875  0.0875]
 
     References:
       T. Pethick, W. Xie, M. Erdogan, K. Antonakopoulos, A. Silveti-Falls, V. Cevher, "Generalized
@@ -119,7 +119,10 @@ def ggnc(
       Newton-Schulz iteration. The constrained variant with weight decay is not here.
     """
     _validate.learning_rate(learning_rate)
+    if not (callable(radius) or isinstance(radius, Threshold)):
+        _validate.threshold("radius", radius)
     _validate.one_of("norm", norm, ("euclidean", "max", "spectral"))
+    scope = scopes.resolve(scope)
     if norm == "euclidean":
         scaled = scale_by_momentum_norm(
             norms.clip(radius), decay=decay, nonfinite=nonfinite, axis_name=axis_name

@@ -83,7 +83,7 @@ def clip_by_singular_values(
       =============================== ==========================================
 
     Sharding:
-      Under `jit` XLA gathers a sharded matrix for its decomposition. Inside `shard_map` matrices
+      Under `jit` a sharded matrix is gathered for its decomposition. Inside `shard_map` matrices
       must be whole: one that is known to be sharded is refused (with `check_vma=False` only if
       `axis_name` names its axes); sharded vectors share one `psum`.
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from clipax import scopes
 from clipax._typing import Array, AxisName, Params, Updates
@@ -148,6 +149,6 @@ def _nothing(leaf: Any) -> Array:
 def _bounded(value: Array) -> Array:
     """A sum or difference of finite numbers that overflowed is the largest number."""
     if jnp.iscomplexobj(value):
-        return value
+        return lax.complex(_bounded(value.real), _bounded(value.imag))
     largest = jnp.finfo(value.dtype).max
     return jnp.clip(value, -largest, largest)

@@ -74,11 +74,7 @@ def scale_by_lmo(
         _refuse(leaves, norm, ())
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
         fields = initial(parts, shapes, excluded=False, collapse=False, dtype=dtype)
-        momentum = jax.tree.map(
-            lambda leaf: jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), dtype)),
-            params,
-        )
-        return ScaleByNormState(**fields, memory={"momentum": momentum})
+        return ScaleByNormState(**fields, memory={"momentum": jax.tree.map(_momentum, params)})
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
@@ -93,38 +89,33 @@ def scale_by_lmo(
         finite = first.plan.finite
         step = Step(first.plan.factor, first.plan.divisor, finite, fill, state.count, None, None)
         rows = by_path(state.memory["momentum"])
-        new = replaced(
-            leaves,
-            [
-                averaged(
-                    leaf.value.astype(wide_dtype(leaf.value.dtype, dtype)),
-                    row_of(rows, leaf.path),
-                    decay,
-                    step,
-                )
-                for leaf in leaves
-            ],
-        )
+        old = [row_of(rows, leaf.path) for leaf in leaves]
+        new = [
+            averaged(gradient, average, decay, step)
+            for gradient, average in zip(_widened(leaves, dtype), old, strict=True)
+        ]
+        momentum = replaced(leaves, _widened(replaced(leaves, new), dtype))
         if norm == "max":
-            directions, dual_parts = [jnp.sign(leaf.value) for leaf in new], new
+            directions, parts_of_dual = [jnp.sign(leaf.value) for leaf in momentum], momentum
         else:
-            directions, dual_parts = _spectral(new, dtype, axis_name)
-            # The norms that these are go over all shards already.
+            directions, parts_of_dual = _spectral(momentum, dtype, axis_name)
+        # Norms of matrices and vectors are those of all shards already.
         over = axis_name if norm == "max" else None
-        dual = magnitudes(_under(_MOMENTUM, dual_parts), dtype, "sum", axis_name=over)
-        # Of finite entries: a sum that overflows is the largest float.
-        whole = jnp.minimum(dual.get(_MOMENTUM, none), jnp.finfo(dtype).max)
+        sums = magnitudes(_under(_MOMENTUM, parts_of_dual), dtype, "sum", axis_name=over)
+        # Entries are finite: a sum that overflows is the largest float.
+        dual = jnp.minimum(sums.get(_MOMENTUM, none), jnp.finfo(dtype).max)
         # What there is no step for is recorded of both.
-        whole = jnp.where(finite, whole, jnp.nan)
-        other = decide(*parts[_MOMENTUM], state, _MOMENTUM, whole, None, extra)
-        length = jnp.where(finite, jnp.minimum(whole, other.decision.threshold), fill)
+        dual = jnp.where(finite, dual, jnp.nan)
+        other = decide(*parts[_MOMENTUM], state, _MOMENTUM, dual, None, extra)
+        # Not the factor times the norm: of a norm of 1e38 that would be zero.
+        length = jnp.where(finite, jnp.minimum(dual, other.decision.threshold), fill)
         scaled = [
             narrow(direction * length, leaf.value.dtype)
             for direction, leaf in zip(directions, leaves, strict=True)
         ]
-        rows |= {leaf.path: leaf.value for leaf in new}
+        rows |= {leaf.path: average for leaf, average in zip(leaves, new, strict=True)}
         kept = jax.tree.unflatten(jax.tree.structure(state.memory["momentum"]), list(rows.values()))
-        measured = {_GRADIENT: size, _MOMENTUM: whole}
+        measured = {_GRADIENT: size, _MOMENTUM: dual}
         fields = recorded(state, measured, {_GRADIENT: first, _MOMENTUM: other})
         return jax.tree.unflatten(structure, scaled), ScaleByNormState(
             **fields, memory={"momentum": kept}
@@ -143,6 +134,16 @@ def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
                 f"`scope` must exclude no leaf, {leaf.path!r} is excluded; give it an optimizer of "
                 f"its own with `optax.partition`."
             )
+
+
+def _momentum(leaf: Any) -> Array:
+    """Zeros like a leaf, in float32 or better: in bfloat16 an average stands still too early."""
+    return jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), jnp.float32))
+
+
+def _widened(leaves: Sequence[Leaf], dtype: Any) -> list[Array]:
+    """The leaves' values in the type in which to compute with numbers of the type `dtype`."""
+    return [leaf.value.astype(wide_dtype(leaf.value.dtype, dtype)) for leaf in leaves]
 
 
 def _under(label: str, leaves: Sequence[Leaf]) -> list[Leaf]:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from clipax._mesh import Mesh
 from clipax._typing import Array, AxisName
@@ -48,7 +49,9 @@ def refuse_parts(leaves: Sequence[Leaf], axis_name: AxisName) -> None:
     mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, None)
     for leaf in leaves:
         whole = mesh.copies(leaf.path, leaf.value) == mesh.devices()
-        if not whole and is_matrix(leaf) and not leaf.block.excluded:
+        # A shard of one row may be part of a matrix: what counts is the number of axes.
+        reduced = leaf.value.ndim - len(leaf.block.keep)
+        if not whole and reduced > 1 and not leaf.block.excluded:
             raise ValueError(
                 f"A matrix must be whole to be decomposed, {leaf.path!r} is sharded over mesh axes "
                 f"of {axis_name!r}. Gather it (`jax.lax.all_gather`), call the update under plain "
@@ -85,7 +88,7 @@ def clamp_singular_values(
         largest = jnp.where(beyond, largest.astype(norms.dtype), norms)
         over = largest > limits
         result = jnp.where(over[..., None, None], clamped, stack)
-        return _unstacked(result, value.shape, keep), largest
+        return _unstacked(result, value, keep), largest
 
     def leave() -> tuple[Array, Array]:
         return value.astype(dtype), norms
@@ -111,7 +114,7 @@ def polar_factor(value: Array, norms: Array, keep: tuple[int, ...]) -> tuple[Arr
     noise = values[..., :1] * (jnp.finfo(values.dtype).eps * max(stack.shape[-2:]))
     ones = (values > noise).astype(stack.dtype)
     factor = _product(left * ones[..., None, :], right)
-    return _unstacked(lax.stop_gradient(factor), value.shape, keep), values
+    return _unstacked(lax.stop_gradient(factor), value, keep), values
 
 
 @jax.custom_jvp
@@ -195,13 +198,22 @@ def _shape(shape: tuple[int, ...], keep: tuple[int, ...]) -> tuple[int, int]:
 def _stacked(value: Array, keep: tuple[int, ...]) -> Array:
     """The matrices of a leaf along the last two axes, behind the kept ones."""
     kept, reduced = _split(value.ndim, keep)
+    placed = jax.typeof(value).sharding
+    if any(placed.spec[axis] for axis in reduced):
+        # On a mesh of explicit axes: elsewhere the compiler gathers a matrix by itself.
+        spec = PartitionSpec(
+            *(placed.spec[axis] if axis in kept else None for axis in range(value.ndim))
+        )
+        value = jax.sharding.reshard(value, NamedSharding(placed.mesh, spec))
     lead = tuple(value.shape[axis] for axis in kept)
     return jnp.transpose(value, kept + reduced).reshape(*lead, *_shape(value.shape, keep))
 
 
-def _unstacked(stack: Array, shape: tuple[int, ...], keep: tuple[int, ...]) -> Array:
-    """The leaf of the given shape whose matrices those are."""
-    kept, reduced = _split(len(shape), keep)
+def _unstacked(stack: Array, like: Array, keep: tuple[int, ...]) -> Array:
+    """The leaf whose matrices those are, shaped and sharded as another."""
+    kept, reduced = _split(like.ndim, keep)
     order = kept + reduced
     back = sorted(range(len(order)), key=order.__getitem__)
-    return jnp.transpose(stack.reshape([shape[axis] for axis in order]), back)
+    leaf = jnp.transpose(stack.reshape([like.shape[axis] for axis in order]), back)
+    placed = jax.typeof(like).sharding
+    return jax.sharding.reshard(leaf, placed) if any(placed.spec) else leaf

@@ -164,6 +164,10 @@ OTHERS = [
     "mixed_clip_sgd-nu=0.0",
     "momentum_clip_sgd",
     "clipped_sstm",
+    "with_error_feedback",
+    "ggnc",
+    "ggnc-norm=max",
+    "ggnc-norm=spectral",
 ]
 
 
