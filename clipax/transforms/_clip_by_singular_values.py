@@ -108,9 +108,10 @@ def clip_by_singular_values(
     Differences from the paper:
       The cut is the paper's hard one, by the decomposition itself. The paper's experiments replace
       it by a smooth one, `S/sqrt(1 + (S/c)^2)`, computed by a Newton-Schulz iteration; its scaling
-      and weight decay are links of their own. Two polar decompositions (`jax.lax.linalg.qdwh`)
-      would do as well, but were slower on CPU and let a spike of 5000 times the threshold exceed
-      it by one part in a thousand. Vectors, which the paper leaves alone, are clipped.
+      and weight decay are links of their own. Polar decompositions, the other way to the hard
+      cut, are not used: they add and subtract what is as large as the largest singular value, so
+      that a spike comes out above the threshold by its rounding error. Vectors, which the paper
+      leaves alone, are clipped.
     """
     if isinstance(threshold, Threshold):
         raise TypeError(

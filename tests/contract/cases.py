@@ -103,7 +103,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "momentum_clip_sgd": ({"response": "soft"}, {"weight_decay": 0.1}),
     "acclip": ({"alpha": 1.5},),
-    "ggnc": ({"norm": "max"}, {"norm": "spectral"}),
+    "ggnc": ({"norm": "max", "radius": 30.0}, {"norm": "spectral", "radius": 30.0}),
 }
 
 

@@ -166,8 +166,8 @@ OTHERS = [
     "clipped_sstm",
     "with_error_feedback",
     "ggnc",
-    "ggnc-norm=max",
-    "ggnc-norm=spectral",
+    "ggnc-norm=max-radius=30.0",
+    "ggnc-norm=spectral-radius=30.0",
 ]
 
 
