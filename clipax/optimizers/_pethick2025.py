@@ -85,11 +85,12 @@ def ggnc(
       singular value of zero       no move there: up to rounding, that is up to `eps` times
                                    rows or columns of the largest
       1e30, once                   as long as any other, until the momentum has forgotten it
+      under differentiation        `sign(m)` and `U V^T` are constants
       ============================ ======================================================
 
     Sharding:
-      As for `momentum_clip_sgd`. `"spectral"`: as for `clip_by_singular_values`, whole matrices
-      only inside `shard_map`. Derivatives take `U V^T` for a constant.
+      As for `momentum_clip_sgd`; `"max"` and `"spectral"` take a second collective inside
+      `shard_map`, where `"spectral"` refuses parts of matrices, as `clip_by_singular_values` does.
 
     Raises:
       TypeError: An argument is of the wrong type.

@@ -25,7 +25,7 @@ from tests.contract.gradients import (
 )
 from tests.contract.harness import run, same
 from tests.oracles import Tree
-from tests.oracles.structured import singular_values
+from tests.oracles.jiang_2026 import singular_values
 
 STEPS = 60
 DOUBLE, SINGLE = 1e-12, 1e-5
