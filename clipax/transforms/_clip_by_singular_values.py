@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import optax
 
 from clipax import norms, scopes
-from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
-from clipax.measure import named_leaves, narrow, spread, wide_dtype
+from clipax._typing import Array, AxisName, NonFinite, Norms, Params, ScalarOrSchedule, Updates
+from clipax.measure import block_sizes, named_leaves, narrow, spread, wide_dtype
 from clipax.scopes import Scope
 from clipax.thresholds import Context, Threshold, as_threshold
+from clipax.transforms._deciding import Measured, decide, groups
 from clipax.transforms._guarded import (
-    Decided,
     ScaleByNormState,
-    decide,
     guarded,
     measured_in,
     own_params,
@@ -138,27 +137,34 @@ def clip_by_singular_values(
         leaves, structure = named_leaves(updates, scope)
         refuse_parts(leaves, axis_name)
         own = own_params(leaves, None if axis_name is None else params, required=False)
-        measured = measured_in(state.grad_norm.dtype, leaves, axis_name, own)
-        decided: dict[str, Decided] = {}
-        clipped: list[Array] = []
+        sizes = measured_in(state.grad_norm.dtype, leaves, axis_name, own)
+        blocks: Norms = {}
+        results: list[Array] = []
         for leaf in leaves:
             label, keep, excluded = leaf.block
-            size = measured[label]
-            finite = jnp.isfinite(size)
+            size = sizes[label]
             result = leaf.value.astype(wide_dtype(leaf.value.dtype, size.dtype))
-            if is_matrix(leaf) and not excluded:
+            if not excluded:
+                blocks[label] = size
+            if not excluded and is_matrix(leaf):
                 limit, _ = limits.update(size, (), Context(state.count))
+                finite = jnp.isfinite(size)
                 safe = jnp.where(finite, size, 0)
                 result, largest = clamp_singular_values(leaf.value, safe, limit, keep)
-                measured[label] = jnp.where(finite, largest, size)
-            if not excluded:
-                one = decide(clip, identity, state, label, measured[label], None, extra)
-                decided[label] = one
-                if not is_matrix(leaf):
-                    result *= spread(one.plan.factor, leaf)
-            result = jnp.where(spread(finite, leaf), result, fill)
-            clipped.append(narrow(result, leaf.value.dtype))
-        fields = recorded(state, measured, decided)
+                blocks[label] = jnp.where(finite, largest, size)
+            results.append(result)
+        # Of matrices this is for the record; what has one singular value is scaled by it.
+        found = groups(list(state.labels), state.before, blocks, collapse=False)
+        values = Measured(blocks, {}, block_sizes(leaves, axis_name=axis_name))
+        plans, decisions, fields = decide(clip, None, identity, found, values, state, extra)
+        clipped = []
+        for leaf, result in zip(leaves, results, strict=True):
+            if not leaf.block.excluded and not is_matrix(leaf):
+                result *= spread(plans[leaf.block.label].factor, leaf)
+            finite = spread(jnp.isfinite(sizes[leaf.block.label]), leaf)
+            clipped.append(narrow(jnp.where(finite, result, fill), leaf.value.dtype))
+        stray = [sizes[leaf.block.label] for leaf in leaves if leaf.block.excluded]
+        fields |= recorded(state, found, decisions, stray)
         return jax.tree.unflatten(structure, clipped), state._replace(**fields)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -14,6 +14,7 @@ from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrS
 from clipax.measure import (
     Leaf,
     accumulation_dtype,
+    block_sizes,
     by_path,
     magnitudes,
     named_leaves,
@@ -23,12 +24,13 @@ from clipax.measure import (
     spread,
     wide_dtype,
 )
+from clipax.norms import Decision
 from clipax.scopes import Block, Scope
 from clipax.thresholds import Threshold
-from clipax.transforms._entries import Step, averaged
+from clipax.transforms._deciding import BlockStates, Group, Measured, decide, state_of
+from clipax.transforms._entries import Plan, Step, averaged
 from clipax.transforms._guarded import (
     ScaleByNormState,
-    decide,
     initial,
     measured_in,
     own_params,
@@ -66,15 +68,21 @@ def scale_by_lmo(
     scope = scopes.resolve(scope)
     fill = 0.0 if nonfinite == "zero" else jnp.nan
     identity = norms.identity()
-    parts = {_GRADIENT: (identity, identity), _MOMENTUM: (norms.clip(radius), identity)}
+    parts = {_GRADIENT: identity, _MOMENTUM: norms.clip(radius)}
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
         _refuse(leaves, norm, ())
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        fields = initial(parts, shapes, excluded=False, collapse=False, dtype=dtype)
-        return ScaleByNormState(**fields, memory={"momentum": jax.tree.map(_momentum, params)})
+        return ScaleByNormState(
+            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
+            # Each by itself, as it has a rule of its own.
+            before=BlockStates((), {label: state_of(parts[label], (), dtype) for label in shapes}),
+            after=BlockStates((), dict.fromkeys(shapes, ())),
+            total=(),
+            memory={"momentum": jax.tree.map(_momentum, params)},
+        )
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
@@ -84,10 +92,27 @@ def scale_by_lmo(
         own = own_params(leaves, None if axis_name is None else params, required=False)
         dtype = state.grad_norm.dtype
         none = jnp.zeros((), dtype)  # of a tree without leaves
+        entries = sum(block_sizes(_under(_GRADIENT, leaves), axis_name=axis_name).values())
+        found: list[Group] = []
+        decisions: list[Decision] = []
+
+        def settle(label: str, size: Array) -> tuple[Plan, Decision]:
+            """Decides on one of the two norms."""
+            nonlocal state
+            group = Group((label,), size, None, unit=True)
+            values = Measured({label: size}, {}, {label: entries})
+            plans, [decision], fields = decide(
+                parts[label], None, identity, [group], values, state, extra
+            )
+            state = state._replace(**fields)
+            found.append(group)
+            decisions.append(decision)
+            return plans[label], decision
+
         size = measured_in(dtype, _under(_GRADIENT, leaves), axis_name, own).get(_GRADIENT, none)
-        first = decide(*parts[_GRADIENT], state, _GRADIENT, size, None, extra)
-        finite = first.plan.finite
-        step = Step(first.plan.factor, first.plan.divisor, finite, fill, state.count, None, None)
+        plan, _ = settle(_GRADIENT, size)
+        finite = plan.finite
+        step = Step(plan.factor, plan.divisor, finite, fill, state.count, None, None)
         rows = by_path(state.memory["momentum"])
         old = [row_of(rows, leaf.path) for leaf in leaves]
         new = [
@@ -106,20 +131,17 @@ def scale_by_lmo(
         dual = jnp.minimum(sums.get(_MOMENTUM, none), jnp.finfo(dtype).max)
         # What there is no step for is recorded of both.
         dual = jnp.where(finite, dual, jnp.nan)
-        other = decide(*parts[_MOMENTUM], state, _MOMENTUM, dual, None, extra)
+        _, decision = settle(_MOMENTUM, dual)
         # Not the factor times the norm: of a norm of 1e38 that would be zero.
-        length = jnp.where(finite, jnp.minimum(dual, other.decision.threshold), fill)
+        length = jnp.where(finite, jnp.minimum(dual, decision.threshold), fill)
         scaled = [
             narrow(direction * length, leaf.value.dtype)
             for direction, leaf in zip(directions, leaves, strict=True)
         ]
         rows |= {leaf.path: average for leaf, average in zip(leaves, new, strict=True)}
         kept = jax.tree.unflatten(jax.tree.structure(state.memory["momentum"]), list(rows.values()))
-        measured = {_GRADIENT: size, _MOMENTUM: dual}
-        fields = recorded(state, measured, {_GRADIENT: first, _MOMENTUM: other})
-        return jax.tree.unflatten(structure, scaled), ScaleByNormState(
-            **fields, memory={"momentum": kept}
-        )
+        state = state._replace(**recorded(state, found, decisions), memory={"momentum": kept})
+        return jax.tree.unflatten(structure, scaled), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
