@@ -68,7 +68,7 @@ def test_what_needs_no_clip_keeps_every_bit(dtype, values):
     assert state.clipped_count == 0
 
 
-def test_shapes_that_are_no_matrices_yet():
+def test_leaves_with_more_or_less_than_two_axes():
     random = np.random.default_rng(1)
     shapes = [(), (5,), (1, 7), (7, 1), (1, 1, 3), (3, 2, 4, 5)]
     gradient = {str(shape): np.float32(3 * random.standard_normal(shape)) for shape in shapes}
