@@ -21,6 +21,7 @@ from clipax.optimizers import (
     clip_sgd,
     clipped_sstm,
     clipped_sstm_eval_params,
+    ggnc,
     max_ccc_sgd,
     mixed_clip_sgd,
     momentum_clip_sgd,
@@ -38,6 +39,7 @@ from clipax.transforms import (
     clip_by_param_norm,
     clip_by_percentile,
     clip_by_regularized_norm,
+    clip_by_singular_values,
     clip_by_smooth_norm,
     clip_by_value,
     clip_by_zscore,
@@ -48,6 +50,7 @@ from clipax.transforms import (
     scale_by_adam_norm,
     scale_by_norm,
     skip_nonfinite,
+    with_error_feedback,
 )
 
 from clipax import catalogue  # isort: skip  (last: it lists all of the above)
@@ -73,6 +76,7 @@ __all__ = [
     "clip_by_param_norm",
     "clip_by_percentile",
     "clip_by_regularized_norm",
+    "clip_by_singular_values",
     "clip_by_smooth_norm",
     "clip_by_value",
     "clip_by_zscore",
@@ -83,6 +87,7 @@ __all__ = [
     "clipped_sstm_eval_params",
     "delay_updates",
     "diagnostics",
+    "ggnc",
     "global_norm",
     "max_ccc_sgd",
     "metrics",
@@ -105,4 +110,5 @@ __all__ = [
     "theory",
     "thresholds",
     "transforms",
+    "with_error_feedback",
 ]

@@ -230,13 +230,13 @@ def magnitudes(
 
 def combined(norms: Sequence[Array]) -> Array:
     """The norm of all blocks together; blocks that are not finite count as zero."""
-    flat = jnp.concatenate([jnp.ravel(one) for one in norms])
-    flat = jnp.where(jnp.isfinite(flat), flat, 0)
-    # In units of the largest: squares neither overflow nor vanish.
-    largest = jnp.max(flat, initial=0)
-    shares = flat / jnp.where(largest > 0, largest, 1)
-    together = largest * _sqrt(jnp.sum(jnp.square(shares)))
-    return jnp.minimum(together, jnp.finfo(flat.dtype).max)
+    finite = [jnp.where(jnp.isfinite(one), one, 0) for one in norms]
+    # In units of the largest: squares neither overflow nor vanish. Array by array, as they may be
+    # sharded in different ways.
+    largest = _max([jnp.max(one, initial=0) for one in finite])
+    unit = jnp.where(largest > 0, largest, 1)
+    together = largest * _sqrt(_sum([jnp.sum(jnp.square(one / unit)) for one in finite]))
+    return jnp.minimum(together, jnp.finfo(together.dtype).max)
 
 
 def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[str, int]:

@@ -109,11 +109,16 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "momentum_clip_sgd": ({"response": "soft"}, {"weight_decay": 0.1}),
     "acclip": ({"alpha": 1.5},),
+    "ggnc": ({"norm": "max", "radius": 30.0}, {"norm": "spectral", "radius": 30.0}),
 }
 
 
 # Arguments that say the same to an oracle in its own words.
 IN_WORDS_OF_THE_ORACLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "with_error_feedback": (
+        {"transformation": clipax.clip_by_global_norm(1.0)},
+        {"transformation": functools.partial(clip_by_global_norm, threshold=1.0)},
+    ),
     "skip_nonfinite": ({"inner": optax.trace(HEAVY_BALL)}, {"inner": heavy_ball}),
     "scale_by_norm": (
         {"before": norms.clip(1.0), "after": norms.adagrad_norm(0.5), "b1": 0.9},

@@ -25,6 +25,7 @@ from tests.contract.gradients import (
 )
 from tests.contract.harness import run, same
 from tests.oracles import Tree
+from tests.oracles.jiang_2026 import singular_values
 
 STEPS = 60
 DOUBLE, SINGLE = 1e-12, 1e-5
@@ -120,6 +121,9 @@ HARD = [
     case for case in BASIC.values() if "threshold" in case.keywords and "smooth" not in case.name
 ]
 MEASURED = {
+    "clip_by_singular_values": lambda tree: max(
+        singular_values(leaf).max() for leaf in tree.values()
+    ),
     "clip_by_leaf_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
     "clip_by_value": lambda tree: max(np.abs(leaf).max(initial=0.0) for leaf in tree.values()),
 }
@@ -174,6 +178,10 @@ OTHERS = [
     "mixed_clip_sgd-nu=0.0",
     "momentum_clip_sgd",
     "clipped_sstm",
+    "with_error_feedback",
+    "ggnc",
+    "ggnc-norm=max-radius=30.0",
+    "ggnc-norm=spectral-radius=30.0",
 ]
 
 

@@ -29,6 +29,9 @@ from tests.oracles import zhang_2020_attention as attention
 from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
 from tests.oracles import zhang_jin_fang_wang_2020 as mixed
 from tests.oracles._tree import Oracle, Tree, Updates
+from tests.oracles.jiang_2026 import clip_by_singular_values
+from tests.oracles.khirirat_2023 import with_error_feedback
+from tests.oracles.pethick_2025 import ggnc
 from tests.oracles.power_threshold import power
 from tests.oracles.rules import scale_by_norm
 
@@ -87,4 +90,7 @@ ORACLES: dict[str, Oracle] = {
     "normalized_momentum": cutkosky_mehta.normalized_momentum,
     "clipped_sstm": gorbunov.clipped_sstm,
     "acclip": attention.acclip,
+    "clip_by_singular_values": clip_by_singular_values,
+    "with_error_feedback": with_error_feedback,
+    "ggnc": ggnc,
 }
