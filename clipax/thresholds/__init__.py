@@ -15,8 +15,8 @@ from clipax.thresholds._power import power
 from clipax.thresholds._quantile import increasing_quantile, quantile
 from clipax.thresholds._relative import relative
 from clipax.thresholds._rms import rms
-from clipax.thresholds._zscore import zscore
 from clipax.thresholds._tail_power import tail_power
+from clipax.thresholds._zscore import zscore
 
 __all__ = [
     "Context",
@@ -35,6 +35,6 @@ __all__ = [
     "quantile",
     "relative",
     "rms",
-    "zscore",
     "tail_power",
+    "zscore",
 ]

@@ -14,13 +14,11 @@ from clipax.transforms._clip_adaptive import (
 )
 from clipax.transforms._clip_by_param_norm import clip_by_param_norm
 from clipax.transforms._clip_by_percentile import clip_by_percentile
-from clipax.transforms._clip_by_value import ClipByValueState, clip_by_value
-from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
-from clipax.transforms._monitor_norms import monitor_norms
 from clipax.transforms._clip_by_singular_values import clip_by_singular_values
 from clipax.transforms._clip_by_value import ClipByValueState, clip_by_value
 from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
 from clipax.transforms._error_feedback import ErrorFeedbackState, with_error_feedback
+from clipax.transforms._monitor_norms import monitor_norms
 from clipax.transforms._normalize import normalize_by_global_norm
 from clipax.transforms._scale_by_norm import ScaleByNormState, scale_by_norm
 from clipax.transforms._skip_nonfinite import SkipNonfiniteState, skip_nonfinite

@@ -16,7 +16,7 @@ from clipax._typing import Array, AxisName, NonFinite, Norms, Params, ScalarOrSc
 from clipax.measure import block_sizes, named_leaves, narrow, spread, wide_dtype
 from clipax.scopes import Scope
 from clipax.thresholds import Context, Threshold, as_threshold
-from clipax.transforms._deciding import Measured, decide, groups
+from clipax.transforms._deciding import Deciders, Measured, decide, groups
 from clipax.transforms._guarded import (
     ScaleByNormState,
     guarded,
@@ -121,7 +121,8 @@ def clip_by_singular_values(
     scope = scopes.resolve(scope)
     if scopes.is_global(scope):
         raise ValueError("`scope` must give each leaf a label of its own, got 'global'.")
-    clip, identity = norms.clip(threshold), norms.identity()
+    clip = norms.clip(threshold)
+    deciders = Deciders.of(clip)
     # Its state fits: the norm of a matrix is here the spectral one.
     alike = guarded(clip, scope=scope, nonfinite=nonfinite, axis_name=axis_name)
     fill = 0.0 if nonfinite == "zero" else jnp.nan
@@ -156,7 +157,7 @@ def clip_by_singular_values(
         # Of matrices this is for the record; what has one singular value is scaled by it.
         found = groups(list(state.labels), state.before, blocks, collapse=False)
         values = Measured(blocks, {}, block_sizes(leaves, axis_name=axis_name))
-        plans, decisions, fields = decide(clip, None, identity, found, values, state, extra)
+        plans, decisions, fields = decide(deciders, found, values, state, extra)
         clipped = []
         for leaf, result in zip(leaves, results, strict=True):
             if not leaf.block.excluded and not is_matrix(leaf):

@@ -89,13 +89,11 @@ class Measured(NamedTuple):
 
     Attributes:
       norms: Norms of the blocks.
-      stacked: Those of all blocks that have one norm, as a vector in the order of the labels.
       params: Norms of their parameters, where they are needed.
       sizes: Number of entries behind each norm.
     """
 
     norms: Norms
-    stacked: Array | None
     params: Norms
     sizes: Mapping[str, int]
 
@@ -158,20 +156,26 @@ def states(
 
 
 def groups(
-    labels: Sequence[str], state: BlockStates, measured: Measured, *, collapse: bool
+    labels: Sequence[str],
+    state: BlockStates,
+    norms: Norms,
+    stacked: Array | None = None,
+    *,
+    collapse: bool,
 ) -> list[Group]:
     """The blocks that were measured, in groups.
 
     Args:
       labels: All labels of the state, in order.
       state: What `states` made for them.
-      measured: What was measured; labels that the state does not know are an error.
+      norms: Norms by label; labels that the state does not know are an error.
+      stacked: Those of the blocks that have one norm, as a vector in the order of their labels,
+        where they were stacked before.
       collapse: As for `states`.
 
     Raises:
       ValueError: The state does not know a label.
     """
-    norms = measured.norms
     places = {label: row for row, label in enumerate(labels)}
     for label in norms:
         row_of(places, label)
@@ -180,10 +184,11 @@ def groups(
     scalars = [label for label in labels if label not in state.units]
     rows = {label: row for row, label in enumerate(scalars)}
     found = []
-    if measured.stacked is not None:
-        stacked = tuple(label for label in scalars if label in norms)
-        place = np.array([rows[label] for label in stacked])
-        found.append(Group(stacked, measured.stacked, place, unit=False))
+    if present := tuple(label for label in scalars if label in norms):
+        if stacked is None:
+            stacked = jnp.stack([norms[label] for label in present])
+        place = np.array([rows[label] for label in present])
+        found.append(Group(present, stacked, place, unit=False))
     found += [
         Group((label,), norms[label], None, unit=True)
         for label in labels

@@ -140,15 +140,15 @@ def guarded(
         wanted = params if needed or axis_name is not None else None
         own = own_params(leaves, wanted, required=needed)
         dtype = state.grad_norm.dtype
-        measured, stacked = measured_in(dtype, leaves, axis_name, own)
+        measured, stacked = stacked_in(dtype, leaves, axis_name, own)
         sizes: Norms = {}
         if needs_norms:
-            sizes, _ = measured_in(dtype, replaced(leaves, own or ()), axis_name, None)
+            sizes = measured_in(dtype, replaced(leaves, own or ()), axis_name, None)
 
         excluded = {leaf.block.label for leaf in leaves if leaf.block.excluded}
         blocks = {label: norm for label, norm in measured.items() if label not in excluded}
-        values = Measured(blocks, stacked, sizes, block_sizes(leaves, axis_name=axis_name))
-        found = groups(list(state.labels), state.before, values, collapse=collapse)
+        values = Measured(blocks, sizes, block_sizes(leaves, axis_name=axis_name))
+        found = groups(list(state.labels), state.before, blocks, stacked, collapse=collapse)
         plans, decisions, fields = decide(deciders, found, values, state, extra)
         for label in measured.keys() - blocks.keys():
             one = jnp.ones_like(measured[label])
@@ -208,11 +208,20 @@ def measured_in(
     params: Sequence[Array] | None,
     sums: Norms | None = None,
     derived: Derived | None = None,
-) -> tuple[Norms, Array | None]:
-    """The norms of the leaves, summed in their own precision or better, in the type `dtype`.
+) -> Norms:
+    """The norms of the leaves, summed in their own precision or better, in the type `dtype`."""
+    return stacked_in(dtype, leaves, axis_name, params, sums, derived)[0]
 
-    And those of the labels that have one norm and no excluded leaf once more, as a vector.
-    """
+
+def stacked_in(
+    dtype: Any,
+    leaves: Sequence[Leaf],
+    axis_name: AxisName,
+    params: Sequence[Array] | None,
+    sums: Norms | None = None,
+    derived: Derived | None = None,
+) -> tuple[Norms, Array | None]:
+    """`measured_in`, and what `measure_stacked` gives besides."""
     wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in leaves)])
     measured, stacked = measure_stacked(
         leaves, wide, axis_name=axis_name, params=params, sums=sums, derived=derived

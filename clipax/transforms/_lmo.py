@@ -27,7 +27,7 @@ from clipax.measure import (
 from clipax.norms import Decision
 from clipax.scopes import Block, Scope
 from clipax.thresholds import Threshold
-from clipax.transforms._deciding import BlockStates, Group, Measured, decide, state_of
+from clipax.transforms._deciding import BlockStates, Deciders, Group, Measured, decide, state_of
 from clipax.transforms._entries import Plan, Step, averaged
 from clipax.transforms._guarded import (
     ScaleByNormState,
@@ -67,8 +67,8 @@ def scale_by_lmo(
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
     scope = scopes.resolve(scope)
     fill = 0.0 if nonfinite == "zero" else jnp.nan
-    identity = norms.identity()
-    parts = {_GRADIENT: identity, _MOMENTUM: norms.clip(radius)}
+    parts = {_GRADIENT: norms.identity(), _MOMENTUM: norms.clip(radius)}
+    deciders = {label: Deciders.of(part) for label, part in parts.items()}
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
 
     def init(params: Params) -> ScaleByNormState:
@@ -101,9 +101,7 @@ def scale_by_lmo(
             nonlocal state
             group = Group((label,), size, None, unit=True)
             values = Measured({label: size}, {}, {label: entries})
-            plans, [decision], fields = decide(
-                parts[label], None, identity, [group], values, state, extra
-            )
+            plans, [decision], fields = decide(deciders[label], [group], values, state, extra)
             state = state._replace(**fields)
             found.append(group)
             decisions.append(decision)

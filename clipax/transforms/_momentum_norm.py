@@ -127,15 +127,14 @@ def scale_by_momentum_norm(
             nonlocal state
             known = {label: sums[label]} if label in sums else None
             blocks = _labelled(label, leaves, values)
-            norms_of, _ = measured_in(dtype, blocks, axis_name, own, known, derived)
-            norm = norms_of.get(label, none)
+            norm = measured_in(dtype, blocks, axis_name, own, known, derived).get(label, none)
             if _GRADIENT in decided:
                 # What there is no step for is recorded of both.
                 norm = jnp.where(decided[_GRADIENT].finite, norm, jnp.nan)
             known_sizes = sizes if parts[label].needs_params else {}
             found.append(Group((label,), norm, None, unit=True))
             group = found[-1:]
-            of_it = Measured({label: norm}, None, known_sizes, {label: entries})
+            of_it = Measured({label: norm}, known_sizes, {label: entries})
             plans, made, fields = decide(deciders[label], group, of_it, state, extra)
             state = state._replace(**fields)
             decisions.extend(made)
@@ -145,7 +144,7 @@ def scale_by_momentum_norm(
         none = jnp.zeros((), dtype)  # of a tree without leaves
         sizes: Norms = {}
         if needs_norms and own is not None:
-            size, _ = measured_in(dtype, _labelled(_GRADIENT, leaves, own), axis_name, None)
+            size = measured_in(dtype, _labelled(_GRADIENT, leaves, own), axis_name, None)
             sizes = dict.fromkeys(parts, size.get(_GRADIENT, none))
         weight = None if weight_decay is None else jnp.asarray(weight_decay, dtype)
         decaying = None if weight is None else own

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 
-from tests.oracles import brock_2021 as brock
 from tests.oracles import autoclip_2020 as autoclip
+from tests.oracles import brock_2021 as brock
 from tests.oracles import chezhegov_2025 as chezhegov
 from tests.oracles import chezhegov_2025_coordinate as coordinate
 from tests.oracles import cutkosky_mehta_2021 as cutkosky_mehta
@@ -23,7 +23,6 @@ from tests.oracles import quantile_thresholds as quantiles
 from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
 from tests.oracles import wang_2025 as wang
-from tests.oracles import wrappers
 from tests.oracles import yao_2024 as yao
 from tests.oracles import zhang_2020_attention as attention
 from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
