@@ -17,9 +17,9 @@ def scale_by_norm(
     before: NormTransformation | None = None,
     *,
     after: NormTransformation | None = None,
-    total: NormTransformation | None = None,
     b1: Scalar | None = None,
     weight_decay: Scalar | None = None,
+    total: NormTransformation | None = None,
     scope: str | Scope = "global",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
@@ -43,13 +43,13 @@ def scale_by_norm(
         (default) leaves it as it is.
       after: Decides on the factor behind the momentum, for example
         `clipax.norms.adagrad_norm(1.0)`; None (default) for none.
-      total: Decides on one more factor, common to all blocks, from the norm of all of them
-        together as `before` leaves them: `before` and `total` clips are two levels for one read
-        of the gradient. It may not depend on the parameters; None (default) for none.
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; None
         (default) for no momentum and no memory for it.
       weight_decay: Adds this multiple of the parameters to the gradient after it was measured, so
         that it is scaled but does not count; non-negative, None (default) for none.
+      total: Decides on one more factor, common to all blocks, from the norm of all of them
+        together as `before` leaves them: `before` and `total` clips are two levels for one read
+        of the gradient. It may not depend on the parameters; None (default) for none.
       scope: Which entries share a norm: `"global"`, `"leaf"`, `"unit"` or a scope of
         `clipax.scopes`.
       nonfinite: What to do with a block whose norm is not finite: `"zero"` (default) makes its

@@ -76,17 +76,20 @@ def test_blocks_are_guarded_one_by_one(value: float) -> None:
     expected = flatten(unspoiled[1]) | {LEAF: np.zeros((3, 4))}
     for path, leaf in flatten(updates[1]).items():
         np.testing.assert_array_equal(leaf, expected[path], err_msg=path)
-    for field in ("before", "memory"):
-        old, new, other = (flatten(getattr(state, field)) for state in (before, after, wanted))
-        for path, leaf in new.items():
-            np.testing.assert_array_equal(
-                leaf, (old if path.endswith(LEAF) else other)[path], err_msg=path
-            )
+    old, new, other = (flatten(state.memory) for state in (before, after, wanted))
+    for path, leaf in new.items():
+        np.testing.assert_array_equal(
+            leaf, (old if path.endswith(LEAF) else other)[path], err_msg=path
+        )
     bad = np.array([name == LEAF for name in clipax.block_names(after)])
-    for field in ("grad_norm", "threshold", "clip_factor", "clipped_count"):
-        kept, taken = np.asarray(getattr(before, field)), np.asarray(getattr(wanted, field))
-        row = np.where(bad, kept, taken)
-        np.testing.assert_array_equal(getattr(after, field), row, err_msg=field)
+    rows = {
+        field: [getattr(state, field) for state in (before, wanted, after)]
+        for field in ("grad_norm", "threshold", "clip_factor", "clipped_count")
+    }
+    rows["before"] = [state.before.rows for state in (before, wanted, after)]
+    for field, (kept, taken, found) in rows.items():
+        row = np.where(bad, np.asarray(kept), np.asarray(taken))
+        np.testing.assert_array_equal(found, row, err_msg=field)
     np.testing.assert_array_equal(after.nonfinite_count, bad)
     np.testing.assert_array_equal(after.is_finite, ~bad)
 
