@@ -8,6 +8,7 @@ from clipax.thresholds._anytime import anytime, fixed_horizon
 from clipax.thresholds._base import Context, Threshold, as_threshold
 from clipax.thresholds._geometric_quantile import geometric_quantile, noise_split
 from clipax.thresholds._max_ccc import max_ccc
+from clipax.thresholds._per_entry import per_entry
 from clipax.thresholds._power import power
 from clipax.thresholds._quantile import increasing_quantile, quantile
 from clipax.thresholds._rms import rms
@@ -22,6 +23,7 @@ __all__ = [
     "increasing_quantile",
     "max_ccc",
     "noise_split",
+    "per_entry",
     "power",
     "quantile",
     "rms",
