@@ -101,7 +101,7 @@ def spam(
       >>> state = optimizer.init(params)
       >>> for gradient in (2.0, 1000.0):  # the second is cut to 2, twice the root of v = 1
       ...     update, state = optimizer.update(jnp.array([gradient]), state, params)
-      ...     print(update)
+      ...     print(update.round(4))
       [-1.]
       [-1.]
 

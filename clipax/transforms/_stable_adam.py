@@ -72,8 +72,7 @@ class _Sources(NamedTuple):
     gradients: Sequence[Array]
     scales: Sequence[Array]
     roots: Sequence[Array]
-    old: Array
-    new: Array
+    weights: tuple[Array, Array]
     eps: Array
 
 
@@ -121,7 +120,7 @@ def scale_by_stable_adam(
             [leaf.value for leaf in leaves],
             [row_of(rows, leaf.path) for leaf in leaves],
             [1 / jnp.sqrt(correction(b2, count + 1, dtype)) for count in steps.values()],
-            *(jnp.sqrt(jnp.asarray(b, dtype)) for b in (b2, 1 - b2)),
+            (jnp.sqrt(jnp.asarray(b2, dtype)), jnp.sqrt(jnp.asarray(1 - b2, dtype))),
             jnp.asarray(eps, dtype),
         )
         ratios = replaced(leaves, _ratios(sources))
@@ -158,7 +157,7 @@ def scale_by_stable_adam(
 
 def _ratios(sources: _Sources) -> Sequence[Array]:
     """The magnitudes of the gradients over their new scales, which are at least `eps`."""
-    gradients, scales, roots, old, new, eps = sources
+    gradients, scales, roots, (old, new), eps = sources
     ratios = []
     for gradient, held, root in zip(gradients, scales, roots, strict=True):
         sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, eps.dtype)))
