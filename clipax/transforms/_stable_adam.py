@@ -23,7 +23,6 @@ from clipax.measure import (
     wide_dtype,
 )
 from clipax.norms import Decision, NormTransformation
-from clipax.norms._scales import hypot
 from clipax.thresholds import Context
 from clipax.transforms._entries import Plan, apply, remembered
 from clipax.transforms._guarded import (
@@ -34,7 +33,7 @@ from clipax.transforms._guarded import (
     own_params,
     recorded,
 )
-from clipax.transforms._moments import Moments, adam, correction
+from clipax.transforms._moments import Moments, adam, correction, share
 
 __all__ = ["CountedState", "counted", "scale_by_stable_adam"]
 
@@ -71,8 +70,7 @@ class _Sources(NamedTuple):
 
     gradients: Sequence[Array]
     scales: Sequence[Array]
-    roots: Sequence[Array]
-    weights: tuple[Array, Array]
+    squares: Sequence[tuple[Array, Array]]
     eps: Array
 
 
@@ -119,8 +117,7 @@ def scale_by_stable_adam(
         sources = _Sources(
             [leaf.value for leaf in leaves],
             [row_of(rows, leaf.path) for leaf in leaves],
-            [1 / jnp.sqrt(correction(b2, count + 1, dtype)) for count in steps.values()],
-            (jnp.sqrt(jnp.asarray(b2, dtype)), jnp.sqrt(jnp.asarray(1 - b2, dtype))),
+            [_weights(b2, count, dtype) for count in steps.values()],
             jnp.asarray(eps, dtype),
         )
         ratios = replaced(leaves, _ratios(sources))
@@ -155,12 +152,25 @@ def scale_by_stable_adam(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _weights(b2: Scalar, steps: Array, dtype: Any) -> tuple[Array, Array]:
+    """What the old average, without bias correction, and the new square weigh in that with it."""
+    return jnp.asarray(b2, dtype) / correction(b2, steps + 1, dtype), share(b2, steps, dtype)
+
+
 def _ratios(sources: _Sources) -> Sequence[Array]:
-    """The magnitudes of the gradients over their new scales, which are at least `eps`."""
-    gradients, scales, roots, (old, new), eps = sources
+    """The magnitudes of the gradients over their new scales, which are at least `eps`.
+
+    From quotients by the magnitude: no square of it overflows, and XLA for CPU computes all of it
+    as it sums, where it would write out each step of a hypotenuse.
+    """
     ratios = []
-    for gradient, held, root in zip(gradients, scales, roots, strict=True):
-        sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, eps.dtype)))
-        grown = hypot(held.astype(sizes.dtype) * old, sizes * new)
-        ratios.append(sizes / jnp.maximum(grown * root, eps))
+    for gradient, scales, (old, new) in zip(*sources[:3], strict=True):
+        sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, sources.eps.dtype)))
+        # Of an entry that never was anything but zero the ratio is zero.
+        least = jnp.finfo(sizes.dtype).smallest_normal
+        held = jnp.maximum(scales.astype(sizes.dtype), least) / sizes
+        floor = jnp.square(sources.eps / sizes)
+        ratio = 1 / jnp.sqrt(jnp.maximum(old * jnp.square(held) + new, floor))
+        # The ratio of an infinite entry is finite, this difference is not.
+        ratios.append(ratio + (sizes - sizes))
     return ratios
