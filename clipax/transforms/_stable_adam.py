@@ -113,7 +113,7 @@ def scale_by_stable_adam(
         own = own_params(leaves, wanted, required=rule.needs_params)
         dtype = state.grad_norm.dtype
         steps: Norms = {leaf.path: row_of(state.before, leaf.path).steps for leaf in leaves}
-        rows = by_path(state.memory["scales"])
+        rows = by_path(state.memory.get("scales", {}))
         sources = _Sources(
             [leaf.value for leaf in leaves],
             [row_of(rows, leaf.path) for leaf in leaves],
@@ -166,11 +166,11 @@ def _ratios(sources: _Sources) -> Sequence[Array]:
     ratios = []
     for gradient, scales, (old, new) in zip(*sources[:3], strict=True):
         sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, sources.eps.dtype)))
-        # Of an entry that never was anything but zero the ratio is zero.
-        least = jnp.finfo(sizes.dtype).smallest_normal
-        held = jnp.maximum(scales.astype(sizes.dtype), least) / sizes
-        floor = jnp.square(sources.eps / sizes)
-        ratio = 1 / jnp.sqrt(jnp.maximum(old * jnp.square(held) + new, floor))
+        held = scales.astype(sizes.dtype)
+        # Ratios of 1e-12 and less count for nothing. (A selection would be written out.)
+        unit = jnp.maximum(sizes, jnp.maximum(held, sources.eps) * 2.0**-40)
+        square = old * jnp.square(held / unit) + new
+        ratio = 1 / jnp.sqrt(jnp.maximum(square, jnp.square(sources.eps / unit)))
         # The ratio of an infinite entry is finite, this difference is not.
         ratios.append(ratio + (sizes - sizes))
     return ratios

@@ -219,7 +219,8 @@ def _even(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormTransformatio
         mean = state.mean + weight * (norms - state.mean)
         weight = share(square_decay, state.steps, dtype)
         scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.scale, jnp.sqrt(weight) * norms)
-        size = mean / (scale + jnp.asarray(eps, dtype))
+        # Opaque, or XLA turns the two divisions into one by a product, which overflows.
+        size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
         # Of a gradient that is zero there is no direction.
         zero = norms < jnp.finfo(dtype).smallest_normal
         factor = jnp.where(zero, 0, size / jnp.where(zero, 1, norms))
