@@ -75,6 +75,25 @@ def test_a_threshold_per_entry_needs_sizes():
         threshold.update(jnp.ones(()), (), Context(jnp.array(0)))
 
 
+@pytest.mark.parametrize("threshold", [1.0, 0.3, 1e-3])
+def test_block_rms_is_that_of_optax(threshold):
+    ours, theirs = clipax.clip_by_block_rms(threshold), optax.clip_by_block_rms(threshold)
+    tree = {"w": jnp.asarray(ordinary(5, 7)), "b": jnp.array(0.2), "c": jnp.array([3 + 4j, 1j])}
+    clipped, state = ours.update(tree, ours.init(tree))
+    expected, _ = theirs.update(tree, theirs.init(tree))
+    for one, other in zip(jax.tree.leaves(clipped), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    np.testing.assert_allclose(state.threshold, threshold * np.sqrt([1, 2, 35]), rtol=1e-6)
+
+
+def test_block_rms_counts_the_entries_of_each_block():
+    tree = {"a": jnp.full((2, 3), 2.0), "b": jnp.full(3, 0.5)}
+    for scope, expected in (("unit", 1.0), ("global", 2.0 * (9 / 24.75) ** 0.5)):
+        clip = clipax.clip_by_block_rms(1.0, scope=scope)
+        clipped, _ = clip.update(tree, clip.init(tree))
+        np.testing.assert_allclose(clipped["a"], expected, rtol=1e-6)
+
+
 # --- StableAdamW
 
 
