@@ -131,7 +131,8 @@ def scale_by_stable_adam(
             [leaf.value for leaf in leaves],
             [row_of(rows, leaf.path) for leaf in leaves],
             [_weights(b2, count, dtype) for count in steps.values()],
-            jnp.asarray(eps, dtype),
+            # Opaque, or XLA writes out whole arrays of a constant that two loops share.
+            lax.optimization_barrier(jnp.asarray(eps, dtype)),
         )
         ratios = replaced(leaves, _ratios(sources))
         derived = Derived(_ratios, sources)
