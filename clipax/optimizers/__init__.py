@@ -7,6 +7,7 @@ from clipax.optimizers._gorbunov2020 import clipped_sstm, clipped_sstm_eval_para
 from clipax.optimizers._huang2025 import spam
 from clipax.optimizers._huang2025_stable import stable_spam
 from clipax.optimizers._marshall2025 import max_ccc_sgd
+from clipax.optimizers._pethick2025 import ggnc
 from clipax.optimizers._quantile2024 import quantile_clip_sgd
 from clipax.optimizers._tucat2025 import regularized_clip_sgd
 from clipax.optimizers._wortsman2023 import stable_adamw
@@ -25,6 +26,7 @@ __all__ = [
     "clip_sgd",
     "clipped_sstm",
     "clipped_sstm_eval_params",
+    "ggnc",
     "max_ccc_sgd",
     "mixed_clip_sgd",
     "momentum_clip_sgd",
