@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from clipax.catalogue import _norms, _optimizers, _thresholds, _transforms, _updates
 from clipax.catalogue import (
     _adaptive,
     _monitoring,
@@ -11,12 +10,12 @@ from clipax.catalogue import (
     _structured,
     _thresholds,
     _transforms,
+    _updates,
 )
 from clipax.catalogue._entry import DIES, RECOVERS, Entry
 
 __all__ = ["DIES", "ENTRIES", "RECOVERS", "Entry", "markdown_table"]
 
-_ROOMS = (_thresholds, _norms, _transforms, _optimizers, _updates)
 _ROOMS = (
     _thresholds,
     _norms,
@@ -25,6 +24,7 @@ _ROOMS = (
     _structured,
     _monitoring,
     _optimizers,
+    _updates,
 )
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for room in _ROOMS for entry in room.ENTRIES}

@@ -9,8 +9,8 @@ from clipax.thresholds._base import Context, Threshold, as_threshold
 from clipax.thresholds._ema import ema
 from clipax.thresholds._geometric_quantile import geometric_quantile, noise_split
 from clipax.thresholds._max_ccc import max_ccc
-from clipax.thresholds._per_entry import per_entry
 from clipax.thresholds._median import median
+from clipax.thresholds._per_entry import per_entry
 from clipax.thresholds._percentile import percentile
 from clipax.thresholds._power import power
 from clipax.thresholds._quantile import increasing_quantile, quantile

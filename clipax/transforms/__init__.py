@@ -7,12 +7,12 @@ from clipax.transforms._clip import (
     clip_by_regularized_norm,
     clip_by_smooth_norm,
 )
-from clipax.transforms._clip_by_block_rms import clip_by_block_rms
 from clipax.transforms._clip_adaptive import (
     clip_by_ema_norm,
     clip_by_median_norm,
     clip_by_zscore,
 )
+from clipax.transforms._clip_by_block_rms import clip_by_block_rms
 from clipax.transforms._clip_by_param_norm import clip_by_param_norm
 from clipax.transforms._clip_by_percentile import clip_by_percentile
 from clipax.transforms._clip_by_singular_values import clip_by_singular_values

@@ -25,7 +25,7 @@ from clipax.measure import (
 )
 from clipax.norms import Decision, NormTransformation
 from clipax.thresholds import Context
-from clipax.transforms._deciding import Measured, decide, groups, states
+from clipax.transforms._deciding import Deciders, Measured, decide, groups, states
 from clipax.transforms._entries import Plan, apply, remembered
 from clipax.transforms._guarded import (
     ScaleByNormState,
@@ -104,7 +104,8 @@ def scale_by_stable_adam(
     scope = scopes.resolve("leaf")
     fill = 0.0 if nonfinite == "zero" else jnp.nan
     rule = adam(moments, weight_decay=weight_decay)
-    clip, identity = _counted(norms.clip(1.0)), norms.identity()
+    clip = _counted(norms.clip(1.0))
+    deciders = Deciders.of(clip)
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
@@ -113,7 +114,7 @@ def scale_by_stable_adam(
         return ScaleByNormState(
             **initial(shapes, excluded=False, collapse=False, dtype=dtype),
             before=states(clip, shapes, collapse=False, dtype=dtype),
-            after=states(identity, shapes, collapse=False, dtype=dtype),
+            after=states(norms.identity(), shapes, collapse=False, dtype=dtype),
             total=(),
             memory=remembered(rule, params),
         )
@@ -141,7 +142,7 @@ def scale_by_stable_adam(
         measured = {path: size / max(sizes[path], 1) ** 0.5 for path, size in lengths.items()}
         found = groups(list(state.labels), state.before, measured, collapse=False)
         values = Measured(measured, {}, sizes)
-        plans, decisions, fields = decide(clip, None, identity, found, values, state, extra)
+        plans, decisions, fields = decide(deciders, found, values, state, extra)
         # The factor is that of the update.
         plans = {path: Plan(one.divisor, one.factor, one.finite) for path, one in plans.items()}
         # The barrier keeps XLA from writing out what measuring and scaling have in common.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from clipax import _validate, norms, scopes
+from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
 from clipax.measure import (
     Derived,
@@ -25,7 +25,7 @@ from clipax.measure import (
 from clipax.norms import Decision, NormTransformation
 from clipax.norms._scales import hypot
 from clipax.thresholds import Context
-from clipax.transforms._deciding import Measured, decide, groups, states
+from clipax.transforms._deciding import Deciders, Measured, decide, groups, states
 from clipax.transforms._entries import apply, remembered
 from clipax.transforms._guarded import (
     ScaleByNormState,
@@ -93,7 +93,7 @@ def scale_by_stable_spam(
     fill = 0.0 if nonfinite == "zero" else jnp.nan
     rule = adam(moments, reset=every, weight_decay=weight_decay)
     spikes, even = _spikes(peak_decay), _even(norm_decay, square_decay, eps)
-    identity = norms.identity()
+    first, second = Deciders.of(spikes), Deciders.of(even)
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
@@ -116,16 +116,16 @@ def scale_by_stable_spam(
         dtype = state.grad_norm.dtype
         sizes = block_sizes(leaves, axis_name=axis_name)
 
-        def decided(on: NormTransformation, measured: Norms, old: Any) -> tuple[Any, ...]:
+        def decided(on: Deciders, measured: Norms, old: Any) -> tuple[Any, ...]:
             found = groups(list(state.labels), old, measured, collapse=False)
             values = Measured(measured, {}, sizes)
             now = state._replace(before=old)
-            return found, *decide(on, None, identity, found, values, now, extra)
+            return found, *decide(on, found, values, now, extra)
 
         wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in leaves)])
         largest = magnitudes(leaves, wide, "max", axis_name=axis_name)
         peaks = {path: peak.astype(dtype) for path, peak in largest.items()}
-        found, plans, decisions, _ = decided(spikes, peaks, state.before)
+        found, plans, decisions, _ = decided(first, peaks, state.before)
         thresholds = {
             path: threshold
             for group, decision in zip(found, decisions, strict=True)
@@ -139,8 +139,8 @@ def scale_by_stable_spam(
         known = {path: jnp.isfinite(peaks[path]) & jnp.isfinite(n) for path, n in lengths.items()}
         lengths = {path: jnp.where(known[path], n, jnp.nan) for path, n in lengths.items()}
         peaks = {path: jnp.where(known[path], n, jnp.nan) for path, n in peaks.items()}
-        found, _, decisions, fields = decided(spikes, peaks, state.before)
-        _, plans, _, later = decided(even, lengths, state.after)
+        found, _, decisions, fields = decided(first, peaks, state.before)
+        _, plans, _, later = decided(second, lengths, state.after)
         fields |= {"after": later["before"]} | recorded(state, found, decisions)
         # The barrier keeps XLA from writing out what measuring and scaling have in common.
         values = [lax.optimization_barrier(leaf.value) for leaf in leaves]

@@ -24,9 +24,8 @@ from tests.oracles import quantile_thresholds as quantiles
 from tests.oracles import shazeer_stern_2018 as shazeer_stern
 from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
-from tests.oracles import wortsman_2023 as wortsman
-from tests.oracles import wrappers
 from tests.oracles import wang_2025 as wang
+from tests.oracles import wortsman_2023 as wortsman
 from tests.oracles import yao_2024 as yao
 from tests.oracles import zhang_2020_attention as attention
 from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
