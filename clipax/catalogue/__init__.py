@@ -10,6 +10,7 @@ from clipax.catalogue import (
     _structured,
     _thresholds,
     _transforms,
+    _updates,
 )
 from clipax.catalogue._entry import DIES, RECOVERS, Entry
 
@@ -23,6 +24,7 @@ _ROOMS = (
     _structured,
     _monitoring,
     _optimizers,
+    _updates,
 )
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for room in _ROOMS for entry in room.ENTRIES}

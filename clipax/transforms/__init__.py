@@ -12,6 +12,7 @@ from clipax.transforms._clip_adaptive import (
     clip_by_median_norm,
     clip_by_zscore,
 )
+from clipax.transforms._clip_by_block_rms import clip_by_block_rms
 from clipax.transforms._clip_by_param_norm import clip_by_param_norm
 from clipax.transforms._clip_by_percentile import clip_by_percentile
 from clipax.transforms._clip_by_singular_values import clip_by_singular_values
@@ -29,6 +30,7 @@ __all__ = [
     "ErrorFeedbackState",
     "ScaleByNormState",
     "SkipNonfiniteState",
+    "clip_by_block_rms",
     "clip_by_ema_norm",
     "clip_by_global_norm",
     "clip_by_leaf_norm",

@@ -82,6 +82,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "thresholds.max_ccc": ({"min_fraction": 0.5, "compensate": False},),
     "thresholds.tail_power": ({"sigma": 3.0, "regime": "convex"},),
     "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
+    "clip_by_value": ({"response": "huber"},),
+    "clip_by_smooth_norm": ({"response": "huber"},),
     "thresholds.zscore": (
         {"response": "hard", "max_norm": 20.0},
         {"response": "mean", "decay": 0.9},
@@ -109,6 +111,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "momentum_clip_sgd": ({"response": "soft"}, {"weight_decay": 0.1}),
     "acclip": ({"alpha": 1.5},),
+    "stable_adamw": ({"weight_decay": 0.1},),
+    "spam": ({"reset": None, "weight_decay": 0.1}, {"theta": 2.0, "clip_from": 0, "warmup": None}),
+    "stable_spam": ({"reset": None, "weight_decay": 0.1},),
     "ggnc": ({"norm": "max", "radius": 30.0}, {"norm": "spectral", "radius": 30.0}),
 }
 

@@ -72,6 +72,16 @@ SIGNATURES = {
     ),
     "quantile_clip_sgd": "learning_rate, quantile, *, window=100",
     "max_ccc_sgd": "learning_rate, *, window=500",
+    "clip_by_block_rms": "threshold=1.0, *, scope='leaf'",
+    "stable_adamw": "learning_rate, *, b1=0.9, b2=0.99, eps=1e-6, weight_decay=None",
+    "spam": (
+        "learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, theta=5000.0, reset=500, warmup=150, "
+        "weight_decay=None"
+    ),
+    "stable_spam": (
+        "learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, norm_decay=0.7, square_decay=0.9, "
+        "peak_decay=0.999, reset=1000, weight_decay=None"
+    ),
     "thresholds.zscore": (
         "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
     ),

@@ -126,6 +126,9 @@ MEASURED = {
     ),
     "clip_by_leaf_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
     "clip_by_value": lambda tree: max(np.abs(leaf).max(initial=0.0) for leaf in tree.values()),
+    "clip_by_block_rms": lambda tree: max(
+        np.linalg.norm(leaf) / max(leaf.size, 1) ** 0.5 for leaf in tree.values()
+    ),
 }
 
 
@@ -178,6 +181,8 @@ OTHERS = [
     "mixed_clip_sgd-nu=0.0",
     "momentum_clip_sgd",
     "clipped_sstm",
+    "stable_adamw",
+    "stable_spam",
     "with_error_feedback",
     "ggnc",
     "ggnc-norm=max-radius=30.0",

@@ -104,6 +104,10 @@ def test_shard_map(name: str, tracked: bool) -> None:
         ("momentum_clip_sgd", 1),
         ("normalized_momentum", 1),
         ("clip_normalized_momentum", 2),
+        ("spam", 1),
+        ("stable_adamw", 1),
+        # The largest entries, then the norms of what is left of them.
+        ("stable_spam", 2),
     ],
 )
 def test_norms_are_summed_over_shards_in_one_go(name: str, collectives: int) -> None:

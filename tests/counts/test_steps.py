@@ -97,10 +97,18 @@ def test_a_delay_keeps_numbers_not_gradients() -> None:
     assert sizes(clipax.clip_adagrad(0.1, 1.0, delay=5)) == {6 * 64: 1}
 
 
-def test_clipping_by_value_measures_nothing() -> None:
-    found = counts(optax.chain(clipax.clip_by_value(1e-3), SGD), "transformer")
+@pytest.mark.parametrize("response", ["hard", "huber"])
+def test_clipping_by_value_measures_nothing(response: str) -> None:
+    clip = clipax.clip_by_value(1e-3, response=response)
+    found = counts(optax.chain(clip, SGD), "transformer")
     assert_moves(found, 3)
     assert found.reductions == 0
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_update_clipping_reads_gradient_and_scales_once_more(dtype: str) -> None:
+    # Of a bfloat16 tree the averages, in float32, count twice.
+    assert_moves(counts(clipax.stable_adamw(0.1), "leaf", dtype), 12 if dtype == "f32" else 19)
 
 
 @pytest.mark.parametrize("tree", TREES)

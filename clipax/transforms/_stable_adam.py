@@ -1,0 +1,188 @@
+"""Adam whose updates are cut, tensor by tensor, where the gradients outgrow their scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from clipax import _validate, norms, scopes
+from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
+from clipax.measure import (
+    Derived,
+    Leaf,
+    accumulation_dtype,
+    block_sizes,
+    by_path,
+    named_leaves,
+    replaced,
+    row_of,
+    wide_dtype,
+)
+from clipax.norms import Decision, NormTransformation
+from clipax.thresholds import Context
+from clipax.transforms._deciding import Deciders, Measured, decide, groups, states
+from clipax.transforms._entries import Plan, apply, remembered
+from clipax.transforms._guarded import (
+    ScaleByNormState,
+    initial,
+    measured_in,
+    own_params,
+    recorded,
+)
+from clipax.transforms._moments import Moments, adam, correction, share
+
+__all__ = ["CountedState", "scale_by_stable_adam", "steps_of"]
+
+
+class CountedState(NamedTuple):
+    """A state with the number of steps that counted, for each block.
+
+    Attributes:
+      steps: The number, int32.
+      inner: The state itself.
+    """
+
+    steps: Array
+    inner: Any
+
+
+def _counted(inner: NormTransformation) -> NormTransformation:
+    """The same decisions, the steps counted for each block."""
+
+    def init(shape: tuple[int, ...]) -> CountedState:
+        return CountedState(jnp.zeros(shape, jnp.int32), inner.init(shape))
+
+    def update(
+        norms: Array, state: CountedState, context: Context
+    ) -> tuple[Decision, CountedState]:
+        decision, new = inner.update(norms, state.inner, context)
+        return decision, CountedState(optax.safe_increment(state.steps), new)
+
+    return inner._replace(init=init, update=update)
+
+
+def steps_of(state: ScaleByNormState, leaves: Sequence[Leaf]) -> Norms:
+    """The number of steps that counted so far for each leaf, where `before` counts them."""
+    if not leaves:
+        return {}
+    known = dict(zip(state.labels, jnp.unstack(state.before.rows.steps), strict=True))
+    return {leaf.path: row_of(known, leaf.path) for leaf in leaves}
+
+
+class _Sources(NamedTuple):
+    """What the ratios of the gradients to their scales are computed from."""
+
+    gradients: Sequence[Array]
+    scales: Sequence[Array]
+    squares: Sequence[tuple[Array, Array]]
+    eps: Array
+
+
+def scale_by_stable_adam(
+    *,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Adam's direction with weight decay, each leaf divided by `max(1, rms(g/max(s, eps)))`.
+
+    The telemetry is of that root mean square. It is finite if and only if the gradient is: a ratio
+    is at most `1/sqrt(1 - b2)`. So the gradient itself is not measured.
+    """
+    moments = Moments(b1, b2, eps)
+    if weight_decay is not None:
+        _validate.non_negative("weight_decay", weight_decay)
+    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+    scope = scopes.resolve("leaf")
+    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    rule = adam(moments, weight_decay=weight_decay)
+    clip = _counted(norms.clip(1.0))
+    deciders = Deciders.of(clip)
+
+    def init(params: Params) -> ScaleByNormState:
+        leaves, _ = named_leaves(params, scope)
+        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(x.path for x in leaves), ())
+        return ScaleByNormState(
+            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
+            before=states(clip, shapes, collapse=False, dtype=dtype),
+            after=states(norms.identity(), shapes, collapse=False, dtype=dtype),
+            total=(),
+            memory=remembered(rule, params),
+        )
+
+    def update(
+        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ScaleByNormState]:
+        leaves, structure = named_leaves(updates, scope)
+        wanted = params if rule.needs_params or axis_name is not None else None
+        own = own_params(leaves, wanted, required=rule.needs_params)
+        dtype = state.grad_norm.dtype
+        steps = steps_of(state, leaves)
+        rows = by_path(state.memory.get("scales", {}))
+        sources = _Sources(
+            [leaf.value for leaf in leaves],
+            [row_of(rows, leaf.path) for leaf in leaves],
+            [_weights(b2, count, dtype) for count in steps.values()],
+            # Opaque, or XLA writes out whole arrays of a constant that two loops share.
+            lax.optimization_barrier(jnp.asarray(eps, dtype)),
+        )
+        ratios = replaced(leaves, _ratios(sources))
+        derived = Derived(_ratios, sources)
+        lengths = measured_in(dtype, ratios, axis_name, own, derived=derived)
+        sizes = block_sizes(leaves, axis_name=axis_name)
+        measured = {path: size / max(sizes[path], 1) ** 0.5 for path, size in lengths.items()}
+        found = groups(list(state.labels), state.before, measured, collapse=False)
+        values = Measured(measured, {}, sizes)
+        plans, decisions, fields = decide(deciders, found, values, state, extra)
+        # The factor is that of the update.
+        plans = {path: Plan(one.divisor, one.factor, one.finite) for path, one in plans.items()}
+        # The barrier keeps XLA from writing out what measuring and scaling have in common.
+        opaque = [lax.optimization_barrier(leaf.value) for leaf in leaves]
+        scaled, memory = apply(
+            rule,
+            replaced(leaves, opaque),
+            plans,
+            own,
+            state.memory,
+            weight_decay=None,
+            fill=fill,
+            count=state.count,
+            steps=steps,
+        )
+        fields |= recorded(state, found, decisions)
+        return jax.tree.unflatten(structure, scaled), ScaleByNormState(**fields, memory=memory)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _weights(b2: Scalar, steps: Array, dtype: Any) -> tuple[Array, Array]:
+    """What the old average, without bias correction, and the new square weigh in that with it."""
+    return jnp.asarray(b2, dtype) / correction(b2, steps + 1, dtype), share(b2, steps, dtype)
+
+
+def _ratios(sources: _Sources) -> Sequence[Array]:
+    """The magnitudes of the gradients over their new scales, which are at least `eps`.
+
+    From quotients by the magnitude: no square of it overflows, and XLA for CPU computes all of it
+    as it sums, where it would write out each step of a hypotenuse.
+    """
+    ratios = []
+    for gradient, scales, (old, new) in zip(*sources[:3], strict=True):
+        sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, sources.eps.dtype)))
+        held = scales.astype(sizes.dtype)
+        # Ratios of 1e-12 and less count for nothing. (A selection would be written out.)
+        unit = jnp.maximum(sizes, jnp.maximum(held, sources.eps) * 2.0**-40)
+        square = old * jnp.square(held / unit) + new
+        ratio = 1 / jnp.sqrt(jnp.maximum(square, jnp.square(sources.eps / unit)))
+        # The ratio of an infinite entry is finite, this difference is not.
+        ratios.append(ratio + (sizes - sizes))
+    return ratios
