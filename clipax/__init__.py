@@ -41,6 +41,7 @@ from clipax.transforms import (
     scale_by_adam_norm,
     scale_by_norm,
     skip_nonfinite,
+    skip_spikes,
 )
 
 from clipax import catalogue  # isort: skip  (last: it lists all of the above)
@@ -87,6 +88,7 @@ __all__ = [
     "scale_by_norm",
     "scopes",
     "skip_nonfinite",
+    "skip_spikes",
     "theory",
     "thresholds",
     "transforms",

@@ -12,12 +12,14 @@ from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
 from clipax.transforms._normalize import normalize_by_global_norm
 from clipax.transforms._scale_by_norm import ScaleByNormState, scale_by_norm
 from clipax.transforms._skip_nonfinite import SkipNonfiniteState, skip_nonfinite
+from clipax.transforms._skip_spikes import SkipSpikesState, skip_spikes
 
 __all__ = [
     "ClipByValueState",
     "DelayUpdatesState",
     "ScaleByNormState",
     "SkipNonfiniteState",
+    "SkipSpikesState",
     "clip_by_global_norm",
     "clip_by_leaf_norm",
     "clip_by_regularized_norm",
@@ -29,4 +31,5 @@ __all__ = [
     "scale_by_adam_norm",
     "scale_by_norm",
     "skip_nonfinite",
+    "skip_spikes",
 ]

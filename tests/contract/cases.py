@@ -21,7 +21,7 @@ HEAVY_BALL = 0.5  # exact in every dtype
 
 
 def heavy_ball(gradients: Sequence[Tree], params: Tree) -> Updates:
-    """The oracle of the optax transformation that `skip_nonfinite` wraps here."""
+    """The oracle of the optax transformation that `skip_nonfinite` and `skip_spikes` wrap here."""
     trace = tree.zeros(gradients[0])
     updates = []
     for gradient in gradients:
@@ -85,6 +85,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "norms.adam_norm": ({"delay": 3},),
     "scale_by_adagrad_norm": ({"delay": 1}, {"b1": 0.9, "delay": 3}),
     "scale_by_adam_norm": ({"delay": 1}, {"b1": None, "delay": 3}),
+    "skip_spikes": ({"threshold": None}, {"threshold": 1.0, "max_consecutive": 2}),
     "delay_updates": ({"delay": None}, {"delay": 1}, {"delay": 3}),
     "clip_sgd": ({"offset": 0.5},),
     "regularized_clip_sgd": ({"weight_decay": 0.1}, {"delta": 0.0}),
@@ -109,6 +110,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 # Arguments that say the same to an oracle in its own words.
 IN_WORDS_OF_THE_ORACLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "skip_nonfinite": ({"inner": optax.trace(HEAVY_BALL)}, {"inner": heavy_ball}),
+    "skip_spikes": (
+        {"inner": optax.trace(HEAVY_BALL), "threshold": 10.0},
+        {"inner": heavy_ball, "threshold": 10.0},
+    ),
     "scale_by_norm": (
         {"before": norms.clip(1.0), "after": norms.adagrad_norm(0.5), "b1": 0.9},
         {"before": lambda: rules.clip(1.0), "after": lambda: rules.adagrad_norm(0.5), "b1": 0.9},
@@ -143,7 +148,8 @@ def _of(entry: Entry, options: Mapping[str, Any]) -> Case:
     name = entry.name + "".join(f"-{key}={value}" for key, value in options.items())
     given = {**entry.example, **options}
     ours, theirs = IN_WORDS_OF_THE_ORACLE.get(entry.name, (given, given))
-    return Case(name, entry, ours, functools.partial(ORACLES[entry.name], **theirs))
+    reference = functools.partial(ORACLES[entry.name], **{**theirs, **options})
+    return Case(name, entry, {**ours, **options}, reference)
 
 
 def _composed(name: str, keywords: Mapping[str, Any], reference: Oracle) -> Case:

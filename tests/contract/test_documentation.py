@@ -56,6 +56,7 @@ SIGNATURES = {
     "scale_by_norm": "before=None, *, after=None, b1=None",
     "delay_updates": "delay",
     "skip_nonfinite": "inner",
+    "skip_spikes": "inner, threshold=None",
     "scale_by_adagrad_norm": "*, b_init, b1=None, delay=None",
     "scale_by_adam_norm": "*, b_init, b1=0.9, b2=0.999, delay=None",
     "thresholds.quantile": "quantile, *, window=100",

@@ -55,6 +55,7 @@ ORACLES: dict[str, Oracle] = {
     "scale_by_norm": scale_by_norm,
     "delay_updates": wrappers.delay_updates,
     "skip_nonfinite": wrappers.skip_nonfinite,
+    "skip_spikes": wrappers.skip_spikes,
     "clip_sgd": zhang.clip_sgd,
     "normalized_sgd": zhang.normalized_sgd,
     "regularized_clip_sgd": tucat_mukherjee.regularized_clip_sgd,
