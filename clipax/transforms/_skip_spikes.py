@@ -185,7 +185,7 @@ def skip_spikes(
         now = jnp.minimum(now, jnp.finfo(dtype).max).astype(dtype)
         spike = safe > now
         in_a_row = jnp.where(spike, jnp.minimum(state.consecutive_count + 1, most + 1), 0)
-        taken = finite & (in_a_row <= most)
+        taken = finite & (~spike | (in_a_row > most))
 
         updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         result, inner_state = steps.update(taken, updates, state.inner_state, params, extra)

@@ -52,7 +52,7 @@ def skip_spikes(
         median = recent[(len(recent) - 1) // 2] if recent else math.inf
         spike = size > (10.0 * median if threshold is None else at(threshold, step))
         row = row + 1 if spike else 0
-        taken.append(row <= max_consecutive)
+        taken.append(not spike or row > max_consecutive)
     return _only(taken, gradients, params, inner)
 
 
