@@ -31,6 +31,7 @@ from clipax.optimizers import (
 from clipax.thresholds import power as power_threshold
 from clipax.transforms import (
     clip_by_global_norm,
+    clip_by_group_norm,
     clip_by_leaf_norm,
     clip_by_regularized_norm,
     clip_by_smooth_norm,
@@ -60,6 +61,7 @@ __all__ = [
     "clip_adam",
     "clip_adam_norm",
     "clip_by_global_norm",
+    "clip_by_group_norm",
     "clip_by_leaf_norm",
     "clip_by_regularized_norm",
     "clip_by_smooth_norm",

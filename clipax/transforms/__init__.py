@@ -7,6 +7,7 @@ from clipax.transforms._clip import (
     clip_by_regularized_norm,
     clip_by_smooth_norm,
 )
+from clipax.transforms._clip_by_group_norm import clip_by_group_norm
 from clipax.transforms._clip_by_value import ClipByValueState, clip_by_value
 from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
 from clipax.transforms._normalize import normalize_by_global_norm
@@ -21,6 +22,7 @@ __all__ = [
     "SkipNonfiniteState",
     "SkipSpikesState",
     "clip_by_global_norm",
+    "clip_by_group_norm",
     "clip_by_leaf_norm",
     "clip_by_regularized_norm",
     "clip_by_smooth_norm",

@@ -69,10 +69,16 @@ class Case:
         return self.factory_of_updates()(**{**self.keywords, **overrides})
 
 
+def top_of_the_path(path: str) -> str:
+    """Labels that merge the leaves of one module."""
+    return path.partition("/")[0]
+
+
 POLICY = ("nonfinite", "axis_name")
 
 # Options that take another path through the code than an entry's example does.
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "clip_by_group_norm": ({"labels": top_of_the_path}, {"total": None}),
     "thresholds.power": ({"regime": "convex"}, {"regime": "nonconvex"}, {"horizon": 50}),
     "thresholds.rms": (
         {"limit": None, "decay": 0.9},

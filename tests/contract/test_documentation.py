@@ -49,6 +49,7 @@ SIGNATURES = {
     "clipped_sstm": "smoothness, a, clip_constant",
     "clip_by_global_norm": "threshold",
     "clip_by_leaf_norm": "threshold",
+    "clip_by_group_norm": "threshold, *, labels=None, total=None",
     "clip_by_value": "threshold",
     "clip_by_smooth_norm": "threshold",
     "clip_by_regularized_norm": "threshold, delta",

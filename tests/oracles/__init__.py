@@ -46,6 +46,7 @@ ORACLES: dict[str, Oracle] = {
     "norms.adam_norm": functools.partial(chezhegov.scale_by_adam_norm, b1=None),
     "clip_by_global_norm": zhang.clip_by_global_norm,
     "clip_by_leaf_norm": zhang.clip_by_leaf_norm,
+    "clip_by_group_norm": zhang.clip_by_group_norm,
     "clip_by_value": zhang.clip_by_value,
     "clip_by_smooth_norm": mai_johansson.clip_by_smooth_norm,
     "clip_by_regularized_norm": tucat_mukherjee.clip_by_regularized_norm,
