@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -31,6 +34,43 @@ def trees() -> tuple[Tree, list[Tree]]:
 
     sizes = [100.0 if step in BURST else 0.01 if step == TINY else 1.0 for step in range(STEPS)]
     return tree(0.5), [tree(0.1 * size) for size in sizes]
+
+
+def ours(
+    transformation: optax.GradientTransformation,
+    params: Tree,
+    gradients: Sequence[Tree],
+    *,
+    moving: bool = False,
+) -> list[Tree]:
+    """The updates of a transformation; the parameters follow them where it is an optimizer."""
+    now = jax.tree.map(jnp.asarray, params)
+    state, results = transformation.init(now), []
+    update = jax.jit(transformation.update)
+    for gradient in gradients:
+        updates, state = update(jax.tree.map(jnp.asarray, gradient), state, now)
+        now = optax.apply_updates(now, updates) if moving else now
+        results.append(jax.tree.map(np.asarray, updates))
+    return results
+
+
+def assert_alike(actual: Sequence[Tree], expected: Sequence[Tree], tolerance: float) -> None:
+    """Equal at every step, leaf by leaf, within a share of the leaf's norm."""
+    for step, (one, other) in enumerate(zip(actual, expected, strict=True)):
+        for path, leaf in other.items():
+            error = np.linalg.norm(one[path] - leaf)
+            allowed = tolerance * np.linalg.norm(leaf)
+            assert error <= allowed, f"step {step}, {path}: {error:.3g}, allowed {allowed:.3g}"
+
+
+def assert_bites(updates: Sequence[Tree], gradients: Sequence[Tree]) -> None:
+    """Bursts are clipped; some other step is not touched at all."""
+    untouched = [
+        all(np.array_equal(update[path], gradient[path]) for path in gradient)
+        for update, gradient in zip(updates, gradients, strict=True)
+    ]
+    assert not any(untouched[step] for step in BURST)
+    assert any(untouched)
 
 
 def to_torch(leaf: np.ndarray) -> torch.Tensor:
