@@ -117,17 +117,16 @@ def skip_spikes(
         where the threshold needs them, unnamed mesh axes.
 
     Example:
-      >>> import jax.numpy as jnp, optax, clipax
+      >>> import jax, jax.numpy as jnp, optax, clipax
       >>> optimizer = clipax.skip_spikes(optax.sgd(0.5))
-      >>> params = jnp.ones(2)
-      >>> state = optimizer.init(params)
+      >>> state, step = optimizer.init(jnp.ones(1)), jax.jit(optimizer.update)
       >>> for size in (1.0, 2.0, 1e6, 1.0):
-      ...     update, state = optimizer.update(jnp.array([size, 0.0]), state, params)
+      ...     update, state = step(jnp.array([size]), state)
       ...     print(update, state.skipped_count)
-      [-0.5 -0. ] 0
-      [-1. -0.] 0
-      [0. 0.] 1
-      [-0.5 -0. ] 1
+      [-0.5] 0
+      [-1.] 0
+      [0.] 1
+      [-0.5] 1
 
     References:
       Common practice in the training of large language models; compare `optax.apply_if_finite` and

@@ -121,6 +121,7 @@ HARD = [
 ]
 MEASURED = {
     "clip_by_leaf_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
+    "clip_by_group_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
     "clip_by_value": lambda tree: max(np.abs(leaf).max(initial=0.0) for leaf in tree.values()),
 }
 
