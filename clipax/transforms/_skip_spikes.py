@@ -19,6 +19,7 @@ __all__ = ["SkipSpikesState", "skip_spikes"]
 
 # The default rule: this many times the median of the last norms.
 _SCALE, _WINDOW = 10.0, 50
+_MOST = 2**31 - 1
 
 
 class SkipSpikesState(NamedTuple):
@@ -30,8 +31,8 @@ class SkipSpikesState(NamedTuple):
       spike_count: Number of finite norms above the threshold, those included that were taken
         because `max_consecutive` were skipped before them.
       nonfinite_count: Number of steps with a norm that was not finite; all were skipped.
-      consecutive_count: Number of spikes in a row up to now, at most `max_consecutive + 1`. Steps
-        that are not finite neither count nor end the row.
+      consecutive_count: Number of spikes in a row up to now, at most `max_consecutive`. Steps that
+        are not finite neither count nor end the row.
       is_finite: Whether the last norm was finite.
       norm: The last finite norm.
       threshold: Its threshold, at most the largest float.
@@ -139,7 +140,8 @@ def skip_spikes(
     """
     steps = skipping(inner)
     source = _default() if threshold is None else as_threshold(threshold)
-    most = _validate.index("max_consecutive", max_consecutive, minimum=1)
+    # No larger than what counts it.
+    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _MOST)
     scope = scopes.resolve(scopes.GLOBAL)
 
     def init(params: Params) -> SkipSpikesState:
@@ -183,8 +185,9 @@ def skip_spikes(
         now, memory = source.update(safe, state.memory, context)
         now = jnp.minimum(now, jnp.finfo(dtype).max).astype(dtype)
         spike = safe > now
-        in_a_row = jnp.where(spike, jnp.minimum(state.consecutive_count + 1, most + 1), 0)
-        taken = finite & (~spike | (in_a_row > most))
+        before = state.consecutive_count
+        taken = finite & (~spike | (before >= most))
+        in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
 
         updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         result, inner_state = steps.update(taken, updates, state.inner_state, params, extra)
@@ -193,7 +196,7 @@ def skip_spikes(
             skipped_count=state.skipped_count + (~taken).astype(jnp.int32),
             spike_count=state.spike_count + spike.astype(jnp.int32),
             nonfinite_count=state.nonfinite_count + (~finite).astype(jnp.int32),
-            consecutive_count=jnp.where(finite, in_a_row, state.consecutive_count),
+            consecutive_count=jnp.where(finite, in_a_row, before),
             is_finite=finite,
             norm=jnp.where(finite, norm, state.norm),
             threshold=jnp.where(finite, now, state.threshold),

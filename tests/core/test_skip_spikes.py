@@ -195,3 +195,8 @@ def test_bad_arguments(arguments, error, message):
         clipax.skip_spikes(*arguments)
     with pytest.raises(ValueError, match="`max_consecutive` must be at least 1"):
         clipax.skip_spikes(ADAM, max_consecutive=0)
+
+
+def test_any_number_in_a_row_can_be_asked_for():
+    guarded = clipax.skip_spikes(optax.identity(), 1.0, max_consecutive=10**12)
+    assert not any(taken(guarded, [2.0] * 3))
