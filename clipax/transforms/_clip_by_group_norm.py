@@ -6,7 +6,7 @@ from typing import Any
 
 import optax
 
-from clipax import norms, scopes
+from clipax import _validate, norms, scopes
 from clipax._typing import AxisName, NonFinite, ScalarOrSchedule
 from clipax.scopes import Scope
 from clipax.thresholds import Threshold
@@ -105,9 +105,11 @@ def clip_by_group_norm(
         if scope != "leaf":
             raise ValueError(f"`scope` must not be given beside `labels`, got {scope!r}.")
         scope = scopes.by_label(labels)
+    if not (total is None or callable(total) or isinstance(total, Threshold)):
+        _validate.threshold("total", total)
     return scale_by_norm(
         norms.clip(threshold),
-        **({} if total is None else {"total": norms.clip(total)}),
+        total=None if total is None else norms.clip(total),
         scope=scope,
         nonfinite=nonfinite,
         axis_name=axis_name,
