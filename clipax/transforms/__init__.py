@@ -8,6 +8,12 @@ from clipax.transforms._clip import (
     clip_by_smooth_norm,
 )
 from clipax.transforms._clip_by_group_norm import clip_by_group_norm
+from clipax.transforms._clip_adaptive import (
+    clip_by_ema_norm,
+    clip_by_median_norm,
+    clip_by_zscore,
+)
+from clipax.transforms._clip_by_param_norm import clip_by_param_norm
 from clipax.transforms._clip_by_value import ClipByValueState, clip_by_value
 from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
 from clipax.transforms._normalize import normalize_by_global_norm
@@ -21,12 +27,16 @@ __all__ = [
     "ScaleByNormState",
     "SkipNonfiniteState",
     "SkipSpikesState",
+    "clip_by_ema_norm",
     "clip_by_global_norm",
     "clip_by_group_norm",
     "clip_by_leaf_norm",
+    "clip_by_median_norm",
+    "clip_by_param_norm",
     "clip_by_regularized_norm",
     "clip_by_smooth_norm",
     "clip_by_value",
+    "clip_by_zscore",
     "delay_updates",
     "normalize_by_global_norm",
     "scale_by_adagrad_norm",

@@ -87,6 +87,11 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "thresholds.max_ccc": ({"min_fraction": 0.5, "compensate": False},),
     "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
+    "thresholds.zscore": (
+        {"response": "hard", "max_norm": 20.0},
+        {"response": "mean", "decay": 0.9},
+    ),
+    "clip_by_param_norm": ({"exclude": "dense/bias"},),
     "norms.adagrad_norm": ({"delay": 1},),
     "norms.adam_norm": ({"delay": 3},),
     "scale_by_adagrad_norm": ({"delay": 1}, {"b1": 0.9, "delay": 3}),

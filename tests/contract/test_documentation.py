@@ -70,6 +70,18 @@ SIGNATURES = {
     ),
     "quantile_clip_sgd": "learning_rate, quantile, *, window=100",
     "max_ccc_sgd": "learning_rate, *, window=500",
+    "thresholds.zscore": (
+        "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
+    ),
+    "thresholds.ema": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
+    "thresholds.median": "scale=2.0, *, window=100",
+    "thresholds.relative": "clipping=0.01, *, eps=1e-3",
+    "clip_by_zscore": (
+        "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
+    ),
+    "clip_by_ema_norm": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
+    "clip_by_median_norm": "scale=2.0, *, window=100",
+    "clip_by_param_norm": "clipping=0.01, *, eps=1e-3, exclude=None, stacked=None, scope='unit'",
     "thresholds.power": "sigma, alpha, regime='design'",
 }
 

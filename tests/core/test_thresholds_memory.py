@@ -16,6 +16,9 @@ REMEMBERING = {
     "rms": thresholds.rms(0.9, decay=0.9),
     "rms, compensated": thresholds.rms(0.5, decay=0.9, compensate="fraction"),
     "max_ccc": thresholds.max_ccc(window=20),
+    "zscore": thresholds.zscore(0.5, decay=0.9, warmup=5),
+    "ema": thresholds.ema(1.5, decay=0.5, warmup=0, absolute=np.inf),
+    "median": thresholds.median(1.5, window=12),
 }
 EACH = pytest.mark.parametrize("name", REMEMBERING)
 

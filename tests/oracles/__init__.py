@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import functools
 
+from tests.oracles import brock_2021 as brock
 from tests.oracles import chezhegov_2025 as chezhegov
 from tests.oracles import chezhegov_2025_coordinate as coordinate
 from tests.oracles import cutkosky_mehta_2021 as cutkosky_mehta
 from tests.oracles import gorbunov_2020 as gorbunov
+from tests.oracles import kumar_2025 as kumar
 from tests.oracles import mai_johansson_2021 as mai_johansson
 from tests.oracles import marshall_2025 as marshall
 from tests.oracles import quantile_thresholds as quantiles
 from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
+from tests.oracles import wang_2025 as wang
 from tests.oracles import wrappers
+from tests.oracles import yao_2024 as yao
 from tests.oracles import zhang_2020_attention as attention
 from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
 from tests.oracles import zhang_jin_fang_wang_2020 as mixed
@@ -36,6 +40,14 @@ ORACLES: dict[str, Oracle] = {
     "thresholds.max_ccc": marshall.max_ccc,
     "thresholds.anytime": theorems.anytime,
     "thresholds.fixed_horizon": theorems.fixed_horizon,
+    "thresholds.zscore": kumar.zscore,
+    "thresholds.ema": wang.ema,
+    "thresholds.median": yao.median,
+    "thresholds.relative": brock.relative,
+    "clip_by_zscore": kumar.zscore,
+    "clip_by_ema_norm": wang.clip_by_ema_norm,
+    "clip_by_median_norm": yao.median,
+    "clip_by_param_norm": brock.clip_by_param_norm,
     "quantile_clip_sgd": quantiles.quantile_clip_sgd,
     "max_ccc_sgd": marshall.max_ccc_sgd,
     "norms.clip": zhang.clip_by_global_norm,
