@@ -27,9 +27,13 @@ from clipax.optimizers import (
     normalized_sgd,
     quantile_clip_sgd,
     regularized_clip_sgd,
+    spam,
+    stable_adamw,
+    stable_spam,
 )
 from clipax.thresholds import power as power_threshold
 from clipax.transforms import (
+    clip_by_block_rms,
     clip_by_ema_norm,
     clip_by_global_norm,
     clip_by_group_norm,
@@ -64,6 +68,7 @@ __all__ = [
     "clip_adagrad_norm",
     "clip_adam",
     "clip_adam_norm",
+    "clip_by_block_rms",
     "clip_by_ema_norm",
     "clip_by_global_norm",
     "clip_by_group_norm",
@@ -99,6 +104,9 @@ __all__ = [
     "scopes",
     "skip_nonfinite",
     "skip_spikes",
+    "spam",
+    "stable_adamw",
+    "stable_spam",
     "theory",
     "thresholds",
     "transforms",

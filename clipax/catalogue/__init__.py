@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from clipax.catalogue import _guards, _norms, _optimizers, _thresholds, _transforms
-from clipax.catalogue import _adaptive, _norms, _optimizers, _thresholds, _transforms
+from clipax.catalogue import (
+    _adaptive,
+    _guards,
+    _norms,
+    _optimizers,
+    _thresholds,
+    _transforms,
+    _updates,
+)
 from clipax.catalogue._entry import DIES, RECOVERS, Entry
 
 __all__ = ["DIES", "ENTRIES", "RECOVERS", "Entry", "markdown_table"]
 
-_ROOMS = (_thresholds, _norms, _transforms, _guards, _optimizers)
-_ROOMS = (_thresholds, _norms, _transforms, _adaptive, _optimizers)
+_ROOMS = (_thresholds, _norms, _transforms, _guards, _adaptive, _updates, _optimizers)
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for room in _ROOMS for entry in room.ENTRIES}
 

@@ -18,7 +18,15 @@ ENTRIES = (
         TUCAT,
         {"threshold": 1.0, "delta": 0.1},
     ),
-    entry("norms.smooth", norms.smooth, "norm", "1/sqrt(1 + (n/c)^2)", MAI, {"threshold": 1.0}),
+    entry(
+        "norms.smooth",
+        norms.smooth,
+        "norm",
+        "1/sqrt(1 + (n/c)^2)",
+        MAI,
+        {"threshold": 1.0},
+        static_args=("response",),
+    ),
     entry("norms.normalize", norms.normalize, "norm", "1/(n + eps)", ZHANG, {"eps": 1e-3}),
     entry(
         "norms.adagrad_norm",

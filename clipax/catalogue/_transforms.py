@@ -34,6 +34,7 @@ ENTRIES = (
         "u_j = max(-c, min(c, g_j)) for each entry j",
         CHEZHEGOV,
         {"threshold": 0.5},
+        static_args=("response",),
     ),
     entry(
         "clip_by_smooth_norm",

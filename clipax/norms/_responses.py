@@ -12,7 +12,7 @@ from clipax._typing import Array, Scalar, ScalarOrSchedule
 from clipax.norms._base import Decision, NormTransformation
 from clipax.thresholds import Context, Threshold, as_threshold
 
-__all__ = ["clip", "normalize", "regularized", "smooth"]
+__all__ = ["RESPONSES", "clip", "normalize", "regularized", "smooth"]
 
 
 def clip(
@@ -149,21 +149,29 @@ def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> N
 
     As a decision on norms: `clip_by_smooth_norm` lifts it to gradients.
 
-    .. math:: f(n) = \frac{1}{\sqrt{1 + (n/c)^2}}, \quad \frac{1}{1 + n/c} \quad \text{or} \quad
-        \frac{c}{n} \tanh\frac{n}{c}
+    .. math:: f(n) = \frac{1}{\sqrt{1 + (n/c)^2}}, \quad \frac{1}{1 + n/c}, \quad
+        \frac{c}{n} \tanh\frac{n}{c}, \quad \min(1, c/n) \quad \text{or} \quad
+        1 - \frac{(n - c/2)^2}{2 c n}
 
-    for `response` `"sqrt"`, `"rational"` or `"tanh"`, with :math:`c` the `threshold`.
+    for `response` `"sqrt"`, `"rational"`, `"tanh"`, `"hard"` or `"huber"`, with :math:`c` the
+    `threshold`. The last holds for :math:`c/2 \le n \le 3c/2`; below, :math:`f = 1`, and above,
+    :math:`f = c/n`: the identity up to half the threshold, then a parabola that meets the constant
+    :math:`c` with a continuous derivative, as the score of Huber's loss would with its corner
+    rounded off.
 
     Args:
-      threshold: The norm that the result approaches for large norms: a positive number (infinity:
-        the identity), an `optax.Schedule` of the step count, or a `Threshold`.
-      response: `"sqrt"` (default), `"rational"` or `"tanh"`.
+      threshold: The norm that the result approaches for large norms (or reaches: `"hard"` and
+        `"huber"`): a positive number (infinity: the identity), an `optax.Schedule` of the step
+        count, or a `Threshold`.
+      response: `"sqrt"` (default), `"rational"`, `"tanh"`, `"huber"`, or `"hard"`, the clip with a
+        corner.
 
     Returns:
       A `NormTransformation`. A block counts as clipped where `n > c`.
 
     Guarantees:
-      `f(n) n` grows with `n` and stays below `c`; squares of norms do not overflow.
+      `f(n) n` never falls as `n` grows and never exceeds `c`; squares of norms do not overflow.
+      `"hard"` is exactly 1 up to `c`, `"huber"` up to `c/2`.
 
     Edge cases:
       ============ ======
@@ -192,10 +200,11 @@ def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> N
       Lipschitz Continuity and Smoothness", ICML 2021, arXiv 2102.06489.
 
     Differences from the paper:
-      The paper analyses the hard clip; these are the smooth forms in use beside it.
+      The paper analyses the hard clip; these are the smooth forms in use beside it. `"huber"` is
+      this library's: the score of Huber's loss itself is the hard clip.
     """
-    _validate.one_of("response", response, _SMOOTH)
-    return _response(threshold, _SMOOTH[response])
+    _validate.one_of("response", response, RESPONSES)
+    return _response(threshold, RESPONSES[response], compensates=response == "hard")
 
 
 def normalize(eps: Scalar) -> NormTransformation:
@@ -278,6 +287,10 @@ def _response(
     return NormTransformation(source.init, update, source.needs_params)
 
 
+def _hard(norms: Array, threshold: Array) -> Array:
+    return _ratio(threshold, norms)
+
+
 def _ratio(threshold: Array, norms: Array) -> Array:
     """`min(1, threshold/norms)`, exactly 1 inside the ball, without 0/0 or inf/inf."""
     outside = norms > threshold
@@ -307,4 +320,22 @@ def _tanh(norms: Array, threshold: Array) -> Array:
     return jnp.where(small, 1, jnp.tanh(safe) / safe)
 
 
-_SMOOTH = {"sqrt": _sqrt, "rational": _rational, "tanh": _tanh}
+def _huber(norms: Array, threshold: Array) -> Array:
+    # Beyond c the ratio is that of c to n, so that neither overflows.
+    outer = _ratio(threshold, norms)
+    beyond = outer < 2 / 3
+    ratio = jnp.where(beyond, 1, norms / jnp.where(beyond, 1, threshold))
+    bent = ratio > 0.5
+    excess = jnp.where(bent, ratio - 0.5, 0)
+    parabola = 1 - excess**2 / (2 * jnp.where(bent, ratio, 1))
+    return jnp.where(beyond, outer, jnp.minimum(parabola, outer))
+
+
+RESPONSES: dict[str, Callable[[Array, Array], Array]] = {
+    "sqrt": _sqrt,
+    "rational": _rational,
+    "tanh": _tanh,
+    "hard": _hard,
+    "huber": _huber,
+}
+"""Factors of norms for a threshold, by name."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._typing import Array, Scalar
 
-__all__ = ["Scale", "adagrad", "adam", "power_mean"]
+__all__ = ["Scale", "adagrad", "adam", "hypot", "power_mean"]
 
 
 class Scale(NamedTuple):
@@ -35,7 +35,7 @@ def adagrad(b_init: Scalar, reweight: Scalar = 1.0) -> Scale:
     _validate.positive("reweight", reweight)
 
     def accumulate(b: Array, sizes: Array) -> Array:
-        return _floor(_hypot(b, jnp.sqrt(jnp.asarray(reweight, b.dtype)) * sizes))
+        return _floor(hypot(b, jnp.sqrt(jnp.asarray(reweight, b.dtype)) * sizes))
 
     return Scale(b_init, accumulate)
 
@@ -48,7 +48,7 @@ def adam(b_init: Scalar, b2: Scalar) -> Scale:
     def accumulate(b: Array, sizes: Array) -> Array:
         # 1 - b2 before rounding to float32, where .999 would cost it four digits.
         old, new = jnp.asarray(b2, b.dtype), jnp.asarray(1 - b2, b.dtype)
-        return _floor(_hypot(jnp.sqrt(old) * b, jnp.sqrt(new) * sizes))
+        return _floor(hypot(jnp.sqrt(old) * b, jnp.sqrt(new) * sizes))
 
     return Scale(b_init, accumulate)
 
@@ -76,7 +76,7 @@ def _floor(b: Array) -> Array:
     return jnp.maximum(b, jnp.finfo(b.dtype).smallest_normal)
 
 
-def _hypot(a: Array, b: Array) -> Array:
+def hypot(a: Array, b: Array) -> Array:
     """`sqrt(a^2 + b^2)` of non-negative numbers; neither squares nor the result overflow."""
     large, small = jnp.maximum(a, b), jnp.minimum(a, b)
     zero = large == 0

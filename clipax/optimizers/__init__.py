@@ -4,9 +4,12 @@ from clipax.optimizers._chezhegov2025 import clip_adagrad_norm, clip_adam_norm, 
 from clipax.optimizers._chezhegov2025_coordinate import clip_adagrad, clip_adam
 from clipax.optimizers._cutkosky2021 import clip_normalized_momentum, normalized_momentum
 from clipax.optimizers._gorbunov2020 import clipped_sstm, clipped_sstm_eval_params
+from clipax.optimizers._huang2025 import spam
+from clipax.optimizers._huang2025_stable import stable_spam
 from clipax.optimizers._marshall2025 import max_ccc_sgd
 from clipax.optimizers._quantile2024 import quantile_clip_sgd
 from clipax.optimizers._tucat2025 import regularized_clip_sgd
+from clipax.optimizers._wortsman2023 import stable_adamw
 from clipax.optimizers._zhang2020 import clip_sgd, normalized_sgd
 from clipax.optimizers._zhang2020_attention import acclip
 from clipax.optimizers._zhang2020_mixed import mixed_clip_sgd, momentum_clip_sgd
@@ -29,4 +32,7 @@ __all__ = [
     "normalized_sgd",
     "quantile_clip_sgd",
     "regularized_clip_sgd",
+    "spam",
+    "stable_adamw",
+    "stable_spam",
 ]

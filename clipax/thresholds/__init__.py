@@ -10,6 +10,7 @@ from clipax.thresholds._ema import ema
 from clipax.thresholds._geometric_quantile import geometric_quantile, noise_split
 from clipax.thresholds._max_ccc import max_ccc
 from clipax.thresholds._median import median
+from clipax.thresholds._per_entry import per_entry
 from clipax.thresholds._power import power
 from clipax.thresholds._quantile import increasing_quantile, quantile
 from clipax.thresholds._relative import relative
@@ -28,6 +29,7 @@ __all__ = [
     "max_ccc",
     "median",
     "noise_split",
+    "per_entry",
     "power",
     "quantile",
     "relative",

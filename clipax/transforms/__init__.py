@@ -7,12 +7,13 @@ from clipax.transforms._clip import (
     clip_by_regularized_norm,
     clip_by_smooth_norm,
 )
-from clipax.transforms._clip_by_group_norm import clip_by_group_norm
 from clipax.transforms._clip_adaptive import (
     clip_by_ema_norm,
     clip_by_median_norm,
     clip_by_zscore,
 )
+from clipax.transforms._clip_by_block_rms import clip_by_block_rms
+from clipax.transforms._clip_by_group_norm import clip_by_group_norm
 from clipax.transforms._clip_by_param_norm import clip_by_param_norm
 from clipax.transforms._clip_by_value import ClipByValueState, clip_by_value
 from clipax.transforms._delay_updates import DelayUpdatesState, delay_updates
@@ -27,6 +28,7 @@ __all__ = [
     "ScaleByNormState",
     "SkipNonfiniteState",
     "SkipSpikesState",
+    "clip_by_block_rms",
     "clip_by_ema_norm",
     "clip_by_global_norm",
     "clip_by_group_norm",

@@ -161,15 +161,21 @@ def clip_by_smooth_norm(
     Like a clip far out and like the identity near zero, without a kink: prefer it where the update
     is differentiated, or where a hard cut at a badly known threshold is to be softened.
 
-    .. math:: u = \frac{g}{\sqrt{1 + (n/c)^2}}, \quad \frac{g}{1 + n/c} \quad \text{or} \quad
-        c \tanh(n/c) \frac{g}{n}
+    .. math:: u = \frac{g}{\sqrt{1 + (n/c)^2}}, \quad \frac{g}{1 + n/c}, \quad
+        c \tanh(n/c) \frac{g}{n}, \quad \min(1, c/n)\, g \quad \text{or} \quad
+        \Big(1 - \frac{(n - c/2)^2}{2 c n}\Big) g
 
-    for `response` `"sqrt"`, `"rational"` or `"tanh"`, with :math:`c` the `threshold`.
+    for `response` `"sqrt"`, `"rational"`, `"tanh"`, `"hard"` or `"huber"`, with :math:`c` the
+    `threshold`. The last holds for :math:`c/2 \le n \le 3c/2`; shorter gradients are kept as they
+    are, longer ones cut to length :math:`c`: like the score of Huber's loss, with a parabola in
+    place of its corner, so that the derivative is continuous.
 
     Args:
-      threshold: The norm that updates approach for large gradients: a positive number (infinity:
-        the identity), an `optax.Schedule` of the step count, or a `Threshold`.
-      response: `"sqrt"` (default), `"rational"` or `"tanh"`.
+      threshold: The norm that updates approach for large gradients (or reach: `"hard"` and
+        `"huber"`): a positive number (infinity: the identity), an `optax.Schedule` of the step
+        count, or a `Threshold`.
+      response: `"sqrt"` (default), `"rational"`, `"tanh"`, `"huber"`, or `"hard"`, which is
+        `clip_by_global_norm`.
       scope: Which entries share a norm; `"global"` (default), `"leaf"`, `"unit"` or a scope.
       nonfinite: `"zero"` (default): a block with NaN or infinity gives a zero update;
         `"propagate"`: it gives NaN.
@@ -181,14 +187,15 @@ def clip_by_smooth_norm(
 
     Guarantees:
       The norm of the update is at most `threshold * (1 + 4 eps)`, and at least 1/2 of the hard
-      clip's. It grows with the norm of the gradient.
+      clip's. It never falls as the norm of the gradient grows. `"huber"` keeps gradients of norm up
+      to `threshold / 2` as they are, bit for bit.
 
     Edge cases:
       ================= =========================================
       gradient          update
       ================= =========================================
       zero              zero, with derivative `1`
-      `n = c`           of norm `c/sqrt(2)`, `c/2`, `c tanh(1)`
+      `n = c`           of norm `c/sqrt(2)`, `c/2`, `c tanh(1)`, `c`, `7c/8`
       NaN or infinity   zero, counted
       ================= =========================================
 
@@ -211,7 +218,8 @@ def clip_by_smooth_norm(
       Lipschitz Continuity and Smoothness", ICML 2021, arXiv 2102.06489.
 
     Differences from the paper:
-      The paper analyses the hard clip; these are the smooth forms in use beside it.
+      The paper analyses the hard clip; these are the smooth forms in use beside it. `"huber"` is
+      this library's: the score of Huber's loss itself is the hard clip.
     """
     return scale_by_norm(
         norms.smooth(threshold, response), scope=scope, nonfinite=nonfinite, axis_name=axis_name

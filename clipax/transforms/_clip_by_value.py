@@ -11,6 +11,7 @@ import optax
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
 from clipax.measure import named_leaves, wide_dtype
+from clipax.norms._responses import RESPONSES
 
 __all__ = ["ClipByValueState", "bounded", "clip_by_value", "usable"]
 
@@ -28,6 +29,7 @@ class ClipByValueState(NamedTuple):
 def clip_by_value(
     threshold: ScalarOrSchedule,
     *,
+    response: str = "hard",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -36,13 +38,16 @@ def clip_by_value(
     Nothing is measured, so nothing is read twice; the direction of the gradient changes. Prefer it
     against outliers in single coordinates.
 
-    .. math:: u_j = \max(-c, \min(c, g_j))
+    .. math:: u_j = \max(-c, \min(c, g_j)) \qquad \text{or} \qquad u_j = f(|g_j|)\, g_j
 
-    with :math:`c` the `threshold`; complex entries keep their phase, their magnitude is cut.
+    with :math:`c` the `threshold`; complex entries keep their phase, their magnitude is cut. The
+    second form bends every entry with the factor :math:`f` of `clip_by_smooth_norm`.
 
     Args:
       threshold: Largest magnitude of an entry: a positive number (infinity: never clip) or an
         `optax.Schedule` of the step count.
+      response: `"hard"` (default), the first form; `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`,
+        the second.
       nonfinite: `"zero"` (default): a NaN entry becomes 0 and an infinite one is clipped;
         `"propagate"`: such entries become NaN.
       axis_name: Accepted as everywhere; entries need no other shard, so it has no effect.
@@ -51,8 +56,8 @@ def clip_by_value(
       A `GradientTransformationExtraArgs` with a `ClipByValueState`.
 
     Guarantees:
-      No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it are kept bit
-      for bit.
+      No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
+      within half of it) are kept bit for bit.
 
     Edge cases:
       =================== ========================
@@ -69,7 +74,7 @@ def clip_by_value(
 
     Raises:
       TypeError: `threshold` is no number or schedule.
-      ValueError: `threshold` is not positive, `nonfinite` unknown.
+      ValueError: `threshold` is not positive, `response` or `nonfinite` unknown.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -83,10 +88,11 @@ def clip_by_value(
       J. Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
 
     Differences from the paper:
-      None for finite gradients.
+      None for finite gradients; the smooth responses are not the papers'.
     """
     if not callable(threshold):
         _validate.threshold("threshold", threshold)
+    _validate.one_of("response", response, RESPONSES)
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
     del axis_name
     scope = scopes.resolve("leaf")
@@ -101,14 +107,16 @@ def clip_by_value(
         del params, extra
         now = threshold(state.count) if callable(threshold) else threshold
         leaves, structure = named_leaves(updates, scope)
-        clipped = [_clip(leaf.value, now, propagate=nonfinite == "propagate") for leaf in leaves]
+        clipped = [
+            _clip(leaf.value, now, response, propagate=nonfinite == "propagate") for leaf in leaves
+        ]
         new_state = ClipByValueState(optax.safe_increment(state.count))
         return jax.tree.unflatten(structure, clipped), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _clip(value: Array, threshold: Any, *, propagate: bool) -> Array:
+def _clip(value: Array, threshold: Any, response: str, *, propagate: bool) -> Array:
     kind = jnp.finfo(value.dtype)
     limit = usable(threshold, float)
     # A finite threshold stays finite in the type of the leaf.
@@ -117,7 +125,7 @@ def _clip(value: Array, threshold: Any, *, propagate: bool) -> Array:
     # All in float32 at least: XLA for CPU pays for every selection on a narrow type by itself.
     like, wide = value.dtype, wide_dtype(value.dtype, jnp.float32)
     value, limit = value.astype(wide), limit.astype(jnp.finfo(wide).dtype)
-    result = bounded(value, limit)
+    result = bounded(value, limit) if response == "hard" else _bent(value, limit, response)
     return (jnp.where(jnp.isfinite(value), result, jnp.nan) if propagate else result).astype(like)
 
 
@@ -137,3 +145,14 @@ def bounded(value: Array, limit: Array) -> Array:
         return finite * factor.astype(value.dtype)
     cut = jnp.clip(value, -limit, limit)
     return jnp.where(jnp.isfinite(cut), cut, 0)
+
+
+def _bent(value: Array, limit: Array, response: str) -> Array:
+    """Entries times the factor of a smooth response, those that are not finite as in `bounded`."""
+    info = jnp.finfo(limit.dtype)
+    limit = jnp.maximum(limit, info.smallest_normal)
+    # So far beyond the limit all responses have reached it, and a factor could underflow.
+    beyond = jnp.where(jnp.isinf(limit), limit, jnp.minimum(limit * 2.0**60, float(info.max)))
+    inside = bounded(value, beyond)
+    factor = RESPONSES[response](jnp.abs(inside), limit)
+    return bounded(inside * factor, limit)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
-from clipax._typing import Array, Params, Scalar
+from clipax._typing import Array, Norms, Params, Scalar
 from clipax.measure import Leaf, by_path, narrow, row_of, spread, wide_dtype
 
 __all__ = [
@@ -57,7 +57,7 @@ class Step(NamedTuple):
       finite: Where the step counts; elsewhere the update is `fill` and memory keeps its values.
       fill: 0 or NaN.
       count: Number of steps before this one.
-      steps: How many of them counted; None but for the scope `"global"`.
+      steps: How many of them counted, for all leaves or for this one; None where nobody knows.
       param: The leaf's parameter, where the rule or a weight decay needs it; else None.
     """
 
@@ -148,7 +148,7 @@ def apply(
     weight_decay: Scalar | None,
     fill: float,
     count: Array,
-    steps: Array | None,
+    steps: Array | Norms | None,
 ) -> tuple[list[Array], dict[str, Any]]:
     """Runs a rule over the leaves.
 
@@ -161,7 +161,7 @@ def apply(
       weight_decay: Coefficient of the parameters that are added to the gradient, or None.
       fill: What stands in an update for a block that is not finite.
       count: Number of steps before this one.
-      steps: How many of them counted, or None.
+      steps: How many of them counted, for all leaves or by label, or None.
 
     Returns:
       The updates of the leaves, and the new memory.
@@ -176,7 +176,8 @@ def apply(
         if weight_decay is not None and param is not None:
             gradient += param.astype(wide) * jnp.asarray(weight_decay, factor.dtype)
         old = {name: row_of(row, leaf.path) for name, row in rows.items()}
-        step = Step(factor, divisor, finite, fill, count, steps, param)
+        counted = spread(steps[leaf.block.label], leaf) if isinstance(steps, Mapping) else steps
+        step = Step(factor, divisor, finite, fill, count, counted, param)
         update, new = rule.update(gradient, old, step)
         for name, row in rows.items():
             row[leaf.path] = new[name]

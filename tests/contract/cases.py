@@ -92,6 +92,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"response": "mean", "decay": 0.9},
     ),
     "clip_by_param_norm": ({"exclude": "dense/bias"},),
+    "clip_by_value": ({"response": "huber"},),
+    "clip_by_smooth_norm": ({"response": "huber"},),
     "norms.adagrad_norm": ({"delay": 1},),
     "norms.adam_norm": ({"delay": 3},),
     "scale_by_adagrad_norm": ({"delay": 1}, {"b1": 0.9, "delay": 3}),
@@ -115,6 +117,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "momentum_clip_sgd": ({"response": "soft"}, {"weight_decay": 0.1}),
     "acclip": ({"alpha": 1.5},),
+    "stable_adamw": ({"weight_decay": 0.1},),
+    "spam": ({"reset": None, "weight_decay": 0.1}, {"theta": 2.0, "clip_from": 0, "warmup": None}),
+    "stable_spam": ({"reset": None, "weight_decay": 0.1},),
 }
 
 

@@ -82,6 +82,16 @@ SIGNATURES = {
     "clip_by_ema_norm": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
     "clip_by_median_norm": "scale=2.0, *, window=100",
     "clip_by_param_norm": "clipping=0.01, *, eps=1e-3, exclude=None, stacked=None, scope='unit'",
+    "clip_by_block_rms": "threshold=1.0, *, scope='leaf'",
+    "stable_adamw": "learning_rate, *, b1=0.9, b2=0.99, eps=1e-6, weight_decay=None",
+    "spam": (
+        "learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, theta=5000.0, reset=500, warmup=150, "
+        "weight_decay=None"
+    ),
+    "stable_spam": (
+        "learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, norm_decay=0.7, square_decay=0.9, "
+        "peak_decay=0.999, reset=1000, weight_decay=None"
+    ),
     "thresholds.power": "sigma, alpha, regime='design'",
 }
 

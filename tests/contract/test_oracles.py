@@ -123,6 +123,9 @@ MEASURED = {
     "clip_by_leaf_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
     "clip_by_group_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
     "clip_by_value": lambda tree: max(np.abs(leaf).max(initial=0.0) for leaf in tree.values()),
+    "clip_by_block_rms": lambda tree: max(
+        np.linalg.norm(leaf) / max(leaf.size, 1) ** 0.5 for leaf in tree.values()
+    ),
 }
 
 
@@ -169,6 +172,8 @@ OTHERS = [
     "mixed_clip_sgd-nu=0.0",
     "momentum_clip_sgd",
     "clipped_sstm",
+    "stable_adamw",
+    "stable_spam",
 ]
 
 

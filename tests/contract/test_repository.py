@@ -47,6 +47,7 @@ HELPERS = {
         "as_threshold",
         "increasing_quantile",
         "noise_split",
+        "per_entry",
     },
     "clipax.norms": {"Decision", "NormTransformation", "chain", "delay", "identity"},
     "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked"},

@@ -19,6 +19,7 @@ BAD = [
     (lambda: clipax.clip_by_leaf_norm(float("nan")), "`threshold` must be positive, got nan."),
     (lambda: clipax.clip_by_value(np.float32(-2)), "`threshold` must be positive, got"),
     (lambda: clipax.clip_by_smooth_norm(1.0, response="cubic"), "`response` must be one of 'sqrt'"),
+    (lambda: clipax.clip_by_value(1.0, response="cubic"), "`response` must be one of 'sqrt'"),
     (lambda: clipax.clip_by_regularized_norm(1.0, 1.5), "`delta` must be in [0, 1], got 1.5."),
     (lambda: clipax.normalize_by_global_norm(-1e-3), "`eps` must be non-negative and finite"),
     (

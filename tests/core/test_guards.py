@@ -155,7 +155,7 @@ def test_nothing_infinite_is_remembered_of_finite_gradients(method):
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-@pytest.mark.parametrize("response", ["sqrt", "rational", "tanh", "hard"])
+@pytest.mark.parametrize("response", ["sqrt", "rational", "tanh", "huber", "hard"])
 def test_schedules_that_undershoot_let_next_to_nothing_pass(value, response):
     def schedule(count):
         return jnp.full((), value)

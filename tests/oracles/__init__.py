@@ -14,13 +14,16 @@ from tests.oracles import chezhegov_2025 as chezhegov
 from tests.oracles import chezhegov_2025_coordinate as coordinate
 from tests.oracles import cutkosky_mehta_2021 as cutkosky_mehta
 from tests.oracles import gorbunov_2020 as gorbunov
+from tests.oracles import huang_2025 as huang
 from tests.oracles import kumar_2025 as kumar
 from tests.oracles import mai_johansson_2021 as mai_johansson
 from tests.oracles import marshall_2025 as marshall
 from tests.oracles import quantile_thresholds as quantiles
+from tests.oracles import shazeer_stern_2018 as shazeer_stern
 from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
 from tests.oracles import wang_2025 as wang
+from tests.oracles import wortsman_2023 as wortsman
 from tests.oracles import wrappers
 from tests.oracles import yao_2024 as yao
 from tests.oracles import zhang_2020_attention as attention
@@ -59,7 +62,7 @@ ORACLES: dict[str, Oracle] = {
     "clip_by_global_norm": zhang.clip_by_global_norm,
     "clip_by_leaf_norm": zhang.clip_by_leaf_norm,
     "clip_by_group_norm": zhang.clip_by_group_norm,
-    "clip_by_value": zhang.clip_by_value,
+    "clip_by_value": mai_johansson.clip_by_value,
     "clip_by_smooth_norm": mai_johansson.clip_by_smooth_norm,
     "clip_by_regularized_norm": tucat_mukherjee.clip_by_regularized_norm,
     "normalize_by_global_norm": zhang.normalize_by_global_norm,
@@ -83,4 +86,8 @@ ORACLES: dict[str, Oracle] = {
     "normalized_momentum": cutkosky_mehta.normalized_momentum,
     "clipped_sstm": gorbunov.clipped_sstm,
     "acclip": attention.acclip,
+    "clip_by_block_rms": shazeer_stern.clip_by_block_rms,
+    "stable_adamw": wortsman.stable_adamw,
+    "spam": huang.spam,
+    "stable_spam": huang.stable_spam,
 }

@@ -1,17 +1,60 @@
-"""The smooth clip ``g / sqrt(1 + (n/c)^2)``."""
+"""The smooth clips: ``g / sqrt(1 + (n/c)^2)`` and its relatives."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from tests.oracles._tree import Schedule, Tree, Updates, at, by_step, norm, scale
+import numpy as np
+
+from tests.oracles._tree import Schedule, Tree, Updates, at, by_step, norm, scale, zeros
 
 
-def clip_by_smooth_norm(gradients: Sequence[Tree], params: Tree, *, threshold: Schedule) -> Updates:
-    """``g / sqrt(1 + (n/c)^2)``."""
+def bent(size: float, threshold: float, response: str) -> float:
+    """What a response makes of a norm, or of the magnitude of an entry."""
+    if response == "sqrt":
+        return size / math.sqrt(1.0 + (size / threshold) ** 2)
+    if response == "rational":
+        return size / (1.0 + size / threshold)
+    if response == "tanh":
+        return threshold * math.tanh(size / threshold)
+    if response == "hard":
+        return min(size, threshold)
+    if size <= threshold / 2:
+        return size
+    if size >= 3 * threshold / 2:
+        return threshold
+    return size - (size - threshold / 2) ** 2 / (2 * threshold)
+
+
+def clip_by_smooth_norm(
+    gradients: Sequence[Tree], params: Tree, *, threshold: Schedule, response: str = "sqrt"
+) -> Updates:
+    """The gradient at the length that the response gives it."""
 
     def rule(gradient: Tree, step: int) -> Tree:
-        return scale(1.0 / math.sqrt(1.0 + (norm(gradient) / at(threshold, step)) ** 2), gradient)
+        size = norm(gradient)
+        if size == 0.0:
+            return zeros(gradient)
+        return scale(bent(size, at(threshold, step), response) / size, gradient)
 
     return by_step(rule, gradients)
+
+
+def clip_by_value(
+    gradients: Sequence[Tree], params: Tree, *, threshold: Schedule, response: str = "hard"
+) -> Updates:
+    """Each entry bent by itself; NaN becomes 0, an infinite entry the bound of its sign."""
+
+    def one_leaf(leaf: np.ndarray, bound: float) -> np.ndarray:
+        sizes = [
+            bound if math.isinf(entry) else bent(abs(entry), bound, response)
+            for entry in leaf.ravel()
+        ]
+        bounded = np.sign(leaf) * np.reshape(sizes, leaf.shape)
+        return np.where(np.isnan(leaf), 0.0, bounded)
+
+    return [
+        {path: one_leaf(leaf, at(threshold, step)) for path, leaf in gradient.items()}
+        for step, gradient in enumerate(gradients)
+    ]

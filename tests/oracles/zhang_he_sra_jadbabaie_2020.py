@@ -62,18 +62,6 @@ def clip_by_group_norm(
     return updates
 
 
-def clip_by_value(gradients: Sequence[Tree], params: Tree, *, threshold: Schedule) -> Updates:
-    """Each entry into ``[-c, c]``; NaN becomes 0, an infinite entry the bound of its sign."""
-
-    def one_leaf(leaf: np.ndarray, bound: float) -> np.ndarray:
-        return np.where(np.isnan(leaf), 0.0, np.minimum(np.maximum(leaf, -bound), bound))
-
-    return [
-        {path: one_leaf(leaf, at(threshold, step)) for path, leaf in gradient.items()}
-        for step, gradient in enumerate(gradients)
-    ]
-
-
 def normalize_by_global_norm(gradients: Sequence[Tree], params: Tree, *, eps: float) -> Updates:
     """``g / (n + eps)``."""
     return by_step(lambda gradient, step: scale(1.0 / (norm(gradient) + eps), gradient), gradients)
