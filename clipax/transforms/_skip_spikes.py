@@ -11,7 +11,7 @@ import optax
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
 from clipax.measure import accumulation_dtype, block_sizes, named_leaves, narrow, replaced
-from clipax.thresholds import Context, Threshold, as_threshold, quantile
+from clipax.thresholds import Context, Threshold, as_threshold, median
 from clipax.transforms._guarded import measured_in, own_params
 from clipax.transforms._skip import skipping
 
@@ -77,7 +77,7 @@ def skip_spikes(
       threshold: The largest norm that is no spike: a positive number (infinity: skip only what is
         not finite), an `optax.Schedule` of the step count, which advances on skipped steps too, or
         a `Threshold`, which is fed all finite norms but zeros, those of spikes included. Default
-        None: 10 times the median of the last 50 such norms.
+        None: `thresholds.median(10, window=50)`, 10 times the median of the last 50.
       max_consecutive: How many spikes in a row are skipped, at least 1; default 25, half the window
         of the default rule. Those that follow are taken, until a norm is within the threshold.
       axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
@@ -139,7 +139,7 @@ def skip_spikes(
       what it skips.
     """
     steps = skipping(inner)
-    source = _default() if threshold is None else as_threshold(threshold)
+    source = as_threshold(median(_SCALE, window=_WINDOW) if threshold is None else threshold)
     # No larger than what counts it.
     most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _MOST)
     scope = scopes.resolve(scopes.GLOBAL)
@@ -212,17 +212,6 @@ def skip_spikes(
 
 
 _COUNTS = ("count", "skipped_count", "spike_count", "nonfinite_count", "consecutive_count")
-
-
-def _default() -> Threshold:
-    """A multiple of the (lower) median of the last norms."""
-    median = quantile(0.5, window=_WINDOW)
-
-    def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
-        now, state = median.update(norms, state, context)
-        return jnp.asarray(_SCALE, norms.dtype) * now, state
-
-    return Threshold(median.init, update)
 
 
 def _typed(value: Any, dtype: Any) -> Array:
