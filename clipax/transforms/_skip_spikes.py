@@ -20,6 +20,7 @@ __all__ = ["SkipSpikesState", "skip_spikes"]
 # The default rule: this many times the median of the last norms.
 _SCALE, _WINDOW = 10.0, 50
 _MOST = 2**31 - 1
+_COUNTS = ("count", "skipped_count", "spike_count", "nonfinite_count", "consecutive_count")
 
 
 class SkipSpikesState(NamedTuple):
@@ -209,9 +210,6 @@ def skip_spikes(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-_COUNTS = ("count", "skipped_count", "spike_count", "nonfinite_count", "consecutive_count")
 
 
 def _typed(value: Any, dtype: Any) -> Array:
