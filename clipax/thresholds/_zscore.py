@@ -154,7 +154,9 @@ def zscore(
         dtype = state.mean.dtype
         limit = jnp.asarray(z, dtype)
         size = norms.astype(dtype)
-        anew = size < jnp.asarray(restart, dtype) * state.mean
+        # Below the smallest normal number is zero.
+        seen = size >= jnp.finfo(dtype).smallest_normal
+        anew = seen & (size < jnp.asarray(restart, dtype) * state.mean)
         before, state = state, _chosen(anew, init(size.shape), state)
         warm = state.steps < warmup
         deviation = jnp.maximum(state.deviation, jnp.asarray(floor, dtype) * state.mean)
@@ -172,14 +174,13 @@ def zscore(
         if max_norm is not None:
             threshold = jnp.minimum(threshold, jnp.asarray(max_norm, dtype))
         new = _entered(state, entering, warm)
-        # Below the smallest normal number is zero.
-        seen = size >= jnp.finfo(dtype).smallest_normal
         return _window.floored(threshold.astype(norms.dtype)), _chosen(seen, new, before)
 
     def _entered(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:
         dtype = state.mean.dtype
         steps = jnp.minimum(state.steps + 1, warmup)
-        # The weight of the new norm, and 1 minus it: of equal weights in warm-up.
+        # The weight of the new norm, and 1 minus it: equal weights in warm-up. 1 - decay before
+        # rounding to float32, where .999 would cost it four digits.
         share = 1 / steps.astype(dtype)
         weight = jnp.where(warm, share, jnp.asarray(1 - decay, dtype))
         rest = jnp.where(warm, (steps - 1).astype(dtype) * share, jnp.asarray(decay, dtype))
