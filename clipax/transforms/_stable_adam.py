@@ -14,6 +14,7 @@ from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
 from clipax.measure import (
     Derived,
+    Leaf,
     accumulation_dtype,
     block_sizes,
     by_path,
@@ -24,10 +25,10 @@ from clipax.measure import (
 )
 from clipax.norms import Decision, NormTransformation
 from clipax.thresholds import Context
+from clipax.transforms._deciding import Measured, decide, groups, states
 from clipax.transforms._entries import Plan, apply, remembered
 from clipax.transforms._guarded import (
     ScaleByNormState,
-    decide,
     initial,
     measured_in,
     own_params,
@@ -35,7 +36,7 @@ from clipax.transforms._guarded import (
 )
 from clipax.transforms._moments import Moments, adam, correction, share
 
-__all__ = ["CountedState", "counted", "scale_by_stable_adam"]
+__all__ = ["CountedState", "scale_by_stable_adam", "steps_of"]
 
 
 class CountedState(NamedTuple):
@@ -50,7 +51,7 @@ class CountedState(NamedTuple):
     inner: Any
 
 
-def counted(inner: NormTransformation) -> NormTransformation:
+def _counted(inner: NormTransformation) -> NormTransformation:
     """The same decisions, the steps counted for each block."""
 
     def init(shape: tuple[int, ...]) -> CountedState:
@@ -63,6 +64,14 @@ def counted(inner: NormTransformation) -> NormTransformation:
         return decision, CountedState(optax.safe_increment(state.steps), new)
 
     return inner._replace(init=init, update=update)
+
+
+def steps_of(state: ScaleByNormState, leaves: Sequence[Leaf]) -> Norms:
+    """The number of steps that counted so far for each leaf, where `before` counts them."""
+    if not leaves:
+        return {}
+    known = dict(zip(state.labels, jnp.unstack(state.before.rows.steps), strict=True))
+    return {leaf.path: row_of(known, leaf.path) for leaf in leaves}
 
 
 class _Sources(NamedTuple):
@@ -95,15 +104,19 @@ def scale_by_stable_adam(
     scope = scopes.resolve("leaf")
     fill = 0.0 if nonfinite == "zero" else jnp.nan
     rule = adam(moments, weight_decay=weight_decay)
-    clip, identity = counted(norms.clip(1.0)), norms.identity()
+    clip, identity = _counted(norms.clip(1.0)), norms.identity()
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(x.path for x in leaves), ())
-        parts = dict.fromkeys(shapes, (clip, identity))
-        fields = initial(parts, shapes, excluded=False, collapse=False, dtype=dtype)
-        return ScaleByNormState(**fields, memory=remembered(rule, params))
+        return ScaleByNormState(
+            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
+            before=states(clip, shapes, collapse=False, dtype=dtype),
+            after=states(identity, shapes, collapse=False, dtype=dtype),
+            total=(),
+            memory=remembered(rule, params),
+        )
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
@@ -112,8 +125,8 @@ def scale_by_stable_adam(
         wanted = params if rule.needs_params or axis_name is not None else None
         own = own_params(leaves, wanted, required=rule.needs_params)
         dtype = state.grad_norm.dtype
-        steps: Norms = {leaf.path: row_of(state.before, leaf.path).steps for leaf in leaves}
-        rows = by_path(state.memory["scales"])
+        steps = steps_of(state, leaves)
+        rows = by_path(state.memory.get("scales", {}))
         sources = _Sources(
             [leaf.value for leaf in leaves],
             [row_of(rows, leaf.path) for leaf in leaves],
@@ -125,19 +138,16 @@ def scale_by_stable_adam(
         lengths = measured_in(dtype, ratios, axis_name, own, derived=derived)
         sizes = block_sizes(leaves, axis_name=axis_name)
         measured = {path: size / max(sizes[path], 1) ** 0.5 for path, size in lengths.items()}
-        decided = {
-            path: decide(clip, identity, state, path, size, None, extra)
-            for path, size in measured.items()
-        }
-        plans = {
-            path: Plan(jnp.ones_like(one.plan.factor), one.plan.factor, one.plan.finite)
-            for path, one in decided.items()
-        }
+        found = groups(list(state.labels), state.before, measured, collapse=False)
+        values = Measured(measured, {}, sizes)
+        plans, decisions, fields = decide(clip, None, identity, found, values, state, extra)
+        # The factor is that of the update.
+        plans = {path: Plan(one.divisor, one.factor, one.finite) for path, one in plans.items()}
         # The barrier keeps XLA from writing out what measuring and scaling have in common.
-        values = [lax.optimization_barrier(leaf.value) for leaf in leaves]
+        opaque = [lax.optimization_barrier(leaf.value) for leaf in leaves]
         scaled, memory = apply(
             rule,
-            replaced(leaves, values),
+            replaced(leaves, opaque),
             plans,
             own,
             state.memory,
@@ -146,8 +156,8 @@ def scale_by_stable_adam(
             count=state.count,
             steps=steps,
         )
-        new_state = ScaleByNormState(**recorded(state, measured, decided), memory=memory)
-        return jax.tree.unflatten(structure, scaled), new_state
+        fields |= recorded(state, found, decisions)
+        return jax.tree.unflatten(structure, scaled), ScaleByNormState(**fields, memory=memory)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -166,11 +176,11 @@ def _ratios(sources: _Sources) -> Sequence[Array]:
     ratios = []
     for gradient, scales, (old, new) in zip(*sources[:3], strict=True):
         sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, sources.eps.dtype)))
-        # Of an entry that never was anything but zero the ratio is zero.
-        least = jnp.finfo(sizes.dtype).smallest_normal
-        held = jnp.maximum(scales.astype(sizes.dtype), least) / sizes
-        floor = jnp.square(sources.eps / sizes)
-        ratio = 1 / jnp.sqrt(jnp.maximum(old * jnp.square(held) + new, floor))
+        held = scales.astype(sizes.dtype)
+        # Ratios of 1e-12 and less count for nothing. (A selection would be written out.)
+        unit = jnp.maximum(sizes, jnp.maximum(held, sources.eps) * 2.0**-40)
+        square = old * jnp.square(held / unit) + new
+        ratio = 1 / jnp.sqrt(jnp.maximum(square, jnp.square(sources.eps / unit)))
         # The ratio of an infinite entry is finite, this difference is not.
         ratios.append(ratio + (sizes - sizes))
     return ratios

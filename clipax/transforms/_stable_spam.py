@@ -15,27 +15,27 @@ from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Up
 from clipax.measure import (
     Derived,
     accumulation_dtype,
+    block_sizes,
     magnitudes,
     named_leaves,
     narrow,
     replaced,
-    row_of,
     wide_dtype,
 )
 from clipax.norms import Decision, NormTransformation
 from clipax.norms._scales import hypot
 from clipax.thresholds import Context
-from clipax.transforms._entries import Plan, apply, remembered
+from clipax.transforms._deciding import Measured, decide, groups, states
+from clipax.transforms._entries import apply, remembered
 from clipax.transforms._guarded import (
-    Decided,
     ScaleByNormState,
-    decide,
     initial,
     measured_in,
     own_params,
     recorded,
 )
 from clipax.transforms._moments import Moments, adam, share
+from clipax.transforms._stable_adam import steps_of
 
 __all__ = ["PeakState", "TypicalNormState", "scale_by_stable_spam"]
 
@@ -99,9 +99,13 @@ def scale_by_stable_spam(
         leaves, _ = named_leaves(params, scope)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(x.path for x in leaves), ())
-        parts = dict.fromkeys(shapes, (spikes, even))
-        fields = initial(parts, shapes, excluded=False, collapse=False, dtype=dtype)
-        return ScaleByNormState(**fields, memory=remembered(rule, params))
+        return ScaleByNormState(
+            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
+            before=states(spikes, shapes, collapse=False, dtype=dtype),
+            after=states(even, shapes, collapse=False, dtype=dtype),
+            total=(),
+            memory=remembered(rule, params),
+        )
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
@@ -110,22 +114,24 @@ def scale_by_stable_spam(
         wanted = params if rule.needs_params or axis_name is not None else None
         own = own_params(leaves, wanted, required=rule.needs_params)
         dtype = state.grad_norm.dtype
-        steps: Norms = {leaf.path: row_of(state.before, leaf.path).steps for leaf in leaves}
+        sizes = block_sizes(leaves, axis_name=axis_name)
 
-        def cut(peaks: Norms) -> dict[str, Decided]:
-            return {
-                path: decide(spikes, identity, state._replace(after=rows), path, peak, None, extra)
-                for path, peak in peaks.items()
-            }
+        def decided(on: NormTransformation, measured: Norms, old: Any) -> tuple[Any, ...]:
+            found = groups(list(state.labels), old, measured, collapse=False)
+            values = Measured(measured, {}, sizes)
+            now = state._replace(before=old)
+            return found, *decide(on, None, identity, found, values, now, extra)
 
-        rows = dict.fromkeys(steps, ())
         wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in leaves)])
-        peaks = {
-            path: peak.astype(dtype)
-            for path, peak in magnitudes(leaves, wide, "max", axis_name=axis_name).items()
+        largest = magnitudes(leaves, wide, "max", axis_name=axis_name)
+        peaks = {path: peak.astype(dtype) for path, peak in largest.items()}
+        found, plans, decisions, _ = decided(spikes, peaks, state.before)
+        thresholds = {
+            path: threshold
+            for group, decision in zip(found, decisions, strict=True)
+            for path, threshold in group.unstack(decision.threshold)
         }
-        first = cut(peaks)
-        limits = [first[leaf.path].decision for leaf in leaves]
+        limits = [Decision(plans[leaf.path].factor, thresholds[leaf.path]) for leaf in leaves]
         sources = _Sources([leaf.value for leaf in leaves], limits)
         clipped = replaced(leaves, _clipped(sources))
         lengths = measured_in(dtype, clipped, axis_name, own, derived=Derived(_clipped, sources))
@@ -133,20 +139,9 @@ def scale_by_stable_spam(
         known = {path: jnp.isfinite(peaks[path]) & jnp.isfinite(n) for path, n in lengths.items()}
         lengths = {path: jnp.where(known[path], n, jnp.nan) for path, n in lengths.items()}
         peaks = {path: jnp.where(known[path], n, jnp.nan) for path, n in peaks.items()}
-        first = cut(peaks)
-        shifted = state._replace(before=state.after, after=rows)
-        second = {
-            path: decide(even, identity, shifted, path, length, None, extra)
-            for path, length in lengths.items()
-        }
-        plans = {
-            path: Plan(one.plan.factor, jnp.ones_like(one.plan.factor), one.plan.finite)
-            for path, one in second.items()
-        }
-        decided = {
-            path: Decided(first[path].decision, plans[path], first[path].before, one.before)
-            for path, one in second.items()
-        }
+        found, _, decisions, fields = decided(spikes, peaks, state.before)
+        _, plans, _, later = decided(even, lengths, state.after)
+        fields |= {"after": later["before"]} | recorded(state, found, decisions)
         # The barrier keeps XLA from writing out what measuring and scaling have in common.
         values = [lax.optimization_barrier(leaf.value) for leaf in leaves]
         scaled, memory = apply(
@@ -158,12 +153,11 @@ def scale_by_stable_spam(
             weight_decay=None,
             fill=fill,
             count=state.count,
-            steps=steps,
+            steps=steps_of(state, leaves),
         )
         pairs = zip(scaled, leaves, strict=True)
         scaled = [narrow(value, leaf.value.dtype) for value, leaf in pairs]
-        new_state = ScaleByNormState(**recorded(state, peaks, decided), memory=memory)
-        return jax.tree.unflatten(structure, scaled), new_state
+        return jax.tree.unflatten(structure, scaled), ScaleByNormState(**fields, memory=memory)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -219,7 +213,8 @@ def _even(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormTransformatio
         mean = state.mean + weight * (norms - state.mean)
         weight = share(square_decay, state.steps, dtype)
         scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.scale, jnp.sqrt(weight) * norms)
-        size = mean / (scale + jnp.asarray(eps, dtype))
+        # Opaque, or XLA turns the two divisions into one by a product, which overflows.
+        size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
         # Of a gradient that is zero there is no direction.
         zero = norms < jnp.finfo(dtype).smallest_normal
         factor = jnp.where(zero, 0, size / jnp.where(zero, 1, norms))
