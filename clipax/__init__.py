@@ -38,6 +38,7 @@ from clipax.transforms import (
     clip_by_block_rms,
     clip_by_ema_norm,
     clip_by_global_norm,
+    clip_by_group_norm,
     clip_by_leaf_norm,
     clip_by_median_norm,
     clip_by_param_norm,
@@ -55,6 +56,7 @@ from clipax.transforms import (
     scale_by_norm,
     skip_nonfinite,
     with_error_feedback,
+    skip_spikes,
 )
 
 from clipax import catalogue  # isort: skip  (last: it lists all of the above)
@@ -76,6 +78,7 @@ __all__ = [
     "clip_by_block_rms",
     "clip_by_ema_norm",
     "clip_by_global_norm",
+    "clip_by_group_norm",
     "clip_by_leaf_norm",
     "clip_by_median_norm",
     "clip_by_param_norm",
@@ -112,6 +115,7 @@ __all__ = [
     "scale_by_norm",
     "scopes",
     "skip_nonfinite",
+    "skip_spikes",
     "spam",
     "stable_adamw",
     "stable_spam",

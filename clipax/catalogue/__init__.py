@@ -8,6 +8,9 @@ from clipax.catalogue import (
     _norms,
     _optimizers,
     _structured,
+    _guards,
+    _norms,
+    _optimizers,
     _thresholds,
     _transforms,
     _updates,
@@ -26,6 +29,7 @@ _ROOMS = (
     _optimizers,
     _updates,
 )
+_ROOMS = (_thresholds, _norms, _transforms, _guards, _adaptive, _updates, _optimizers)
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for room in _ROOMS for entry in room.ENTRIES}
 

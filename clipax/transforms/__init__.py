@@ -13,6 +13,7 @@ from clipax.transforms._clip_adaptive import (
     clip_by_zscore,
 )
 from clipax.transforms._clip_by_block_rms import clip_by_block_rms
+from clipax.transforms._clip_by_group_norm import clip_by_group_norm
 from clipax.transforms._clip_by_param_norm import clip_by_param_norm
 from clipax.transforms._clip_by_percentile import clip_by_percentile
 from clipax.transforms._clip_by_singular_values import clip_by_singular_values
@@ -23,6 +24,7 @@ from clipax.transforms._monitor_norms import monitor_norms
 from clipax.transforms._normalize import normalize_by_global_norm
 from clipax.transforms._scale_by_norm import ScaleByNormState, scale_by_norm
 from clipax.transforms._skip_nonfinite import SkipNonfiniteState, skip_nonfinite
+from clipax.transforms._skip_spikes import SkipSpikesState, skip_spikes
 
 __all__ = [
     "ClipByValueState",
@@ -30,9 +32,11 @@ __all__ = [
     "ErrorFeedbackState",
     "ScaleByNormState",
     "SkipNonfiniteState",
+    "SkipSpikesState",
     "clip_by_block_rms",
     "clip_by_ema_norm",
     "clip_by_global_norm",
+    "clip_by_group_norm",
     "clip_by_leaf_norm",
     "clip_by_median_norm",
     "clip_by_param_norm",
@@ -50,4 +54,5 @@ __all__ = [
     "scale_by_norm",
     "skip_nonfinite",
     "with_error_feedback",
+    "skip_spikes",
 ]

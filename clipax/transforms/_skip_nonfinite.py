@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax import lax
 
 from clipax import scopes
 from clipax._typing import Array, AxisName, Params, Updates
 from clipax.measure import all_finite, named_leaves
+from clipax.transforms._skip import skipping
 
 __all__ = ["SkipNonfiniteState", "skip_nonfinite"]
-
-_NUMBERS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 
 
 class SkipNonfiniteState(NamedTuple):
@@ -91,31 +87,15 @@ def skip_nonfinite(
       There is no paper. `optax.apply_if_finite` looks at the update instead of the gradient and
       gives in after a number of consecutive failures; this one never does.
     """
-    if not (callable(getattr(inner, "init", None)) and callable(getattr(inner, "update", None))):
-        raise TypeError(f"`inner` must be an optax gradient transformation, got {inner!r}.")
-    if isinstance(inner, optax.GradientTransformation):
-        inner = optax.with_extra_args_support(inner)
-    else:  # `optax.MultiSteps` has the functions of a transformation, and takes extra arguments
-        inner = optax.GradientTransformationExtraArgs(inner.init, inner.update)
+    steps = skipping(inner)
     scope = scopes.resolve("global")
-
-    def take(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
-        taken, new = inner.update(updates, state, params, **extra)
-        return jax.tree.map(_strong, taken), jax.tree.map(_like, new, state)
-
-    def stay(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
-        shapes, _ = jax.eval_shape(partial(take, extra=extra), updates, state, params)
-        zeros = jax.tree.map(
-            lambda leaf, like: jnp.zeros_like(leaf, dtype=like.dtype), updates, shapes
-        )
-        return zeros, state
 
     def init(params: Params) -> SkipNonfiniteState:
         return SkipNonfiniteState(
             count=jnp.zeros((), jnp.int32),
             skipped_count=jnp.zeros((), jnp.int32),
             is_finite=jnp.ones((), bool),
-            inner_state=jax.tree.map(_strong, inner.init(params)),
+            inner_state=steps.init(params),
         )
 
     def update(
@@ -124,16 +104,7 @@ def skip_nonfinite(
         leaves, structure = named_leaves(updates, scope)
         updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         finite = all_finite(leaves, axis_name=axis_name)
-        operands = (updates, state.inner_state, params)
-        # A conditional: with a selection XLA would write out both states, and copy them first.
-        if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
-            # The same two functions at every step: where the step as a whole is not compiled, the
-            # `cond` is, and is found again by its branches.
-            taken, inner_state = lax.cond(finite, take, stay, *operands, extra)
-        else:  # a function among the extra arguments, as line searches take
-            taken, inner_state = lax.cond(
-                finite, partial(take, extra=extra), partial(stay, extra=extra), *operands
-            )
+        taken, inner_state = steps.update(finite, updates, state.inner_state, params, extra)
         return taken, SkipNonfiniteState(
             count=optax.safe_increment(state.count),
             skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
@@ -142,13 +113,3 @@ def skip_nonfinite(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _like(new: Any, old: Any) -> Any:
-    """The new value in the type of the old one: a state keeps its types."""
-    return new if new.dtype == old.dtype and not new.weak_type else new.astype(old.dtype)
-
-
-def _strong(value: Any) -> Any:
-    """An array without a weak type, which would change from the first step to the second."""
-    return value.astype(value.dtype) if getattr(value, "weak_type", False) else value

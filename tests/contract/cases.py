@@ -21,7 +21,7 @@ HEAVY_BALL = 0.5  # exact in every dtype
 
 
 def heavy_ball(gradients: Sequence[Tree], params: Tree) -> Updates:
-    """The oracle of the optax transformation that `skip_nonfinite` wraps here."""
+    """The oracle of the optax transformation that `skip_nonfinite` and `skip_spikes` wrap here."""
     trace = tree.zeros(gradients[0])
     updates = []
     for gradient in gradients:
@@ -69,10 +69,16 @@ class Case:
         return self.factory_of_updates()(**{**self.keywords, **overrides})
 
 
+def top_of_the_path(path: str) -> str:
+    """Labels that merge the leaves of one module."""
+    return path.partition("/")[0]
+
+
 POLICY = ("nonfinite", "axis_name")
 
 # Options that take another path through the code than an entry's example does.
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "clip_by_group_norm": ({"labels": top_of_the_path}, {"total": None}),
     "thresholds.power": ({"regime": "convex"}, {"regime": "nonconvex"}, {"horizon": 50}),
     "thresholds.rms": (
         {"limit": None, "decay": 0.9},
@@ -82,17 +88,18 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "thresholds.max_ccc": ({"min_fraction": 0.5, "compensate": False},),
     "thresholds.tail_power": ({"sigma": 3.0, "regime": "convex"},),
     "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
-    "clip_by_value": ({"response": "huber"},),
-    "clip_by_smooth_norm": ({"response": "huber"},),
     "thresholds.zscore": (
         {"response": "hard", "max_norm": 20.0},
         {"response": "mean", "decay": 0.9},
     ),
     "clip_by_param_norm": ({"exclude": "dense/bias"},),
+    "clip_by_value": ({"response": "huber"},),
+    "clip_by_smooth_norm": ({"response": "huber"},),
     "norms.adagrad_norm": ({"delay": 1},),
     "norms.adam_norm": ({"delay": 3},),
     "scale_by_adagrad_norm": ({"delay": 1}, {"b1": 0.9, "delay": 3}),
     "scale_by_adam_norm": ({"delay": 1}, {"b1": None, "delay": 3}),
+    "skip_spikes": ({"threshold": None}, {"threshold": 1.0, "max_consecutive": 2}),
     "delay_updates": ({"delay": None}, {"delay": 1}, {"delay": 3}),
     "clip_sgd": ({"offset": 0.5},),
     "regularized_clip_sgd": ({"weight_decay": 0.1}, {"delta": 0.0}),
@@ -125,6 +132,10 @@ IN_WORDS_OF_THE_ORACLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"transformation": functools.partial(clip_by_global_norm, threshold=1.0)},
     ),
     "skip_nonfinite": ({"inner": optax.trace(HEAVY_BALL)}, {"inner": heavy_ball}),
+    "skip_spikes": (
+        {"inner": optax.trace(HEAVY_BALL), "threshold": 10.0},
+        {"inner": heavy_ball, "threshold": 10.0},
+    ),
     "scale_by_norm": (
         {"before": norms.clip(1.0), "after": norms.adagrad_norm(0.5), "b1": 0.9},
         {"before": lambda: rules.clip(1.0), "after": lambda: rules.adagrad_norm(0.5), "b1": 0.9},
@@ -159,7 +170,8 @@ def _of(entry: Entry, options: Mapping[str, Any]) -> Case:
     name = entry.name + "".join(f"-{key}={value}" for key, value in options.items())
     given = {**entry.example, **options}
     ours, theirs = IN_WORDS_OF_THE_ORACLE.get(entry.name, (given, given))
-    return Case(name, entry, ours, functools.partial(ORACLES[entry.name], **theirs))
+    reference = functools.partial(ORACLES[entry.name], **{**theirs, **options})
+    return Case(name, entry, {**ours, **options}, reference)
 
 
 def _composed(name: str, keywords: Mapping[str, Any], reference: Oracle) -> Case:

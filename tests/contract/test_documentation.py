@@ -49,6 +49,7 @@ SIGNATURES = {
     "clipped_sstm": "smoothness, a, clip_constant",
     "clip_by_global_norm": "threshold",
     "clip_by_leaf_norm": "threshold",
+    "clip_by_group_norm": "threshold, *, labels=None, total=None",
     "clip_by_value": "threshold",
     "clip_by_smooth_norm": "threshold",
     "clip_by_regularized_norm": "threshold, delta",
@@ -56,6 +57,7 @@ SIGNATURES = {
     "scale_by_norm": "before=None, *, after=None, b1=None",
     "delay_updates": "delay",
     "skip_nonfinite": "inner",
+    "skip_spikes": "inner, threshold=None",
     "scale_by_adagrad_norm": "*, b_init, b1=None, delay=None",
     "scale_by_adam_norm": "*, b_init, b1=0.9, b2=0.999, delay=None",
     "thresholds.quantile": "quantile, *, window=100",
@@ -72,16 +74,6 @@ SIGNATURES = {
     ),
     "quantile_clip_sgd": "learning_rate, quantile, *, window=100",
     "max_ccc_sgd": "learning_rate, *, window=500",
-    "clip_by_block_rms": "threshold=1.0, *, scope='leaf'",
-    "stable_adamw": "learning_rate, *, b1=0.9, b2=0.99, eps=1e-6, weight_decay=None",
-    "spam": (
-        "learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, theta=5000.0, reset=500, warmup=150, "
-        "weight_decay=None"
-    ),
-    "stable_spam": (
-        "learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, norm_decay=0.7, square_decay=0.9, "
-        "peak_decay=0.999, reset=1000, weight_decay=None"
-    ),
     "thresholds.zscore": (
         "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
     ),
@@ -97,6 +89,16 @@ SIGNATURES = {
     "clip_by_singular_values": "threshold, *, scope='leaf'",
     "with_error_feedback": "transformation",
     "ggnc": "learning_rate, radius, *, norm='euclidean', decay=0.9",
+    "clip_by_block_rms": "threshold=1.0, *, scope='leaf'",
+    "stable_adamw": "learning_rate, *, b1=0.9, b2=0.99, eps=1e-6, weight_decay=None",
+    "spam": (
+        "learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, theta=5000.0, reset=500, warmup=150, "
+        "weight_decay=None"
+    ),
+    "stable_spam": (
+        "learning_rate, *, b1=0.9, b2=0.999, eps=1e-8, norm_decay=0.7, square_decay=0.9, "
+        "peak_decay=0.999, reset=1000, weight_decay=None"
+    ),
     "thresholds.power": "sigma, alpha, regime='design'",
 }
 

@@ -114,23 +114,24 @@ def test_gradients_that_are_not_averaged_are_refused(mesh):
         jax.jit(sharded)(GRADS, jnp.ones(8))
 
 
-@pytest.mark.parametrize("method", ["clip_by_leaf_norm", "skip_nonfinite"])
+ALIKE = {
+    "leaf": lambda axes: clipax.clip_by_leaf_norm(1.0, axis_name=axes),
+    "groups": lambda axes: clipax.clip_by_group_norm(1.0, total=1.2, axis_name=axes),
+    "skip": lambda axes: clipax.skip_nonfinite(
+        clipax.clip_by_global_norm(1.0, axis_name=axes), axis_name=axes
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ALIKE)
 def test_all_shards_decide_alike(mesh, method):
-    if method == "skip_nonfinite":
-        clip = clipax.skip_nonfinite(
-            clipax.clip_by_global_norm(1.0, axis_name="data"), axis_name="data"
-        )
-    else:
-        clip = clipax.clip_by_leaf_norm(1.0, axis_name="data")
+    clip, plain = ALIKE[method]("data"), ALIKE[method](None)
 
     def step(grads):
         return clip.update(grads, clip.init(grads))[0]
 
     spec = {"kernel": P("data"), "bias": P()}
     sharded = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=(spec,), out_specs=spec))
-    plain = getattr(clipax, method)(
-        clipax.clip_by_global_norm(1.0) if method == "skip_nonfinite" else 1.0
-    )
     bad = GRADS | {"kernel": GRADS["kernel"].at[5, 1].set(jnp.nan)}
     for grads in (GRADS, bad):
         expected, _ = plain.update(grads, plain.init(grads))

@@ -29,6 +29,7 @@ NESTED = {
     "masked": optax.masked(clipax.clip_by_global_norm(1.0), True),
     "partition": optax.partition({"x": clipax.clip_sgd(0.1, 1.0)}, {"a": "x", "b": "x"}),
     "skip": clipax.skip_nonfinite(clipax.clip_sgd(0.1, 1.0)),
+    "skip_spikes": clipax.skip_spikes(clipax.clip_sgd(0.1, 1.0), 20.0),
 }
 
 
@@ -40,7 +41,7 @@ def test_found_in(name):
     np.testing.assert_allclose(metrics["clip_factor"], 1 / 13, rtol=1e-6)
     assert metrics["clip_fraction"] == 1
     assert all(isinstance(value, jax.Array) for value in metrics.values())
-    assert ("skipped_count" in metrics) == (name == "skip")
+    assert ("skipped_count" in metrics) == name.startswith("skip")
     restored = serialization.to_state_dict(state)
     assert clipax.metrics(restored)["grad_norm"] == 13
 

@@ -132,6 +132,17 @@ def test_skipped_steps_copy_no_state(tree: str) -> None:
     assert skip.traffic < counts(theirs, tree).traffic + SLACK
 
 
+def test_skipped_spikes_cost_what_other_skipped_steps_do() -> None:
+    """One read and a few numbers; the second conditional is that of a norm that overflows."""
+    other, found = (
+        counts(clipax.skip_nonfinite(ADAM), "leaf"),
+        counts(clipax.skip_spikes(ADAM), "leaf"),
+    )
+    assert found.conditionals == 2
+    assert found.temporaries < 1 + SCRATCH
+    assert found.traffic == pytest.approx(other.traffic, abs=SLACK)
+
+
 def test_two_transformations_cost_more_than_their_chain() -> None:
     """What the chain saves, so that the test above is about something."""
     links = [clipax.scale_by_norm(link) for link in LINKS[:2]]

@@ -26,6 +26,7 @@ from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
 from tests.oracles import wang_2025 as wang
 from tests.oracles import wortsman_2023 as wortsman
+from tests.oracles import wrappers
 from tests.oracles import yao_2024 as yao
 from tests.oracles import zhang_2020_attention as attention
 from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
@@ -67,6 +68,7 @@ ORACLES: dict[str, Oracle] = {
     "norms.adam_norm": functools.partial(chezhegov.scale_by_adam_norm, b1=None),
     "clip_by_global_norm": zhang.clip_by_global_norm,
     "clip_by_leaf_norm": zhang.clip_by_leaf_norm,
+    "clip_by_group_norm": zhang.clip_by_group_norm,
     "clip_by_value": mai_johansson.clip_by_value,
     "clip_by_smooth_norm": mai_johansson.clip_by_smooth_norm,
     "clip_by_regularized_norm": tucat_mukherjee.clip_by_regularized_norm,
@@ -78,6 +80,7 @@ ORACLES: dict[str, Oracle] = {
     "scale_by_norm": scale_by_norm,
     "delay_updates": wrappers.delay_updates,
     "skip_nonfinite": wrappers.skip_nonfinite,
+    "skip_spikes": wrappers.skip_spikes,
     "clip_sgd": zhang.clip_sgd,
     "normalized_sgd": zhang.normalized_sgd,
     "regularized_clip_sgd": tucat_mukherjee.regularized_clip_sgd,

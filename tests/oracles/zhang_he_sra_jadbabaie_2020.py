@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tests.oracles._tree import Schedule, Tree, Updates, at, by_step, clip, is_finite, norm, scale
+from tests.oracles._tree import (
+    Schedule,
+    Tree,
+    Updates,
+    at,
+    by_step,
+    clip,
+    is_finite,
+    norm,
+    scale,
+    zeros,
+)
 
 
 def clip_by_global_norm(gradients: Sequence[Tree], params: Tree, *, threshold: Schedule) -> Updates:
@@ -25,6 +36,30 @@ def clip_by_leaf_norm(gradients: Sequence[Tree], params: Tree, *, threshold: Sch
         {path: one_leaf(path, leaf, step) for path, leaf in gradient.items()}
         for step, gradient in enumerate(gradients)
     ]
+
+
+def clip_by_group_norm(
+    gradients: Sequence[Tree],
+    params: Tree,
+    *,
+    threshold: Schedule,
+    total: Schedule | None = None,
+    labels: Callable[[str], str] | None = None,
+) -> Updates:
+    """Each group to ``c``, then what that leaves of all groups together to ``C``.
+
+    A group is a leaf, or all leaves of one label; a bad one becomes zero, and counts as that.
+    """
+    updates = []
+    for step, gradient in enumerate(gradients):
+        groups: dict[str, Tree] = {}
+        for path, leaf in gradient.items():
+            groups.setdefault(labels(path) if labels else path, {})[path] = leaf
+        update: Tree = {}
+        for group in groups.values():
+            update |= clip(group, at(threshold, step)) if is_finite(group) else zeros(group)
+        updates.append(update if total is None else clip(update, at(total, step)))
+    return updates
 
 
 def normalize_by_global_norm(gradients: Sequence[Tree], params: Tree, *, eps: float) -> Updates:

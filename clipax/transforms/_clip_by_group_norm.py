@@ -1,0 +1,116 @@
+"""Clipping in two levels: each group by itself, then what is left of all together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optax
+
+from clipax import _validate, norms, scopes
+from clipax._typing import AxisName, NonFinite, ScalarOrSchedule
+from clipax.scopes import Scope
+from clipax.thresholds import Threshold
+from clipax.transforms._scale_by_norm import scale_by_norm
+
+__all__ = ["clip_by_group_norm"]
+
+
+def clip_by_group_norm(
+    threshold: ScalarOrSchedule | Threshold,
+    *,
+    labels: Any = None,
+    total: ScalarOrSchedule | Threshold | None = None,
+    scope: str | Scope = "leaf",
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Clips the norm of each group by itself, then that of all groups together.
+
+    One layer whose gradient explodes makes a global clip shrink all others to nothing: in front of
+    Adam they fall below its `eps` and stop to learn. Clipped within its own group first, it cannot.
+    Prefer it to `clip_by_global_norm` where a single layer spikes, with `total` to keep a bound of
+    the whole step.
+
+    .. math::
+        h_k = \min\!\left(1, \frac{c}{\|g_k\|}\right) g_k, \qquad
+        u_k = \min\!\left(1, \frac{C}{\sqrt{\sum_j \|h_j\|^2}}\right) h_k
+
+    for each group :math:`g_k`, with :math:`c` the `threshold` and :math:`C` the `total`.
+
+    Args:
+      threshold: Largest norm of each group: a positive number (infinity: never clip), an
+        `optax.Schedule` of the step count, or a `Threshold` (which remembers for each group).
+      labels: Which leaves form a group: a tree of strings with the structure of the parameters or a
+        prefix of it, or a function from the path `"encoder/dense/kernel"` to a label. None
+        (default): the groups are those of `scope`.
+      total: Largest norm of all groups together after they were clipped, likewise. None (default):
+        the first level alone.
+      scope: The groups where `labels` is None: `"leaf"` (default), `"unit"`, or a scope of
+        `clipax.scopes`: `stacked` for the layers of scanned kernels, `exclude` for groups that need
+        no clip.
+      nonfinite: `"zero"` (default): a group with NaN or infinity gives a zero update and counts as
+        zero in the total; `"propagate"`: it gives NaN.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+
+    Returns:
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
+
+    Guarantees:
+      One read of the gradient for both levels: the total is that of the clipped norms. The norm of
+      each group is at most `threshold * (1 + 4 eps)`, that of all at most `total * (1 + 4 eps)`.
+      Without `total` no group changes a bit of another's update. With it k groups that spike leave
+      at least `total / sqrt(total^2 + k threshold^2)` of the others, if these are within `total`.
+
+    Edge cases:
+      ================================= ==================================================
+      gradient                          update
+      ================================= ==================================================
+      all within both                   the gradient, bit for bit
+      zero group                        zero
+      one group for everything          `clip_by_global_norm(min(threshold, total))`
+      NaN or infinity in a group        zero for that group, counted for it
+      ================================= ==================================================
+      A clip in front of an update that is orthogonalised (Muon), or normalised, is no use: such an
+      update has one size whatever the gradient's, and the clip costs its read. Worse, such a group
+      fills the total with a norm that means nothing. Leave it out,
+      `scope=scopes.exclude("hidden/*", "leaf")`, or clip only in the other branch of
+      `optax.partition`. (Of Muon's momentum a clip does weigh single steps differently: against
+      spikes there prefer `skip_spikes`.)
+
+    Sharding:
+      Norms of all groups are all-reduced together; the total costs no further communication.
+
+    Raises:
+      TypeError: `threshold` or `total` is no number, schedule or `Threshold`.
+      ValueError: `threshold` or `total` is not positive, `labels` is empty or stands beside a
+        `scope`; when used: a leaf without a label.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> clip = clipax.clip_by_group_norm(1.0, labels={"a": "one", "b": "two"})
+      >>> grads = {"a": jnp.array([3e7, 4e7]), "b": jnp.array([0.3, 0.4])}
+      >>> updates, state = clip.update(grads, clip.init(grads))
+      >>> print(updates["a"], updates["b"])
+      [0.6 0.8] [0.3 0.4]
+
+    References:
+      The layer-wise clip of S. Chezhegov et al., arXiv 2406.04443 (experiments), followed by the
+      clip of J. Zhang et al., "Why gradient clipping accelerates training: A theoretical
+      justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+
+    Differences from the paper:
+      There is no paper on the two levels together. Not finite is one group, not the whole step.
+    """
+    if labels is not None:
+        if scope != "leaf":
+            raise ValueError(f"`scope` must not be given beside `labels`, got {scope!r}.")
+        scope = scopes.by_label(labels)
+    if not (total is None or callable(total) or isinstance(total, Threshold)):
+        _validate.threshold("total", total)
+    return scale_by_norm(
+        norms.clip(threshold),
+        total=None if total is None else norms.clip(total),
+        scope=scope,
+        nonfinite=nonfinite,
+        axis_name=axis_name,
+    )

@@ -1,0 +1,218 @@
+"""Steps that are left out because the gradient is far larger than usual, or not finite."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate, scopes
+from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
+from clipax.measure import accumulation_dtype, block_sizes, named_leaves, narrow, replaced
+from clipax.thresholds import Context, Threshold, as_threshold, median
+from clipax.transforms._guarded import measured_in, own_params
+from clipax.transforms._skip import skipping
+
+__all__ = ["SkipSpikesState", "skip_spikes"]
+
+# The default rule: this many times the median of the last norms.
+_SCALE, _WINDOW = 10.0, 50
+_MOST = 2**31 - 1
+_COUNTS = ("count", "skipped_count", "spike_count", "nonfinite_count", "consecutive_count")
+
+
+class SkipSpikesState(NamedTuple):
+    """State of `skip_spikes`; every array is finite at all times.
+
+    Attributes:
+      count: Number of steps, skipped ones included.
+      skipped_count: Number of steps skipped, for whatever reason.
+      spike_count: Number of finite norms above the threshold, those included that were taken
+        because `max_consecutive` were skipped before them.
+      nonfinite_count: Number of steps with a norm that was not finite; all were skipped.
+      consecutive_count: Number of spikes in a row up to now, at most `max_consecutive`. Steps that
+        are not finite neither count nor end the row.
+      is_finite: Whether the last norm was finite.
+      norm: The last finite norm.
+      threshold: Its threshold, at most the largest float.
+      memory: What the threshold remembers.
+      inner_state: State of the transformation inside; it knows nothing of skipped steps.
+    """
+
+    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    skipped_count: Array
+    spike_count: Array
+    nonfinite_count: Array
+    consecutive_count: Array
+    is_finite: Array
+    norm: Array
+    threshold: Array
+    memory: Any
+    inner_state: Any
+
+
+def skip_spikes(
+    inner: optax.GradientTransformation,
+    threshold: ScalarOrSchedule | Threshold | None = None,
+    *,
+    max_consecutive: int = 25,
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Makes a step with a spike, or a non-finite gradient, a no-op for everything inside.
+
+    A clipped spike still pushes parameters and momentum in the direction of a bad batch; a skipped
+    one leaves no trace. Prefer it where spikes are rare and far out; it is `skip_nonfinite` with
+    one more reason to skip, and goes around the whole optimizer, in front of `optax.MultiSteps`.
+
+    .. math::
+        (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } n_t > c_t
+        \text{ and } k_t \le K \\ \mathrm{inner}(g_t, s_{t-1}) & \text{otherwise} \end{cases}
+
+    with :math:`n = \|g\|` the global norm, :math:`c` the `threshold`, :math:`k_t` the number of
+    spikes in a row, this one included, and :math:`K` the `max_consecutive`.
+
+    Args:
+      inner: The transformation or optimizer to protect.
+      threshold: The largest norm that is no spike: a positive number (infinity: skip only what is
+        not finite), an `optax.Schedule` of the step count, which advances on skipped steps too, or
+        a `Threshold`, which is fed all finite norms but zeros, those of spikes included. Default
+        None: `thresholds.median(10, window=50)`, 10 times the median of the last 50.
+      max_consecutive: How many spikes in a row are skipped, at least 1; default 25, half the window
+        of the default rule. Those that follow are taken, until a norm is within the threshold.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+        All devices skip together.
+
+    Returns:
+      A `GradientTransformationExtraArgs` with a `SkipSpikesState`.
+
+    Guarantees:
+      After a skipped step the inner state is bit for bit what it was: the inner transformation is
+      not run (under `vmap` its result is selected away), nothing is multiplied by zero. Whatever
+      the threshold, a permanent change of level stops no more than `max_consecutive` finite steps.
+      The default rule, which is fed the spikes as they are, accepts one by itself after at most
+      half of its window; norms that stay the same are never skipped.
+
+    Edge cases:
+      ===================================== ==============================================
+      gradient                              step
+      ===================================== ==============================================
+      one NaN or infinity anywhere          skipped, however many came before it; the
+                                            threshold does not remember it
+      norm above the largest float          as for an infinity
+      zero                                  taken; the threshold does not remember it, as
+                                            it says nothing of the size of the others
+      first steps of the default rule       the first is taken, of whatever size; a spike
+                                            is skipped from the second on
+      schedules inside `inner`              do not advance on a skipped step
+      a threshold that compensates          nothing is cut off, nothing made up for
+      ===================================== ==============================================
+
+    Sharding:
+      The all-reduce of one norm.
+
+    Raises:
+      TypeError: `inner` is not a gradient transformation, `threshold` no number, schedule or
+        `Threshold`, `max_consecutive` no concrete integer, or (when used) a leaf is an integer.
+      ValueError: `threshold` is not positive or `max_consecutive` below 1; when used: no `params`
+        where the threshold needs them, unnamed mesh axes.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, clipax
+      >>> optimizer = clipax.skip_spikes(optax.sgd(0.5))
+      >>> state, step = optimizer.init(jnp.ones(1)), jax.jit(optimizer.update)
+      >>> for size in (1.0, 2.0, 1e6, 1.0):
+      ...     update, state = step(jnp.array([size]), state)
+      ...     print(update, state.skipped_count)
+      [-0.5] 0
+      [-1.] 0
+      [0.] 1
+      [-0.5] 1
+
+    References:
+      Common practice in the training of large language models; compare `optax.apply_if_finite` and
+      `optax.skip_large_updates`.
+
+    Differences from the paper:
+      There is no paper; scale and window of the default are this library's choice. Published
+      detectors that remember only what they let pass never accept a new level: this one is fed
+      what it skips.
+    """
+    steps = skipping(inner)
+    source = as_threshold(median(_SCALE, window=_WINDOW) if threshold is None else threshold)
+    # No larger than what counts it.
+    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _MOST)
+    scope = scopes.resolve(scopes.GLOBAL)
+
+    def init(params: Params) -> SkipSpikesState:
+        leaves, _ = named_leaves(params, scope)
+        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+        return SkipSpikesState(
+            **{name: jnp.zeros((), jnp.int32) for name in _COUNTS},
+            is_finite=jnp.ones((), bool),
+            norm=jnp.zeros((), dtype),
+            threshold=jnp.full((), jnp.finfo(dtype).max, dtype),
+            memory=jax.tree.map(lambda value: _typed(value, dtype), source.init(())),
+            inner_state=steps.init(params),
+        )
+
+    def update(
+        updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, SkipSpikesState]:
+        leaves, structure = named_leaves(updates, scope)
+        dtype = state.norm.dtype
+        needed = source.needs_params
+        own = own_params(
+            leaves, params if needed or axis_name is not None else None, required=needed
+        )
+
+        def measured(values: Any, like: Any) -> Array:
+            found = measured_in(dtype, replaced(leaves, values), axis_name, like)
+            return found.get(scopes.GLOBAL, jnp.zeros((), dtype))
+
+        norm = measured([leaf.value for leaf in leaves], own)
+        finite = jnp.isfinite(norm)
+        # What is not finite is decided on as if it were zero, and then forgotten.
+        safe = jnp.where(finite, norm, 0)
+        size = block_sizes(leaves, axis_name=axis_name).get(scopes.GLOBAL, 0)
+        context = Context(
+            state.count,
+            measured(own or (), None) if needed else None,
+            extra.get("example_norms"),
+            total_norm=safe,
+            sizes=jnp.asarray(float(size), dtype),
+        )
+        now, memory = source.update(safe, state.memory, context)
+        now = jnp.minimum(now, jnp.finfo(dtype).max).astype(dtype)
+        spike = safe > now
+        before = state.consecutive_count
+        taken = finite & (~spike | (before >= most))
+        in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
+
+        updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
+        result, inner_state = steps.update(taken, updates, state.inner_state, params, extra)
+        return result, SkipSpikesState(
+            count=optax.safe_increment(state.count),
+            skipped_count=state.skipped_count + (~taken).astype(jnp.int32),
+            spike_count=state.spike_count + spike.astype(jnp.int32),
+            nonfinite_count=state.nonfinite_count + (~finite).astype(jnp.int32),
+            consecutive_count=jnp.where(finite, in_a_row, before),
+            is_finite=finite,
+            norm=jnp.where(finite, norm, state.norm),
+            threshold=jnp.where(finite, now, state.threshold),
+            memory=jax.tree.map(
+                lambda new, old: jnp.where(safe > 0, new.astype(old.dtype), old),
+                memory,
+                state.memory,
+            ),
+            inner_state=inner_state,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _typed(value: Any, dtype: Any) -> Array:
+    """An array of a threshold's state, a floating-point one in the type of the norms."""
+    value = jnp.asarray(value)
+    return narrow(value, dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value
