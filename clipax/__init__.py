@@ -6,7 +6,7 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from clipax import norms, optimizers, scopes, theory, thresholds, transforms
+from clipax import norms, optimizers, scopes, testing, theory, thresholds, transforms
 from clipax.measure import global_norm
 from clipax.metrics import block_names, metrics
 from clipax.optimizers import (
@@ -87,6 +87,7 @@ __all__ = [
     "scale_by_norm",
     "scopes",
     "skip_nonfinite",
+    "testing",
     "theory",
     "thresholds",
     "transforms",

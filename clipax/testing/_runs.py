@@ -1,0 +1,179 @@
+"""Runs a transformation over lanes of gradients: compiled, all at once, or step by step."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from clipax.testing._gradients import Lane
+
+__all__ = ["StepByStep", "Trace", "run"]
+
+Tree = Any
+
+_COUNT = re.compile(r"count|finite|(^|_)steps?$")
+"""Names of what in a state counts steps or says whether they were finite."""
+
+
+class StepByStep(NamedTuple):
+    """A method that is run step by step and need not be JAX: any three Python functions.
+
+    `inject_faults` takes it in place of a transformation. Use it for what cannot be compiled, for
+    other frameworks, or for a step that is compiled already.
+
+    Attributes:
+      init: From the parameters to a state; called anew for each run.
+      update: From `(gradient, state, params)`, trees of NumPy arrays but for the state, to the
+        update, a tree of arrays like the gradient, and the state.
+      arrays: From a state to the arrays in it, a tree; default: the state is one. They are copied
+        at each step, so that a state may change in place.
+
+    Example:
+      >>> import numpy as np, clipax
+      >>> class Cautious:
+      ...     largest = np.zeros(())
+      >>> def update(gradient, state, params):
+      ...     norm = np.sqrt(sum(np.sum(leaf**2) for leaf in gradient.values()))
+      ...     state.largest = np.maximum(state.largest, norm)
+      ...     return {name: leaf / state.largest for name, leaf in gradient.items()}, state
+      >>> method = clipax.testing.StepByStep(
+      ...     lambda params: Cautious(), update, lambda state: state.largest
+      ... )
+      >>> report = clipax.testing.inject_faults(method, {"w": np.ones(3)}, faults=["zero", "spike"])
+      >>> print(report.row("zero", "late").verdict, report.row("spike", "late").verdict)
+      recovers dies
+    """
+
+    init: Callable[[Tree], Any]
+    update: Callable[[Tree, Any, Tree], tuple[Tree, Any]]
+    arrays: Callable[[Any], Tree] = lambda state: state
+
+
+class Trace(NamedTuple):
+    """What came out of a lane.
+
+    Attributes:
+      updates: All entries of each step's update, in float64: an array of steps by entries.
+      finite: Whether the state is finite after each step.
+      kept: Whether the state after each step equals the one before it, counts apart.
+    """
+
+    updates: np.ndarray
+    finite: np.ndarray
+    kept: np.ndarray
+
+
+def run(transformation: Any, params: Tree, lanes: Sequence[Lane]) -> list[Trace]:
+    """The traces of all lanes, each of which starts from the same parameters.
+
+    Parameters do not move, so that runs can be compared step by step.
+    """
+    dtypes = jax.tree.map(lambda leaf: leaf.dtype, params)
+    with np.errstate(over="ignore", under="ignore"):
+        prepared = [
+            [jax.tree.map(lambda leaf, to: leaf.astype(to), tree, dtypes) for tree in one.gradients]
+            for one in lanes
+        ]
+    if isinstance(transformation, StepByStep):
+        return [_one_by_one(transformation, params, gradients) for gradients in prepared]
+    return _all_at_once(transformation, params, prepared)
+
+
+def _all_at_once(transformation: Any, params: Tree, lanes: list[list[Tree]]) -> list[Trace]:
+    longest = max(map(len, lanes))
+    # Shorter lanes go on with their last gradient, unheeded.
+    padded = [gradients + gradients[-1:] * (longest - len(gradients)) for gradients in lanes]
+    stacked = _stack([_stack(gradients) for gradients in padded])
+    first, states, updates = jax.device_get(
+        _scan(transformation.init, transformation.update, params, stacked)
+    )
+    return [
+        _trace(*jax.tree.map(lambda leaf, lane=lane: leaf[lane], (first, states, updates)))
+        for lane in range(len(lanes))
+    ]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _scan(init: Any, update: Any, params: Tree, gradients: Tree) -> tuple[Tree, Tree, Tree]:
+    """First state, states and updates of every lane, compiled once for a transformation."""
+
+    def step(state: Any, gradient: Tree) -> tuple[Any, tuple[Any, Tree]]:
+        updates, new = update(gradient, state, params)
+        state = jax.tree.map(lambda now, old: now.astype(jnp.result_type(old)), new, state)
+        return state, (_readable(state), updates)
+
+    def lane(gradients: Tree) -> tuple[Tree, Tree, Tree]:
+        start = jax.tree.map(jnp.asarray, init(params))
+        _, (states, updates) = lax.scan(step, start, gradients)
+        return _readable(start), states, updates
+
+    return jax.vmap(lane)(gradients)
+
+
+def _readable(state: Any) -> Any:
+    """The state with keys of random numbers as integers."""
+
+    def read(leaf: Any) -> Any:
+        is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
+
+    return jax.tree.map(read, state)
+
+
+def _one_by_one(method: StepByStep, params: Tree, gradients: list[Tree]) -> Trace:
+    state = method.init(params)
+    first = _copied(method.arrays(state))
+    states, updates = [], []
+    for gradient in gradients:
+        update, state = method.update(gradient, state, params)
+        states.append(_copied(method.arrays(state)))
+        updates.append(_copied(update))
+    return _trace(first, _stack(states), _stack(updates))
+
+
+def _copied(tree: Tree) -> Tree:
+    return jax.tree.map(np.array, _readable(tree))
+
+
+def _stack(trees: Sequence[Tree]) -> Tree:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _trace(first: Tree, states: Tree, updates: Tree) -> Trace:
+    """Reads states and updates, arrays with a leading axis of steps."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(updates)]
+    steps = len(leaves[0])
+    entries = [leaf.reshape(steps, -1) for leaf in leaves]
+    finite, kept = np.ones(steps, bool), np.ones(steps, bool)
+    pairs = zip(jax.tree_util.tree_leaves_with_path(states), jax.tree.leaves(first), strict=True)
+    for (path, after), start in pairs:
+        after, start = np.asarray(after).reshape(steps, -1), np.ravel(start)
+        if np.issubdtype(after.dtype, np.inexact) or after.dtype.kind == "V":
+            wide = _wide(after)
+            # What begins as infinite, such as the smallest of no numbers, may be so.
+            bad = np.isnan(wide) | (np.isinf(wide) & np.isfinite(_wide(start)))
+            finite &= ~bad.any(axis=1)
+        if not _COUNT.search(_last_name(path)):
+            before = np.concatenate([start[None], after[:-1]])
+            kept &= (before == after).all(axis=1)
+    return Trace(np.concatenate([_wide(entry) for entry in entries], axis=1), finite, kept)
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """In double precision; the largest part of a complex number stands for it."""
+    if np.iscomplexobj(array):
+        return np.maximum(np.abs(array.real), np.abs(array.imag)).astype(np.float64)
+    return array.astype(np.float64)
+
+
+def _last_name(path: Any) -> str:
+    """The innermost name on the way to a leaf, empty where there is none."""
+    names = [key.name if hasattr(key, "name") else getattr(key, "key", None) for key in path]
+    return next((name for name in reversed(names) if isinstance(name, str)), "")
