@@ -101,11 +101,9 @@ def _zero(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
 
 
 def _constant_norms(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
-    """The magnitudes of the first gradient with the signs of each: norms equal to the last bit."""
-    return [
-        jax.tree.map(lambda first, now: np.copysign(first, now), gradients[0], gradient)
-        for gradient in gradients
-    ]
+    """One magnitude with the signs of each gradient: norms equal to the last bit."""
+    size = norm / np.sqrt(sum(leaf.size for leaf in jax.tree.leaves(gradients[0])))
+    return [jax.tree.map(lambda leaf: np.copysign(size, leaf), gradient) for gradient in gradients]
 
 
 def _alternating(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:

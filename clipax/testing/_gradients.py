@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from clipax.testing._faults import Fault, tree_norm
+from clipax.testing._faults import Fault
 
-__all__ = ["AFTERMATH", "Lane", "Recording", "default_params", "record"]
+__all__ = ["AFTERMATH", "Lane", "Recording", "default_params", "record", "step_norms"]
 
 Tree = Any
 
@@ -25,13 +24,15 @@ class Lane(NamedTuple):
     """One run: its gradients, and where to look in it.
 
     Attributes:
-      gradients: A tree for each step.
+      gradients: A tree of NumPy arrays with a leading axis of steps.
+      norms: The norm of each step's gradient.
       start: The first step of the fault.
-      resume: The first ordinary step after it (in the lane without these steps: `start`).
+      resume: The first ordinary step after it (in the run without these steps: `start`).
       spike: The step of the second spike.
     """
 
-    gradients: list[Tree]
+    gradients: Tree
+    norms: np.ndarray
     start: int
     resume: int
     spike: int
@@ -41,12 +42,12 @@ class Recording(NamedTuple):
     """Ordinary gradients.
 
     Attributes:
-      gradients: A tree of NumPy arrays for each step.
+      gradients: A tree of NumPy arrays with a leading axis of steps.
       norm: Their median norm.
       steps: How many ordinary steps follow a fault.
     """
 
-    gradients: list[Tree]
+    gradients: Tree
     norm: float
     steps: int
 
@@ -56,29 +57,57 @@ class Recording(NamedTuple):
 
     def without(self, start: int, length: int) -> Lane:
         """The run that leaves out the steps of the fault."""
-        return self._lane(self.gradients[:start] + self.gradients[start + length :], start, start)
+        left_out = slice(start, start + length)
+        kept = jax.tree.map(lambda leaf: np.delete(leaf, left_out, axis=0), self.gradients)
+        return self._lane(kept, start, start)
 
     def faulty(self, fault: Fault, start: int, length: int) -> Lane:
         """The run with the fault."""
-        gradients = list(self.gradients)
+        gradients = jax.tree.map(np.array, self.gradients)
         if fault.apply is not None:
-            with np.errstate(over="ignore", under="ignore"):
-                changed = fault.apply(gradients[start : start + length], self.norm)
+            ordinary = [
+                jax.tree.map(lambda leaf, step=step: np.array(leaf[step]), self.gradients)
+                for step in range(start, start + length)
+            ]
+            changed = fault.apply(ordinary, self.norm)
             if len(changed) != length:
                 raise ValueError(
                     f"`apply` of {fault.name!r} must give {length} gradients, gave {len(changed)}."
                 )
-            gradients[start : start + length] = changed
-        if fault.prepare is not None:
-            gradients = [fault.prepare(gradient) for gradient in gradients]
-        return self._lane(gradients, start, start + length)
+            for step, gradient in enumerate(changed, start):
+                jax.tree.map(
+                    lambda leaf, now, at=step: leaf.__setitem__(at, now), gradients, gradient
+                )
+        lane = self._lane(gradients, start, start + length)
+        if fault.prepare is None:
+            return lane
+        return lane._replace(gradients=_prepared(fault.prepare, lane.gradients))
 
-    def _lane(self, gradients: Sequence[Tree], start: int, resume: int) -> Lane:
+    def _lane(self, gradients: Tree, start: int, resume: int) -> Lane:
         spike = resume + self.steps
-        kept = list(gradients[: spike + AFTERMATH])
-        factor = _SPIKE * self.norm / tree_norm(kept[spike])
-        kept[spike] = jax.tree.map(lambda leaf: factor * leaf, kept[spike])
-        return Lane(kept, start, resume, spike)
+        kept = jax.tree.map(lambda leaf: np.array(leaf[: spike + AFTERMATH]), gradients)
+        norms = step_norms(kept)
+        factor = _SPIKE * self.norm / norms[spike]
+        for leaf in jax.tree.leaves(kept):
+            leaf[spike] *= factor
+        norms[spike] *= factor
+        return Lane(kept, norms, start, resume, spike)
+
+
+def step_norms(gradients: Tree) -> np.ndarray:
+    """The norm of each step's gradient, in float64."""
+    leaves = jax.tree.leaves(gradients)
+    squares = [np.square(leaf.reshape(len(leaf), -1)).sum(axis=1) for leaf in leaves]
+    return np.sqrt(np.sum(squares, axis=0))
+
+
+def _prepared(prepare: Any, gradients: Tree) -> Tree:
+    """Each step's tree as `prepare` makes it, stacked again."""
+    steps = len(jax.tree.leaves(gradients)[0])
+    trees = [
+        prepare(jax.tree.map(lambda leaf, at=step: leaf[at], gradients)) for step in range(steps)
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def default_params(seed: int) -> Tree:
@@ -101,12 +130,8 @@ def record(params: Tree, count: int, *, steps: int, norm: float, seed: int) -> R
     """
     # Not the numbers of which the parameters are made.
     random = np.random.default_rng([seed, 1])
-    drawn = [
-        jax.tree.map(
-            lambda leaf: np.asarray(random.standard_t(_DEGREES_OF_FREEDOM, np.shape(leaf))), params
-        )
-        for _ in range(count)
-    ]
-    factor = norm / float(np.median([tree_norm(gradient) for gradient in drawn]))
-    scaled = [jax.tree.map(lambda leaf: factor * leaf, gradient) for gradient in drawn]
-    return Recording(scaled, norm, steps)
+    drawn = jax.tree.map(
+        lambda leaf: random.standard_t(_DEGREES_OF_FREEDOM, (count, *np.shape(leaf))), params
+    )
+    factor = norm / float(np.median(step_norms(drawn)))
+    return Recording(jax.tree.map(lambda leaf: factor * leaf, drawn), norm, steps)

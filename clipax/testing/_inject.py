@@ -40,17 +40,18 @@ def inject_faults(
     early: int = 3,
     late: int = 150,
     norm: float = 1.0,
+    tolerance: float = 0.2,
     seed: int = 0,
 ) -> Report:
     """Injects faults into the gradients of any gradient transformation and says what became of it.
 
     Each fault strikes once early, in the warm-up, and once late, in a run of its own. What follows
     is compared with the run in which the step was ordinary and with the one that leaves it out: an
-    update is alike if it is within a tenth of one of them. After `steps` ordinary steps comes a
-    second spike, of a hundred times the typical norm, to see whether a clip still clips: it is
-    cut if less than a fifth of it passes, as a ratio of update to gradient, compared with the
-    median of this ratio in the 20 steps before. Gradients are recorded, they do not depend on the
-    parameters, which stay where they are.
+    update is alike if it differs by less than `tolerance`, relatively, from one of them. After
+    `steps` ordinary steps comes a second spike, of a hundred times the typical norm, to see whether
+    a clip still clips: it is cut if less than a fifth of it passes, as a ratio of update to
+    gradient, compared with the median of this ratio in the 20 steps before. Gradients are recorded,
+    they do not depend on the parameters, which stay where they are.
 
     Args:
       transformation: An optax gradient transformation or optimizer (all runs are compiled into
@@ -62,6 +63,8 @@ def inject_faults(
       late: Step of the late fault, after `early`; default 150.
       norm: Median norm of the ordinary gradients, positive; default 1. Choose it so that the
         method clips some of them and lets others pass.
+      tolerance: Relative difference below which updates are alike, in (0, 1); default 0.2, which
+        what forgets in a hundred steps comes below within the 200.
       seed: Of the gradients and the default parameters.
 
     Returns:
@@ -99,6 +102,7 @@ def inject_faults(
     early = _validate.index("early", early)
     late = _validate.index("late", late, minimum=early + 1)
     _validate.positive("norm", norm)
+    _validate.within("tolerance", tolerance, 0, 1, brackets="()")
     chosen = [_known(fault) for fault in (FAULTS if faults is None else faults)]
     if not chosen:
         raise ValueError("`faults` must name at least one fault, got none.")
@@ -118,7 +122,7 @@ def inject_faults(
         together = [task for task in tasks if task.fault.dtype == dtype]
         own = jax.tree.map(lambda leaf, to=dtype: leaf.astype(to or leaf.dtype), params)
         try:
-            found, cuts = _rows(transformation, own, recording, together)
+            found, cuts = _rows(transformation, own, recording, together, tolerance)
         except Exception as error:
             if dtype is None:
                 raise
@@ -143,7 +147,7 @@ def _times(fault: Fault, early: int, late: int) -> list[tuple[str, int, int]]:
 
 
 def _rows(
-    transformation: Any, params: Any, recording: Recording, tasks: list[_Task]
+    transformation: Any, params: Any, recording: Recording, tasks: list[_Task], tolerance: float
 ) -> tuple[dict[_Task, Row], bool]:
     """The rows of faults with one type of gradients, and whether the undisturbed method clips."""
     lanes: dict[Any, Lane] = {}
@@ -163,12 +167,12 @@ def _rows(
                 rows[task] = _raised(task, error)
                 continue
         references = [runs[kind, task.start, task.length] for kind in ("undisturbed", "without")]
-        rows[task] = judge(task.fault.name, task.when, runs[task], references)
+        rows[task] = judge(task.fault.name, task.when, runs[task], references, tolerance)
     return rows, clips(*undisturbed)
 
 
 def _run(transformation: Any, params: Any, lanes: dict[Any, Lane]) -> dict[Any, tuple[Lane, Trace]]:
-    traces = run(transformation, params, list(lanes.values()))
+    traces = run(transformation, params, [lane.gradients for lane in lanes.values()])
     return {key: (lane, trace) for (key, lane), trace in zip(lanes.items(), traces, strict=True)}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clipax.testing._faults import tree_norm
 from clipax.testing._gradients import AFTERMATH, Lane
 from clipax.testing._report import (
     BREAKS,
@@ -22,19 +21,21 @@ from clipax.testing._runs import Trace
 
 __all__ = ["clips", "judge"]
 
-TOLERANCE = 0.1
-"""Largest relative difference of updates that are alike."""
 SETTLED = 10
 """As many last ordinary steps must all be alike."""
 PROMPT = 20
 """What is alike after at most as many steps is not called delayed."""
 CUT = 0.2
-"""A second spike is cut if less than this share of it passes, beside what of ordinary steps does."""
+"""A second spike is cut if less of it passes than this share of what passes of ordinary steps."""
 _ORDINARY = 20
 
 
 def judge(
-    fault: str, when: str, faulty: tuple[Lane, Trace], references: Sequence[tuple[Lane, Trace]]
+    fault: str,
+    when: str,
+    faulty: tuple[Lane, Trace],
+    references: Sequence[tuple[Lane, Trace]],
+    tolerance: float,
 ) -> Row:
     """The row of a report.
 
@@ -43,18 +44,18 @@ def judge(
       when: `"early"`, `"late"` or `"always"`.
       faulty: The run with the fault.
       references: The undisturbed run, and then others that it may be like just as well.
+      tolerance: Updates are alike whose relative difference is below.
     """
     lane, trace = faulty
     during = slice(lane.start, lane.resume)
     finite = np.isfinite(trace.updates).all(axis=1)
     update_finite = bool(finite[lane.start :].all())
     state_finite = bool(trace.finite.all())
-    sizes = [tree_norm(gradient) for gradient in lane.gradients[during]]
-    bad = bool(sizes) and not np.isfinite(sizes).all()
+    bad = not np.isfinite(lane.norms[during]).all()
     # The runs differ from step to step where one of them counts the fault and the other does not;
     # a method may do either, so the nearest counts.
     differences, steps = min(
-        (_settling(lane, trace, *reference) for reference in references),
+        (_settling(faulty, reference, tolerance) for reference in references),
         key=lambda found: (found[1] is None, found[1], found[0][-SETTLED:].max()),
     )
     undisturbed = references[0]
@@ -73,7 +74,7 @@ def judge(
         verdict=verdict,
         update_finite=update_finite,
         state_finite=state_finite,
-        state_kept=bool(trace.kept[during].all()) if bad else None,
+        state_kept=trace.kept(during, undisturbed[1]) if bad else None,
         difference=float(differences[-SETTLED:].max()),
         steps=steps,
         clipping=clipping,
@@ -86,29 +87,27 @@ def clips(lane: Lane, trace: Trace) -> bool:
     The largest update of the next few counts, for methods that delay them.
     """
     ordinary = slice(lane.spike - _ORDINARY, lane.spike)
-    norms = np.array([tree_norm(gradient) for gradient in lane.gradients])
     updates = _norms(trace.updates)
-    usual = np.median(updates[ordinary] / norms[ordinary])
-    passed = updates[lane.spike : lane.spike + AFTERMATH].max() / norms[lane.spike]
+    usual = np.median(updates[ordinary] / lane.norms[ordinary])
+    passed = updates[lane.spike : lane.spike + AFTERMATH].max() / lane.norms[lane.spike]
     return bool(usual > 0 and passed < CUT * usual)
 
 
 def _settling(
-    lane: Lane, trace: Trace, other_lane: Lane, other: Trace
+    faulty: tuple[Lane, Trace], reference: tuple[Lane, Trace], tolerance: float
 ) -> tuple[np.ndarray, int | None]:
     """Relative differences of the ordinary steps after the fault, and after how many it is alike.
 
     None where the last of them still differ, or the undisturbed run does not move at all.
     """
-    ours = trace.updates[lane.resume : lane.spike]
-    theirs = other.updates[other_lane.resume : other_lane.spike]
+    ours, theirs = (trace.updates[lane.resume : lane.spike] for lane, trace in (faulty, reference))
     sizes = _norms(theirs)
     # A step of next to nothing is compared with what is usual.
     least = 1e-3 * np.median(sizes)
     with np.errstate(invalid="ignore", divide="ignore"):
         differences = _norms(ours - theirs) / np.maximum(sizes, least)
     differences = np.nan_to_num(differences, nan=np.inf)
-    unlike = np.flatnonzero(differences >= TOLERANCE)
+    unlike = np.flatnonzero(differences >= tolerance)
     steps = int(unlike[-1]) + 1 if unlike.size else 0
     settled = steps <= len(differences) - SETTLED and least > 0
     return differences, steps if settled else None

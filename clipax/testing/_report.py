@@ -37,10 +37,11 @@ class Row:
       update_finite: Whether all updates from the fault on are finite.
       state_finite: Whether the state is finite at all times.
       state_kept: After a gradient that is not finite: whether the state is bit for bit that of the
-        run without that step, counts apart; None for other faults.
+        run without that step, counts apart (number for number, or what the undisturbed run has
+        there: some leave out what is not finite block by block); None for other faults.
       difference: Largest relative difference from the updates of the run without the fault, in the
         last ten ordinary steps; infinite where there is nothing to compare.
-      steps: Ordinary steps until the updates are alike to a tenth; None if they are not.
+      steps: Ordinary steps until the updates are alike; None if they are not.
       clipping: Whether a second spike of a hundred times the typical norm is cut afterwards:
         `"clips"`, `"does not clip"`, or `"not applicable"` where it is not cut in the undisturbed
         run either.

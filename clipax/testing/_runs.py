@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from clipax.testing._gradients import Lane
-
 __all__ = ["StepByStep", "Trace", "run"]
 
 Tree = Any
@@ -62,47 +60,66 @@ class Trace(NamedTuple):
     Attributes:
       updates: All entries of each step's update, in float64: an array of steps by entries.
       finite: Whether the state is finite after each step.
-      kept: Whether the state after each step equals the one before it, counts apart.
+      memory: The state's arrays, counts apart, each as steps by entries; the first row is the state
+        before the first step.
     """
 
     updates: np.ndarray
     finite: np.ndarray
-    kept: np.ndarray
+    memory: list[np.ndarray]
+
+    def kept(self, steps: slice, undisturbed: Trace) -> bool:
+        """Whether each number in the state was kept in these steps, or is what it is undisturbed.
+
+        The latter for methods that leave out what is not finite block by block.
+        """
+        return all(
+            ((ours[1:] == ours[:-1]) | (ours[1:] == theirs[1 : len(ours)]))[steps].all()
+            for ours, theirs in zip(self.memory, undisturbed.memory, strict=True)
+        )
 
 
-def run(transformation: Any, params: Tree, lanes: Sequence[Lane]) -> list[Trace]:
-    """The traces of all lanes, each of which starts from the same parameters.
+def run(transformation: Any, params: Tree, gradients: Sequence[Tree]) -> list[Trace]:
+    """The traces of sequences of gradients, trees of NumPy arrays with a leading axis of steps.
 
-    Parameters do not move, so that runs can be compared step by step.
+    All start from the same parameters, which do not move: runs can be compared step by step.
     """
-    dtypes = jax.tree.map(lambda leaf: leaf.dtype, params)
     with np.errstate(over="ignore", under="ignore"):
-        prepared = [
-            [jax.tree.map(lambda leaf, to: leaf.astype(to), tree, dtypes) for tree in one.gradients]
-            for one in lanes
+        lanes = [
+            jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradients, params)
+            for gradients in gradients
         ]
     if isinstance(transformation, StepByStep):
-        return [_one_by_one(transformation, params, gradients) for gradients in prepared]
-    return _all_at_once(transformation, params, prepared)
+        return [_one_by_one(transformation, params, lane) for lane in lanes]
+    return _all_at_once(transformation, params, lanes)
 
 
-def _all_at_once(transformation: Any, params: Tree, lanes: list[list[Tree]]) -> list[Trace]:
-    longest = max(map(len, lanes))
-    # Shorter lanes go on with their last gradient, unheeded.
-    padded = [gradients + gradients[-1:] * (longest - len(gradients)) for gradients in lanes]
-    stacked = _stack([_stack(gradients) for gradients in padded])
-    first, states, updates = jax.device_get(
-        _scan(transformation.init, transformation.update, params, stacked)
-    )
+def _all_at_once(transformation: Any, params: Tree, lanes: Sequence[Tree]) -> list[Trace]:
+    longest = max(len(jax.tree.leaves(lane)[0]) for lane in lanes)
+
+    def padded(leaf: np.ndarray) -> np.ndarray:
+        # Shorter lanes go on with their last gradient, unheeded.
+        return np.concatenate([leaf, np.repeat(leaf[-1:], longest - len(leaf), axis=0)])
+
+    stacked = _stack([jax.tree.map(padded, lane) for lane in lanes])
+    found = _compiled()(transformation.init, transformation.update, params, stacked)
+    first, states, updates = jax.device_get(found)
     return [
         _trace(*jax.tree.map(lambda leaf, lane=lane: leaf[lane], (first, states, updates)))
         for lane in range(len(lanes))
     ]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.cache
+def _compiled() -> Any:
+    """The compiled scan; a transformation that was run before is not compiled again."""
+    # It takes longer to compile than to run: without optimisations half as long.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(_scan, static_argnums=(0, 1), compiler_options=options)
+
+
 def _scan(init: Any, update: Any, params: Tree, gradients: Tree) -> tuple[Tree, Tree, Tree]:
-    """First state, states and updates of every lane, compiled once for a transformation."""
+    """First state, states and updates of every lane."""
 
     def step(state: Any, gradient: Tree) -> tuple[Any, tuple[Any, Tree]]:
         updates, new = update(gradient, state, params)
@@ -127,11 +144,12 @@ def _readable(state: Any) -> Any:
     return jax.tree.map(read, state)
 
 
-def _one_by_one(method: StepByStep, params: Tree, gradients: list[Tree]) -> Trace:
+def _one_by_one(method: StepByStep, params: Tree, gradients: Tree) -> Trace:
     state = method.init(params)
     first = _copied(method.arrays(state))
     states, updates = [], []
-    for gradient in gradients:
+    for step in range(len(jax.tree.leaves(gradients)[0])):
+        gradient = jax.tree.map(lambda leaf, at=step: np.array(leaf[at]), gradients)
         update, state = method.update(gradient, state, params)
         states.append(_copied(method.arrays(state)))
         updates.append(_copied(update))
@@ -151,7 +169,7 @@ def _trace(first: Tree, states: Tree, updates: Tree) -> Trace:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(updates)]
     steps = len(leaves[0])
     entries = [leaf.reshape(steps, -1) for leaf in leaves]
-    finite, kept = np.ones(steps, bool), np.ones(steps, bool)
+    finite, memory = np.ones(steps, bool), []
     pairs = zip(jax.tree_util.tree_leaves_with_path(states), jax.tree.leaves(first), strict=True)
     for (path, after), start in pairs:
         after, start = np.asarray(after).reshape(steps, -1), np.ravel(start)
@@ -161,9 +179,8 @@ def _trace(first: Tree, states: Tree, updates: Tree) -> Trace:
             bad = np.isnan(wide) | (np.isinf(wide) & np.isfinite(_wide(start)))
             finite &= ~bad.any(axis=1)
         if not _COUNT.search(_last_name(path)):
-            before = np.concatenate([start[None], after[:-1]])
-            kept &= (before == after).all(axis=1)
-    return Trace(np.concatenate([_wide(entry) for entry in entries], axis=1), finite, kept)
+            memory.append(np.concatenate([start[None], after]))
+    return Trace(np.concatenate([_wide(entry) for entry in entries], axis=1), finite, memory)
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
