@@ -52,6 +52,18 @@ HELPERS = {
     "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked"},
     "clipax.transforms": set(),
     "clipax.optimizers": {"clipped_sstm_eval_params"},
+    "clipax.testing": {
+        "BREAKS",
+        "DELAYED",
+        "DIES",
+        "FAULTS",
+        "Fault",
+        "RECOVERS",
+        "Report",
+        "Row",
+        "StepByStep",
+        "inject_faults",
+    },
     "clipax.theory": {
         "ClipAdagradNormParameters",
         "ClipAdamNormParameters",
