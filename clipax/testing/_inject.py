@@ -75,8 +75,8 @@ def inject_faults(
       ValueError: They are out of range, or a fault is unknown.
 
     Example:
-      One's own transformation, here a clip at the root mean square of all norms before, which
-      neither a spike nor a NaN should get into:
+      One's own transformation, here a clip at the root mean square of all norms before. Neither
+      spikes nor NaN should get into that, but do:
 
       >>> import jax, jax.numpy as jnp, optax, clipax
       >>> def update(updates, state, params=None):
@@ -90,13 +90,13 @@ def inject_faults(
       >>> report.clips, report.verdict
       (True, 'breaks')
       >>> for row in report.rows:
-      ...     print(row.fault, row.when, row.verdict, row.steps, row.clipping)
-      nan early breaks None does not clip
-      nan late breaks None does not clip
-      1e-38 early recovers 0 clips
-      1e-38 late recovers 0 clips
-      spike early dies None does not clip
-      spike late dies None does not clip
+      ...     print(row.fault, row.when, row.verdict, row.clipping)
+      nan early breaks does not clip
+      nan late breaks does not clip
+      1e-38 early recovers clips
+      1e-38 late recovers clips
+      spike early dies does not clip
+      spike late dies does not clip
     """
     steps = _validate.index("steps", steps, minimum=20)
     early = _validate.index("early", early)
