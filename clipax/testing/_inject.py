@@ -46,12 +46,12 @@ def inject_faults(
     """Injects faults into the gradients of any gradient transformation and says what became of it.
 
     Each fault strikes once early, in the warm-up, and once late, in a run of its own. What follows
-    is compared with the run in which the step was ordinary and with the one that leaves it out: an
-    update is alike if it differs by less than `tolerance`, relatively, from one of them. After
-    `steps` ordinary steps comes a second spike, of a hundred times the typical norm, to see whether
-    a clip still clips: it is cut if less than a fifth of it passes, as a ratio of update to
-    gradient, compared with the median of this ratio in the 20 steps before. Gradients are recorded,
-    they do not depend on the parameters, which stay where they are.
+    is compared with the run in which the step was ordinary and with the one that leaves it out:
+    updates are alike if they differ by less than `tolerance`, relatively, from the nearer of the
+    two, entry by entry. After `steps` ordinary steps comes a second spike, of a hundred times the
+    typical norm, to see whether a clip still clips: it is cut if less than a fifth of it passes, as
+    a ratio of update to gradient, compared with the median of this ratio in the 20 steps before.
+    Gradients are recorded, they do not depend on the parameters, which stay where they are.
 
     Args:
       transformation: An optax gradient transformation or optimizer (all runs are compiled into

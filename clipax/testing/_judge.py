@@ -52,12 +52,7 @@ def judge(
     update_finite = bool(finite[lane.start :].all())
     state_finite = bool(trace.finite.all())
     bad = not np.isfinite(lane.norms[during]).all()
-    # The runs differ from step to step where one of them counts the fault and the other does not;
-    # a method may do either, so the nearest counts.
-    differences, steps = min(
-        (_settling(faulty, reference, tolerance) for reference in references),
-        key=lambda found: (found[1] is None, found[1], found[0][-SETTLED:].max()),
-    )
+    differences, steps = _settling(faulty, references, tolerance)
     undisturbed = references[0]
     clipping = NOT_APPLICABLE
     if clips(*undisturbed):
@@ -94,18 +89,23 @@ def clips(lane: Lane, trace: Trace) -> bool:
 
 
 def _settling(
-    faulty: tuple[Lane, Trace], reference: tuple[Lane, Trace], tolerance: float
+    faulty: tuple[Lane, Trace], references: Sequence[tuple[Lane, Trace]], tolerance: float
 ) -> tuple[np.ndarray, int | None]:
     """Relative differences of the ordinary steps after the fault, and after how many it is alike.
 
-    None where the last of them still differ, or the undisturbed run does not move at all.
+    None where the last of them still differ, or the undisturbed run does not move at all. A method
+    may count the step of the fault or leave it out, as a whole, in blocks or in single entries: for
+    each entry the nearest reference counts.
     """
-    ours, theirs = (trace.updates[lane.resume : lane.spike] for lane, trace in (faulty, reference))
-    sizes = _norms(theirs)
+    ours, *others = (
+        trace.updates[lane.resume : lane.spike] for lane, trace in (faulty, *references)
+    )
+    sizes = _norms(others[0])
     # A step of next to nothing is compared with what is usual.
     least = 1e-3 * np.median(sizes)
     with np.errstate(invalid="ignore", divide="ignore"):
-        differences = _norms(ours - theirs) / np.maximum(sizes, least)
+        nearest = np.min([np.abs(ours - other) for other in others], axis=0)
+        differences = _norms(nearest) / np.maximum(sizes, least)
     differences = np.nan_to_num(differences, nan=np.inf)
     unlike = np.flatnonzero(differences >= tolerance)
     steps = int(unlike[-1]) + 1 if unlike.size else 0

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from clipax.transforms._telemetry import FIELDS
+
 __all__ = ["StepByStep", "Trace", "run"]
 
 Tree = Any
@@ -60,8 +62,8 @@ class Trace(NamedTuple):
     Attributes:
       updates: All entries of each step's update, in float64: an array of steps by entries.
       finite: Whether the state is finite after each step.
-      memory: The state's arrays, counts apart, each as steps by entries; the first row is the state
-        before the first step.
+      memory: The state's arrays, counts and clipax's telemetry apart, each as steps by entries; the
+        first row is the state before the first step.
     """
 
     updates: np.ndarray
@@ -174,24 +176,35 @@ def _trace(first: Tree, states: Tree, updates: Tree) -> Trace:
     steps = len(leaves[0])
     entries = [leaf.reshape(steps, -1) for leaf in leaves]
     finite, memory = np.ones(steps, bool), []
-    pairs = zip(jax.tree_util.tree_leaves_with_path(states), jax.tree.leaves(first), strict=True)
-    for (path, after), start in pairs:
+    found = jax.tree_util.tree_leaves_with_path(states)
+    telemetry = _telemetry([path for path, _ in found])
+    for (path, after), start in zip(found, jax.tree.leaves(first), strict=True):
         after, start = np.asarray(after).reshape(steps, -1), np.ravel(start)
         if np.issubdtype(after.dtype, np.inexact) or after.dtype.kind == "V":
             wide = _wide(after)
             # What begins as infinite, such as the smallest of no numbers, may be so.
             bad = np.isnan(wide) | (np.isinf(wide) & np.isfinite(_wide(start)))
             finite &= ~bad.any(axis=1)
-        if not _COUNT.search(_last_name(path)):
+        if not (path in telemetry or _COUNT.search(_last_name(path))):
             memory.append(np.concatenate([start[None], after]))
     return Trace(np.concatenate([_wide(entry) for entry in entries], axis=1), finite, memory)
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
-    """In double precision; the largest part of a complex number stands for it."""
+    """In double precision, complex numbers as twice as many real ones."""
     if np.iscomplexobj(array):
-        return np.maximum(np.abs(array.real), np.abs(array.imag)).astype(np.float64)
+        array = np.concatenate([array.real, array.imag], axis=-1)
     return array.astype(np.float64)
+
+
+def _telemetry(paths: Sequence[Any]) -> set[Any]:
+    """The paths of what `scale_by_norm` only reports, of several units in one number."""
+    names: dict[Any, set[str]] = {}
+    for path in paths:
+        names.setdefault(path[:-1], set()).add(_last_name(path))
+    return {
+        path for path in paths if names[path[:-1]].issuperset(FIELDS) and _last_name(path) in FIELDS
+    }
 
 
 def _last_name(path: Any) -> str:

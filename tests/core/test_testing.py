@@ -159,9 +159,26 @@ def test_counts_and_infinite_beginnings_are_no_trace_of_a_bad_step():
 
 
 def test_blocks_that_are_finite_may_go_on():
-    momentum = clipax.scale_by_norm(clipax.norms.clip(1.0), b1=0.9, scope="leaf")
+    # The telemetry of a leaf is that of its finite units: neither kept nor what it was.
+    momentum = clipax.scale_by_norm(clipax.norms.adagrad_norm(1.0), b1=0.9, scope="unit")
     report = inject_faults(momentum, faults=["nan"])
     assert report.state_kept
+    assert report.passed(RECOVERS)
+
+    def in_turns(updates, state, params=None):
+        """Leaf by leaf, every second finite gradient is doubled: phases that drift apart."""
+        finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), updates)
+        updates = jax.tree.map(
+            lambda leaf, ok, turn: jnp.where(ok, leaf * (1 + turn), 0), updates, finite, state
+        )
+        return updates, jax.tree.map(lambda ok, turn: jnp.where(ok, 1 - turn, turn), finite, state)
+
+    turns = optax.GradientTransformation(
+        lambda params: jax.tree.map(lambda leaf: jnp.zeros(()), params), in_turns
+    )
+    report = inject_faults(turns, faults=["nan"])
+    assert report.state_kept
+    assert report.passed(RECOVERS)
 
     def careless(updates, state, params=None):
         updates = jax.tree.map(jnp.nan_to_num, updates)
