@@ -132,7 +132,7 @@ def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
         values | {name: values[name][:blocks] for name in ("nonfinite_count", "is_finite")}
     )
     # Of momentum that is measured beside the gradient, only the gradient's norm goes by that name.
-    labels = fields.get("before")
+    labels = fields.get("labels")
     beside = isinstance(labels, Mapping) and sorted(labels) == ["averaged", "gradient"]
     gradient = slice(1, None) if beside else slice(None)
     # A block that never had a threshold says nothing about clipping, unless there is no other.
@@ -176,9 +176,9 @@ def _columns(values: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _names(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    before = fields.get("before")
-    if isinstance(before, Mapping) and len(before) == _unwrap(fields["grad_norm"]).size:
-        return tuple(sorted(before))  # the keys are known inside `jit` too
+    labels = fields.get("labels")
+    if isinstance(labels, Mapping) and len(labels) == _unwrap(fields["grad_norm"]).size:
+        return tuple(sorted(labels))  # the keys are known inside `jit` too
     return decode_names(_unwrap(fields["names"]))
 
 

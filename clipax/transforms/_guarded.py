@@ -5,7 +5,7 @@ The one place of the package that guards against non-finite gradients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,24 +19,20 @@ from clipax.measure import (
     Derived,
     Leaf,
     accumulation_dtype,
+    block_sizes,
     by_path,
     measure,
     named_leaves,
-    narrow,
     replaced,
-    row_of,
 )
 from clipax.norms import Decision, NormTransformation
-from clipax.norms._base import handed_on
 from clipax.scopes import Scope
-from clipax.thresholds import Context
 from clipax.transforms import _telemetry
+from clipax.transforms._deciding import Group, Measured, decide, groups, state_of, states
 from clipax.transforms._entries import Plan, Rule, apply, plain, remembered
 
 __all__ = [
-    "Decided",
     "ScaleByNormState",
-    "decide",
     "guarded",
     "initial",
     "measured_in",
@@ -60,9 +56,12 @@ class ScaleByNormState(NamedTuple):
       nonfinite_count: Number of steps with a norm that was not finite; a last entry, if there is
         one more, counts for all excluded leaves together.
       is_finite: Whether the last step's norms were finite, with the same last entry.
-      names: The blocks' labels as bytes (`clipax.block_names` reads them); None for `"global"`.
-      before: State of `before`, by label.
-      after: State of `after`, by label.
+      labels: The blocks' labels as the keys of a dictionary without arrays: names inside `jit`.
+      names: The same as bytes (`clipax.block_names` reads them), for checkpoints that keep arrays
+        only; None for `"global"`.
+      before: State of `before`: `rows` for blocks with one norm, `units` for others, by label.
+      after: State of `after`, likewise.
+      total: State of `total`.
       memory: What is remembered for each entry: a dictionary of trees like the parameters, by name
         (`"momentum"`: the moving average of the scaled gradients, with `b1`); empty without.
     """
@@ -74,15 +73,18 @@ class ScaleByNormState(NamedTuple):
     clipped_count: Array
     nonfinite_count: Array
     is_finite: Array
+    labels: dict[str, None]
     names: Array | None
     before: Any
     after: Any
+    total: Any
     memory: Any
 
 
 def guarded(
     before: NormTransformation | None = None,
     *,
+    total: NormTransformation | None = None,
     after: NormTransformation | None = None,
     rule: Rule | None = None,
     weight_decay: Scalar | None = None,
@@ -94,20 +96,24 @@ def guarded(
     before = norms.identity() if before is None else before
     after = norms.identity() if after is None else after
     rule = plain() if rule is None else rule
-    for name, part in (("before", before), ("after", after)):
+    for name, part in (("before", before), ("total", total), ("after", after)):
+        if name == "total" and part is None:
+            continue
         if not isinstance(part, NormTransformation):
             raise TypeError(f"`{name}` must be made by `clipax.norms`, got {part!r}.")
     if weight_decay is not None:
         _validate.non_negative("weight_decay", weight_decay)
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
     scope = scopes.resolve(scope)
+    collapse = scopes.is_global(scope)
     needs_norms = before.needs_params or after.needs_params
+    if total is not None and total.needs_params:
+        raise ValueError(f"`total` must not depend on the parameters, got {total!r}.")
     fill = 0.0 if nonfinite == "zero" else jnp.nan
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        collapse = scopes.is_global(scope)
         shapes: dict[str, tuple[int, ...]] = {scopes.GLOBAL: ()} if collapse else {}
         for leaf in leaves:
             if not leaf.block.excluded:
@@ -116,9 +122,14 @@ def guarded(
         # Sorted, as the keys of a dictionary are once it has passed through a transformation.
         shapes = dict(sorted(shapes.items()))
         excluded = any(leaf.block.excluded for leaf in leaves)
-        parts = dict.fromkeys(shapes, (before, after))
-        fields = initial(parts, shapes, excluded=excluded, collapse=collapse, dtype=dtype)
-        return ScaleByNormState(**fields, memory=remembered(rule, params))
+        fields = initial(shapes, excluded=excluded, collapse=collapse, dtype=dtype)
+        return ScaleByNormState(
+            **fields,
+            before=states(before, shapes, collapse=collapse, dtype=dtype),
+            after=states(after, shapes, collapse=collapse, dtype=dtype),
+            total=() if total is None else state_of(total, (), dtype),
+            memory=remembered(rule, params),
+        )
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
@@ -135,127 +146,58 @@ def guarded(
         )
 
         excluded = {leaf.block.label for leaf in leaves if leaf.block.excluded}
-        decided = {
-            label: decide(before, after, state, label, block_norms, sizes.get(label), extra)
-            for label, block_norms in measured.items()
-            if label not in excluded
-        }
-        plans = {label: one.plan for label, one in decided.items()} | {
-            label: Plan(jnp.ones_like(norm), jnp.ones_like(norm), jnp.isfinite(norm))
-            for label, norm in measured.items()
-            if label in excluded
-        }
+        blocks = {label: norm for label, norm in measured.items() if label not in excluded}
+        found = groups(list(state.labels), state.before, blocks, collapse=collapse)
+        values = Measured(blocks, sizes, block_sizes(leaves, axis_name=axis_name))
+        plans, decisions, fields = decide(before, total, after, found, values, state, extra)
+        for label in measured.keys() - blocks.keys():
+            one = jnp.ones_like(measured[label])
+            plans[label] = Plan(one, one, jnp.isfinite(measured[label]))
         # The barrier keeps XLA from writing out what measuring and scaling have in common: the
         # converted copy of a bfloat16 tree. Leaf by leaf, so that a replicated one stays so.
-        values = [lax.optimization_barrier(leaf.value) for leaf in leaves]
+        opaque = [lax.optimization_barrier(leaf.value) for leaf in leaves]
         scaled, memory = apply(
             rule,
-            replaced(leaves, values),
+            replaced(leaves, opaque),
             plans,
             own,
             state.memory,
             weight_decay=weight_decay,
             fill=fill,
             count=state.count,
-            steps=state.count - state.nonfinite_count if scopes.is_global(scope) else None,
+            steps=state.count - state.nonfinite_count if collapse else None,
         )
-        fields = recorded(state, measured, decided)
-        return jax.tree.unflatten(structure, scaled), ScaleByNormState(**fields, memory=memory)
+        stray = [norm for label, norm in measured.items() if label in excluded]
+        fields |= recorded(state, found, decisions, stray)
+        new = ScaleByNormState(**fields, memory=memory)
+        return jax.tree.unflatten(structure, scaled), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def initial(
-    parts: Mapping[str, tuple[NormTransformation, NormTransformation]],
-    shapes: dict[str, tuple[int, ...]],
-    *,
-    excluded: bool,
-    collapse: bool,
-    dtype: Any,
+    shapes: dict[str, tuple[int, ...]], *, excluded: bool, collapse: bool, dtype: Any
 ) -> dict[str, Any]:
-    """All fields of the state but `memory`.
-
-    Args:
-      parts: What decides before and after the rule, by label.
-      shapes: The shapes of the labels' norms, sorted by label.
-      excluded: As for the telemetry.
-      collapse: As for the telemetry.
-      dtype: Type of the norms.
-    """
-
-    def states(place: int) -> dict[str, Any]:
-        return {label: _cast(parts[label][place].init(shapes[label]), dtype) for label in shapes}
-
+    """The fields of the state that every method has; the arguments are those of the telemetry."""
     return {
         "count": jnp.zeros((), jnp.int32),
+        "labels": dict.fromkeys(shapes),
         **_telemetry.init(shapes, excluded=excluded, collapse=collapse, dtype=dtype),
-        "before": states(0),
-        "after": states(1),
     }
 
 
-class Decided(NamedTuple):
-    """What was decided for one label.
-
-    Attributes:
-      decision: What `before` decided.
-      plan: What to do with the blocks.
-      before: The new state of `before`.
-      after: The new state of `after`.
-    """
-
-    decision: Decision
-    plan: Plan
-    before: Any
-    after: Any
-
-
-def decide(
-    before: NormTransformation,
-    after: NormTransformation,
-    state: ScaleByNormState,
-    label: str,
-    block_norms: Array,
-    sizes: Array | None,
-    extra: Mapping[str, Any],
-) -> Decided:
-    """Decides on the norms of one label, and guards what is remembered of them.
-
-    Args:
-      before: Decides on the norms.
-      after: Decides on the norms that `before` leaves.
-      state: The state so far.
-      label: The label.
-      block_norms: Its norms.
-      sizes: The norms of its parameters, where they are needed.
-      extra: The extra arguments of `update`.
-    """
-    finite = jnp.isfinite(block_norms)
-    # A block that is not finite is decided on as if it were zero, and then forgotten.
-    safe = jnp.where(finite, block_norms, 0)
-    context = Context(state.count, sizes, extra.get("example_norms"))
-    old_before, old_after = row_of(state.before, label), state.after[label]
-    first, new_before = before.update(safe, old_before, context)
-    second, new_after = after.update(handed_on(first, safe), old_after, context)
-    return Decided(
-        first,
-        Plan(first.factor, second.factor, finite),
-        _keep(finite, new_before, old_before),
-        _keep(finite, new_after, old_after),
-    )
-
-
 def recorded(
-    state: ScaleByNormState, measured: Norms, decided: Mapping[str, Decided]
+    state: ScaleByNormState,
+    found: Sequence[Group],
+    decisions: Sequence[Decision],
+    stray: Sequence[Array] = (),
 ) -> dict[str, Any]:
-    """All new fields of the state but `memory`; labels that were not decided on are excluded."""
-    decisions = {label: one.decision for label, one in decided.items()}
+    """Those fields after a step; `stray` are the norms of leaves that nothing was decided on."""
     return {
         "count": optax.safe_increment(state.count),
-        **_telemetry.record(state, sorted(state.before), measured, decisions),
+        "labels": state.labels,
+        **_telemetry.record(state, list(state.labels), found, decisions, stray),
         "names": state.names,
-        "before": state.before | {label: one.before for label, one in decided.items()},
-        "after": state.after | {label: one.after for label, one in decided.items()},
     }
 
 
@@ -290,25 +232,3 @@ def own_params(
             f"`params` must hold every leaf of the updates, {missing[0]!r} is missing."
         )
     return [found[leaf.path] for leaf in leaves]
-
-
-def _keep(finite: Array, new: Any, old: Any) -> Any:
-    """The new rows where a block's norm is finite, else the old ones."""
-
-    def choose(new: Array, old: Array) -> Array:
-        lead = finite.reshape(finite.shape + (1,) * (old.ndim - finite.ndim))
-        return jnp.where(lead, new.astype(old.dtype), old)
-
-    return jax.tree.map(choose, new, old)
-
-
-def _cast(state: Any, dtype: Any) -> Any:
-    """Floating-point arrays of a state in the dtype of the norms."""
-
-    def cast(value: Any) -> Array:
-        value = jnp.asarray(value)
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            return value
-        return narrow(value, dtype)
-
-    return jax.tree.map(cast, state)

@@ -16,19 +16,19 @@ from clipax.measure import (
     Derived,
     Leaf,
     accumulation_dtype,
+    block_sizes,
     by_path,
     named_leaves,
     row_of,
     square_sums,
     wide_dtype,
 )
-from clipax.norms import NormTransformation
+from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Block
-from clipax.transforms._entries import Step, averaged
+from clipax.transforms._deciding import BlockStates, Group, Measured, decide, state_of
+from clipax.transforms._entries import Plan, Step, averaged
 from clipax.transforms._guarded import (
-    Decided,
     ScaleByNormState,
-    decide,
     initial,
     measured_in,
     own_params,
@@ -85,16 +85,23 @@ def scale_by_momentum_norm(
     fill = 0.0 if nonfinite == "zero" else jnp.nan
     identity = norms.identity()
     first = before or (identity if nu is None else response)
-    parts = {_GRADIENT: (first, identity), _MOMENTUM: (response, identity)}
+    parts = {_GRADIENT: first, _MOMENTUM: response}
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
-    needs_norms = any(part.needs_params for part, _ in parts.values())
+    needs_norms = any(part.needs_params for part in parts.values())
     together = before is None and axis_name is not None
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        fields = initial(parts, shapes, excluded=False, collapse=False, dtype=dtype)
-        return ScaleByNormState(**fields, memory={"momentum": jax.tree.map(_momentum, params)})
+        remembered = {label: state_of(parts[label], (), dtype) for label in shapes}
+        return ScaleByNormState(
+            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
+            # Each by itself, as it has a rule of its own.
+            before=BlockStates((), remembered),
+            after=BlockStates((), dict.fromkeys(shapes, ())),
+            total=(),
+            memory={"momentum": jax.tree.map(_momentum, params)},
+        )
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
@@ -108,23 +115,33 @@ def scale_by_momentum_norm(
         rate = lax.optimization_barrier(jnp.asarray(decay, dtype))
         rows = by_path(state.memory["momentum"])
         old = [row_of(rows, leaf.path) for leaf in leaves]
-        measured: dict[str, Array] = {}
-        decided: dict[str, Decided] = {}
+        decided: dict[str, Plan] = {}
+        found: list[Group] = []
+        decisions: list[Decision] = []
+        entries = sum(block_sizes(leaves, axis_name=axis_name).values())
 
         def settle(
             label: str, values: Sequence[Array], sums: Norms, derived: Derived | None = None
-        ) -> Decided:
+        ) -> Plan:
             """Measures one of the two, and decides on it."""
+            nonlocal state
             known = {label: sums[label]} if label in sums else None
             blocks = _labelled(label, leaves, values)
             norm = measured_in(dtype, blocks, axis_name, own, known, derived).get(label, none)
             if _GRADIENT in decided:
                 # What there is no step for is recorded of both.
-                norm = jnp.where(decided[_GRADIENT].plan.finite, norm, jnp.nan)
-            measured[label] = norm
-            size = sizes.get(label) if parts[label][0].needs_params else None
-            decided[label] = decide(*parts[label], state, label, norm, size, extra)
-            return decided[label]
+                norm = jnp.where(decided[_GRADIENT].finite, norm, jnp.nan)
+            known_sizes = sizes if parts[label].needs_params else {}
+            found.append(Group((label,), norm, None, unit=True))
+            group = found[-1:]
+            values_of = Measured({label: norm}, known_sizes, {label: entries})
+            plans, made, fields = decide(
+                parts[label], None, identity, group, values_of, state, extra
+            )
+            state = state._replace(**fields)
+            decisions.extend(made)
+            decided[label] = plans[label]
+            return plans[label]
 
         none = jnp.zeros((), dtype)  # of a tree without leaves
         sizes: Norms = {}
@@ -143,7 +160,7 @@ def scale_by_momentum_norm(
             wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in both)])
             twice = None if own is None else [*own, *own]
             sums = square_sums(both, wide, axis_name=axis_name, params=twice)
-        plan = settle(_GRADIENT, gradients, sums, Derived(_decayed, sources)).plan
+        plan = settle(_GRADIENT, gradients, sums, Derived(_decayed, sources))
         # Not a number only if the gradient's is. It tells XLA that the old average was read before
         # the new one takes its place; without, it copies the old one first.
         counts = plan.finite & ~jnp.isnan(sums.get(_MOMENTUM, plan.factor))
@@ -155,7 +172,7 @@ def scale_by_momentum_norm(
             averaged(gradient, average, decay, step, fed)
             for gradient, average in zip(gradients, old, strict=True)
         ]
-        other = settle(_MOMENTUM, new, sums).plan
+        other = settle(_MOMENTUM, new, sums)
         share = 1 if nu is None else jnp.asarray(nu, dtype)
         finite = counts & other.finite
         scaled = []
@@ -169,8 +186,8 @@ def scale_by_momentum_norm(
         rows |= {leaf.path: average for leaf, average in zip(leaves, new, strict=True)}
         structures = jax.tree.structure(state.memory["momentum"])
         memory = {"momentum": jax.tree.unflatten(structures, list(rows.values()))}
-        new_state = ScaleByNormState(**recorded(state, measured, decided), memory=memory)
-        return jax.tree.unflatten(structure, scaled), new_state
+        state = state._replace(**recorded(state, found, decisions), memory=memory)
+        return jax.tree.unflatten(structure, scaled), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 

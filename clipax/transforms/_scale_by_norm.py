@@ -17,6 +17,7 @@ def scale_by_norm(
     before: NormTransformation | None = None,
     *,
     after: NormTransformation | None = None,
+    total: NormTransformation | None = None,
     b1: Scalar | None = None,
     weight_decay: Scalar | None = None,
     scope: str | Scope = "global",
@@ -32,7 +33,9 @@ def scale_by_norm(
         m_t = b_1 m_{t-1} + (1 - b_1)\, f_t\, (g_t + \lambda x_t), \qquad u_t = a_t m_t
 
     where the factors :math:`f_t` (`before`) and :math:`a_t` (`after`) are decided from the norm
-    :math:`n = \|g_t\|` of each block: `before` sees :math:`n`, `after` sees :math:`f_t n`.
+    :math:`n = \|g_t\|` of each block: `before` sees :math:`n`, `after` sees :math:`f_t n`. With
+    `total`, :math:`f_t` has one more factor that all blocks share, decided from the norm of all of
+    them together.
     Without `b1`, :math:`m_t` is the scaled gradient itself; :math:`\lambda` is `weight_decay`.
 
     Args:
@@ -40,6 +43,9 @@ def scale_by_norm(
         (default) leaves it as it is.
       after: Decides on the factor behind the momentum, for example
         `clipax.norms.adagrad_norm(1.0)`; None (default) for none.
+      total: Decides on one more factor, common to all blocks, from the norm of all of them
+        together as `before` leaves them: `before` and `total` clips are two levels for one read
+        of the gradient. It may not depend on the parameters; None (default) for none.
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; None
         (default) for no momentum and no memory for it.
       weight_decay: Adds this multiple of the parameters to the gradient after it was measured, so
@@ -78,8 +84,9 @@ def scale_by_norm(
 
     Raises:
       TypeError: An argument is of the wrong type.
-      ValueError: `b1` outside [0, 1), `weight_decay` negative, `scope` or `nonfinite` unknown; when
-        used: no `params` where they are needed, leaves unknown to the state, unnamed mesh axes.
+      ValueError: `b1` outside [0, 1), `weight_decay` negative, `total` depends on parameters,
+        `scope` or `nonfinite` unknown; when used: no `params` where they are needed, leaves unknown
+        to the state, unnamed mesh axes.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -101,6 +108,7 @@ def scale_by_norm(
     """
     return guarded(
         before,
+        total=total,
         after=after,
         rule=None if b1 is None else momentum(b1),
         weight_decay=weight_decay,

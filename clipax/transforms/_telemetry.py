@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from clipax._typing import Array, Norms
+from clipax._typing import Array
 from clipax.norms import Decision
+from clipax.transforms._deciding import Group
 
 __all__ = ["FIELDS", "decode_names", "init", "record"]
 
@@ -28,7 +28,7 @@ FIELDS = (
 
 
 class _Row(NamedTuple):
-    """The records of one block for one step, all scalars."""
+    """The records of a group for one step: a vector over its blocks, or a scalar for one."""
 
     grad_norm: Array
     threshold: Array
@@ -66,45 +66,49 @@ def init(
 
 
 def record(
-    state: Any, labels: Sequence[str], measured: Norms, decisions: dict[str, Decision]
+    state: Any,
+    labels: Sequence[str],
+    groups: Sequence[Group],
+    decisions: Sequence[Decision],
+    stray: Sequence[Array],
 ) -> dict[str, Array]:
     """The records after a step, by field; blocks that were not measured keep theirs.
 
     Args:
       state: Anything with the fields of the telemetry.
       labels: The labels of all rows, in order.
-      measured: The norms of every label; those that have no decision are excluded leaves.
-      decisions: What was decided for each label.
+      groups: The blocks that were decided on.
+      decisions: What was decided on each group.
+      stray: Norms of the excluded leaves.
     """
     collapse = state.grad_norm.ndim == 0
     old = {field: jnp.atleast_1d(getattr(state, field)) for field in FIELDS}
     place = {label: row for row, label in enumerate(labels)}
     new = dict(old)
-    if decisions:
-        rows = [_row(measured[label], decision) for label, decision in decisions.items()]
-        # Stacked behind a barrier, thousands of scalars stay out of the fusions that made them.
-        columns = lax.optimization_barrier(
-            [jnp.stack(column) for column in zip(*rows, strict=True)]
-        )
-        new = _merge(old, _Row(*columns), np.array([place[label] for label in decisions]))
-    stray = [
-        jnp.isfinite(norms).all() for label, norms in measured.items() if label not in decisions
-    ]
+    if groups:
+        rows = [_row(group, one) for group, one in zip(groups, decisions, strict=True)]
+        columns = [
+            jnp.concatenate([jnp.atleast_1d(part) for part in column])
+            for column in zip(*rows, strict=True)
+        ]
+        measured = np.array([place[label] for group in groups for label in group.labels])
+        new = _merge(old, _Row(*columns), measured)
     if stray:
-        finite = jnp.stack(stray).all()
+        finite = jnp.stack([jnp.isfinite(norms).all() for norms in stray]).all()
         new["is_finite"] = new["is_finite"].at[-1].set(finite)
         new["nonfinite_count"] = new["nonfinite_count"].at[-1].add((~finite).astype(jnp.int32))
     return {field: value[0] if collapse else value for field, value in new.items()}
 
 
-def _row(norms: Array, decision: Decision) -> _Row:
+def _row(group: Group, decision: Decision) -> _Row:
+    norms = group.norms
     finite = jnp.isfinite(norms)
     clipped = finite & (norms > decision.threshold)
     largest = jnp.finfo(norms.dtype).max
     # Infinity ("nothing clips") is recorded as the largest float: a state is finite at all times.
     threshold = jnp.minimum(decision.threshold, largest)
-    if norms.ndim == 0:
-        # In the type of a share, to be stacked with those of blocks that have units.
+    if not group.unit:
+        # In the type of a share, to be put beside those of blocks that have units.
         share = clipped.astype(norms.dtype)
         return _Row(norms, threshold, decision.factor, share, finite, finite)
     return _Row(
