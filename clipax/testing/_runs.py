@@ -129,7 +129,7 @@ def _scan(init: Any, update: Any, params: Tree, gradients: Tree) -> tuple[Tree, 
 
     def step(state: Any, gradient: Tree) -> tuple[Any, tuple[Any, Tree]]:
         updates, new = update(gradient, state, params)
-        state = jax.tree.map(lambda now, old: now.astype(jnp.result_type(old)), new, state)
+        state = jax.tree.map(_like, new, state)
         return state, (_readable(state), updates)
 
     def lane(gradients: Tree) -> tuple[Tree, Tree, Tree]:
@@ -138,6 +138,12 @@ def _scan(init: Any, update: Any, params: Tree, gradients: Tree) -> tuple[Tree, 
         return _readable(start), states, updates
 
     return jax.vmap(lane)(gradients)
+
+
+def _like(now: Any, old: Any) -> Any:
+    """A part of the state in the type that it began with, as a scan demands."""
+    now = jnp.asarray(now)
+    return now if now.dtype == old.dtype else now.astype(old.dtype)
 
 
 def _readable(state: Any) -> Any:

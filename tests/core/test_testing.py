@@ -158,6 +158,22 @@ def test_counts_and_infinite_beginnings_are_no_trace_of_a_bad_step():
     assert row.state_finite
 
 
+def test_states_may_hold_keys_and_python_numbers_and_change_their_types():
+    def init(params):
+        return {"key": jax.random.key(0), "steps": 0, "half": jnp.zeros((), jnp.bfloat16)}
+
+    def update(updates, state, params=None):
+        key, now = jax.random.split(state["key"])
+        size = 1 + 0.01 * jax.random.normal(now)
+        new = {"key": key, "steps": state["steps"] + 1.0, "half": state["half"] + size}
+        return jax.tree.map(lambda leaf: size * leaf, updates), new
+
+    noisy = optax.GradientTransformation(init, update)
+    report = inject_faults(noisy, faults=["spike"])
+    assert report.passed(RECOVERS)
+    assert report.state_finite
+
+
 def test_blocks_that_are_finite_may_go_on():
     # The telemetry of a leaf is that of its finite units: neither kept nor what it was.
     momentum = clipax.scale_by_norm(clipax.norms.adagrad_norm(1.0), b1=0.9, scope="unit")
