@@ -85,7 +85,7 @@ class Trace(NamedTuple):
         )
 
 
-def run(transformation: Any, params: Tree, gradients: Sequence[Tree]) -> list[Trace]:
+def run(transformation: Any, params: Tree, sequences: Sequence[Tree]) -> list[Trace]:
     """The traces of sequences of gradients, trees of NumPy arrays with a leading axis of steps.
 
     All start from the same parameters, which do not move: runs can be compared step by step.
@@ -93,7 +93,7 @@ def run(transformation: Any, params: Tree, gradients: Sequence[Tree]) -> list[Tr
     with np.errstate(over="ignore", under="ignore"):
         lanes = [
             jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradients, params)
-            for gradients in gradients
+            for gradients in sequences
         ]
     if isinstance(transformation, StepByStep):
         return [_one_by_one(transformation, params, lane) for lane in lanes]
