@@ -38,6 +38,8 @@ DEFAULT_STEPS = 200
 NORMS = {"thresholds.anytime": 10.0, "thresholds.fixed_horizon": 10.0}
 # Remembers entries one by one: zeros for those that are not finite, time goes on for the others.
 BY_ENTRY = {"delay_updates"}
+# Looks at gradients without changing them.
+ONLOOKERS = {"monitor_norms"}
 # What the transformation inside remembers of finite gradients is its own affair.
 WRAPPERS = {"skip_nonfinite"}
 
@@ -59,7 +61,9 @@ def test_a_method_under_every_fault(name):
     assert report.state_kept == (name not in BY_ENTRY)
     for fault in ("nan", "infinity"):
         for when in ("early", "late"):
-            assert report.row(fault, when).verdict == RECOVERED
+            row = report.row(fault, when)
+            assert row.verdict == (BREAKS if name in ONLOOKERS else RECOVERED)
+            assert row.steps == 0 or name in BY_ENTRY
     # No state is ever anything but finite.
     if name not in WRAPPERS:
         assert report.state_finite
