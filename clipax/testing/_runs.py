@@ -18,8 +18,8 @@ __all__ = ["StepByStep", "Trace", "run"]
 
 Tree = Any
 
-_COUNT = re.compile(r"count|finite|(^|_)steps?$")
-"""Names of what in a state counts steps or says whether they were finite."""
+_COUNT = re.compile(r"count|finite|skip|(^|_)steps?$")
+"""Names of what in a state counts steps, or says whether they were finite or skipped."""
 
 
 class StepByStep(NamedTuple):
