@@ -96,8 +96,8 @@ def _runner(threshold: thresholds.Threshold) -> Runner:
     """A loop that hands the threshold one norm after the other; its step count is no part of it."""
 
     def step(now: Any, state: Any, norm: Any) -> tuple[Any, Any]:
-        found, state = threshold.update(norm, state, thresholds.Context(jnp.int32(1000)))
-        return found, state
+        context = thresholds.Context(jnp.int32(1000), param_norms=norm, total_norm=norm)
+        return threshold.update(norm, state, context)
 
     compiled = jax.jit(step, donate_argnums=(0, 1), keep_unused=True)
     return Runner(compiled, jnp.zeros(()), threshold.init(()), jnp.float32(1.0))

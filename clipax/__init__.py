@@ -7,6 +7,8 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 from importlib.metadata import PackageNotFoundError, version
 
 from clipax import norms, optimizers, scopes, testing, theory, thresholds, transforms
+from clipax import diagnostics, norms, optimizers, scopes, theory, thresholds, transforms
+from clipax.diagnostics import advise
 from clipax.measure import global_norm
 from clipax.metrics import block_names, metrics
 from clipax.optimizers import (
@@ -20,6 +22,7 @@ from clipax.optimizers import (
     clip_sgd,
     clipped_sstm,
     clipped_sstm_eval_params,
+    ggnc,
     max_ccc_sgd,
     mixed_clip_sgd,
     momentum_clip_sgd,
@@ -30,17 +33,25 @@ from clipax.optimizers import (
 )
 from clipax.thresholds import power as power_threshold
 from clipax.transforms import (
+    clip_by_ema_norm,
     clip_by_global_norm,
     clip_by_leaf_norm,
+    clip_by_median_norm,
+    clip_by_param_norm,
+    clip_by_percentile,
     clip_by_regularized_norm,
+    clip_by_singular_values,
     clip_by_smooth_norm,
     clip_by_value,
+    clip_by_zscore,
     delay_updates,
+    monitor_norms,
     normalize_by_global_norm,
     scale_by_adagrad_norm,
     scale_by_adam_norm,
     scale_by_norm,
     skip_nonfinite,
+    with_error_feedback,
 )
 
 from clipax import catalogue  # isort: skip  (last: it lists all of the above)
@@ -52,28 +63,38 @@ except PackageNotFoundError:  # a source tree on the path, not installed
 
 __all__ = [
     "acclip",
+    "advise",
     "block_names",
     "catalogue",
     "clip_adagrad",
     "clip_adagrad_norm",
     "clip_adam",
     "clip_adam_norm",
+    "clip_by_ema_norm",
     "clip_by_global_norm",
     "clip_by_leaf_norm",
+    "clip_by_median_norm",
+    "clip_by_param_norm",
+    "clip_by_percentile",
     "clip_by_regularized_norm",
+    "clip_by_singular_values",
     "clip_by_smooth_norm",
     "clip_by_value",
+    "clip_by_zscore",
     "clip_normalized_momentum",
     "clip_radagrad_norm",
     "clip_sgd",
     "clipped_sstm",
     "clipped_sstm_eval_params",
     "delay_updates",
+    "diagnostics",
+    "ggnc",
     "global_norm",
     "max_ccc_sgd",
     "metrics",
     "mixed_clip_sgd",
     "momentum_clip_sgd",
+    "monitor_norms",
     "normalize_by_global_norm",
     "normalized_momentum",
     "normalized_sgd",
@@ -91,4 +112,5 @@ __all__ = [
     "theory",
     "thresholds",
     "transforms",
+    "with_error_feedback",
 ]

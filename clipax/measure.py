@@ -33,6 +33,7 @@ __all__ = [
     "global_norm",
     "magnitudes",
     "measure",
+    "measure_stacked",
     "named_leaves",
     "narrow",
     "replaced",
@@ -148,11 +149,33 @@ def measure(
       ValueError: Leaves with one label have different kept sizes, or (inside `shard_map`) mesh axes
         are not named or gradients not averaged.
     """
+    return measure_stacked(
+        leaves, dtype, axis_name=axis_name, params=params, sums=sums, derived=derived
+    )[0]
+
+
+def measure_stacked(
+    leaves: Sequence[Leaf],
+    dtype: Any,
+    *,
+    axis_name: AxisName = None,
+    params: Sequence[Array] | None = None,
+    sums: Norms | None = None,
+    derived: Derived | None = None,
+) -> tuple[Norms, Array | None]:
+    """`measure`, and the norms of labels that have one each once more, as a vector.
+
+    Sorted by label, without those of excluded leaves; None where there is no such label. Thousands
+    of norms are stacked here before anything is made of them: what is stacked later is worked out
+    once more in the program that stacks.
+    """
     if not leaves:
-        return {}
+        return {}, None
     values, *fixed = _pieces(leaves, axis_name, params)
     function, arrays = derived or (_as_they_are, values)
-    return _norms(arrays, sums, function, *fixed, jnp.dtype(dtype))
+    signed, stacked = _signed_squares(arrays, sums, function, *fixed, jnp.dtype(dtype))
+    norms = {label: _norm(square) for label, square in signed.items()}
+    return norms, None if stacked is None else _norm(stacked)
 
 
 def square_sums(
@@ -207,13 +230,13 @@ def magnitudes(
 
 def combined(norms: Sequence[Array]) -> Array:
     """The norm of all blocks together; blocks that are not finite count as zero."""
-    flat = jnp.concatenate([jnp.ravel(one) for one in norms])
-    flat = jnp.where(jnp.isfinite(flat), flat, 0)
-    # In units of the largest: squares neither overflow nor vanish.
-    largest = jnp.max(flat, initial=0)
-    shares = flat / jnp.where(largest > 0, largest, 1)
-    together = largest * _sqrt(jnp.sum(jnp.square(shares)))
-    return jnp.minimum(together, jnp.finfo(flat.dtype).max)
+    finite = [jnp.where(jnp.isfinite(one), one, 0) for one in norms]
+    # In units of the largest: squares neither overflow nor vanish. Array by array, as they may be
+    # sharded in different ways.
+    largest = _max([jnp.max(one, initial=0) for one in finite])
+    unit = jnp.where(largest > 0, largest, 1)
+    together = largest * _sqrt(_sum([jnp.sum(jnp.square(one / unit)) for one in finite]))
+    return jnp.minimum(together, jnp.finfo(together.dtype).max)
 
 
 def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[str, int]:
@@ -243,7 +266,7 @@ def _as_they_are(values: Sequence[Array]) -> Sequence[Array]:
 
 
 @partial(jax.jit, static_argnames=("function", "blocks", "copies", "mesh", "dtype"), inline=True)
-def _norms(
+def _signed_squares(
     arrays: Any,
     sums: Norms | None,
     function: Callable[[Any], Sequence[Array]],
@@ -251,28 +274,48 @@ def _norms(
     copies: tuple[int, ...],
     mesh: Mesh,
     dtype: Any,
-) -> Norms:
-    """Norms by label. Compiled as one piece, so that a step that is not compiled is cached too."""
+) -> tuple[Norms, Array | None]:
+    """Squares of norms by label, and stacked; negative where they are those of the scaled leaves.
+
+    Compiled as one piece, so that a step that is not compiled is cached too.
+    """
     if sums is None:
         sums = _square_sums(function(arrays), blocks, copies, mesh, dtype, scale=1.0)
-    # Squaring halves the range of exponents; this scale gives the upper half back.
-    scale = 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
+    plain = sums
+    single = {block.label for block in blocks if not block.keep and not block.excluded}
+    labels = sorted(single & sums.keys())
 
-    def rescaled() -> Norms:
+    def stack(squares: Norms) -> Array | None:
+        return _stacked([squares[label] for label in labels]) if labels else None
+
+    together = stack(plain)
+
+    def rescaled() -> tuple[Norms, Array | None]:
         # Computed inside the branch: what enters one has to be written out.
-        again = _square_sums(function(arrays), blocks, copies, mesh, dtype, scale=scale)
-        return {
-            label: jnp.where(jnp.isinf(plain), _sqrt(again[label]) * (1 / scale), _sqrt(plain))
-            for label, plain in sums.items()
+        again = _square_sums(function(arrays), blocks, copies, mesh, dtype, scale=_scale(dtype))
+        signed = {
+            label: jnp.where(jnp.isinf(square), -again[label], square)
+            for label, square in plain.items()
         }
-
-    def ordinary() -> Norms:
-        return {label: _sqrt(plain) for label, plain in sums.items()}
+        return signed, stack(signed)
 
     # The predicate is on the total, and on overflow (or NaN, which would hide one) alone: blocks
     # that are exactly zero never trigger the second read.
-    total = _sum([jnp.sum(plain) for plain in sums.values()])
-    return lax.cond(~jnp.isfinite(total), rescaled, ordinary)
+    parts = [jnp.sum(square) for label, square in plain.items() if label not in single]
+    total = _sum(parts if together is None else [jnp.sum(together), *parts])
+    return lax.cond(~jnp.isfinite(total), rescaled, lambda: (plain, together))
+
+
+def _scale(dtype: Any) -> float:
+    """Squaring halves the range of exponents; this scale gives the upper half back."""
+    return 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
+
+
+@partial(jax.jit, inline=True)
+def _norm(square: Array) -> Array:
+    """The root of a sum of squares, or of a negative one of scaled leaves."""
+    root = _sqrt(jnp.abs(square))
+    return jnp.where(square < 0, root * (1 / _scale(square.dtype)), root)
 
 
 def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
@@ -391,10 +434,12 @@ def _max(parts: Sequence[Array]) -> Array:
 
 def _sum(parts: Sequence[Array]) -> Array:
     """Adds arrays of one shape: a chain of additions would compile in quadratic time."""
-    if len(parts) == 1:
-        return parts[0]
-    # Without the barrier XLA turns the stack back into the chain.
-    return jnp.sum(lax.optimization_barrier(jnp.stack(parts)), axis=0)
+    return parts[0] if len(parts) == 1 else jnp.sum(_stacked(parts), axis=0)
+
+
+def _stacked(parts: Sequence[Array]) -> Array:
+    """Arrays of one shape as one; opaque, or XLA turns a sum over it back into a chain."""
+    return lax.optimization_barrier(jnp.stack(parts))
 
 
 def _sqrt(square: Array) -> Array:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from clipax.catalogue import _norms, _optimizers, _thresholds, _transforms
+from clipax.catalogue import (
+    _adaptive,
+    _monitoring,
+    _norms,
+    _optimizers,
+    _structured,
+    _thresholds,
+    _transforms,
+)
 from clipax.catalogue._entry import DIES, RECOVERS, Entry
 
 __all__ = ["DIES", "ENTRIES", "RECOVERS", "Entry", "markdown_table"]
 
-_ROOMS = (_thresholds, _norms, _transforms, _optimizers)
+_ROOMS = (
+    _thresholds,
+    _norms,
+    _transforms,
+    _adaptive,
+    _structured,
+    _monitoring,
+    _optimizers,
+)
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for room in _ROOMS for entry in room.ENTRIES}
 

@@ -12,13 +12,14 @@ import optax
 from clipax import _validate
 from clipax._typing import Array, Scalar
 
-__all__ = ["power"]
+__all__ = ["EXPONENTS", "power"]
 
-_EXPONENTS = {
+EXPONENTS = {
     "design": lambda alpha: 1 / (2 * alpha),
     "convex": lambda alpha: 1 / alpha,
     "nonconvex": lambda alpha: 1 / (3 * alpha - 2),
 }
+"""From the tail index to the exponent of time, by regime."""
 
 
 def power(
@@ -91,10 +92,10 @@ def power(
     """
     _validate.positive("sigma", sigma)
     _validate.within("alpha", alpha, 1, 2, brackets="(]")
-    _validate.one_of("regime", regime, _EXPONENTS)
+    _validate.one_of("regime", regime, EXPONENTS)
     if horizon is not None:
         horizon = _validate.index("horizon", horizon, minimum=1)
-    exponent = _EXPONENTS[regime](alpha)
+    exponent = EXPONENTS[regime](alpha)
 
     def schedule(count: Scalar) -> Array:
         # The default float type: float64 where x64 is on, else float32.

@@ -12,6 +12,7 @@ __all__ = [
     "WindowState",
     "first",
     "floored",
+    "inserted",
     "order_statistic",
     "probability",
     "pushed",
@@ -60,20 +61,26 @@ def pushed(state: WindowState, norms: Array) -> WindowState:
     places = jnp.arange(window, dtype=jnp.int32)
     here = places == state.position[..., None]
     old = taken(state.norms, state.position)[..., None]
-    # Without the old norm, or one of its equals; then the new one in front of the first as large.
+    # Without the old norm, or one of its equals.
     kept = places[:-1] < _count(state.ordered < old)
     others = jnp.where(kept, state.ordered[..., :-1], state.ordered[..., 1:])
-    place = _count(others < new)
-    ordered = jnp.where(
-        places < place,
-        jnp.concatenate([others, new], axis=-1),
-        jnp.where(places == place, new, jnp.concatenate([new, others], axis=-1)),
-    )
     return WindowState(
         jnp.where(here, new, state.norms),
-        ordered,
+        inserted(others, norms),
         (state.position + 1) % window,
         jnp.minimum(state.filled + 1, window),
+    )
+
+
+def inserted(ordered: Array, norms: Array) -> Array:
+    """The ordered numbers and one norm of each block more, in front of the first as large."""
+    new = norms.astype(ordered.dtype)[..., None]
+    places = jnp.arange(ordered.shape[-1] + 1, dtype=jnp.int32)
+    place = _count(ordered < new)
+    return jnp.where(
+        places < place,
+        jnp.concatenate([ordered, new], axis=-1),
+        jnp.where(places == place, new, jnp.concatenate([new, ordered], axis=-1)),
     )
 
 

@@ -7,13 +7,12 @@ sharded as their leaves are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from clipax._typing import Array, Norms
 from clipax.measure import combined, narrow, row_of
@@ -24,6 +23,7 @@ from clipax.transforms._entries import Plan
 
 __all__ = [
     "BlockStates",
+    "Deciders",
     "Group",
     "Measured",
     "decide",
@@ -44,6 +44,44 @@ class BlockStates(NamedTuple):
 
     rows: Any
     units: dict[str, Any]
+
+
+class Deciders(NamedTuple):
+    """What decides.
+
+    Attributes:
+      before: Decides on the norms of blocks.
+      total: Decides on the norm of all blocks together, as `before` leaves them; or None.
+      after: Decides on the norms of blocks that both leave; None for a factor of 1.
+      alone: Decides on one norm of a block of which nothing is remembered.
+    """
+
+    before: NormTransformation
+    total: NormTransformation | None
+    after: NormTransformation | None
+    alone: Callable[[Array, Array | None, Context], tuple[Array, Array]]
+
+    @staticmethod
+    def of(
+        before: NormTransformation,
+        total: NormTransformation | None = None,
+        after: NormTransformation | None = None,
+    ) -> Deciders:
+        """The deciders, with `alone` made of the others."""
+
+        # A function of its own in the program: traced once for all blocks.
+        @jax.jit
+        def alone(norm: Array, common: Array | None, context: Context) -> tuple[Array, Array]:
+            finite = jnp.isfinite(norm)
+            safe = jnp.where(finite, norm, 0)
+            first, _ = before.update(safe, (), context)
+            if common is not None:
+                first = first._replace(factor=first.factor * common)
+            divisor, _ = _behind(after, first, safe, (), context)
+            # One number for both: the sign tells what is not finite.
+            return jnp.where(finite, first.factor, -1), divisor
+
+        return Deciders(before, total, after, alone)
 
 
 class Measured(NamedTuple):
@@ -118,7 +156,12 @@ def states(
 
 
 def groups(
-    labels: Sequence[str], state: BlockStates, norms: Norms, *, collapse: bool
+    labels: Sequence[str],
+    state: BlockStates,
+    norms: Norms,
+    stacked: Array | None = None,
+    *,
+    collapse: bool,
 ) -> list[Group]:
     """The blocks that were measured, in groups.
 
@@ -126,6 +169,8 @@ def groups(
       labels: All labels of the state, in order.
       state: What `states` made for them.
       norms: Norms by label; labels that the state does not know are an error.
+      stacked: Those of the blocks that have one norm, as a vector in the order of their labels,
+        where they were stacked before.
       collapse: As for `states`.
 
     Raises:
@@ -139,11 +184,11 @@ def groups(
     scalars = [label for label in labels if label not in state.units]
     rows = {label: row for row, label in enumerate(scalars)}
     found = []
-    if stacked := [label for label in scalars if label in norms]:
-        # Behind a barrier, thousands of scalars stay out of the fusions that made them.
-        parts = lax.optimization_barrier([norms[label] for label in stacked])
-        place = np.array([rows[label] for label in stacked])
-        found.append(Group(tuple(stacked), jnp.stack(parts), place, unit=False))
+    if present := tuple(label for label in scalars if label in norms):
+        if stacked is None:
+            stacked = jnp.stack([norms[label] for label in present])
+        place = np.array([rows[label] for label in present])
+        found.append(Group(present, stacked, place, unit=False))
     found += [
         Group((label,), norms[label], None, unit=True)
         for label in labels
@@ -153,9 +198,7 @@ def groups(
 
 
 def decide(
-    before: NormTransformation,
-    total: NormTransformation | None,
-    after: NormTransformation,
+    deciders: Deciders,
     found: Sequence[Group],
     measured: Measured,
     state: Any,
@@ -164,9 +207,7 @@ def decide(
     """Decides on all groups.
 
     Args:
-      before: Decides on the norms of blocks.
-      total: Decides on the norm of all blocks together, as `before` leaves them; or None.
-      after: Decides on the norms of blocks that both leave.
+      deciders: What decides.
       found: The groups.
       measured: What was measured.
       state: Anything with the fields `count`, `before`, `after` and `total`.
@@ -175,6 +216,7 @@ def decide(
     Returns:
       Plans by label, the decision on each group, and the new fields of the state.
     """
+    before, total, after, _ = deciders
     finite = [jnp.isfinite(group.norms) for group in found]
     # A block that is not finite is decided on as if it were zero, and then forgotten.
     safe = [jnp.where(good, group.norms, 0) for good, group in zip(finite, found, strict=True)]
@@ -199,11 +241,11 @@ def decide(
     for group, norms, its, decision, good, new in zip(
         found, safe, contexts, decisions, finite, kept, strict=True
     ):
-        second, later = after.update(handed_on(decision, norms), _rows(state.after, group), its)
+        divisor, later = _behind(after, decision, norms, _rows(state.after, group), its)
         if group.place is not None and not jax.tree.leaves((new, later)):
-            plans |= _one_by_one(before, common, after, group, measured, context)
+            plans |= _one_by_one(deciders, common, group, measured, context)
         else:
-            columns = (decision.factor, second.factor, good)
+            columns = (decision.factor, divisor, good)
             for parts in zip(*(group.unstack(column) for column in columns), strict=True):
                 plans[parts[0][0]] = Plan(*(value for _, value in parts))
         new_before = _with_rows(new_before, group, good, new)
@@ -213,12 +255,7 @@ def decide(
 
 
 def _one_by_one(
-    before: NormTransformation,
-    common: Array | None,
-    after: NormTransformation,
-    group: Group,
-    measured: Measured,
-    context: Context,
+    deciders: Deciders, common: Array | None, group: Group, measured: Measured, context: Context
 ) -> dict[str, Plan]:
     """The plans of blocks of which nothing is remembered, each made from its own norm.
 
@@ -228,15 +265,20 @@ def _one_by_one(
     plans = {}
     for label in group.labels:
         norm = measured.norms[label]
-        finite = jnp.isfinite(norm)
-        safe = jnp.where(finite, norm, 0)
         own = _context(context, Group((label,), norm, None, unit=False), measured)
-        first, _ = before.update(safe, (), own)
-        if common is not None:
-            first = first._replace(factor=first.factor * common)
-        second, _ = after.update(handed_on(first, safe), (), own)
-        plans[label] = Plan(first.factor, second.factor, finite)
+        signed, divisor = deciders.alone(norm, common, own)
+        plans[label] = Plan(jnp.abs(signed), divisor, signed >= 0)
     return plans
+
+
+def _behind(
+    after: NormTransformation | None, first: Decision, norms: Array, rows: Any, context: Context
+) -> tuple[Array, Any]:
+    """The factor that `after` decides on, and its new state."""
+    if after is None:
+        return jnp.ones_like(norms), rows
+    decision, rows = after.update(handed_on(first, norms), rows, context)
+    return decision.factor, rows
 
 
 def _together(

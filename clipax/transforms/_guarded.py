@@ -21,14 +21,14 @@ from clipax.measure import (
     accumulation_dtype,
     block_sizes,
     by_path,
-    measure,
+    measure_stacked,
     named_leaves,
     replaced,
 )
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Scope
 from clipax.transforms import _telemetry
-from clipax.transforms._deciding import Group, Measured, decide, groups, state_of, states
+from clipax.transforms._deciding import Deciders, Group, Measured, decide, groups, state_of, states
 from clipax.transforms._entries import Plan, Rule, apply, plain, remembered
 
 __all__ = [
@@ -94,10 +94,9 @@ def guarded(
 ) -> optax.GradientTransformationExtraArgs:
     """`scale_by_norm`, with any rule for the entries in place of the momentum."""
     before = norms.identity() if before is None else before
-    after = norms.identity() if after is None else after
     rule = plain() if rule is None else rule
     for name, part in (("before", before), ("total", total), ("after", after)):
-        if name == "total" and part is None:
+        if name != "before" and part is None:
             continue
         if not isinstance(part, NormTransformation):
             raise TypeError(f"`{name}` must be made by `clipax.norms`, got {part!r}.")
@@ -106,10 +105,11 @@ def guarded(
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
     scope = scopes.resolve(scope)
     collapse = scopes.is_global(scope)
-    needs_norms = before.needs_params or after.needs_params
+    needs_norms = before.needs_params or (after is not None and after.needs_params)
     if total is not None and total.needs_params:
         raise ValueError(f"`total` must not depend on the parameters, got {total!r}.")
     fill = 0.0 if nonfinite == "zero" else jnp.nan
+    deciders = Deciders.of(before, total, after)
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
@@ -126,7 +126,7 @@ def guarded(
         return ScaleByNormState(
             **fields,
             before=states(before, shapes, collapse=collapse, dtype=dtype),
-            after=states(after, shapes, collapse=collapse, dtype=dtype),
+            after=states(after or norms.identity(), shapes, collapse=collapse, dtype=dtype),
             total=() if total is None else state_of(total, (), dtype),
             memory=remembered(rule, params),
         )
@@ -140,16 +140,16 @@ def guarded(
         wanted = params if needed or axis_name is not None else None
         own = own_params(leaves, wanted, required=needed)
         dtype = state.grad_norm.dtype
-        measured = measured_in(dtype, leaves, axis_name, own)
-        sizes = (
-            measured_in(dtype, replaced(leaves, own or ()), axis_name, None) if needs_norms else {}
-        )
+        measured, stacked = stacked_in(dtype, leaves, axis_name, own)
+        sizes: Norms = {}
+        if needs_norms:
+            sizes = measured_in(dtype, replaced(leaves, own or ()), axis_name, None)
 
         excluded = {leaf.block.label for leaf in leaves if leaf.block.excluded}
         blocks = {label: norm for label, norm in measured.items() if label not in excluded}
-        found = groups(list(state.labels), state.before, blocks, collapse=collapse)
         values = Measured(blocks, sizes, block_sizes(leaves, axis_name=axis_name))
-        plans, decisions, fields = decide(before, total, after, found, values, state, extra)
+        found = groups(list(state.labels), state.before, blocks, stacked, collapse=collapse)
+        plans, decisions, fields = decide(deciders, found, values, state, extra)
         for label in measured.keys() - blocks.keys():
             one = jnp.ones_like(measured[label])
             plans[label] = Plan(one, one, jnp.isfinite(measured[label]))
@@ -210,9 +210,24 @@ def measured_in(
     derived: Derived | None = None,
 ) -> Norms:
     """The norms of the leaves, summed in their own precision or better, in the type `dtype`."""
+    return stacked_in(dtype, leaves, axis_name, params, sums, derived)[0]
+
+
+def stacked_in(
+    dtype: Any,
+    leaves: Sequence[Leaf],
+    axis_name: AxisName,
+    params: Sequence[Array] | None,
+    sums: Norms | None = None,
+    derived: Derived | None = None,
+) -> tuple[Norms, Array | None]:
+    """`measured_in`, and what `measure_stacked` gives besides."""
     wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in leaves)])
-    measured = measure(leaves, wide, axis_name=axis_name, params=params, sums=sums, derived=derived)
-    return {label: values.astype(dtype) for label, values in measured.items()}
+    measured, stacked = measure_stacked(
+        leaves, wide, axis_name=axis_name, params=params, sums=sums, derived=derived
+    )
+    narrowed = {label: values.astype(dtype) for label, values in measured.items()}
+    return narrowed, None if stacked is None else stacked.astype(dtype)
 
 
 def own_params(

@@ -25,7 +25,7 @@ from clipax.measure import (
 )
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Block
-from clipax.transforms._deciding import BlockStates, Group, Measured, decide, state_of
+from clipax.transforms._deciding import BlockStates, Deciders, Group, Measured, decide, state_of
 from clipax.transforms._entries import Plan, Step, averaged
 from clipax.transforms._guarded import (
     ScaleByNormState,
@@ -83,9 +83,9 @@ def scale_by_momentum_norm(
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
     scope = scopes.resolve(scopes.GLOBAL)
     fill = 0.0 if nonfinite == "zero" else jnp.nan
-    identity = norms.identity()
-    first = before or (identity if nu is None else response)
+    first = before or (norms.identity() if nu is None else response)
     parts = {_GRADIENT: first, _MOMENTUM: response}
+    deciders = {label: Deciders.of(part) for label, part in parts.items()}
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
     needs_norms = any(part.needs_params for part in parts.values())
     together = before is None and axis_name is not None
@@ -134,10 +134,8 @@ def scale_by_momentum_norm(
             known_sizes = sizes if parts[label].needs_params else {}
             found.append(Group((label,), norm, None, unit=True))
             group = found[-1:]
-            values_of = Measured({label: norm}, known_sizes, {label: entries})
-            plans, made, fields = decide(
-                parts[label], None, identity, group, values_of, state, extra
-            )
+            of_it = Measured({label: norm}, known_sizes, {label: entries})
+            plans, made, fields = decide(deciders[label], group, of_it, state, extra)
             state = state._replace(**fields)
             decisions.extend(made)
             decided[label] = plans[label]

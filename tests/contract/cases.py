@@ -80,7 +80,13 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"compensate": "bound", "kappa": 0.5},
     ),
     "thresholds.max_ccc": ({"min_fraction": 0.5, "compensate": False},),
+    "thresholds.tail_power": ({"sigma": 3.0, "regime": "convex"},),
     "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
+    "thresholds.zscore": (
+        {"response": "hard", "max_norm": 20.0},
+        {"response": "mean", "decay": 0.9},
+    ),
+    "clip_by_param_norm": ({"exclude": "dense/bias"},),
     "norms.adagrad_norm": ({"delay": 1},),
     "norms.adam_norm": ({"delay": 3},),
     "scale_by_adagrad_norm": ({"delay": 1}, {"b1": 0.9, "delay": 3}),
@@ -103,11 +109,16 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "momentum_clip_sgd": ({"response": "soft"}, {"weight_decay": 0.1}),
     "acclip": ({"alpha": 1.5},),
+    "ggnc": ({"norm": "max", "radius": 30.0}, {"norm": "spectral", "radius": 30.0}),
 }
 
 
 # Arguments that say the same to an oracle in its own words.
 IN_WORDS_OF_THE_ORACLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "with_error_feedback": (
+        {"transformation": clipax.clip_by_global_norm(1.0)},
+        {"transformation": functools.partial(clip_by_global_norm, threshold=1.0)},
+    ),
     "skip_nonfinite": ({"inner": optax.trace(HEAVY_BALL)}, {"inner": heavy_ball}),
     "scale_by_norm": (
         {"before": norms.clip(1.0), "after": norms.adagrad_norm(0.5), "b1": 0.9},

@@ -62,12 +62,31 @@ SIGNATURES = {
     "thresholds.geometric_quantile": "quantile=0.5, *, initial=0.1, learning_rate=0.2, noise=None",
     "thresholds.rms": "kappa, *, decay=0.99",
     "thresholds.max_ccc": "*, window=500",
+    "thresholds.percentile": "percentile=10.0, *, window=1000",
+    "thresholds.tail_power": "sigma=None, regime='design', *, warmup=500",
+    "clip_by_percentile": "percentile=10.0, *, window=1000, scope='global'",
+    "monitor_norms": "*, scope='global'",
     "thresholds.anytime": "sigma, alpha, regime='nonconvex', *, gamma=1.0",
     "thresholds.fixed_horizon": (
         "radius, learning_rate, steps, failure_probability, *, constant=0.5"
     ),
     "quantile_clip_sgd": "learning_rate, quantile, *, window=100",
     "max_ccc_sgd": "learning_rate, *, window=500",
+    "thresholds.zscore": (
+        "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
+    ),
+    "thresholds.ema": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
+    "thresholds.median": "scale=2.0, *, window=100",
+    "thresholds.relative": "clipping=0.01, *, eps=1e-3",
+    "clip_by_zscore": (
+        "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
+    ),
+    "clip_by_ema_norm": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
+    "clip_by_median_norm": "scale=2.0, *, window=100",
+    "clip_by_param_norm": "clipping=0.01, *, eps=1e-3, exclude=None, stacked=None, scope='unit'",
+    "clip_by_singular_values": "threshold, *, scope='leaf'",
+    "with_error_feedback": "transformation",
+    "ggnc": "learning_rate, radius, *, norm='euclidean', decay=0.9",
     "thresholds.power": "sigma, alpha, regime='design'",
 }
 

@@ -25,6 +25,7 @@ from tests.contract.gradients import (
 )
 from tests.contract.harness import run, same
 from tests.oracles import Tree
+from tests.oracles.jiang_2026 import singular_values
 
 STEPS = 60
 DOUBLE, SINGLE = 1e-12, 1e-5
@@ -120,6 +121,9 @@ HARD = [
     case for case in BASIC.values() if "threshold" in case.keywords and "smooth" not in case.name
 ]
 MEASURED = {
+    "clip_by_singular_values": lambda tree: max(
+        singular_values(leaf).max() for leaf in tree.values()
+    ),
     "clip_by_leaf_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
     "clip_by_value": lambda tree: max(np.abs(leaf).max(initial=0.0) for leaf in tree.values()),
 }
@@ -152,14 +156,32 @@ OTHERS = [
     "thresholds.fixed_horizon",
     "thresholds.quantile",
     "thresholds.geometric_quantile",
+    "thresholds.percentile",
     "thresholds.rms",
+    "thresholds.tail_power",
+    "clip_by_percentile",
     "thresholds.max_ccc",
+    "thresholds.zscore",
+    "thresholds.zscore-response=hard-max_norm=20.0",
+    "thresholds.zscore-response=mean-decay=0.9",
+    "thresholds.ema",
+    "thresholds.median",
+    "thresholds.relative",
+    "clip_by_zscore",
+    "clip_by_ema_norm",
+    "clip_by_median_norm",
+    "clip_by_param_norm",
+    "clip_by_param_norm-exclude=dense/bias",
     "quantile_clip_sgd",
     "max_ccc_sgd",
     "mixed_clip_sgd-response=soft-decay=0.9",
     "mixed_clip_sgd-nu=0.0",
     "momentum_clip_sgd",
     "clipped_sstm",
+    "with_error_feedback",
+    "ggnc",
+    "ggnc-norm=max-radius=30.0",
+    "ggnc-norm=spectral-radius=30.0",
 ]
 
 

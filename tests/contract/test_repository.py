@@ -40,7 +40,7 @@ ROOMS = {
 }
 # Public names that are no methods: types, building blocks, and functions that read or describe.
 HELPERS = {
-    "clipax": {"block_names", "clipped_sstm_eval_params", "global_norm", "metrics"},
+    "clipax": {"advise", "block_names", "clipped_sstm_eval_params", "global_norm", "metrics"},
     "clipax.thresholds": {
         "Context",
         "Threshold",
@@ -51,6 +51,7 @@ HELPERS = {
     "clipax.norms": {"Decision", "NormTransformation", "chain", "delay", "identity"},
     "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked"},
     "clipax.transforms": set(),
+    "clipax.diagnostics": {"Advice", "advise", "norm_quantiles", "tail_index"},
     "clipax.optimizers": {"clipped_sstm_eval_params"},
     "clipax.testing": {
         "BREAKS",

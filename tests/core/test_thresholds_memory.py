@@ -13,9 +13,14 @@ from clipax import thresholds
 REMEMBERING = {
     "quantile": thresholds.quantile(0.7, window=12),
     "geometric_quantile": thresholds.geometric_quantile(0.6, initial=1.0),
+    "percentile": thresholds.percentile(60.0, window=12),
+    "tail_power": thresholds.tail_power(regime="convex", warmup=20, fraction=0.2),
     "rms": thresholds.rms(0.9, decay=0.9),
     "rms, compensated": thresholds.rms(0.5, decay=0.9, compensate="fraction"),
     "max_ccc": thresholds.max_ccc(window=20),
+    "zscore": thresholds.zscore(0.5, decay=0.9, warmup=5),
+    "ema": thresholds.ema(1.5, decay=0.5, warmup=0, absolute=np.inf),
+    "median": thresholds.median(1.5, window=12),
 }
 EACH = pytest.mark.parametrize("name", REMEMBERING)
 

@@ -31,6 +31,7 @@ ONE_READ = {
     "regularized": clipax.clip_by_regularized_norm(1.0, 0.1),
     "normalize": clipax.normalize_by_global_norm(1e-3),
     "leaf": clipax.clip_by_leaf_norm(1.0),
+    "monitor": clipax.monitor_norms(),
     "clip, adagrad-norm": clipax.scale_by_norm(norms.clip(1.0), after=norms.adagrad_norm(1.0)),
     "delayed": clipax.scale_by_norm(norms.clip(1.0), after=norms.adagrad_norm(1.0, delay=3)),
 }

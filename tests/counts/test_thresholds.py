@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 import pytest
 
 import clipax
-from benchmarks import hlo
+from benchmarks import hlo, trees
 from benchmarks.thresholds import main
 from clipax import thresholds
-from tests.counts.programs import TREES, compiled
+from tests.counts.programs import SCALES, SLACK, TREES, compiled
 
 WINDOW = 1000
 PASSES = 120
@@ -21,8 +22,13 @@ PASSES = 120
 REMEMBERING = {
     "quantile": lambda window: thresholds.quantile(0.9, window=window),
     "geometric_quantile": lambda window: thresholds.geometric_quantile(noise=1.0),
+    "percentile": lambda window: thresholds.percentile(window=window),
+    "tail_power": lambda window: thresholds.tail_power(),
     "rms": lambda window: thresholds.rms(0.5, compensate="fraction"),
     "max_ccc": lambda window: thresholds.max_ccc(window=window),
+    "zscore": lambda window: thresholds.zscore(max_norm=1.0),
+    "ema": lambda window: thresholds.ema(),
+    "median": lambda window: thresholds.median(window=window),
 }
 
 
@@ -42,6 +48,18 @@ def test_memory_of_norms_costs_its_window_alone(name: str, tree: str) -> None:
     # The tree is read as often as before: nothing but the window and scalars is reduced anew.
     assert found.reductions == constant.reductions
     assert found.conditionals == constant.conditionals
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_threshold_of_the_parameters_reads_them_once(tree: str) -> None:
+    size = hlo.tree_bytes(trees.parameters(tree, jnp.float32, scale=SCALES[tree]))
+    constant = hlo.count(program(1.0, tree))
+    found = hlo.count(program(thresholds.relative(), tree))
+    # One read of the parameters, with the check for overflow that a read has.
+    read = found.bytes_accessed - constant.bytes_accessed
+    assert size * (1 - SLACK) < read < size * (1 + SLACK)
+    assert found.temporaries - constant.temporaries < SLACK * size
+    assert found.conditionals == constant.conditionals + 1
 
 
 def test_the_benchmark_of_thresholds_runs(tmp_path: Path, capsys: Any) -> None:

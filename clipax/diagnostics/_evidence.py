@@ -1,0 +1,136 @@
+"""What a state or a history says about the norms of a run, in one form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from clipax.diagnostics._states import Record, records
+from clipax.thresholds import _sketch
+from clipax.thresholds._sketch import SketchState
+
+__all__ = ["Evidence", "evidence_of"]
+
+_NORM = re.compile(r"(?:\d+/)?grad_norm")
+
+
+class Evidence(NamedTuple):
+    """What is known of a run.
+
+    Attributes:
+      steps: Number of steps.
+      nonfinite_count: How many of them were not finite.
+      clip_fraction: Share of the finite steps that were clipped; None without a clip.
+      sketch: The norms; None where nobody remembers them.
+      is_raw: Whether they are those in front of the clip.
+      drift: Median norm of the second half of the run over that of the first; None if not known.
+    """
+
+    steps: int
+    nonfinite_count: int
+    clip_fraction: float | None
+    sketch: SketchState | None
+    is_raw: bool = True
+    drift: float | None = None
+
+
+def evidence_of(history_or_state: Any) -> Evidence:
+    """The evidence in an optimizer state, in norms, or in a list of what `metrics` returned."""
+    if found := records(history_or_state):
+        return _of_state(found)
+    history = jax.device_get(history_or_state)
+    if isinstance(history, Sequence) and all(isinstance(one, Mapping) for one in history):
+        return _of_metrics(history) if history else _of_norms(np.zeros(0))
+    try:
+        norms = np.asarray(history, float)
+    except (TypeError, ValueError):
+        norms = None
+    if norms is None or norms.ndim != 1:
+        raise ValueError(
+            "`history_or_state` must be an optimizer state with a clipax transformation that "
+            "measures norms, a sequence of norms, or one of what `clipax.metrics` returned, got a "
+            f"{type(history_or_state).__name__}."
+        )
+    return _of_norms(norms)
+
+
+def _of_state(found: list[Record]) -> Evidence:
+    if any(record.fields and record.fields["count"].ndim for record in found):
+        raise ValueError("`history_or_state` must be the state of one run, this one is vectorised.")
+    watched = next((place for place, one in enumerate(found) if one.sketch is not None), None)
+    clip = next((place for place, one in enumerate(found) if _clips(one)), None)
+    sketch = None if watched is None else found[watched].sketch
+    is_raw = watched is None or clip is None or watched <= clip
+    fields = found[(watched or 0) if clip is None else clip].fields
+    if not fields:  # a threshold's state by itself
+        return Evidence(int(_sketch.total(sketch)) if sketch else 0, 0, None, sketch)
+    steps = int(fields["count"])
+    counts = np.asarray(fields["nonfinite_count"])
+    # A step that is not finite may be so in several blocks: at least this many were.
+    nonfinite = int(counts.max(initial=0))
+    fraction = None if clip is None else _clip_fraction(fields)
+    return Evidence(steps, nonfinite, fraction, sketch, is_raw)
+
+
+def _clips(record: Record) -> bool:
+    """Whether the transformation ever had a threshold."""
+    if not record.fields:
+        return False
+    threshold = np.asarray(record.fields["threshold"])
+    ever = np.any(np.asarray(record.fields["clipped_count"]) > 0)
+    return bool(ever or np.any(threshold < np.finfo(threshold.dtype).max))
+
+
+def _clip_fraction(fields: Mapping[str, Any]) -> float:
+    """The mean over the blocks that ever had a threshold, as `clipax.metrics` reports it."""
+    clipped = np.atleast_1d(np.asarray(fields["clipped_count"], float))
+    threshold = np.atleast_1d(np.asarray(fields["threshold"]))
+    bad = np.atleast_1d(np.asarray(fields["nonfinite_count"], float))[: clipped.size]
+    finite = np.maximum(float(fields["count"]) - bad, 1)
+    clips = (threshold < np.finfo(threshold.dtype).max) | (clipped > 0)
+    return float(np.mean((clipped / finite)[clips]))
+
+
+def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
+    """The evidence in a sequence of norms, NaN where a step was not finite."""
+    finite = np.isfinite(norms)
+    if (norms[finite] < 0).any():
+        raise ValueError(f"Norms must not be negative, got {norms[finite].min()}.")
+    kept = norms[finite]
+    fraction = None if clipped is None else float(np.mean(clipped[finite])) if kept.size else 0.0
+    half = len(kept) // 2
+    first, last = (float(np.median(part)) if half else 0.0 for part in (kept[:half], kept[half:]))
+    return Evidence(
+        steps=norms.size,
+        nonfinite_count=int(norms.size - kept.size),
+        clip_fraction=fraction,
+        sketch=_sketch.of(jnp.asarray(kept, float)),
+        drift=last / first if first > 0 else None,
+    )
+
+
+def _of_metrics(history: Sequence[Mapping[str, Any]]) -> Evidence:
+    """The evidence in what `metrics` returned: norms of the first clip in the state."""
+    prefixes = sorted(
+        {name.removesuffix("grad_norm") for name in history[0] if _NORM.fullmatch(name)},
+        key=lambda prefix: int(prefix[:-1] or 0),
+    )
+    if not prefixes:
+        raise ValueError("`history_or_state` must hold what `clipax.metrics` returns.")
+
+    def column(name: str) -> np.ndarray:
+        return np.asarray([np.asarray(row[name]) for row in history], float)
+
+    def norms(prefix: str) -> np.ndarray:
+        return np.where(column(f"{prefix}is_finite") > 0, column(f"{prefix}grad_norm"), np.nan)
+
+    for prefix in prefixes:
+        threshold = column(f"{prefix}threshold")
+        if np.isfinite(threshold).any():
+            return _of_norms(norms(prefixes[0]), norms(prefix) > threshold)
+    return _of_norms(norms(prefixes[0]))

@@ -1,0 +1,84 @@
+"""Finds what was recorded in an optimizer state, in whatever nesting."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from clipax._typing import Array
+from clipax.thresholds import _sketch
+from clipax.thresholds._sketch import SketchState
+from clipax.transforms._telemetry import FIELDS
+
+__all__ = ["Record", "records", "sketch_of"]
+
+_NAMES = ("count", *FIELDS)
+_SKETCH = SketchState._fields[0]
+# The names under which Flax NNX keeps the array of a variable.
+_VARIABLE = ("value", "raw_value")
+
+_Path = tuple[str, ...]
+
+
+class Record(NamedTuple):
+    """What one transformation recorded.
+
+    Attributes:
+      fields: Its telemetry, by field; empty for a threshold's state by itself.
+      sketch: The norms of all its blocks together; None where it does not remember them.
+    """
+
+    fields: dict[str, Array]
+    sketch: SketchState | None
+
+
+def records(state: Any) -> list[Record]:
+    """The records of all transformations in a state, in order."""
+    nodes: dict[_Path, dict[str, Any]] = {}
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
+        names = tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
+        if names and names[-1] in _VARIABLE:
+            names = names[:-1]
+        if names:
+            nodes.setdefault(names[:-1], {})[names[-1]] = leaf
+    sketches = {
+        path: node[_SKETCH]
+        for path, node in nodes.items()
+        if _SKETCH in node and jnp.shape(node[_SKETCH])[-1:] == (_sketch.BINS,)
+    }
+    clips = {path: node for path, node in nodes.items() if all(name in node for name in _NAMES)}
+    found = [
+        Record(
+            {name: jnp.asarray(node[name]) for name in _NAMES},
+            _pooled([one for place, one in sketches.items() if place[: len(path)] == path]),
+        )
+        for path, node in clips.items()
+    ]
+    return found or [Record({}, _pooled([one])) for one in sketches.values()]
+
+
+def sketch_of(norms_or_state: Any) -> SketchState:
+    """The first sketch in a state; otherwise that of an array of norms, along its last axis."""
+    for record in records(norms_or_state):
+        if record.sketch is not None:
+            return record.sketch
+    try:
+        norms = jnp.asarray(norms_or_state, float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`norms` must be an array of norms, or the state of an optimizer that remembers them "
+            f"(`clipax.monitor_norms`), found none in a {type(norms_or_state).__name__}."
+        ) from None
+    if norms.ndim == 0:
+        raise ValueError(f"`norms` must have an axis of steps, got {norms_or_state!r}.")
+    return _sketch.of(norms)
+
+
+def _pooled(sketches: list[Any]) -> SketchState | None:
+    """The norms of all blocks and labels as one distribution."""
+    if not sketches:
+        return None
+    rows = [jnp.sum(jnp.reshape(one, (-1, _sketch.BINS)), axis=0) for one in sketches]
+    return SketchState(jnp.sum(jnp.stack(rows), axis=0).astype(jnp.int32))

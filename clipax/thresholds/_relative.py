@@ -1,0 +1,87 @@
+"""A threshold relative to the norm of the parameters ("AGC").
+
+A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image Recognition Without
+Normalization", arXiv 2102.06171.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from clipax import _validate
+from clipax._typing import Array, Scalar
+from clipax.thresholds import _window
+from clipax.thresholds._base import Context, Threshold
+
+__all__ = ["relative"]
+
+
+def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
+    r"""Makes a clipping threshold relative to the norm of the parameters ("AGC").
+
+    A step of the learning rate can then change a block by at most a share of it. Prefer it for
+    networks without normalisation, unit by unit (`clip_by_param_norm`).
+
+    .. math:: c = \lambda \max(\|w\|, \epsilon)
+
+    with :math:`\lambda` the `clipping`, :math:`\epsilon` the `eps` and :math:`w` the parameters of
+    the block.
+
+    Args:
+      clipping: The threshold in units of the parameters' norm, positive and finite; default .01
+        (paper, for batches of 4,096; smaller batches bear larger values).
+      eps: The least norm of parameters that counts, positive and finite, so that blocks that start
+        at zero can move; default 1e-3 (paper).
+
+    Returns:
+      A `Threshold` without memory that needs the parameters: pass them to `update`.
+
+    Guarantees:
+      Positive and no NaN, whatever the parameters are.
+
+    Edge cases:
+      =========================== ====================
+      parameters                  threshold
+      =========================== ====================
+      zero                        `clipping * eps`
+      NaN                         `clipping * eps`
+      infinite norm               infinite: no clip
+      =========================== ====================
+
+    Sharding:
+      Elementwise on norms. The parameters are measured as gradients are.
+
+    Raises:
+      TypeError: An argument is not a number.
+      ValueError: `clipping` or `eps` not positive or not finite; when used: no norms of
+        parameters (`params` of the transformation's `update`).
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> threshold = clipax.thresholds.relative(0.1)
+      >>> context = clipax.thresholds.Context(jnp.array(0), param_norms=jnp.array([5.0, 0.0]))
+      >>> now, _ = threshold.update(jnp.ones(2), threshold.init((2,)), context)
+      >>> print([f"{one:.4f}" for one in now])
+      ['0.5000', '0.0001']
+
+    References:
+      A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image Recognition
+      Without Normalization", arXiv 2102.06171, equation 3.
+
+    Differences from the paper:
+      None; which entries make a unit is the scope's.
+    """
+    _validate.positive("clipping", clipping)
+    _validate.positive("eps", eps)
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
+        if context.param_norms is None:
+            raise ValueError("`context` must hold the norms of the parameters, got None.")
+        least = jnp.asarray(eps, norms.dtype)
+        # Written so that NaN counts as `eps`.
+        sizes = jnp.where(context.param_norms > least, context.param_norms, least)
+        return _window.floored(jnp.asarray(clipping, norms.dtype) * sizes), state
+
+    return Threshold(lambda shape: (), update, needs_params=True)

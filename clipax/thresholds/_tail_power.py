@@ -1,0 +1,119 @@
+"""A threshold that grows as a power of time, with the tail index of the norms seen."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from clipax import _validate
+from clipax._typing import Array, Scalar
+from clipax.thresholds import _sketch, _window
+from clipax.thresholds._base import Context, Threshold
+from clipax.thresholds._power import EXPONENTS
+from clipax.thresholds._sketch import SketchState
+
+__all__ = ["tail_power"]
+
+LEAST_ALPHA = 1.01
+"""At 1 the noise has no mean, and the theorems behind `power` end."""
+
+
+def tail_power(
+    sigma: Scalar | None = None,
+    regime: str = "design",
+    *,
+    warmup: int = 500,
+    fraction: Scalar = _sketch.TAIL_FRACTION,
+) -> Threshold:
+    r"""Makes a threshold that grows as `power` does, its tail index estimated from the norms.
+
+    `thresholds.power` asks for the tail index and the scale of the noise, which nobody knows
+    beforehand; here both are read off the norms. Prefer it for long runs with a decreasing learning
+    rate, where the noise is heavy-tailed but not known.
+
+    .. math::
+        c_t = \sigma_t\, t^{p(\hat\alpha_t)}, \qquad \hat\alpha_t =
+        \min(2, \max(1.01, \tfrac{1}{w} \ln(1 + k/\textstyle\sum_i b_i))), \qquad t = count + 1
+
+    with :math:`p` the exponent of `thresholds.power` for the `regime`, and :math:`\hat\alpha_t`
+    Hill's estimator on a histogram: :math:`k` norms, at most the share `fraction`, are in the tail,
+    :math:`b_i` bins of width :math:`w = \ln(2)/8` above its beginning. :math:`\sigma_t` is `sigma`,
+    or without one the median of all norms so far, the current one included.
+
+    Args:
+      sigma: Scale of the threshold in units of the gradient norm, positive; None (default): the
+        median of the norms.
+      regime: `"design"` (default), `"convex"` or `"nonconvex"`, as for `thresholds.power`.
+      warmup: Number of norms from which on the tail index is estimated, at least 1; default 500,
+        25 norms of tail. Before that it is taken as 2.
+      fraction: The share of the norms that count as the tail, in (0, 1); default .05.
+
+    Returns:
+      A `Threshold` with a `SketchState`.
+
+    Guarantees:
+      The tail index is in [1.01, 2], so that the exponent is that of `thresholds.power` for a tail
+      index that it allows. It is estimated from unclipped norms: the threshold does not feed on
+      itself. The median is within a factor `2^(1/16)`, 4.5 %, of the exact one for norms in
+      [2^-64, 2^64]. On 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean error of the index is
+      below .1.
+
+    Edge cases:
+      =========================== ====================================================
+      input                       result
+      =========================== ====================================================
+      fewer than `warmup` norms   the exponent of a tail index of 2
+      the step after              moves at once to the exponent of the estimate
+      equal norms, light tails    a tail index of 2
+      zero norms alone            about 2^-64: next to nothing passes
+      NaN or infinite norm        the step is not remembered, but time goes on
+      =========================== ====================================================
+
+    Sharding:
+      Elementwise on norms; no communication. 4 KiB a block.
+
+    Raises:
+      TypeError: An argument is not a number, or `warmup` not a concrete integer.
+      ValueError: `sigma` not positive, `regime` unknown, `warmup` below 1, `fraction` outside
+        (0, 1).
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> threshold = clipax.thresholds.tail_power(sigma=2.0, regime="convex")
+      >>> state = threshold.init(())
+      >>> for count in range(3):  # a tail index of 2 as yet
+      ...     context = clipax.thresholds.Context(count=jnp.array(count))
+      ...     now, state = threshold.update(jnp.array(7.0), state, context)
+      ...     print(f"{now:.3f}")
+      2.000
+      2.828
+      3.464
+
+    References:
+      The exponents: A. Sadiev et al., arXiv 2302.00999; T. D. Nguyen et al., arXiv 2304.01119. The
+      estimator: B. M. Hill, "A Simple General Approach to Inference about the Tail of a
+      Distribution", Annals of Statistics 3 (1975).
+
+    Differences from the paper:
+      There is no paper: putting an estimated tail index into the theorems' exponents is this
+      library's, and no theorem covers it. The tail is that of the norms, of gradient and noise
+      together; their median is no bound of the noise's moments, which the theorems ask for.
+    """
+    if sigma is not None:
+        _validate.positive("sigma", sigma)
+    _validate.one_of("regime", regime, EXPONENTS)
+    warmup = _validate.index("warmup", warmup, minimum=1)
+    _validate.within("fraction", fraction, 0, 1, brackets="()")
+
+    def update(norms: Array, state: SketchState, context: Context) -> tuple[Array, SketchState]:
+        state = _sketch.added(state, norms)
+        alpha = jnp.clip(_sketch.tail_index(state, fraction), LEAST_ALPHA, 2)
+        alpha = jnp.where(_sketch.total(state) >= warmup, alpha, 2)
+        if sigma is None:
+            scale = _sketch.quantile(state, jnp.asarray(0.5, float))
+        else:
+            scale = jnp.asarray(sigma, alpha.dtype)
+        time = jnp.asarray(context.count, alpha.dtype) + 1
+        threshold = scale * time ** EXPONENTS[regime](alpha)
+        return _window.floored(threshold.astype(norms.dtype)), state
+
+    return Threshold(_sketch.first, update)

@@ -1,0 +1,465 @@
+"""Thresholds that follow norms: the ways in which published implementations broke, one by one."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import clipax
+from clipax import thresholds
+from clipax.thresholds import Context
+
+# One object for each set of arguments, so that compiled runs are shared.
+ema, median, zscore = map(functools.cache, (thresholds.ema, thresholds.median, thresholds.zscore))
+REMEMBERING = {
+    "zscore": (zscore(), 33),
+    "zscore, hard": (zscore(response="hard"), 33),
+    "zscore, mean": (zscore(response="mean"), 33),
+    "ema": (ema(1.2), 50),
+    "median": (median(), 100),
+}
+"""Defaults, but for a ratio that leaves room for scatter; and how long each remembers."""
+EACH = pytest.mark.parametrize("name", REMEMBERING)
+STEPS = 460
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _follow(threshold, norms, totals):
+    def step(carry, given):
+        count, state = carry
+        norm, total = given
+        now, state = threshold.update(norm, state, Context(count, total_norm=total))
+        return (count + 1, state), (now, state)
+
+    start = (jnp.zeros((), jnp.int32), threshold.init(norms.shape[1:]))
+    return jax.lax.scan(step, start, (norms, totals))[1]
+
+
+def follow(threshold, norms, totals=None):
+    """The thresholds of all steps and the states after them; norms along the first axis."""
+    norms = np.asarray(norms, np.float32)
+    totals = None if totals is None else np.asarray(totals, np.float32)
+    return jax.tree.map(np.asarray, _follow(threshold, norms, totals))
+
+
+def factors(threshold, norms, totals=None):
+    """The factors of the hard clip."""
+    found, _ = follow(threshold, norms, totals)
+    return np.minimum(1, np.asarray(found) / np.maximum(norms, 1e-37))
+
+
+def ordinary(steps, seed=0):
+    """Norms that scatter by 5 %, of blocks over six decades of size, below the absolute clip."""
+    random = np.random.default_rng(seed)
+    sizes = 10.0 ** -np.arange(1, 9, 2)
+    return sizes * (1 + 0.05 * random.uniform(-1, 1, size=(steps, 4)))
+
+
+@EACH
+def test_ordinary_norms_pass_and_spikes_are_cut(name):
+    threshold, _ = REMEMBERING[name]
+    norms = ordinary(STEPS)
+    norms[300] *= 50
+    found = factors(threshold, norms)
+    # In the z-score there is an absolute eps, larger than the smallest blocks.
+    assert (found[300, : 2 if "zscore" in name else 4] < 0.1).all()
+    assert (np.delete(found, 300, axis=0) == 1).all()
+
+
+@EACH
+@pytest.mark.parametrize("place", [0, 20, 110, 250])
+def test_a_spike_of_1e30_is_soon_forgotten(name, place):
+    threshold, memory = REMEMBERING[name]
+    norms = ordinary(STEPS)
+    later = place + 2 * memory + 1
+    norms[place] = 1e30
+    norms[later] *= 50
+    found, states = follow(threshold, norms)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(states))
+    found = np.minimum(1, found / norms)
+    assert (found[later, : 2 if "zscore" in name else 4] < 0.1).all()
+    assert (np.delete(found, [place, later], axis=0) == 1).all()
+
+
+def test_a_spike_of_the_warm_up_fades_or_is_dropped():
+    norms = np.tile(ordinary(700)[:, :1], 2)
+    norms[7] = [1e2, 1e6]
+    found, states = follow(zscore(), norms)
+    # The larger one is forgotten with the next norm, which starts a warm-up of its own.
+    np.testing.assert_array_equal(states.steps[8], [9, 1])
+    assert found[40, 0] > 10
+    assert found[40, 1] < 0.2
+    assert (found[-1] < 0.2).all()
+    blind, _ = follow(zscore(restart=0.0), norms)
+    np.testing.assert_array_equal(blind[:, 0], found[:, 0])
+    assert blind[-1, 1] > 1
+
+
+def test_norms_that_fall_for_good_start_the_zscore_anew():
+    norms = np.r_[ordinary(100)[:, 0], 1e-3 * ordinary(100)[:, 0] / 2]
+    norms[150] *= 50
+    found, states = follow(zscore(), norms)
+    assert states.steps[100] == 1
+    assert (np.isinf(found) == (np.arange(200) % 100 < 25)).all()
+    assert found[150] < norms[150] / 10
+
+
+@pytest.mark.parametrize(
+    ("response", "around", "above"), [("adaptive", 50, 150), ("hard", 50, 50), ("mean", 100, None)]
+)
+def test_constant_norms_do_not_freeze_the_zscore(response, around, above):
+    random = np.random.default_rng(0)
+    late = np.stack(
+        [*random.uniform(0.8, 1.2, size=(10, 900)), *random.uniform(1.0, 1.2, size=(10, 900))], 1
+    )
+    norms = np.concatenate([np.ones((1000, 20)), late])
+    clipped = factors(zscore(response=response), norms)[1000:] < 1
+    assert clipped[:5, :10].any()
+    assert clipped[around:, :10].mean() < 1e-3
+    if above is not None:
+        assert clipped[:20, 10:].mean() > 0.5
+        assert clipped[above:, 10:].mean() < 1e-3
+    # The paper's rule learns nothing of norms above those that froze it.
+    frozen = factors(zscore(response=response, floor=0.0), norms)[1000:] < 1
+    assert frozen[:, 10:].all()
+
+
+def test_the_hard_zscore_follows_norms_that_jump_for_good():
+    norms = np.r_[ordinary(300)[:, 0], 3 * ordinary(300)[:, 0]]
+    found = {one: factors(zscore(response=one), norms) for one in ("hard", "adaptive")}
+    assert found["hard"][300] < 0.5
+    assert (found["hard"][400:] == 1).all()
+    assert (found["adaptive"][300:] < 0.5).all()
+
+
+def test_norms_of_zero_alone_do_not_freeze_the_zscore():
+    norms = np.r_[np.zeros(60), ordinary(60)[:, 0], np.zeros(2000), ordinary(60)[:, 0]]
+    found, states = follow(zscore(), norms)
+    assert (norms <= found).all()
+    assert states.steps[59] == 0
+    # Nor does a zero start anything anew.
+    np.testing.assert_allclose(found[121:2120], found[120], rtol=1e-6)
+    assert states.mean[-1] == pytest.approx(0.1, rel=0.05)
+
+
+def test_a_cap_limits_the_update_and_not_the_statistics():
+    norms = ordinary(100)[:, 0]
+    found, states = follow(zscore(max_norm=0.05), norms)
+    np.testing.assert_array_equal(found, np.float32(0.05))
+    _, without = follow(zscore(), norms)
+    np.testing.assert_array_equal(states.mean, without.mean)
+
+
+def test_the_warm_up_starts_from_mean_and_population_variance():
+    norms = 1e30 * np.random.default_rng(0).lognormal(size=25)
+    _, states = follow(zscore(), norms)
+    assert states.mean[-1] == pytest.approx(np.mean(norms), rel=1e-5)
+    assert states.deviation[-1] == pytest.approx(np.std(norms), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("places", "bad"),
+    [([0], 0.0), ([0, 1, 2, 40], 0.0), ([150], 0.0), ([40], 1e-20), ([40, 41, 150], 1e-20)],
+)
+def test_a_zero_gradient_does_not_freeze_the_average(places, bad):
+    norms = ordinary(STEPS)
+    norms[places] *= bad
+    found = factors(ema(), norms)[: STEPS - len(places)]
+    # As if the step had not been, but for 2 % of the average where a tiny norm enters it.
+    without = np.delete(norms, places, axis=0)
+    wanted = factors(ema(), np.concatenate([without, without[: len(places)]]))
+    kept = np.delete(np.arange(STEPS), places)[: len(found) - len(places)]
+    np.testing.assert_allclose(found[kept], wanted[: len(kept)], rtol=0.05)
+
+
+def test_nothing_but_zeros_for_long_does_not_freeze_the_average():
+    norms = np.r_[np.zeros(150), ordinary(200)[:, 0], np.zeros(2000), ordinary(60)[:, 0]]
+    found, states = follow(ema(1.2), norms)
+    assert (states.average[:150] == 0).all()
+    assert states.average[150] == np.float32(norms[150])
+    assert (norms <= found).all()
+
+
+@pytest.mark.parametrize("place", [0, 1, 50])
+def test_a_spike_of_another_block_in_the_warm_up_does_not_freeze_a_block(place):
+    norms = ordinary(STEPS)
+    norms[place, 0] = 1e30
+    totals = np.linalg.norm(norms, axis=1)
+    found = factors(ema(1.2), norms, totals)
+    # In warm-up there is one factor for all.
+    np.testing.assert_allclose(found[place], 1 / totals[place], rtol=1e-5)
+    assert (np.delete(found, place, axis=0) == 1).all()
+    # Without the floor, the paper's rule, what was left of the others limits them for ever.
+    frozen = factors(ema(1.2, floor=0.0), norms, totals)
+    assert (frozen[-1, 1:] < 1e-6).all()
+
+
+def test_the_warm_up_clips_all_blocks_together():
+    norms = np.random.default_rng(0).lognormal(size=(30, 5))
+    totals = np.linalg.norm(norms, axis=1)
+    absolute = float(np.median(totals))
+    found, states = follow(ema(absolute=absolute, warmup=30), norms, totals)
+    factor = np.minimum(1, absolute / totals)
+    np.testing.assert_allclose(np.minimum(norms, found), factor[:, None] * norms, rtol=1e-6)
+    # Where the global clip does not act, no block counts as clipped.
+    quiet = totals <= absolute
+    assert 0 < quiet.sum() < 30
+    assert (found[quiet] >= norms[quiet]).all()
+    np.testing.assert_allclose(
+        states.average, np.minimum.accumulate(factor[:, None] * norms, axis=0), rtol=1e-6
+    )
+
+
+def test_an_average_grows_by_a_thousandth_a_step():
+    norms = np.r_[np.full(100, 1e-3), np.full(200, 1.0)]
+    found, states = follow(ema(), norms)
+    growth = np.asarray(states.average[101:] / states.average[100:-1])
+    np.testing.assert_allclose(growth, 1 + 0.02 * 0.05, rtol=1e-6)
+    np.testing.assert_allclose(found[101:], 1.05 * states.average[100:-1], rtol=1e-6)
+
+
+def test_a_spike_does_not_move_the_median():
+    norms = ordinary(250)[:, 0]
+    found, _ = follow(median(), norms)
+    for step, threshold in enumerate(found):
+        last = np.sort(norms[max(0, step - 99) : step + 1].astype(np.float32))
+        assert threshold == 2 * last[math.ceil(len(last) / 2) - 1]
+    spiked = np.full(250, 0.1)
+    spiked[::3] = 1e30
+    found, _ = follow(median(), spiked)
+    np.testing.assert_array_equal(found[1:], np.float32(0.2))
+
+
+def test_thresholds_relative_to_parameters_are_positive_whatever_they_are():
+    threshold = thresholds.relative(0.5, eps=0.1)
+    sizes = jnp.array([0.0, 0.05, 2.0, jnp.inf, jnp.nan])
+    found, _ = threshold.update(jnp.ones(5), (), Context(jnp.array(0), param_norms=sizes))
+    np.testing.assert_allclose(found, [0.05, 0.05, 1.0, np.inf, 0.05], rtol=1e-6)
+
+
+# Named transformations, with memories short enough for a short run.
+NAMED = {
+    "zscore": lambda **scope: clipax.clip_by_zscore(warmup=5, **scope),
+    "ema": lambda **scope: clipax.clip_by_ema_norm(1.5, warmup=5, absolute=1e3, **scope),
+    "median": lambda **scope: clipax.clip_by_median_norm(window=20, **scope),
+    "relative": lambda **scope: clipax.clip_by_param_norm(1.0, **scope),
+}
+
+
+LEAVES = {"a": (20, 3), "b": (20, 3), "c": (20,)}
+
+
+@functools.cache
+def compiled(name, scope):
+    """The first state, and a compiled step that gives update, factors and state."""
+    params = {path: jnp.ones(shape) for path, shape in LEAVES.items()}
+    clip = NAMED[name](scope=scope)
+
+    def step(state, gradient):
+        update, state = clip.update(gradient, state, params)
+        return update, state.clip_factor, state
+
+    return clip.init(params), jax.jit(step)
+
+
+def unit_gradients(steps):
+    """Gradients of which every column, and the vector, has norm 1."""
+    random = np.random.default_rng(0)
+    for _ in range(steps):
+        gradient = {path: random.normal(size=shape) for path, shape in LEAVES.items()}
+        yield {
+            path: np.float32(leaf / np.linalg.norm(leaf, axis=0)) for path, leaf in gradient.items()
+        }
+
+
+@pytest.mark.parametrize("scope", ["leaf", "unit"])
+@pytest.mark.parametrize("name", NAMED)
+def test_a_spike_in_one_block_leaves_the_others_alone(name, scope):
+    state, step = compiled(name, scope)
+    for place, gradient in enumerate(unit_gradients(20)):
+        if place == 15:
+            gradient["a"][:, 1] *= 1e6
+        update, factor, state = step(state, gradient)
+        for path in "bc":
+            np.testing.assert_array_equal(update[path], gradient[path], err_msg=path)
+        assert (factor[1:] == 1).all()
+        if place == 15:
+            assert jnp.linalg.norm(update["a"][:, 1]) < 10
+            assert factor[0] < 1e-4
+            others = np.array_equal(update["a"][:, ::2], gradient["a"][:, ::2])
+            assert others == (scope == "unit")
+        else:
+            np.testing.assert_array_equal(update["a"], gradient["a"])
+            assert factor[0] == 1
+
+
+@pytest.mark.parametrize("place", [2, 12])
+@pytest.mark.parametrize("name", NAMED)
+def test_a_bad_leaf_is_as_if_it_had_not_been(name, place):
+    state, step = compiled(name, "leaf")
+    gradients = list(unit_gradients(14))
+    spoiled = {**gradients[0], "b": np.full((20, 3), np.nan, np.float32)}
+    for gradient in gradients[:place]:
+        _, _, state = step(state, gradient)
+    update, _, after = step(state, spoiled)
+    np.testing.assert_array_equal(update["b"], 0)
+    np.testing.assert_array_equal(update["a"], spoiled["a"])
+    # The leaves' rows, in the order of their names.
+    for one, other in zip(
+        jax.tree.leaves(state.before.rows), jax.tree.leaves(after.before.rows), strict=True
+    ):
+        np.testing.assert_array_equal(one[1], other[1])
+    for gradient in gradients[place:]:
+        update, _, after = step(after, gradient)
+        jax.tree.map(np.testing.assert_array_equal, update, gradient)
+
+
+def mlp(seed=0):
+    random = np.random.default_rng(seed)
+    shapes = {"first": (5, 8), "second": (8, 8), "head": (8, 3)}
+    return {
+        name: {"kernel": random.normal(size=shape), "bias": 0.01 * random.normal(size=shape[1])}
+        for name, shape in shapes.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("make",))
+def clipped_by(make, grads, params, **keywords):
+    """The update of the first step."""
+    clip = make(**keywords)
+    return clip.update(grads, clip.init(params), params)[0]
+
+
+def test_units_are_clipped_as_by_optax():
+    params, grads = (jax.tree.map(jnp.float32, mlp(seed)) for seed in (0, 1))
+    params["first"]["bias"] *= 0
+    for clipping in (0.01, 1.0, 3.0):
+        update = clipped_by(clipax.clip_by_param_norm, grads, params, clipping=clipping)
+        wanted = clipped_by(optax.adaptive_grad_clip, grads, params, clipping=clipping)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), update, wanted)
+        same = jax.tree.map(lambda a, b: np.array_equal(a, b), update, grads)
+        assert not all(jax.tree.leaves(same))
+
+
+def test_a_stacked_kernel_gives_what_its_layers_give_one_by_one():
+    # Of small whole numbers, whose squares add up exactly in any order.
+    random = np.random.default_rng(0)
+    shapes = {"kernel": (5, 8), "bias": (8,)}
+    layers, grads = (
+        [{name: random.integers(-9, 9, shape) for name, shape in shapes.items()} for _ in range(4)]
+        for _ in range(2)
+    )
+
+    def stack(trees):
+        return {"blocks": jax.tree.map(lambda *leaves: jnp.float32(np.stack(leaves)), *trees)}
+
+    single = functools.partial(clipax.clip_by_param_norm, 0.9)
+    knowing = functools.partial(single, stacked="blocks/*")
+    update = clipped_by(knowing, stack(grads), stack(layers))["blocks"]
+    clipped = []
+    for place, (layer, gradient) in enumerate(zip(layers, grads, strict=True)):
+        layer, gradient = (jax.tree.map(jnp.float32, tree) for tree in (layer, gradient))
+        wanted = clipped_by(single, gradient, layer)
+        for name, leaf in wanted.items():
+            np.testing.assert_array_equal(update[name][place], leaf)
+        clipped.append(np.any(wanted["kernel"] != gradient["kernel"], axis=0))
+    assert np.any(clipped)
+    assert not np.all(clipped)
+    # Without the word, units would reach across layers, and a bias for each layer be a matrix.
+    other = clipped_by(single, stack(grads), stack(layers))["blocks"]
+    assert not np.array_equal(other["kernel"], update["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("exclude", "kept"),
+    [
+        ("head/*", {"head/kernel", "head/bias"}),
+        (("head/*", "*/bias"), {"head/kernel", "head/bias", "first/bias", "second/bias"}),
+        (lambda path: path.startswith("second"), {"second/kernel", "second/bias"}),
+    ],
+)
+def test_last_layers_and_biases_are_easily_left_out(exclude, kept):
+    params, grads = (jax.tree.map(jnp.float32, mlp(seed)) for seed in (0, 1))
+    make = functools.partial(clipax.clip_by_param_norm, 1e-3, exclude=exclude)
+    update = clipped_by(make, grads, params)
+    untouched = {
+        f"{layer}/{name}"
+        for layer, leaves in update.items()
+        for name, leaf in leaves.items()
+        if np.array_equal(leaf, grads[layer][name])
+    }
+    assert untouched == kept
+
+
+def test_exclusion_and_stacks_go_together():
+    params = {"blocks": jnp.ones((2, 3, 4)), "head": jnp.ones((3, 2))}
+    grads = jax.tree.map(lambda leaf: leaf.at[0].multiply(0.05), params)
+    make = functools.partial(clipax.clip_by_param_norm, 0.1, stacked="blocks", exclude="head")
+    update = clipped_by(make, grads, params)
+    np.testing.assert_array_equal(update["head"], grads["head"])
+    np.testing.assert_array_equal(update["blocks"][0], grads["blocks"][0])
+    np.testing.assert_allclose(update["blocks"][1], 0.1, rtol=1e-6)
+
+
+BAD = [
+    (lambda: thresholds.zscore(0.0), "`z` must be positive and finite, got 0.0."),
+    (lambda: thresholds.zscore(decay=1.0), "`decay` must be in [0, 1), got 1.0."),
+    (lambda: thresholds.zscore(warmup=0), "`warmup` must be at least 1, got 0."),
+    (lambda: thresholds.zscore(response="soft"), "`response` must be one of 'adaptive', 'hard'"),
+    (lambda: thresholds.zscore(max_norm=-1.0), "`max_norm` must be positive, got -1.0."),
+    (lambda: thresholds.zscore(eps=-1e-6), "`eps` must be non-negative and finite, got -1e-06."),
+    (lambda: thresholds.zscore(floor=-0.1), "`floor` must be non-negative and finite, got -0.1."),
+    (lambda: thresholds.zscore(restart=1.0), "`restart` must be in [0, 1), got 1.0."),
+    (lambda: thresholds.ema(1.0), "`ratio` must be above 1 and finite, got 1.0."),
+    (lambda: thresholds.ema(math.inf), "`ratio` must be above 1 and finite, got inf."),
+    (lambda: thresholds.ema(decay=-0.1), "`decay` must be in [0, 1), got -0.1."),
+    (lambda: thresholds.ema(warmup=-1), "`warmup` must be at least 0, got -1."),
+    (lambda: thresholds.ema(absolute=0.0), "`absolute` must be positive, got 0.0."),
+    (lambda: thresholds.ema(floor=1.0), "`floor` must be in [0, 1), got 1.0."),
+    (lambda: thresholds.median(0.0), "`scale` must be positive and finite, got 0.0."),
+    (lambda: thresholds.median(window=0), "`window` must be at least 1, got 0."),
+    (lambda: thresholds.relative(0.0), "`clipping` must be positive and finite, got 0.0."),
+    (lambda: thresholds.relative(eps=0.0), "`eps` must be positive and finite, got 0.0."),
+    (lambda: clipax.clip_by_zscore(-1.0), "`z` must be positive and finite, got -1.0."),
+    (lambda: clipax.clip_by_ema_norm(0.5), "`ratio` must be above 1 and finite, got 0.5."),
+    (lambda: clipax.clip_by_median_norm(window=0), "`window` must be at least 1, got 0."),
+    (lambda: clipax.clip_by_param_norm(math.nan), "`clipping` must be positive and finite"),
+    (lambda: clipax.clip_by_zscore(scope="layer"), "`scope` must be one of 'global'"),
+    (lambda: clipax.clip_by_param_norm(nonfinite="keep"), "`nonfinite` must be one of 'zero'"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BAD, ids=[message for _, message in BAD])
+def test_bad_input_says_what_was_wrong(make, message):
+    with pytest.raises(ValueError, match=r".") as caught:
+        make()
+    assert str(caught.value).startswith(message)
+
+
+def test_relative_thresholds_ask_for_the_parameters():
+    clip = clipax.clip_by_param_norm()
+    with pytest.raises(ValueError, match="`params` must be given"):
+        clip.update(jnp.ones(2), clip.init(jnp.ones(2)))
+    with pytest.raises(ValueError, match="`context` must hold the norms of the parameters"):
+        thresholds.relative().update(jnp.ones(2), (), Context(jnp.array(0)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: thresholds.zscore("2.5"),
+        lambda: thresholds.zscore(warmup=2.5),
+        lambda: thresholds.ema(None),
+        lambda: thresholds.median(window=jnp.ones(2)),
+        lambda: clipax.clip_by_param_norm(exclude=3),
+    ],
+)
+def test_what_is_no_number_is_refused(make):
+    with pytest.raises(TypeError, match="must be"):
+        make()
