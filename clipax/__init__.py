@@ -6,7 +6,7 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from clipax import diagnostics, norms, optimizers, scopes, theory, thresholds, transforms
+from clipax import diagnostics, norms, optimizers, scopes, testing, theory, thresholds, transforms
 from clipax.diagnostics import advise
 from clipax.measure import global_norm
 from clipax.metrics import block_names, metrics
@@ -119,6 +119,7 @@ __all__ = [
     "spam",
     "stable_adamw",
     "stable_spam",
+    "testing",
     "theory",
     "thresholds",
     "transforms",

@@ -28,10 +28,12 @@ class Entry:
       example: Arguments with which the factory works.
       static_args: Arguments that `optax.inject_hyperparams` must not trace.
       variants: Names of further methods of the same factory, with the arguments that make them.
-      verdict: What is to be expected of the 200 ordinary steps after one huge finite gradient:
-        `"recovers"`, or `"dies, by its definition"` (what remembers unclipped gradients: the
-        stepsize of AdaGrad-Norm without a clip, that of Adam-Norm, which forgets in `1/(1 - b2)`
-        steps, the momentum of mixed clipping, the thresholds of ACClip).
+      verdict: What is to be expected of the 200 ordinary steps after one huge finite gradient, a
+        million times the usual norm or 1e38, as `clipax.testing` measures it: `"recovers"`, or
+        `"dies, by its definition"` (what remembers unclipped gradients: the stepsize of
+        AdaGrad-Norm without a clip, that of Adam-Norm, which forgets in `1/(1 - b2)` steps, the
+        momentum of mixed clipping, the direction of normalised momentum without a clip, the
+        thresholds of ACClip).
     """
 
     name: str

@@ -137,6 +137,8 @@ ENTRIES = (
         "m <- b m + (1 - b) g, x <- x - eta m/|m|",
         ("Cutkosky & Mehta 2020", "2002.03305"),
         {"learning_rate": 0.1},
+        # Steps of the usual size, but in the direction of the huge gradient.
+        verdict=DIES,
     ),
     entry(
         "clipped_sstm",

@@ -54,6 +54,18 @@ HELPERS = {
     "clipax.transforms": set(),
     "clipax.diagnostics": {"Advice", "advise", "norm_quantiles", "tail_index"},
     "clipax.optimizers": {"clipped_sstm_eval_params"},
+    "clipax.testing": {
+        "BREAKS",
+        "DELAYED",
+        "DIES",
+        "FAULTS",
+        "Fault",
+        "RECOVERS",
+        "Report",
+        "Row",
+        "StepByStep",
+        "inject_faults",
+    },
     "clipax.theory": {
         "ClipAdagradNormParameters",
         "ClipAdamNormParameters",

@@ -76,18 +76,6 @@ def test_units_are_what_they_are_alone(name):
 
 
 @EACH
-def test_a_run_with_a_bad_step_is_the_run_without_it(name):
-    given = gradients(40, 4)
-    faulty = jnp.insert(given, 25, jnp.inf, axis=0)
-    # Schedules would notice the step; none of these has one.
-    optimizer = clipax.clip_by_global_norm(REMEMBERING[name])
-    updates, _ = run(optimizer, given)
-    others, states = run(optimizer, faulty)
-    np.testing.assert_array_equal(jnp.delete(others, 25, axis=0), updates)
-    assert states.nonfinite_count[-1] == 1
-
-
-@EACH
 def test_leaves_of_a_scale_of_their_own_have_their_own_memory(name):
     given = gradients(50, 4)
     tree = {"large": 1e6 * given, "small": given}

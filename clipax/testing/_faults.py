@@ -1,0 +1,142 @@
+"""The faults: what they do to an ordinary sequence of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+
+from clipax import _validate
+
+__all__ = ["FAULTS", "Fault", "tree_norm"]
+
+Tree = Any
+Apply = Callable[[Sequence[Tree], float], Sequence[Tree]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way in which gradients go wrong.
+
+    Attributes:
+      name: How reports call it.
+      apply: From the ordinary gradients of `length` successive steps (trees of NumPy arrays) and
+        their typical norm to the gradients that take their place. None: the fault is no matter of a
+        step but of the whole run, which differs by `prepare`.
+      length: Number of steps that it lasts, at least 1.
+      dtype: Type of parameters and gradients throughout, the undisturbed run included; None
+        (default) for that of the given parameters.
+      prepare: What the fault makes of the parameters and of every gradient, those of the
+        undisturbed run excluded; it may only add leaves without entries. None (default) for
+        nothing.
+
+    Raises:
+      TypeError: `length` is not an integer.
+      ValueError: `length` is less than 1, or there is neither `apply` nor `prepare`.
+
+    Example:
+      >>> import jax, optax, clipax
+      >>> flip = clipax.testing.Fault(
+      ...     "flipped", lambda steps, norm: [jax.tree.map(lambda g: -1e3 * g, steps[0])]
+      ... )
+      >>> report = clipax.testing.inject_faults(optax.scale(-0.1), faults=[flip])
+      >>> report.verdict
+      'recovers'
+    """
+
+    name: str
+    apply: Apply | None
+    length: int = 1
+    dtype: str | None = None
+    prepare: Callable[[Tree], Tree] | None = None
+
+    def __post_init__(self) -> None:
+        _validate.index("length", self.length, minimum=1)
+        if self.apply is None and self.prepare is None:
+            raise ValueError(f"`apply` or `prepare` must be given, got neither for {self.name!r}.")
+
+
+def tree_norm(tree: Tree) -> float:
+    """The Euclidean norm of all entries, in float64."""
+    return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree))))
+
+
+def _entry(value: float) -> Apply:
+    """Puts a value in place of the first entry of the largest leaf."""
+
+    def apply(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+        return [_with_entry(gradient, value) for gradient in gradients]
+
+    return apply
+
+
+def _with_entry(tree: Tree, value: float) -> Tree:
+    leaves, structure = jax.tree.flatten(tree)
+    place = max(range(len(leaves)), key=lambda index: leaves[index].size)
+    changed = np.array(leaves[place])
+    changed.flat[0] = value
+    return jax.tree.unflatten(structure, [*leaves[:place], changed, *leaves[place + 1 :]])
+
+
+def _of_norm(size: float, *, relative: bool = False) -> Apply:
+    """Rescales each gradient to a norm, where `relative` in units of the typical one."""
+
+    def apply(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+        wanted = size * norm if relative else size
+        return [_scaled(gradient, wanted / tree_norm(gradient)) for gradient in gradients]
+
+    return apply
+
+
+def _scaled(tree: Tree, factor: float) -> Tree:
+    return jax.tree.map(lambda leaf: factor * leaf, tree)
+
+
+def _zero(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    return [jax.tree.map(np.zeros_like, gradient) for gradient in gradients]
+
+
+def _constant_norms(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    """One magnitude with the signs of each gradient: norms equal to the last bit."""
+    size = norm / np.sqrt(sum(leaf.size for leaf in jax.tree.leaves(gradients[0])))
+    return [jax.tree.map(lambda leaf: np.copysign(size, leaf), gradient) for gradient in gradients]
+
+
+def _alternating(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    return [_scaled(gradient, 1e3 if step % 2 else 1e-3) for step, gradient in enumerate(gradients)]
+
+
+def _overflowing(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    """Every entry near the largest of float16, so that its square is infinite."""
+    return [jax.tree.map(lambda leaf: np.copysign(6e4, leaf), gradient) for gradient in gradients]
+
+
+def _with_empty_leaf(tree: Tree) -> Tree:
+    """The tree beside a leaf of size 0."""
+    return {"tree": tree, "without_entries": np.zeros((0, 3), jax.tree.leaves(tree)[0].dtype)}
+
+
+_STRETCH = 30
+
+FAULTS: Mapping[str, Fault] = MappingProxyType(
+    {
+        fault.name: fault
+        for fault in (
+            Fault("nan", _entry(np.nan)),
+            Fault("infinity", _entry(np.inf)),
+            Fault("zero", _zero),
+            Fault("constant_norms", _constant_norms, length=_STRETCH),
+            Fault("1e38", _of_norm(1e38)),
+            Fault("1e-38", _of_norm(1e-38)),
+            Fault("float16_overflow", _overflowing, dtype="float16"),
+            Fault("spike", _of_norm(1e6, relative=True)),
+            Fault("alternating", _alternating, length=_STRETCH),
+            Fault("empty_leaf", None, prepare=_with_empty_leaf),
+        )
+    }
+)
+"""The faults of this suite, by name."""

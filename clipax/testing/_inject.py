@@ -1,0 +1,193 @@
+"""Puts a transformation through the faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from clipax import _validate
+from clipax.testing._faults import FAULTS, Fault
+from clipax.testing._gradients import AFTERMATH, Lane, Recording, default_params, record
+from clipax.testing._judge import clips, judge
+from clipax.testing._report import BREAKS, NOT_APPLICABLE, Report, Row
+from clipax.testing._runs import Trace, run
+
+__all__ = ["inject_faults"]
+
+
+class _Task(NamedTuple):
+    """A fault at a time: for `length` steps from `start` on."""
+
+    fault: Fault
+    when: str
+    start: int
+    length: int
+
+    def lane(self, recording: Recording) -> Lane:
+        """The run with the fault."""
+        return recording.faulty(self.fault, self.start, self.length)
+
+
+def inject_faults(
+    transformation: Any,
+    params: Any = None,
+    *,
+    faults: Iterable[str | Fault] | None = None,
+    steps: int = 200,
+    early: int = 3,
+    late: int = 150,
+    norm: float = 1.0,
+    tolerance: float = 0.2,
+    seed: int = 0,
+) -> Report:
+    """Injects faults into the gradients of any gradient transformation and says what became of it.
+
+    Each fault strikes once early, in the warm-up, and once late, in a run of its own. What follows
+    is compared with the run in which the step was ordinary and with the one that leaves it out:
+    updates are alike if they differ by less than `tolerance`, relatively, from the nearer of the
+    two, entry by entry. After `steps` ordinary steps comes a second spike, of a hundred times the
+    typical norm, to see whether a clip still clips: it is cut if less than a fifth of it passes, as
+    a ratio of update to gradient, compared with the median of this ratio in the 20 steps before.
+    Gradients are recorded, they do not depend on the parameters, which stay where they are.
+
+    Args:
+      transformation: An optax gradient transformation or optimizer (all runs are compiled into
+        one scan, vectorised over the faults), or a `StepByStep`.
+      params: A tree of floating-point arrays; None (default) for a dense layer and a scalar.
+      faults: Names in `FAULTS`, or faults of your own; None (default) for all of `FAULTS`.
+      steps: Ordinary steps after a fault, at least 20; default 200.
+      early: Step of the early fault, 0-based; default 3.
+      late: Step of the late fault, after `early`; default 150.
+      norm: Median norm of the ordinary gradients, positive; default 1. Choose it so that the
+        method clips some of them and lets others pass.
+      tolerance: Relative difference below which updates are alike, in (0, 1); default 0.2, which
+        what forgets in a hundred steps comes below within the 200.
+      seed: Of the gradients and the default parameters.
+
+    Returns:
+      A `Report`: `report.rows`, `report.verdict`, `report.passed(...)`, `str(report)`.
+
+    Raises:
+      TypeError: A number is not a number, or `steps`, `early`, `late` not integers.
+      ValueError: They are out of range, or a fault is unknown.
+
+    Example:
+      One's own transformation, here a clip at the root mean square of all norms before. Neither
+      spikes nor NaN should get into that, but do:
+
+      >>> import jax, jax.numpy as jnp, optax, clipax
+      >>> def update(updates, state, params=None):
+      ...     total, count = state
+      ...     norm = optax.tree.norm(updates)
+      ...     threshold = jnp.where(count > 0, jnp.sqrt(total / jnp.maximum(count, 1)), norm)
+      ...     factor = jnp.minimum(1, threshold / norm)
+      ...     return jax.tree.map(lambda u: factor * u, updates), (total + norm**2, count + 1)
+      >>> mine = optax.GradientTransformation(lambda params: (jnp.zeros(()), jnp.zeros(())), update)
+      >>> report = clipax.testing.inject_faults(mine, faults=["nan", "1e-38", "spike"])
+      >>> report.clips, report.verdict
+      (True, 'breaks')
+      >>> for row in report.rows:
+      ...     print(row.fault, row.when, row.verdict, row.clipping)
+      nan early breaks does not clip
+      nan late breaks does not clip
+      1e-38 early recovers clips
+      1e-38 late recovers clips
+      spike early dies does not clip
+      spike late dies does not clip
+    """
+    steps = _validate.index("steps", steps, minimum=20)
+    early = _validate.index("early", early)
+    late = _validate.index("late", late, minimum=early + 1)
+    _validate.positive("norm", norm)
+    _validate.within("tolerance", tolerance, 0, 1, brackets="()")
+    chosen = [_known(fault) for fault in (FAULTS if faults is None else faults)]
+    if not chosen:
+        raise ValueError("`faults` must name at least one fault, got none.")
+    params = default_params(seed) if params is None else jax.tree.map(np.asarray, params)
+    longest = max((fault.length for fault in chosen), default=1)
+    count = late + 2 * longest + steps + AFTERMATH
+    recording = record(params, count, steps=steps, norm=norm, seed=seed)
+
+    tasks = [
+        _Task(fault, when, start, length)
+        for fault in chosen
+        for when, start, length in _times(fault, early, late)
+    ]
+    rows: dict[_Task, Row] = {}
+    clipping = []
+    for dtype in dict.fromkeys(fault.dtype for fault in chosen):
+        together = [task for task in tasks if task.fault.dtype == dtype]
+        own = jax.tree.map(lambda leaf, to=dtype: leaf.astype(to or leaf.dtype), params)
+        try:
+            found, cuts = _rows(transformation, own, recording, together, tolerance)
+        except Exception as error:
+            if dtype is None:
+                raise
+            found, cuts = {task: _raised(task, error) for task in together}, False
+        rows |= found
+        clipping.append(cuts)
+    return Report(tuple(rows[task] for task in tasks), clipping[0])
+
+
+def _known(fault: str | Fault) -> Fault:
+    if isinstance(fault, Fault):
+        return fault
+    _validate.one_of("faults", fault, FAULTS)
+    return FAULTS[fault]
+
+
+def _times(fault: Fault, early: int, late: int) -> list[tuple[str, int, int]]:
+    """When a fault is injected, at which step, for how many."""
+    if fault.apply is None:
+        return [("always", 0, 0)]
+    return [("early", early, fault.length), ("late", late, fault.length)]
+
+
+def _rows(
+    transformation: Any, params: Any, recording: Recording, tasks: list[_Task], tolerance: float
+) -> tuple[dict[_Task, Row], bool]:
+    """The rows of faults with one type of gradients, and whether the undisturbed method clips."""
+    lanes: dict[Any, Lane] = {}
+    for place in dict.fromkeys((task.start, task.length) for task in tasks):
+        lanes["undisturbed", *place] = recording.undisturbed(*place)
+        lanes["without", *place] = recording.without(*place)
+    lanes |= {task: task.lane(recording) for task in tasks if task.fault.prepare is None}
+    runs = _run(transformation, params, lanes)
+    undisturbed = next(iter(runs.values()))
+    rows = {}
+    for task in tasks:
+        if task.fault.prepare is not None:
+            try:
+                own = {task: task.lane(recording)}
+                runs |= _run(transformation, task.fault.prepare(params), own)
+            except Exception as error:
+                rows[task] = _raised(task, error)
+                continue
+        references = [runs[kind, task.start, task.length] for kind in ("undisturbed", "without")]
+        rows[task] = judge(task.fault.name, task.when, runs[task], references, tolerance)
+    return rows, clips(*undisturbed)
+
+
+def _run(transformation: Any, params: Any, lanes: dict[Any, Lane]) -> dict[Any, tuple[Lane, Trace]]:
+    traces = run(transformation, params, [lane.gradients for lane in lanes.values()])
+    return {key: (lane, trace) for (key, lane), trace in zip(lanes.items(), traces, strict=True)}
+
+
+def _raised(task: _Task, error: Exception) -> Row:
+    """The row of a fault with which the transformation does not even run."""
+    words = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Row(
+        fault=task.fault.name,
+        when=task.when,
+        verdict=BREAKS,
+        update_finite=False,
+        state_finite=False,
+        state_kept=None,
+        difference=float("inf"),
+        steps=None,
+        clipping=NOT_APPLICABLE,
+        note=words,
+    )

@@ -1,0 +1,66 @@
+"""The command that puts all methods through the faults."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import optax
+import pytest
+
+from benchmarks import faults
+from benchmarks.faults import Finding, main, subjects
+from clipax.catalogue import DIES, ENTRIES, RECOVERS
+from clipax.testing import inject_faults
+
+
+def test_all_methods_of_clipax_and_optax_are_subjects():
+    names = set(subjects())
+    assert {f"clipax/{name}" for name in ENTRIES} <= names
+    assert {f"optax/{name}" for name in faults.OPTAX} <= names
+
+
+def test_the_command_writes_what_it_prints(tmp_path, capsys):
+    as_json, as_table = tmp_path / "faults.json", tmp_path / "faults.md"
+    files = ["--json", str(as_json), "--markdown", str(as_table)]
+    assert main(["--quick", "--only", "^(clipax/clip_by_value|optax/ema)$", *files]) == 0
+    header, ours, theirs, last = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["method", "clips", "nan"]
+    assert "float16_overflow" not in header
+    assert ours.split()[:3] == ["clipax/clip_by_value", "yes", "recovers"]
+    assert theirs.split()[:3] == ["optax/ema", "no", "breaks"]
+    assert last == "as the catalogue declares: all"
+    content = json.loads(as_json.read_text())
+    assert content["settings"]["optax"] == optax.__version__
+    ema = content["records"][1]
+    assert ema["method"] == "optax/ema"
+    assert ema["verdict"] == "breaks"
+    assert {row["difference"] for row in ema["rows"] if row["fault"] == "nan"} == {None}
+    assert "| optax/ema | no | breaks |" in as_table.read_text()
+
+
+def test_a_method_that_is_not_as_declared():
+    report = inject_faults(optax.ema(0.9), faults=["1e38", "spike"])
+    assert Finding("mine", report, DIES).as_declared
+    assert not Finding("mine", report, RECOVERS).as_declared
+    assert Finding("mine", report, None).as_declared
+
+
+def test_an_unknown_pattern_is_refused():
+    with pytest.raises(SystemExit):
+        main(["--only", "no such method"])
+
+
+def test_pytorch_runs_step_by_step():
+    torch = pytest.importorskip("torch")
+    from benchmarks.faults_torch import TorchMethod
+
+    params = {"w": np.array([1.0, -2.0], np.float32)}
+    method = TorchMethod(None, lambda given: torch.optim.SGD(given, lr=0.5, momentum=0.5))
+    run = method.step_by_step()
+    state = run.init(params)
+    assert (run.arrays(state)["0_momentum_buffer"] == 0).all()
+    for expected in (-0.5, -0.75):
+        update, state = run.update({"w": np.ones(2, np.float32)}, state, params)
+        np.testing.assert_allclose(update["w"], expected)
+    np.testing.assert_allclose(run.arrays(state)["0_momentum_buffer"], 1.5)
