@@ -55,8 +55,8 @@ from clipax.transforms import (
     scale_by_adam_norm,
     scale_by_norm,
     skip_nonfinite,
-    with_error_feedback,
     skip_spikes,
+    with_error_feedback,
 )
 
 from clipax import catalogue  # isort: skip  (last: it lists all of the above)

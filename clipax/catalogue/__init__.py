@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from clipax.catalogue import (
     _adaptive,
+    _guards,
     _monitoring,
     _norms,
     _optimizers,
     _structured,
-    _guards,
-    _norms,
-    _optimizers,
     _thresholds,
     _transforms,
     _updates,
@@ -24,12 +22,12 @@ _ROOMS = (
     _norms,
     _transforms,
     _adaptive,
+    _guards,
     _structured,
     _monitoring,
-    _optimizers,
     _updates,
+    _optimizers,
 )
-_ROOMS = (_thresholds, _norms, _transforms, _guards, _adaptive, _updates, _optimizers)
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for room in _ROOMS for entry in room.ENTRIES}
 

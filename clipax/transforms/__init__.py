@@ -53,6 +53,6 @@ __all__ = [
     "scale_by_adam_norm",
     "scale_by_norm",
     "skip_nonfinite",
-    "with_error_feedback",
     "skip_spikes",
+    "with_error_feedback",
 ]

@@ -26,7 +26,6 @@ from tests.oracles import theorem_thresholds as theorems
 from tests.oracles import tucat_mukherjee_2025 as tucat_mukherjee
 from tests.oracles import wang_2025 as wang
 from tests.oracles import wortsman_2023 as wortsman
-from tests.oracles import wrappers
 from tests.oracles import yao_2024 as yao
 from tests.oracles import zhang_2020_attention as attention
 from tests.oracles import zhang_he_sra_jadbabaie_2020 as zhang
