@@ -18,7 +18,7 @@ from clipax._typing import Array, Norms
 from clipax.measure import combined, narrow, row_of
 from clipax.norms import Decision, NormTransformation
 from clipax.norms._base import handed_on
-from clipax.thresholds import Context
+from clipax.thresholds import Context, Threshold
 from clipax.transforms._entries import Plan
 
 __all__ = [
@@ -344,7 +344,9 @@ def _whole(group: Group, rows: Array) -> bool:
     return group.place is None or np.array_equal(group.place, np.arange(rows.shape[0]))
 
 
-def state_of(transformation: NormTransformation, shape: tuple[int, ...], dtype: Any) -> Any:
+def state_of(
+    transformation: NormTransformation | Threshold, shape: tuple[int, ...], dtype: Any
+) -> Any:
     """The state before the first step, floating-point arrays in the dtype of the norms."""
 
     def cast(value: Any) -> Array:

@@ -10,8 +10,9 @@ import optax
 
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
-from clipax.measure import accumulation_dtype, block_sizes, named_leaves, narrow, replaced
+from clipax.measure import accumulation_dtype, block_sizes, named_leaves, replaced
 from clipax.thresholds import Context, Threshold, as_threshold, median
+from clipax.transforms._deciding import state_of
 from clipax.transforms._guarded import measured_in, own_params
 from clipax.transforms._skip import skipping
 
@@ -153,7 +154,7 @@ def skip_spikes(
             is_finite=jnp.ones((), bool),
             norm=jnp.zeros((), dtype),
             threshold=jnp.full((), jnp.finfo(dtype).max, dtype),
-            memory=jax.tree.map(lambda value: _typed(value, dtype), source.init(())),
+            memory=state_of(source, (), dtype),
             inner_state=steps.init(params),
         )
 
@@ -210,9 +211,3 @@ def skip_spikes(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _typed(value: Any, dtype: Any) -> Array:
-    """An array of a threshold's state, a floating-point one in the type of the norms."""
-    value = jnp.asarray(value)
-    return narrow(value, dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value
