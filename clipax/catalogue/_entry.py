@@ -33,7 +33,7 @@ class Entry:
         `"dies, by its definition"` (what remembers unclipped gradients: the stepsize of
         AdaGrad-Norm without a clip, that of Adam-Norm, which forgets in `1/(1 - b2)` steps, the
         momentum of mixed clipping, the direction of normalised momentum without a clip, the
-        thresholds of ACClip).
+        thresholds of ACClip and Stable-SPAM).
     """
 
     name: str
