@@ -167,7 +167,9 @@ def _scheduled(name: str) -> Case:
 
 
 def _of(entry: Entry, options: Mapping[str, Any]) -> Case:
-    name = entry.name + "".join(f"-{key}={value}" for key, value in options.items())
+    # By their names, functions are the same in every process.
+    told = {key: getattr(value, "__name__", value) for key, value in options.items()}
+    name = entry.name + "".join(f"-{key}={value}" for key, value in told.items())
     given = {**entry.example, **options}
     ours, theirs = IN_WORDS_OF_THE_ORACLE.get(entry.name, (given, given))
     reference = functools.partial(ORACLES[entry.name], **{**theirs, **options})
