@@ -180,7 +180,9 @@ def _ratios(sources: _Sources) -> Sequence[Array]:
         sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, sources.eps.dtype)))
         held = scales.astype(sizes.dtype)
         # Ratios of 1e-12 and less count for nothing. (A selection would be written out.)
-        unit = jnp.maximum(sizes, jnp.maximum(held, sources.eps) * 2.0**-40)
+        small = 2.0**-40
+        floor = jnp.maximum(sources.eps * small, jnp.finfo(sizes.dtype).smallest_normal)
+        unit = jnp.maximum(sizes, jnp.maximum(held * small, floor))
         square = old * jnp.square(held / unit) + new
         ratio = 1 / jnp.sqrt(jnp.maximum(square, jnp.square(sources.eps / unit)))
         # The ratio of an infinite entry is finite, this difference is not.

@@ -130,6 +130,12 @@ def test_ratios_are_right_for_the_largest_and_the_smallest(size):
     np.testing.assert_allclose(rms_of(states), 1, rtol=1e-5)
 
 
+def test_nothing_but_zeros_is_finite_for_the_smallest_eps():
+    updates, states = follow(clipax.stable_adamw(0.1, eps=1e-37), np.zeros((2, 2), np.float32))
+    np.testing.assert_array_equal(updates, 0)
+    np.testing.assert_array_equal(states[0].nonfinite_count, 0)
+
+
 @EACH
 def test_entries_that_never_were_anything_do_not_move_and_do_no_harm(optimizer):
     gradients = ordinary(30)
