@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from clipax import _validate
 from clipax._typing import Array, ScalarOrSchedule
@@ -31,7 +32,7 @@ class Context(NamedTuple):
     param_norms: Array | None = None
     example_norms: Array | None = None
     total_norm: Array | None = None
-    sizes: Array | None = None
+    sizes: Array | np.ndarray | None = None
 
 
 class Threshold(NamedTuple):

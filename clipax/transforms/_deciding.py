@@ -59,7 +59,7 @@ class Deciders(NamedTuple):
     before: NormTransformation
     total: NormTransformation | None
     after: NormTransformation | None
-    alone: Callable[[Array, Array | None, Context], tuple[Array, Array]]
+    alone: Callable[[Array, Array | None, Context], Plan]
 
     @staticmethod
     def of(
@@ -71,15 +71,14 @@ class Deciders(NamedTuple):
 
         # A function of its own in the program: traced once for all blocks.
         @jax.jit
-        def alone(norm: Array, common: Array | None, context: Context) -> tuple[Array, Array]:
+        def alone(norm: Array, common: Array | None, context: Context) -> Plan:
             finite = jnp.isfinite(norm)
             safe = jnp.where(finite, norm, 0)
             first, _ = before.update(safe, (), context)
             if common is not None:
                 first = first._replace(factor=first.factor * common)
             divisor, _ = _behind(after, first, safe, (), context)
-            # One number for both: the sign tells what is not finite.
-            return jnp.where(finite, first.factor, -1), divisor
+            return Plan(first.factor, divisor, finite)
 
         return Deciders(before, total, after, alone)
 
@@ -266,8 +265,7 @@ def _one_by_one(
     for label in group.labels:
         norm = measured.norms[label]
         own = _context(context, Group((label,), norm, None, unit=False), measured)
-        signed, divisor = deciders.alone(norm, common, own)
-        plans[label] = Plan(jnp.abs(signed), divisor, signed >= 0)
+        plans[label] = deciders.alone(norm, common, own)
     return plans
 
 
@@ -300,11 +298,11 @@ def _together(
 
 def _context(context: Context, group: Group, measured: Measured) -> Context:
     """The context with what is known of a group's blocks."""
-    counts = np.array([float(measured.sizes[label]) for label in group.labels])
+    # NumPy numbers, as constants of the program.
+    counts = np.array([measured.sizes[label] for label in group.labels], group.norms.dtype)
     return context._replace(
         param_norms=group.stack(measured.params) if measured.params else None,
-        # Constants of the program.
-        sizes=jnp.asarray(counts if group.place is not None else counts[0], group.norms.dtype),
+        sizes=counts if group.place is not None else counts[0],
     )
 
 
