@@ -135,6 +135,24 @@ CASES: dict[str, Case] = {
             CLIPAX: lambda: _sgd(clipax.clip_by_leaf_norm(1.0)),
         },
     ),
+    "agc": Case(
+        "clip each unit relative to its parameters (AGC), then SGD",
+        "optax.adaptive_grad_clip",
+        {
+            BARE: _sgd,
+            PEER: lambda: _sgd(optax.adaptive_grad_clip(0.01)),
+            CLIPAX: lambda: _sgd(clipax.clip_by_param_norm(0.01)),
+        },
+    ),
+    "block-rms": Case(
+        "clip each leaf by the root mean square of its entries, then SGD",
+        "optax.clip_by_block_rms",
+        {
+            BARE: _sgd,
+            PEER: lambda: _sgd(optax.clip_by_block_rms(1e-3)),
+            CLIPAX: lambda: _sgd(clipax.clip_by_block_rms(1e-3)),
+        },
+    ),
     "value": Case(
         "clip entry by entry, then SGD",
         "optax.clip",
@@ -200,6 +218,8 @@ CASES: dict[str, Case] = {
             PEER: lambda: _sgd(clipax.clip_by_global_norm(1.0)),
             CLIPAX: lambda: _sgd(clipax.clip_by_global_norm(thresholds.quantile(0.5, window=1000))),
             "max-CCC": lambda: _sgd(clipax.clip_by_global_norm(thresholds.max_ccc(window=1000))),
+            "percentile": lambda: _sgd(clipax.clip_by_percentile(10, window=1000)),
+            "z-score": lambda: _sgd(clipax.clip_by_zscore()),
         },
     ),
     "skip": Case(

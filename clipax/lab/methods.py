@@ -49,6 +49,9 @@ _GRIDS: dict[str, tuple[float, ...]] = {
     "clip_adam_norm": (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
     "clip_adagrad": (3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
     "clip_adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "stable_adamw": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "spam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "stable_spam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
 }
 # For methods whose scale of rates is not known here.
 _WIDE = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)

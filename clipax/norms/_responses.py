@@ -294,7 +294,9 @@ def _hard(norms: Array, threshold: Array) -> Array:
 def _ratio(threshold: Array, norms: Array) -> Array:
     """`min(1, threshold/norms)`, exactly 1 inside the ball, without 0/0 or inf/inf."""
     outside = norms > threshold
-    return jnp.where(outside, threshold / jnp.where(outside, norms, 1), 1)
+    # The division comes last: XLA hands on its result, and what comes behind it is worked out again
+    # by everything that uses it.
+    return jnp.where(outside, threshold, 1) / jnp.where(outside, norms, 1)
 
 
 def _sqrt(norms: Array, threshold: Array) -> Array:

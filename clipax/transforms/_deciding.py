@@ -78,7 +78,10 @@ class Deciders(NamedTuple):
             if common is not None:
                 first = first._replace(factor=first.factor * common)
             divisor, _ = _behind(after, first, safe, (), context)
-            return Plan(first.factor, divisor, finite)
+            # One number for both, and a division last: what comes behind it, XLA works out anew in
+            # every program that uses it, here from the norm and its root.
+            signed = jnp.where(finite, first.factor, 1) / jnp.where(finite, 1.0, -1.0)
+            return Plan(jnp.abs(signed), divisor, signed >= 0)
 
         return Deciders(before, total, after, alone)
 
