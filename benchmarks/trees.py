@@ -19,7 +19,7 @@ def _leaf(scale: float) -> Shapes:
     return {"kernel": (max(1, round(scale * 32 * 1024 * 1024)),)}
 
 
-def _transformer(scale: float) -> Shapes:
+def _transformer(scale: float, layers: int = 12) -> Shapes:
     """A decoder of 12 layers: 148 leaves, 30M entries; `scale` changes widths, not the leaves."""
     side = math.sqrt(scale)
     width = max(4, round(side * 384))
@@ -40,9 +40,14 @@ def _transformer(scale: float) -> Shapes:
     return {
         "tokens": {"embedding": (vocabulary, width)},
         "positions": {"embedding": (positions, width)},
-        **{f"layer_{number:02d}": layer for number in range(12)},
+        **{f"layer_{number:02d}": layer for number in range(layers)},
         "final_norm": norm,
     }
+
+
+def _shallow(scale: float) -> Shapes:
+    """The same with 3 layers, 40 leaves, for what must be compiled often."""
+    return _transformer(scale, layers=3)
 
 
 def _many(scale: float) -> Shapes:
@@ -51,14 +56,14 @@ def _many(scale: float) -> Shapes:
     return {f"leaf_{i:04d}": shapes[i % 4] for i in range(max(1, round(scale * 2_000)))}
 
 
-SHAPES = {"leaf": _leaf, "transformer": _transformer, "many": _many}
+SHAPES = {"leaf": _leaf, "transformer": _transformer, "shallow": _shallow, "many": _many}
 
 
 def parameters(name: str, dtype: Any, *, scale: float = 1.0, seed: int = 0) -> Any:
     """Draws a tree of parameters.
 
     Args:
-      name: "leaf", "transformer" or "many".
+      name: "leaf", "transformer", "shallow" or "many".
       dtype: The type of all leaves.
       scale: Size relative to the full tree.
       seed: Seed of the normal entries.

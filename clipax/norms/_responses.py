@@ -69,11 +69,11 @@ def clip(
       None; the learning rate is a link of its own.
     """
     if offset is None:
-        return _response(threshold, lambda n, c: _ratio(c, n), compensates=True)
+        return _response(threshold, _hard, compensates=True)
     _validate.non_negative("offset", offset)
 
     def factor(norms: Array, threshold: Array) -> Array:
-        return _ratio(threshold, norms + jnp.asarray(offset, norms.dtype))
+        return _hard(norms + jnp.asarray(offset, norms.dtype), threshold)
 
     clipped = _response(threshold, factor, compensates=True)
 
@@ -139,7 +139,7 @@ def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormT
     _validate.within("delta", delta, 0, 1)
 
     def factor(norms: Array, threshold: Array) -> Array:
-        return jnp.maximum(jnp.asarray(delta, norms.dtype), _ratio(threshold, norms))
+        return jnp.maximum(jnp.asarray(delta, norms.dtype), _hard(norms, threshold))
 
     return _response(threshold, factor)
 
@@ -288,15 +288,17 @@ def _response(
 
 
 def _hard(norms: Array, threshold: Array) -> Array:
-    return _ratio(threshold, norms)
-
-
-def _ratio(threshold: Array, norms: Array) -> Array:
     """`min(1, threshold/norms)`, exactly 1 inside the ball, without 0/0 or inf/inf."""
     outside = norms > threshold
     # The division comes last: XLA hands on its result, and what comes behind it is worked out again
     # by everything that uses it.
     return jnp.where(outside, threshold, 1) / jnp.where(outside, norms, 1)
+
+
+def _ratio(threshold: Array, norms: Array) -> Array:
+    """The same numbers for what follows: of entries, XLA would write out a division that is last."""
+    outside = norms > threshold
+    return jnp.where(outside, threshold / jnp.where(outside, norms, 1), 1)
 
 
 def _sqrt(norms: Array, threshold: Array) -> Array:

@@ -27,7 +27,7 @@ EACH = pytest.mark.parametrize("name", BASIC)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
 
 
-@ALL
+@EACH
 def test_jit_equals_eager(name: str) -> None:
     params, gradients = problem()
     state = method(name).init(params)

@@ -74,8 +74,14 @@ def test_multi_steps(name: str) -> None:
         assert_same(waiting, jax.tree.map(jnp.zeros_like, params))
 
 
-@EACH
-@pytest.mark.parametrize("scheduled", [False, True], ids=["numbers", "schedules"])
+INJECTED = [
+    *((name, False) for name in BASIC),
+    # A schedule is called outside of the method, whatever it is.
+    *((name, True) for name in REPRESENTATIVES),
+]
+
+
+@pytest.mark.parametrize(("name", "scheduled"), INJECTED)
 def test_inject_hyperparams(name: str, scheduled: bool) -> None:
     case = CASES[name]
     params, gradients = problem()

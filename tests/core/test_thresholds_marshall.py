@@ -139,7 +139,7 @@ def test_the_threshold_is_where_the_criterion_is_largest():
     assert 0.85 < 1 / factor <= 0.9
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("window", [20, 64])
 def test_every_window_has_its_own_largest_criterion(seed, window, x64):
     random = np.random.default_rng(seed)
@@ -156,8 +156,7 @@ def test_every_window_has_its_own_largest_criterion(seed, window, x64):
     assert np.isfinite(found).any()
 
 
-@pytest.mark.parametrize("huge", [1e12, 1e30, 3e38])
-@pytest.mark.parametrize("scale", [1e-30, 1.0])
+@pytest.mark.parametrize(("huge", "scale"), [(1e12, 1.0), (1e30, 1e-30), (3e38, 1.0)])
 def test_a_huge_norm_does_not_hide_the_others(huge, scale):
     bulk = scale * residuals(300, noise=0.0, share=0.1)
     norms = np.r_[bulk[:150], huge, bulk[150:]].astype(np.float32)

@@ -18,7 +18,7 @@ from tests.counts.programs import SCRATCH, counts
 SGD = optax.sgd(0.1)
 
 
-@pytest.mark.parametrize("tree", ["leaf", "transformer"])
+@pytest.mark.parametrize("tree", ["leaf", "shallow"])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_guard_and_telemetry_cost_no_traffic(tree: str, dtype: str) -> None:
     ours = counts(optax.chain(clipax.clip_by_global_norm(1.0), SGD), tree, dtype)
@@ -38,7 +38,7 @@ def test_guard_and_telemetry_cost_no_traffic(tree: str, dtype: str) -> None:
     ],
 )
 def test_one_guard_for_all_leaves_and_links(transformation: Any) -> None:
-    assert counts(optax.chain(transformation, SGD), "transformer").conditionals == 1
+    assert counts(optax.chain(transformation, SGD), "shallow").conditionals == 1
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def constant_program(tree: str) -> Any:
 
 
 # What a threshold decides on is one number, of whatever tree: one of them shows that.
-ON_MANY_LEAVES = ("quantile", "transformer")
+ON_MANY_LEAVES = ("quantile", "shallow")
 
 
 @pytest.mark.parametrize(
