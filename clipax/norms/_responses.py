@@ -296,7 +296,7 @@ def _hard(norms: Array, threshold: Array) -> Array:
 
 
 def _ratio(threshold: Array, norms: Array) -> Array:
-    """The same numbers for what follows: of entries, XLA would write out a division that is last."""
+    """The same for what follows on entries: XLA would write out a division that comes last."""
     outside = norms > threshold
     return jnp.where(outside, threshold / jnp.where(outside, norms, 1), 1)
 

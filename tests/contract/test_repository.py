@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 import clipax
 from clipax.catalogue import ENTRIES
-from tests.contract.cases import BASIC, CASES, REPRESENTATIVES
+from tests.contract.cases import BASIC, CASES, REPRESENTATIVES, TWINS
+from tests.contract.harness import problem
 from tests.oracles import ORACLES
 
 PACKAGE = Path(clipax.__file__).parent
@@ -100,8 +102,26 @@ def test_every_method_has_an_oracle() -> None:
 
 
 def test_every_method_has_a_case() -> None:
-    assert set(ENTRIES) == set(BASIC)
+    assert set(ENTRIES) == set(BASIC) | set(TWINS)
     assert BASIC.keys() <= CASES.keys()
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_twin_is_the_named_transformation(name: str) -> None:
+    named, scope = TWINS[name]
+    example = ENTRIES[name].example
+    block = ENTRIES[name].factory(**example)
+    if ENTRIES[name].kind == "threshold":
+        block = clipax.norms.clip(block)
+    params, (gradient, *_) = problem()
+    programs = [
+        str(jax.make_jaxpr(tx.update)(gradient, tx.init(params), params))
+        for tx in (
+            clipax.scale_by_norm(block, scope=scope),
+            ENTRIES[named].factory(**example),
+        )
+    ]
+    assert programs[0] == programs[1]
 
 
 def test_every_kind_is_represented_in_full() -> None:

@@ -154,7 +154,7 @@ def test_extra_arguments_are_accepted_and_ignored(name: str) -> None:
     )
 
 
-RELATIVE = ("thresholds.relative", "clip_by_param_norm")
+RELATIVE = ("clip_by_param_norm",)
 NEED_PARAMS = {"clipped_sstm"} | {
     name for name in CASES if "weight_decay" in name or name.startswith(RELATIVE)
 }

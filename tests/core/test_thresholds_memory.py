@@ -68,8 +68,9 @@ def test_units_are_what_they_are_alone(name):
     given = given.at[20, 2, 1].set(jnp.nan)
     clip = clipax.norms.clip(REMEMBERING[name])
     updates, _ = run(clipax.scale_by_norm(clip, scope="unit"), given)
+    by_itself = jax.jit(lambda column: run(clipax.scale_by_norm(clip), column)[0])
     for column in range(3):
-        alone, _ = run(clipax.scale_by_norm(clip), given[:, :, column])
+        alone = by_itself(given[:, :, column])
         np.testing.assert_allclose(updates[:, :, column], alone, rtol=1e-5)
     assert (updates[20, :, 1] == 0).all()
     assert (updates[20, :, 0] != 0).all()
