@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -18,40 +18,24 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import scopes
+from clipax._leaves import Leaf, accumulation_dtype, named_leaves, reduced_axes
 from clipax._mesh import Mesh
 from clipax._typing import Array, AxisName, Norms
-from clipax.scopes import Block, Scope
+from clipax.scopes import Block
 
 __all__ = [
     "Derived",
-    "Leaf",
-    "accumulation_dtype",
     "all_finite",
     "block_sizes",
-    "by_path",
     "combined",
     "global_norm",
     "magnitudes",
     "measure",
     "measure_stacked",
-    "named_leaves",
-    "narrow",
-    "replaced",
-    "row_of",
-    "spread",
     "square_sums",
-    "wide_dtype",
 ]
 
 T = TypeVar("T")
-
-
-class Leaf(NamedTuple):
-    """A leaf of a tree, with its path and the block that a scope gives it."""
-
-    path: str
-    value: Array
-    block: Block
 
 
 class Derived(NamedTuple):
@@ -64,61 +48,6 @@ class Derived(NamedTuple):
 
     function: Callable[[Any], Sequence[Array]]
     arrays: Any
-
-
-def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
-    """The leaves of `tree` as floating-point arrays with their blocks, and the tree's structure.
-
-    Raises:
-      TypeError: A leaf is not of a floating-point or complex type.
-      ValueError: Two leaves have one name, such as `{"a/b": ..., "a": {"b": ...}}`.
-    """
-    pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
-    leaves = []
-    for path, (_, raw) in zip(scopes.leaf_names(pairs), pairs, strict=True):
-        value = jnp.asarray(raw)
-        if not jnp.issubdtype(value.dtype, jnp.inexact):
-            raise TypeError(
-                f"Every leaf must be floating-point or complex, got {value.dtype} for {path!r}; "
-                f"leave other parameters out with `optax.masked` or `optax.partition`."
-            )
-        leaves.append(Leaf(path, value, scope.block(path, value.ndim)))
-    names = Counter(leaf.path for leaf in leaves)
-    if twice := [path for path, times in names.items() if times > 1]:
-        raise ValueError(f"Every leaf must have a name of its own, several are {twice[0]!r}.")
-    return leaves, structure
-
-
-def replaced(leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf]:
-    """The leaves with other values."""
-    return [leaf._replace(value=value) for leaf, value in zip(leaves, values, strict=True)]
-
-
-def by_path(tree: Any) -> dict[str, Array]:
-    """The leaves of a tree by their names."""
-    pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
-    names = scopes.leaf_names(pairs)
-    return {name: jnp.asarray(leaf) for name, (_, leaf) in zip(names, pairs, strict=True)}
-
-
-def row_of(rows: Mapping[str, T], path: str) -> T:
-    """What a state remembers for the leaf or block of that name.
-
-    Raises:
-      ValueError: The state does not know it.
-    """
-    if path not in rows:
-        raise ValueError(
-            f"The state has no row for {path!r}: initialise it with all the parameters, "
-            f"{path!r} included."
-        )
-    return rows[path]
-
-
-def accumulation_dtype(dtypes: Sequence[Any]) -> Any:
-    """float64 where any of the dtypes is double precision, else float32."""
-    double = any(jnp.finfo(dtype).bits > 32 for dtype in dtypes)
-    return jnp.float64 if double else jnp.float32
 
 
 def measure(
@@ -216,7 +145,7 @@ def magnitudes(
     values, blocks, copies, mesh = _pieces(leaves, axis_name, None)
     partials: dict[str, list[Array]] = {}
     for value, block, shared in zip(values, blocks, copies, strict=True):
-        axes = _reduced(value.ndim, block)
+        axes = reduced_axes(value.ndim, block)
         size = jnp.abs(value).astype(dtype)
         if order == "max":
             part = jnp.max(size, axis=axes, initial=0)
@@ -246,7 +175,7 @@ def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[s
     values, blocks, copies, mesh = _pieces(leaves, axis_name, None)
     sizes: Counter[str] = Counter()
     for value, block, shared in zip(values, blocks, copies, strict=True):
-        entries = math.prod(value.shape[axis] for axis in _reduced(value.ndim, block))
+        entries = math.prod(value.shape[axis] for axis in reduced_axes(value.ndim, block))
         sizes[block.label] += entries * mesh.devices() // shared
     return dict(sizes)
 
@@ -356,27 +285,6 @@ def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:
     return jnp.isfinite(mesh.psum(_sum(zeros)))
 
 
-def spread(values: Array, leaf: Leaf) -> Array:
-    """Norm-shaped values with axes of size 1 inserted, to broadcast against their leaf."""
-    return jnp.expand_dims(values, _reduced(leaf.value.ndim, leaf.block))
-
-
-def wide_dtype(dtype: Any, norm_dtype: Any) -> Any:
-    """The type in which to multiply a leaf with numbers of the norms' type."""
-    double = accumulation_dtype([dtype, norm_dtype]) == jnp.float64
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        return jnp.complex128 if double else jnp.complex64
-    return jnp.float64 if double else jnp.float32
-
-
-def narrow(value: Array, dtype: Any) -> Array:
-    """`value` in the type in which it is remembered, cut off at the largest float of that."""
-    if value.dtype == dtype or jnp.issubdtype(dtype, jnp.complexfloating):
-        return value.astype(dtype)
-    largest = jnp.finfo(dtype).max.astype(value.dtype)
-    return jnp.clip(value, -largest, largest).astype(dtype)
-
-
 def _refuse_unequal(leaves: Sequence[Leaf]) -> None:
     first: dict[str, tuple[Leaf, tuple[int, ...]]] = {}
     for leaf in leaves:
@@ -401,7 +309,7 @@ def _square_sums(
     """Sums of squares of the leaves times `scale`, by label, over all shards."""
     partials: dict[str, list[Array]] = {}
     for value, block, shared in zip(values, blocks, copies, strict=True):
-        axes = _reduced(value.ndim, block)
+        axes = reduced_axes(value.ndim, block)
         partial_sum = jnp.sum(_squares(value, dtype, scale), axis=axes)
         # A shard that several devices hold counts once.
         partial_sum = partial_sum if shared == 1 else partial_sum / shared
@@ -421,11 +329,6 @@ def _squares(value: Array, dtype: Any, scale: float) -> Array:
 
 def _parts(value: Array) -> tuple[Array, ...]:
     return (value.real, value.imag) if jnp.iscomplexobj(value) else (value,)
-
-
-def _reduced(ndim: int, block: Block) -> tuple[int, ...]:
-    """The axes over which a leaf is reduced."""
-    return tuple(axis for axis in range(ndim) if axis not in block.keep)
 
 
 def _max(parts: Sequence[Array]) -> Array:

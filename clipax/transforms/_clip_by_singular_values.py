@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import optax
 
 from clipax import norms, scopes
+from clipax._leaves import named_leaves, narrow, spread, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, ScalarOrSchedule, Updates
-from clipax.measure import block_sizes, named_leaves, narrow, spread, wide_dtype
+from clipax.measure import block_sizes
 from clipax.scopes import Scope
 from clipax.thresholds import Context, Threshold, as_threshold
-from clipax.transforms._deciding import Deciders, Measured, decide, groups
+from clipax.transforms._blocks import groups
+from clipax.transforms._deciding import Deciders, Measured, decide
 from clipax.transforms._guarded import (
     ScaleByNormState,
     guarded,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate, scopes
+from clipax._leaves import named_leaves, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
-from clipax.measure import named_leaves, wide_dtype
 from clipax.norms._responses import RESPONSES
 
 __all__ = ["ClipByValueState", "bounded", "clip_by_value", "usable"]

@@ -13,8 +13,8 @@ import optax
 from jax import lax
 
 from clipax import _validate, norms
+from clipax._leaves import accumulation_dtype
 from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
-from clipax.measure import accumulation_dtype
 from clipax.norms._scales import Scale, power_mean
 from clipax.thresholds import Threshold
 from clipax.transforms._clip_by_value import bounded, usable

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._leaves import Leaf, by_path, narrow, row_of, spread, wide_dtype
 from clipax._typing import Array, Norms, Params, Scalar
-from clipax.measure import Leaf, by_path, narrow, row_of, spread, wide_dtype
 
 __all__ = [
     "Memory",

@@ -14,8 +14,8 @@ import optax
 from jax import lax
 
 from clipax import scopes
+from clipax._leaves import by_path, named_leaves, narrow, row_of, wide_dtype
 from clipax._typing import Array, AxisName, Params, Updates
-from clipax.measure import by_path, named_leaves, narrow, row_of, wide_dtype
 from clipax.transforms._skip_nonfinite import skip_nonfinite
 
 __all__ = ["ErrorFeedbackState", "with_error_feedback"]

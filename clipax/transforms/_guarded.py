@@ -14,21 +14,14 @@ import optax
 from jax import lax
 
 from clipax import _validate, norms, scopes
+from clipax._leaves import Leaf, accumulation_dtype, by_path, named_leaves, replaced
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
-from clipax.measure import (
-    Derived,
-    Leaf,
-    accumulation_dtype,
-    block_sizes,
-    by_path,
-    measure_stacked,
-    named_leaves,
-    replaced,
-)
+from clipax.measure import Derived, block_sizes, measure_stacked
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Scope
 from clipax.transforms import _telemetry
-from clipax.transforms._deciding import Deciders, Group, Measured, decide, groups, state_of, states
+from clipax.transforms._blocks import Group, groups, state_of, states
+from clipax.transforms._deciding import Deciders, Measured, decide
 from clipax.transforms._entries import Plan, Rule, apply, plain, remembered
 
 __all__ = [

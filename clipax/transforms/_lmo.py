@@ -10,13 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate, norms, scopes
-from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
-from clipax.measure import (
+from clipax._leaves import (
     Leaf,
     accumulation_dtype,
-    block_sizes,
     by_path,
-    magnitudes,
     named_leaves,
     narrow,
     replaced,
@@ -24,10 +21,13 @@ from clipax.measure import (
     spread,
     wide_dtype,
 )
+from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
+from clipax.measure import block_sizes, magnitudes
 from clipax.norms import Decision
 from clipax.scopes import Block, Scope
 from clipax.thresholds import Threshold
-from clipax.transforms._deciding import BlockStates, Deciders, Group, Measured, decide, state_of
+from clipax.transforms._blocks import BlockStates, Group, state_of
+from clipax.transforms._deciding import Deciders, Measured, decide
 from clipax.transforms._entries import Plan, Step, averaged
 from clipax.transforms._guarded import (
     ScaleByNormState,

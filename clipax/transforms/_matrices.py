@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from clipax._leaves import Leaf, wide_dtype
 from clipax._mesh import Mesh
 from clipax._typing import Array, AxisName
-from clipax.measure import Leaf, wide_dtype
 
 __all__ = ["clamp_singular_values", "is_matrix", "polar_factor", "refuse_parts"]
 

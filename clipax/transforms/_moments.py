@@ -11,8 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._leaves import wide_dtype
 from clipax._typing import Array, Scalar
-from clipax.measure import wide_dtype
 from clipax.norms._scales import hypot
 from clipax.transforms._entries import Memory, Rule, Step, keep
 

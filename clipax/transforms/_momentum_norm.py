@@ -11,21 +11,13 @@ import optax
 from jax import lax
 
 from clipax import _validate, norms, scopes
+from clipax._leaves import Leaf, accumulation_dtype, by_path, named_leaves, row_of, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
-from clipax.measure import (
-    Derived,
-    Leaf,
-    accumulation_dtype,
-    block_sizes,
-    by_path,
-    named_leaves,
-    row_of,
-    square_sums,
-    wide_dtype,
-)
+from clipax.measure import Derived, block_sizes, square_sums
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Block
-from clipax.transforms._deciding import BlockStates, Deciders, Group, Measured, decide, state_of
+from clipax.transforms._blocks import BlockStates, Group, state_of
+from clipax.transforms._deciding import Deciders, Measured, decide
 from clipax.transforms._entries import Plan, Step, averaged
 from clipax.transforms._guarded import (
     ScaleByNormState,

@@ -10,8 +10,8 @@ import optax
 from jax import lax
 
 from clipax import scopes
+from clipax._leaves import named_leaves
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
-from clipax.measure import named_leaves
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Scope
 from clipax.thresholds import Context, _sketch

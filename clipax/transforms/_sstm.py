@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate, norms
+from clipax._leaves import wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Scalar
-from clipax.measure import wide_dtype
 from clipax.thresholds import Context, Threshold
 from clipax.transforms._entries import Memory, Rule, Step, keep
 from clipax.transforms._guarded import guarded

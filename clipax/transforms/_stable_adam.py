@@ -11,21 +11,21 @@ import optax
 from jax import lax
 
 from clipax import _validate, norms, scopes
-from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
-from clipax.measure import (
-    Derived,
+from clipax._leaves import (
     Leaf,
     accumulation_dtype,
-    block_sizes,
     by_path,
     named_leaves,
     replaced,
     row_of,
     wide_dtype,
 )
+from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
+from clipax.measure import Derived, block_sizes
 from clipax.norms import Decision, NormTransformation
 from clipax.thresholds import Context
-from clipax.transforms._deciding import Deciders, Measured, decide, groups, states
+from clipax.transforms._blocks import groups, states
+from clipax.transforms._deciding import Deciders, Measured, decide
 from clipax.transforms._entries import Plan, apply, remembered
 from clipax.transforms._guarded import (
     ScaleByNormState,

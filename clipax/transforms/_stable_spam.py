@@ -11,21 +11,14 @@ import optax
 from jax import lax
 
 from clipax import _validate, scopes
+from clipax._leaves import accumulation_dtype, named_leaves, narrow, replaced, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
-from clipax.measure import (
-    Derived,
-    accumulation_dtype,
-    block_sizes,
-    magnitudes,
-    named_leaves,
-    narrow,
-    replaced,
-    wide_dtype,
-)
+from clipax.measure import Derived, block_sizes, magnitudes
 from clipax.norms import Decision, NormTransformation
 from clipax.norms._scales import hypot
 from clipax.thresholds import Context
-from clipax.transforms._deciding import Deciders, Measured, decide, groups, states
+from clipax.transforms._blocks import groups, states
+from clipax.transforms._deciding import Deciders, Measured, decide
 from clipax.transforms._entries import apply, remembered
 from clipax.transforms._guarded import (
     ScaleByNormState,

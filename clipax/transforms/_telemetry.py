@@ -13,7 +13,7 @@ import numpy as np
 
 from clipax._typing import Array
 from clipax.norms import Decision
-from clipax.transforms._deciding import Group
+from clipax.transforms._blocks import Group
 
 __all__ = ["FIELDS", "decode_names", "init", "record"]
 

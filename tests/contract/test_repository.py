@@ -24,7 +24,7 @@ TOP = ("lab", "cli", "__main__")
 # of one room may.
 LEVELS: list[list[set[str]]] = [
     [{"_validate", "_typing"}],
-    [{"scopes", "measure", "_mesh"}],
+    [{"scopes", "_leaves", "measure", "_mesh"}],
     [{"thresholds"}],
     [{"norms"}],
     [{"transforms"}],

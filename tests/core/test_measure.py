@@ -10,7 +10,8 @@ import pytest
 
 import clipax
 from clipax import scopes
-from clipax.measure import all_finite, measure, named_leaves
+from clipax._leaves import named_leaves
+from clipax.measure import all_finite, measure
 
 
 def norms_of(tree, scope, dtype=jnp.float32):
