@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,6 @@ __all__ = [
     "measure_stacked",
     "square_sums",
 ]
-
-T = TypeVar("T")
-
 
 class Derived(NamedTuple):
     """Values that are computed from arrays where they are used.
