@@ -35,6 +35,7 @@ __all__ = [
     "square_sums",
 ]
 
+
 class Derived(NamedTuple):
     """Values that are computed from arrays where they are used.
 

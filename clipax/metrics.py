@@ -41,7 +41,7 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
       `top_block` are arrays over the `top` blocks of largest norm, where `top_block` indexes
       `block_names(opt_state)`. With `top=None`, keys such as `grad_norm/encoder/kernel` instead.
       Several clips in one state are prefixed by their position: `0/grad_norm`, `1/grad_norm`.
-      `skip_nonfinite` adds `skipped_count`.
+      `skip_nonfinite` and `skip_spikes` add `skipped_count`.
 
     Raises:
       ValueError: There is no telemetry in the state, or `top` is less than 1.

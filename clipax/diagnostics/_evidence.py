@@ -132,5 +132,11 @@ def _of_metrics(history: Sequence[Mapping[str, Any]]) -> Evidence:
     for prefix in prefixes:
         threshold = column(f"{prefix}threshold")
         if np.isfinite(threshold).any():
-            return _of_norms(norms(prefixes[0]), norms(prefix) > threshold)
+            clipped = norms(prefix) > threshold
+            of_blocks = (f"{prefix}top_", f"{prefix}grad_norm/")
+            if any(name.startswith(of_blocks) for name in history[0]):
+                # Of several blocks, the largest norm and the smallest threshold need not belong
+                # together.
+                clipped = column(f"{prefix}clip_factor") < 1
+            return _of_norms(norms(prefixes[0]), clipped)
     return _of_norms(norms(prefixes[0]))

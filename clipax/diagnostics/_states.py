@@ -80,5 +80,12 @@ def _pooled(sketches: list[Any]) -> SketchState | None:
     """The norms of all blocks and labels as one distribution."""
     if not sketches:
         return None
-    rows = [jnp.sum(jnp.reshape(one, (-1, _sketch.BINS)), axis=0) for one in sketches]
-    return SketchState(jnp.sum(jnp.stack(rows), axis=0).astype(jnp.int32))
+    rows = [
+        jnp.sum(jnp.reshape(one, (-1, _sketch.BINS)).astype(jnp.float32), axis=0)
+        for one in sketches
+    ]
+    counts = jnp.sum(jnp.stack(rows), axis=0)
+    # Many blocks and steps are more than an int32 counts: then their shares.
+    most = float(2**31 - 256)
+    share = most / jnp.maximum(counts[-1], most)
+    return SketchState((counts * share).astype(jnp.int32))

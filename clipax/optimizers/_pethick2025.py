@@ -84,6 +84,7 @@ def ggnc(
       NaN or infinity              none; the momentum is kept
       singular value of zero       no move there: up to rounding, that is up to `eps` times
                                    rows or columns of the largest
+      matrices, `"spectral"`       one singular value decomposition each and step
       1e30, once                   as long as any other, until the momentum has forgotten it
       under differentiation        `sign(m)` and `U V^T` are constants
       ============================ ======================================================
@@ -95,7 +96,8 @@ def ggnc(
     Raises:
       TypeError: An argument is of the wrong type.
       ValueError: `learning_rate` negative, `radius` not positive, `norm` unknown, `decay` outside
-        [0, 1); `scope` merges or excludes leaves, or a matrix is sharded (when used, `"spectral"`).
+        [0, 1); `scope` given beside another norm than `"spectral"`; when used: `scope` merges
+        leaves, or a matrix is sharded.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -123,6 +125,8 @@ def ggnc(
     if not (callable(radius) or isinstance(radius, Threshold)):
         _validate.threshold("radius", radius)
     _validate.one_of("norm", norm, ("euclidean", "max", "spectral"))
+    if norm != "spectral" and scope != "leaf":
+        raise ValueError(f"`scope` must not be given for norm={norm!r}, got {scope!r}.")
     scope = scopes.resolve(scope)
     if norm == "euclidean":
         scaled = scale_by_momentum_norm(

@@ -13,7 +13,7 @@ from clipax.testing._faults import FAULTS, Fault
 from clipax.testing._gradients import AFTERMATH, Lane, Recording, default_params, record
 from clipax.testing._judge import clips, judge
 from clipax.testing._report import BREAKS, NOT_APPLICABLE, Report, Row
-from clipax.testing._runs import Trace, run
+from clipax.testing._runs import StepByStep, Trace, run
 
 __all__ = ["inject_faults"]
 
@@ -35,7 +35,7 @@ def inject_faults(
     transformation: Any,
     params: Any = None,
     *,
-    faults: Iterable[str | Fault] | None = None,
+    faults: str | Fault | Iterable[str | Fault] | None = None,
     steps: int = 200,
     early: int = 3,
     late: int = 150,
@@ -57,7 +57,8 @@ def inject_faults(
       transformation: An optax gradient transformation or optimizer (all runs are compiled into
         one scan, vectorised over the faults), or a `StepByStep`.
       params: A tree of floating-point arrays; None (default) for a dense layer and a scalar.
-      faults: Names in `FAULTS`, or faults of your own; None (default) for all of `FAULTS`.
+      faults: One or several names in `FAULTS`, or faults of your own; None (default) for all of
+        `FAULTS`.
       steps: Ordinary steps after a fault, at least 20; default 200.
       early: Step of the early fault, 0-based; default 3.
       late: Step of the late fault, after `early`; default 150.
@@ -71,7 +72,8 @@ def inject_faults(
       A `Report`: `report.rows`, `report.verdict`, `report.passed(...)`, `str(report)`.
 
     Raises:
-      TypeError: A number is not a number, or `steps`, `early`, `late` not integers.
+      TypeError: `transformation` is none, a number is not a number, or `steps`, `early`, `late`
+        are not integers.
       ValueError: They are out of range, or a fault is unknown.
 
     Example:
@@ -103,7 +105,17 @@ def inject_faults(
     late = _validate.index("late", late, minimum=early + 1)
     _validate.positive("norm", norm)
     _validate.within("tolerance", tolerance, 0, 1, brackets="()")
-    chosen = [_known(fault) for fault in (FAULTS if faults is None else faults)]
+    pair = getattr(transformation, "init", None), getattr(transformation, "update", None)
+    if not (isinstance(transformation, StepByStep) or all(callable(part) for part in pair)):
+        raise TypeError(
+            "`transformation` must be an optax gradient transformation or a `StepByStep`, got "
+            f"{transformation!r}."
+        )
+    if faults is None:
+        faults = FAULTS
+    elif isinstance(faults, str | Fault):
+        faults = [faults]
+    chosen = [_known(fault) for fault in faults]
     if not chosen:
         raise ValueError("`faults` must name at least one fault, got none.")
     params = default_params(seed) if params is None else jax.tree.map(np.asarray, params)

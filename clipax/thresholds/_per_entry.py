@@ -56,6 +56,8 @@ def per_entry(threshold: ScalarOrSchedule | Threshold) -> Threshold:
             )
         # A block without entries has norm zero, and any threshold will do.
         root = jnp.sqrt(jnp.maximum(jnp.asarray(context.sizes, norms.dtype), 1))
+        if context.param_norms is not None:
+            context = context._replace(param_norms=context.param_norms / root)
         now, state = inner.update(norms / root, state, context)
         return now * root, state
 

@@ -91,8 +91,11 @@ def zscore(
       input                       result
       =========================== ====================================================
       warm-up                     nothing is clipped, or what exceeds `max_norm`
-      a spike in warm-up          enters the statistics and fades at the rate of `decay`; beyond
-                                  `warmup/restart` times the norms it is dropped
+      a spike in warm-up          enters the statistics and fades at the rate of `decay`: of 100 to
+                                  1,000 times the norms it lets other spikes pass for up to 200
+                                  steps; beyond `warmup/restart` times them it is dropped
+      a norm below `restart` of   the next `warmup` norms are not clipped, whatever they are
+      the mean, even once
       zero norm                   not remembered, and no step of the warm-up
       norms that jump for good    `"hard"` follows in some tens of steps; `"adaptive"` and
                                   `"mean"` cut what is far out for thousands of them

@@ -69,8 +69,8 @@ def clip_by_param_norm(
 
     Raises:
       TypeError: An argument is of the wrong type.
-      ValueError: `clipping` or `eps` not positive or not finite; `scope` or `nonfinite` unknown;
-        when used: no `params`, or a stacked leaf without axes.
+      ValueError: `clipping` or `eps` not positive or not finite; `scope` or `nonfinite` unknown, or
+        `scope` global beside `stacked`; when used: no `params`, or a stacked leaf without axes.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -92,6 +92,8 @@ def clip_by_param_norm(
       reduces the first axis alone; here all axes but the last are.
     """
     if stacked is not None:
+        if scopes.is_global(scopes.resolve(scope)):
+            raise ValueError("`scope` must not be 'global' beside `stacked`.")
         scope = scopes.stacked(0, where=stacked, within=scope)
     if exclude is not None:
         scope = scopes.exclude(exclude, scope)

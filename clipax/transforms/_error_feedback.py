@@ -130,7 +130,8 @@ def with_error_feedback(
             jax.tree.unflatten(structure, changes), state.clip_state, params, **extra
         )
         new = [
-            _bounded(one + part.astype(one.dtype))
+            # What a clip makes of an overflow, NaN for instance, is no change.
+            _bounded(one + jnp.where(jnp.isfinite(part), part, 0).astype(one.dtype))
             for one, part in zip(old, jax.tree.leaves(passed), strict=True)
         ]
         rows |= {leaf.path: one for leaf, one in zip(leaves, new, strict=True)}

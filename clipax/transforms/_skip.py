@@ -77,9 +77,12 @@ def skipping(inner: optax.GradientTransformation) -> Skipping:
 
 def _like(new: Any, old: Any) -> Any:
     """The new value in the type of the old one: a state keeps its types."""
-    return new if new.dtype == old.dtype and not new.weak_type else new.astype(old.dtype)
+    new = new if hasattr(new, "dtype") else jnp.asarray(new)
+    same = new.dtype == old.dtype and not getattr(new, "weak_type", False)
+    return new if same else new.astype(old.dtype)
 
 
 def _strong(value: Any) -> Any:
     """An array without a weak type, which would change from the first step to the second."""
+    value = value if hasattr(value, "dtype") else jnp.asarray(value)
     return value.astype(value.dtype) if getattr(value, "weak_type", False) else value

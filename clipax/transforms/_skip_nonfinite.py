@@ -62,7 +62,8 @@ def skip_nonfinite(
       gradient                              step
       ===================================== ==============================================
       one NaN or infinity anywhere          skipped: zero update, inner state kept
-      finite entries of any size            taken, as by `inner` alone
+      finite entries of any size            taken, as by `inner` alone: `optax.adam` squares
+                                            1e38 to infinity, which `skip_spikes` prevents
       schedules inside `inner`              do not advance on a skipped step
       ===================================== ==============================================
 

@@ -109,6 +109,7 @@ def skip_spikes(
                                             is skipped from the second on
       schedules inside `inner`              do not advance on a skipped step
       a threshold that compensates          nothing is cut off, nothing made up for
+      `thresholds.ema` in warm-up           what its global clip would cut counts as a spike
       ===================================== ==============================================
 
     Sharding:

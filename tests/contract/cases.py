@@ -254,3 +254,10 @@ REPRESENTATIVES = (
 """One for each kind, and one for each sort of state: these run the whole contract."""
 MEASURING = tuple(name for name in REPRESENTATIVES if name != "delay_updates")
 """Those of them that have telemetry."""
+SEES_LEAVES: dict[str, Case] = {
+    name: case
+    for name, case in BASIC.items()
+    if case.entry.kind in ("transformation", "optimizer") or name in REPRESENTATIVES
+}
+"""Entries by themselves, without the thresholds and decisions that are no representatives: these
+only ever see norms in float32 or better, whatever the leaves are."""

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import orbax.checkpoint
 import pytest
 
-from tests.contract.cases import BASIC, CASES, REPRESENTATIVES
+from tests.contract.cases import BASIC, REPRESENTATIVES
 from tests.contract.harness import assert_same, jitted, method, problem, run, signature
 
-ALL = pytest.mark.parametrize("name", CASES)
 EACH = pytest.mark.parametrize("name", sorted(BASIC.keys() | set(REPRESENTATIVES)))
 
 
@@ -42,7 +41,7 @@ def test_flax_bytes(name: str) -> None:
     assert_same(_second_half(name, problem(), restored), expected)
 
 
-@ALL
+@EACH
 def test_flax_state_dict(name: str) -> None:
     start, middle = _first_half(name, problem())
     stored = flax.serialization.to_state_dict(middle)

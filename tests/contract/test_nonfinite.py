@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import clipax
-from tests.contract.cases import BASIC, CASES, REPRESENTATIVES
+from tests.contract.cases import BASIC, CASES, REPRESENTATIVES, SEES_LEAVES
 from tests.contract.gradients import NESTED, flatten, heavy_tailed, nest, parameters
 from tests.contract.harness import (
     assert_all_finite,
@@ -66,8 +66,14 @@ def _all_bad(name: str, value: float) -> Any:
     return {**bad, "empty": None} if CASES[name].entry.name in BY_LEAF else bad
 
 
-@pytest.mark.parametrize("name", GUARDED)
-@pytest.mark.parametrize("value", BAD)
+# Norms of infinities are infinite, like that of a NaN not finite: one of them for the options.
+SPOILED = [
+    *((name, np.nan) for name in GUARDED),
+    *((name, value) for name in GUARDED if name in BASIC for value in BAD[1:]),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), SPOILED)
 def test_memory_is_that_of_the_run_without_the_step(name: str, value: float) -> None:
     params, gradients = problem()
     # The block that is bad must remember nothing; others go on, so here all of them are bad.
@@ -150,7 +156,7 @@ def test_no_state_is_ever_anything_but_finite_in_float32(name: str) -> None:
     _assert_state_stays_finite(name, jnp.float32)
 
 
-@pytest.mark.parametrize("name", BASIC)
+@pytest.mark.parametrize("name", SEES_LEAVES)
 def test_no_state_is_ever_anything_but_finite_in_float16(name: str) -> None:
     _assert_state_stays_finite(name, jnp.float16)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import clipax
-from tests.contract.cases import BASIC, CASES, HEAVY_BALL, Case
+from tests.contract.cases import BASIC, CASES, HEAVY_BALL, SEES_LEAVES, Case
 from tests.contract.gradients import (
     MIXED_DTYPES,
     NESTED,
@@ -31,6 +31,7 @@ STEPS = 60
 DOUBLE, SINGLE = 1e-12, 1e-5
 ALL = pytest.mark.parametrize("case", CASES.values(), ids=str)
 EACH = pytest.mark.parametrize("case", BASIC.values(), ids=str)
+OF_LEAVES = pytest.mark.parametrize("case", SEES_LEAVES.values(), ids=str)
 
 
 def _follow(case: Case, layout: Layout, dtype: Any) -> tuple[list[Tree], list[Tree]]:
@@ -67,7 +68,7 @@ def test_float64(case: Case, x64: None) -> None:
     _assert_follows(*_follow(case, NESTED, jnp.float64), DOUBLE)
 
 
-@EACH
+@OF_LEAVES
 def test_float64_of_a_vector(case: Case, x64: None) -> None:
     _assert_follows(*_follow(case, VECTOR, jnp.float64), DOUBLE)
 
@@ -97,13 +98,13 @@ def _assert_rounded(case: Case, actual: list[Tree], expected: list[Tree], dtype:
     )
 
 
-@EACH
+@OF_LEAVES
 def test_bfloat16(case: Case) -> None:
     actual, expected = _follow(case, NESTED, jnp.bfloat16)
     _assert_rounded(case, actual, expected, jnp.bfloat16)
 
 
-@EACH
+@OF_LEAVES
 def test_mixed_dtypes(case: Case, x64: None) -> None:
     # A norm is summed from parts in float32 and in float64.
     dtypes = MIXED_DTYPES | {"scale": jnp.float64}

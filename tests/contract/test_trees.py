@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.contract.cases import BASIC, REPRESENTATIVES
+from tests.contract.cases import BASIC, REPRESENTATIVES, SEES_LEAVES
 from tests.contract.gradients import MIXED_DTYPES, NESTED, nest, parameters
 from tests.contract.harness import (
     assert_close,
@@ -24,7 +24,7 @@ from tests.contract.harness import (
     structure,
 )
 
-EACH = pytest.mark.parametrize("name", BASIC)
+EACH = pytest.mark.parametrize("name", SEES_LEAVES)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
 DTYPES = {
     "f16": jnp.float16,

@@ -269,3 +269,23 @@ def test_what_cannot_be_judged_is_refused():
     many = jax.vmap(monitored().init)({"a": jnp.ones((2, 3))})
     with pytest.raises(ValueError, match="vectorised"):
         clipax.advise(many)
+
+
+def test_history_and_state_agree_on_blocks_of_different_scales():
+    # The largest norm is far above the smallest threshold, and nothing is ever clipped.
+    clip = clipax.clip_by_ema_norm(10.0, warmup=0, absolute=float("inf"))
+    given = {"large": jnp.full(1, 100.0), "small": jnp.full(1, 0.01)}
+    update, state, history = jax.jit(clip.update), clip.init(given), []
+    for _ in range(60):
+        _, state = update(given, state)
+        history.append(clipax.metrics(state))
+    assert clipax.advise(history).clip_fraction == clipax.advise(state).clip_fraction == 0
+
+
+def test_more_norms_than_an_integer_counts():
+    monitor = clipax.monitor_norms(scope="leaf")
+    params = {name: jnp.ones(2) for name in "abc"}
+    _, state = monitor.update(params, monitor.init(params))
+    many = jax.tree.map(lambda counts: counts * 1_000_000_000, state.before)
+    advice = clipax.advise(state._replace(before=many, count=jnp.int32(1_000_000_000)))
+    assert advice.quantiles[0.5] == pytest.approx(2**0.5, rel=0.05)

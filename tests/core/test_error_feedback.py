@@ -109,3 +109,12 @@ def test_bad_arguments():
         TypeError, match="`transformation` must be an optax gradient transformation"
     ):
         clipax.with_error_feedback(1.0)
+
+
+def test_what_a_clip_makes_of_an_overflow_is_not_remembered():
+    # Finite entries whose norm is not: this clip hands on NaN.
+    clip = clipax.clip_by_global_norm(1.0, nonfinite="propagate")
+    gradients = [jnp.full(4, 3e38), jnp.full(4, 0.1)]
+    updates, state = run(clipax.with_error_feedback(clip), gradients)
+    assert np.isfinite(state.inner_state.estimate).all()
+    np.testing.assert_allclose(updates[1], gradients[1])

@@ -201,3 +201,10 @@ def test_scopes_that_say_nothing_of_matrices_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             clipax.ggnc(0.1, 1.0, norm="spectral", scope=scope).init(tree(0))
+
+
+@pytest.mark.parametrize("norm", ["euclidean", "max"])
+def test_a_scope_is_for_matrices_alone(norm):
+    scope = clipax.scopes.exclude("bias", "leaf")
+    with pytest.raises(ValueError, match="`scope` must not be given for norm="):
+        clipax.ggnc(0.1, 1.0, norm=norm, scope=scope)

@@ -200,3 +200,16 @@ def test_bad_arguments(arguments, error, message):
 def test_any_number_in_a_row_can_be_asked_for():
     guarded = clipax.skip_spikes(optax.identity(), 1.0, max_consecutive=10**12)
     assert not any(taken(guarded, [2.0] * 3))
+
+
+def test_inner_states_of_numpy_and_python_numbers():
+    def update(updates, state, params=None):
+        return updates, (state[0] + 1, state[1])
+
+    inner = optax.GradientTransformation(lambda params: (np.zeros((), np.int32), 3), update)
+    for wrapper in (clipax.skip_nonfinite, clipax.skip_spikes):
+        optimizer = wrapper(inner)
+        state = optimizer.init(jnp.ones(2))
+        _, state = optimizer.update(jnp.ones(2), state)
+        assert state.inner_state[0] == 1
+        assert state.inner_state[1] == 3

@@ -324,3 +324,10 @@ def test_errors_name_the_argument():
         report.passed("lives")
     with pytest.raises(ValueError, match="no row for 'nan'"):
         report.row("nan", "late")
+
+
+def test_one_fault_by_its_name_and_what_is_no_transformation():
+    report = inject_faults(optax.clip_by_global_norm(1.0), faults="nan", steps=20, late=30)
+    assert {row.fault for row in report.rows} == {"nan"}
+    with pytest.raises(TypeError, match="`transformation` must be an optax gradient"):
+        inject_faults(3)

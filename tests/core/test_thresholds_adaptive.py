@@ -463,3 +463,8 @@ def test_relative_thresholds_ask_for_the_parameters():
 def test_what_is_no_number_is_refused(make):
     with pytest.raises(TypeError, match="must be"):
         make()
+
+
+def test_stacked_kernels_have_no_global_norm():
+    with pytest.raises(ValueError, match="`scope` must not be 'global' beside `stacked`"):
+        clipax.clip_by_param_norm(stacked="blocks/*", scope="global")

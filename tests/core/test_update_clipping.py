@@ -315,3 +315,10 @@ def test_complex_entries_keep_their_phase(optimizer):
     updates, _ = follow(optimizer, gradients)
     plain, _ = follow(optimizer, gradients.real / np.float32(0.6))
     np.testing.assert_allclose(updates, plain * (0.6 + 0.8j), rtol=1e-4, atol=1e-6)
+
+
+def test_relative_thresholds_per_entry_compare_root_mean_squares():
+    params, gradient = jnp.full(100, 1.0), jnp.full(100, 3.0)
+    clip = clipax.clip_by_block_rms(clipax.thresholds.relative(0.1))
+    update, _ = clip.update(gradient, clip.init(params), params)
+    np.testing.assert_allclose(update, 0.1, rtol=1e-6)
