@@ -31,7 +31,7 @@ def _second_half(name: str, problem: tuple[Any, Any], state: Any) -> Any:
     return run(jitted(name), state, gradients[2:], params)
 
 
-@EACH
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_flax_bytes(name: str) -> None:
     start, middle = _first_half(name, problem())
     restored = flax.serialization.from_bytes(start, flax.serialization.to_bytes(middle))

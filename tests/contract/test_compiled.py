@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.contract.cases import BASIC, CASES, REPRESENTATIVES
+from tests.contract.cases import BASIC, CASES, REPRESENTATIVES, SEES_LEAVES
 from tests.contract.gradients import MIXED_DTYPES, NESTED, mild, nest
 from tests.contract.harness import (
     TRACES,
@@ -27,7 +27,7 @@ EACH = pytest.mark.parametrize("name", BASIC)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
 
 
-@EACH
+@pytest.mark.parametrize("name", SEES_LEAVES)
 def test_jit_equals_eager(name: str) -> None:
     params, gradients = problem()
     state = method(name).init(params)
@@ -36,7 +36,7 @@ def test_jit_equals_eager(name: str) -> None:
     assert_close(compiled, eager)
 
 
-@EACH
+@pytest.mark.parametrize("name", SEES_LEAVES)
 def test_a_scan_equals_a_loop(name: str) -> None:
     params, gradients = problem()
     state = method(name).init(params)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import clipax
-from tests.contract.cases import BASIC, CASES, HEAVY_BALL, SEES_LEAVES, Case
+from tests.contract.cases import BASIC, CASES, HEAVY_BALL, REPRESENTATIVES, SEES_LEAVES, Case
 from tests.contract.gradients import (
     MIXED_DTYPES,
     NESTED,
@@ -68,7 +68,7 @@ def test_float64(case: Case, x64: None) -> None:
     _assert_follows(*_follow(case, NESTED, jnp.float64), DOUBLE)
 
 
-@OF_LEAVES
+@pytest.mark.parametrize("case", [CASES[name] for name in REPRESENTATIVES], ids=str)
 def test_float64_of_a_vector(case: Case, x64: None) -> None:
     _assert_follows(*_follow(case, VECTOR, jnp.float64), DOUBLE)
 

@@ -21,7 +21,7 @@ def norms_of(tree, scope, dtype=jnp.float32):
 
 @pytest.mark.parametrize(
     ("dtype", "leaves"),
-    [(jnp.float32, 1), (jnp.float16, 150), (jnp.float32, 150), (jnp.bfloat16, 2000)],
+    [(jnp.float32, 1), (jnp.float16, 150), (jnp.float32, 150), (jnp.bfloat16, 1000)],
 )
 def test_norm_is_accurate_for_any_number_of_leaves(dtype, leaves):
     rng = np.random.default_rng(leaves)

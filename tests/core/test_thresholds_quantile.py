@@ -30,7 +30,7 @@ def follow(threshold, norms, example_norms=None):
 
 @pytest.mark.parametrize(
     ("share", "window"),
-    [(0.1, 30), (0.25, 100), (0.5, 1), (0.5, 7), (0.7, 30), (0.9, 100), (0.99, 7), (0.99, 100)],
+    [(0.1, 30), (0.25, 100), (0.5, 1), (0.7, 7), (0.99, 100)],
 )
 def test_the_threshold_is_an_order_statistic(share, window):
     norms = np.random.default_rng(0).lognormal(size=150).astype(np.float32)
