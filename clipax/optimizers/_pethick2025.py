@@ -125,15 +125,15 @@ def ggnc(
     if not (callable(radius) or isinstance(radius, Threshold)):
         _validate.threshold("radius", radius)
     _validate.one_of("norm", norm, ("euclidean", "max", "spectral"))
+    resolved = scopes.resolve(scope)
     if norm != "spectral" and scope != "leaf":
         raise ValueError(f"`scope` must not be given for norm={norm!r}, got {scope!r}.")
-    scope = scopes.resolve(scope)
     if norm == "euclidean":
         scaled = scale_by_momentum_norm(
             norms.clip(radius), decay=decay, nonfinite=nonfinite, axis_name=axis_name
         )
     else:
         scaled = scale_by_lmo(
-            radius, norm=norm, decay=decay, scope=scope, nonfinite=nonfinite, axis_name=axis_name
+            radius, norm=norm, decay=decay, scope=resolved, nonfinite=nonfinite, axis_name=axis_name
         )
     return optax.chain(scaled, optax.scale_by_learning_rate(learning_rate))

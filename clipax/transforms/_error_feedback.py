@@ -90,7 +90,7 @@ def with_error_feedback(
       >>> state = clip.init(grads)
       >>> for _ in range(4):
       ...     update, state = clip.update(grads, state)
-      ...     print(update)
+      ...     print(update.round(4))
       [1.2 1.6]
       [2.4 3.2]
       [3. 4.]
