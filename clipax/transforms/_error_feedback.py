@@ -90,11 +90,11 @@ def with_error_feedback(
       >>> state = clip.init(grads)
       >>> for _ in range(4):
       ...     update, state = clip.update(grads, state)
-      ...     print(update.round(4))
-      [1.2 1.6]
-      [2.4 3.2]
-      [3. 4.]
-      [3. 4.]
+      ...     print(f"{update[0]:.2f} {update[1]:.2f}")
+      1.20 1.60
+      2.40 3.20
+      3.00 4.00
+      3.00 4.00
 
     References:
       S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error
