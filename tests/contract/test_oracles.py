@@ -31,6 +31,7 @@ STEPS = 60
 DOUBLE, SINGLE = 1e-12, 1e-5
 ALL = pytest.mark.parametrize("case", CASES.values(), ids=str)
 EACH = pytest.mark.parametrize("case", BASIC.values(), ids=str)
+FULL = pytest.mark.parametrize("case", [CASES[name] for name in REPRESENTATIVES], ids=str)
 OF_LEAVES = pytest.mark.parametrize("case", SEES_LEAVES.values(), ids=str)
 
 
@@ -68,7 +69,7 @@ def test_float64(case: Case, x64: None) -> None:
     _assert_follows(*_follow(case, NESTED, jnp.float64), DOUBLE)
 
 
-@pytest.mark.parametrize("case", [CASES[name] for name in REPRESENTATIVES], ids=str)
+@FULL
 def test_float64_of_a_vector(case: Case, x64: None) -> None:
     _assert_follows(*_follow(case, VECTOR, jnp.float64), DOUBLE)
 
@@ -104,7 +105,7 @@ def test_bfloat16(case: Case) -> None:
     _assert_rounded(case, actual, expected, jnp.bfloat16)
 
 
-@OF_LEAVES
+@FULL
 def test_mixed_dtypes(case: Case, x64: None) -> None:
     # A norm is summed from parts in float32 and in float64.
     dtypes = MIXED_DTYPES | {"scale": jnp.float64}

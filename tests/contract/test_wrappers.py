@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
@@ -173,14 +172,13 @@ def test_params_are_optional_where_they_are_not_used(name: str) -> None:
 
 
 @FULL
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_multi_steps_inside_a_guard(name: str, value: float) -> None:
+def test_multi_steps_inside_a_guard(name: str) -> None:
     # MultiSteps multiplies by zero, so the guard belongs in front of it.
     params, gradients = problem()
     tx = clipax.skip_nonfinite(
         optax.MultiSteps(method(name), every_k_schedule=2).gradient_transformation()
     )
-    bad = jax.tree.map(lambda leaf: jnp.full_like(leaf, value), params)
+    bad = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
     update = jax.jit(tx.update)
     updates, _ = run(update, tx.init(params), [gradients[0], bad, *gradients[1:]], params)
     expected, _ = run(update, tx.init(params), gradients, params)
