@@ -14,8 +14,9 @@ import optax
 from jax import lax
 
 from clipax import scopes
-from clipax._leaves import by_path, named_leaves, narrow, row_of, wide_dtype
+from clipax._leaves import by_path, named_leaves, narrow, row_of
 from clipax._typing import Array, AxisName, Params, Updates
+from clipax.transforms._entries import wide_zeros_like
 from clipax.transforms._skip_nonfinite import skip_nonfinite
 
 __all__ = ["ErrorFeedbackState", "with_error_feedback"]
@@ -114,7 +115,7 @@ def with_error_feedback(
     scope = scopes.resolve("leaf")
 
     def init(params: Params) -> ErrorFeedbackState:
-        return ErrorFeedbackState(jax.tree.map(_nothing, params), clip.init(params))
+        return ErrorFeedbackState(jax.tree.map(wide_zeros_like, params), clip.init(params))
 
     def update(
         updates: Updates, state: ErrorFeedbackState, params: Params | None = None, **extra: Any
@@ -140,11 +141,6 @@ def with_error_feedback(
         return jax.tree.unflatten(structure, handed), ErrorFeedbackState(kept, clip_state)
 
     return skip_nonfinite(optax.GradientTransformationExtraArgs(init, update), axis_name=axis_name)
-
-
-def _nothing(leaf: Any) -> Array:
-    """Zeros like a leaf, in float32 or better: in bfloat16 small changes would be lost."""
-    return jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), jnp.float32))
 
 
 def _bounded(value: Array) -> Array:

@@ -28,7 +28,7 @@ from clipax.scopes import Block, Scope
 from clipax.thresholds import Threshold
 from clipax.transforms._blocks import BlockStates, Group, state_of
 from clipax.transforms._deciding import Deciders, Measured, decide
-from clipax.transforms._entries import Plan, Step, averaged
+from clipax.transforms._entries import Plan, Step, averaged, wide_zeros_like
 from clipax.transforms._guarded import (
     ScaleByNormState,
     initial,
@@ -81,7 +81,7 @@ def scale_by_lmo(
             before=BlockStates((), {label: state_of(parts[label], (), dtype) for label in shapes}),
             after=BlockStates((), dict.fromkeys(shapes, ())),
             total=(),
-            memory={"momentum": jax.tree.map(_momentum, params)},
+            memory={"momentum": jax.tree.map(wide_zeros_like, params)},
         )
 
     def update(
@@ -154,11 +154,6 @@ def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
                 f"`scope` must exclude no leaf, {leaf.path!r} is excluded; give it an optimizer of "
                 f"its own with `optax.partition`."
             )
-
-
-def _momentum(leaf: Any) -> Array:
-    """Zeros like a leaf, in float32 or better: in bfloat16 an average stands still too early."""
-    return jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), jnp.float32))
 
 
 def _widened(leaves: Sequence[Leaf], dtype: Any) -> list[Array]:

@@ -18,7 +18,7 @@ from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Block
 from clipax.transforms._blocks import BlockStates, Group, state_of
 from clipax.transforms._deciding import Deciders, Measured, decide
-from clipax.transforms._entries import Plan, Step, averaged
+from clipax.transforms._entries import Plan, Step, averaged, wide_zeros_like
 from clipax.transforms._guarded import (
     ScaleByNormState,
     initial,
@@ -92,7 +92,7 @@ def scale_by_momentum_norm(
             before=BlockStates((), remembered),
             after=BlockStates((), dict.fromkeys(shapes, ())),
             total=(),
-            memory={"momentum": jax.tree.map(_momentum, params)},
+            memory={"momentum": jax.tree.map(wide_zeros_like, params)},
         )
 
     def update(
@@ -180,14 +180,6 @@ def scale_by_momentum_norm(
         return jax.tree.unflatten(structure, scaled), state
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _momentum(leaf: Any) -> Array:
-    """Zeros like a leaf, in float32 or better.
-
-    In bfloat16, with a decay of .999, an average stands still at a quarter of where it is going.
-    """
-    return jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), jnp.float32))
 
 
 def _labelled(label: str, leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf]:
