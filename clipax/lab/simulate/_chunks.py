@@ -1,4 +1,9 @@
-"""Chunks of runs on all cores."""
+"""Chunks of runs on all cores, each computed tile by tile.
+
+One program, compiled for a tile of fixed width, computes every run. XLA may add in another order in
+a program of another width; this way a run's last bit depends neither on the chunk nor on how many
+runs there are.
+"""
 
 from __future__ import annotations
 
@@ -10,35 +15,22 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import jax
 import numpy as np
 
-from clipax import _validate
 from clipax._typing import Array
 
-__all__ = ["chunk_width", "run_chunks"]
+__all__ = ["run_chunks", "tile_width"]
 
-_FLOATS = 16_384
-"""Numbers in an array of a chunk: those of a step then fit the cache of a core."""
+_FLOATS = 10_240
+"""Numbers in an array of a tile: those of a step then fit the cache of a core."""
 _LANES = 128
-"""Runs in a chunk are a multiple of this, so that all are computed by the same instructions."""
 
 
-def chunk_width(chunk: int | None, runs: int, numbers: int) -> int:
-    """Runs in a chunk.
+def tile_width(numbers: int) -> int:
+    """Runs in a tile: a multiple of 128, so that vectors have no remainder.
 
     Args:
-      chunk: How many are wanted; None for as many as stay in the cache.
-      runs: How many there are.
       numbers: Length of the iterates of one run, over all hyper-parameters.
-
-    Returns:
-      A multiple of 128; unless `chunk` says otherwise, such that all cores end together.
     """
-    if chunk is not None:
-        width = _validate.index("chunk", chunk, minimum=1)
-    else:
-        cores = os.cpu_count() or 1
-        chunks = math.ceil(runs * numbers / _FLOATS)
-        width = math.ceil(runs / (cores * math.ceil(chunks / cores)))
-    return _LANES * math.ceil(min(width, runs) / _LANES)
+    return _LANES * math.ceil(_FLOATS / (_LANES * numbers))
 
 
 def run_chunks(
@@ -46,11 +38,13 @@ def run_chunks(
     keys: Array,
     intervals: Array,
     points: dict[str, Array],
+    *,
     runs: int,
     width: int,
+    chunk: int,
     advance: Callable[[int, int], None],
 ) -> np.ndarray:
-    """Runs a program of `chunk_program` for all runs.
+    """Runs a program of `tile_program` for all runs.
 
     Args:
       program: The program.
@@ -58,29 +52,34 @@ def run_chunks(
       intervals: Its second argument.
       points: Its last argument.
       runs: How many runs.
-      width: Runs in a chunk.
-      advance: Called with the number of chunks done and of all chunks.
+      width: Runs in a tile.
+      chunk: Runs that a core takes at a time, rounded up to whole tiles.
+      advance: Called with the number of runs done and of all runs.
 
     Returns:
       The measures, `(records, points, runs)`.
     """
-    first = [np.uint32(number) for number in range(0, runs, width)]
     # Compiled once; compiled programs run beside each other in threads.
-    compiled = jax.jit(program).lower(keys, intervals, first[0], points).compile()
+    compiled = jax.jit(program).lower(keys, intervals, np.uint32(0), points).compile()
+    records, count, _ = compiled.out_info.shape
+    values = np.empty((records, count, runs), np.float32)
 
-    shape = compiled.out_info
-    values = np.empty((*shape.shape[:2], runs), shape.dtype)
+    def compute(begin: int, end: int) -> int:
+        for first in range(begin, end, width):
+            last = min(first + width, end)
+            found = np.asarray(compiled(keys, intervals, np.uint32(first), points))
+            values[..., first:last] = found[..., : last - first]
+        return end - begin
 
-    def chunk(number: np.uint32) -> None:
-        found = np.asarray(compiled(keys, intervals, number, points))
-        values[..., number : number + width] = found[..., : runs - int(number)]
-
+    size = width * math.ceil(chunk / width)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting = [pool.submit(chunk, number) for number in first]
+        begins = range(0, runs, size)
+        waiting = [pool.submit(compute, begin, min(begin + size, runs)) for begin in begins]
+        done = 0
         try:
-            for done, future in enumerate(as_completed(waiting), start=1):
-                future.result()
-                advance(done, len(first))
+            for future in as_completed(waiting):
+                done += future.result()
+                advance(done, runs)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

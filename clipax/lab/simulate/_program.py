@@ -1,6 +1,6 @@
-"""The compiled program of a simulation: a chunk of runs from the first step to the last.
+"""The compiled program of a simulation: a tile of runs from the first step to the last.
 
-Runs are the last axis, so that a chunk is a few long vectors that stay in the processor's cache.
+Runs are the last axis, so that a tile is a few long vectors that stay in the processor's cache.
 Noise is made for a few steps at a time: the loop over these steps keeps XLA from computing it once
 more for every array that depends on it. Of the optimizer's state only what the iterates depend on
 is carried; telemetry would cost more than the step.
@@ -19,7 +19,7 @@ from jax import lax
 from clipax._typing import Array
 from clipax.lab.simulate._words import words
 
-__all__ = ["BLOCK", "Law", "Problem", "chunk_program", "live_leaves"]
+__all__ = ["BLOCK", "Law", "Problem", "tile_program", "live_leaves"]
 
 BLOCK = 4
 """Steps whose noise is made at once."""
@@ -68,7 +68,7 @@ class Problem(Protocol):
         ...
 
 
-def chunk_program(
+def tile_program(
     make: Make,
     problem: Problem,
     law: Law | None,
@@ -79,7 +79,7 @@ def chunk_program(
     points: dict[str, Array],
     count: int,
 ) -> Callable[[Array, Array, Array, dict[str, Array]], Array]:
-    """The program for a chunk of `width` runs, for all hyper-parameters at once.
+    """The program for a tile of `width` runs, for all hyper-parameters at once.
 
     Args:
       make: From hyper-parameters (scalars) to the optimizer.

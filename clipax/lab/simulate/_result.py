@@ -114,7 +114,7 @@ def summarise(
     )
 
 
-def _numbers(values: np.ndarray) -> Numbers:
+def _numbers(values: Any) -> Numbers:
     return tuple(float(value) for value in values)
 
 

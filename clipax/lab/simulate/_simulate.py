@@ -15,8 +15,8 @@ import optax
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.simulate._chunks import chunk_width, run_chunks
-from clipax.lab.simulate._program import BLOCK, Law, Problem, chunk_program
+from clipax.lab.simulate._chunks import run_chunks, tile_width
+from clipax.lab.simulate._program import BLOCK, Law, Problem, tile_program
 from clipax.lab.simulate._progress import bar_of
 from clipax.lab.simulate._result import Simulation, summarise
 from clipax.lab.simulate._words import step_keys
@@ -73,8 +73,8 @@ def simulate(
       measure: `"suboptimality"` (default): :math:`f(x) - f^*`; `"value"`; `"gradient_norm"`; or a
         function of an iterate.
       confidence: Of the quantiles' intervals, in (0, 1).
-      chunk: Runs computed at once by a core, rounded up to a multiple of 128; None (default) for as
-        many as stay in its cache.
+      chunk: Runs that a core takes at a time, rounded up to whole tiles, which are as wide as stays
+        in its cache; None (default) for one tile.
       progress: Whether to show a bar, on a terminal.
       path: A file to save the results in, anew after each optimizer; None (default) for none.
 
@@ -83,8 +83,8 @@ def simulate(
 
     Guarantees:
       The noise of a run is a function of seed, step, run and coordinate alone: all optimizers meet
-      the same noise, a run is the same whatever the number of runs, and results do not depend on
-      the chunk. A run whose measure is not finite counts as infinite.
+      the same noise. All runs are computed by one program for a tile of fixed width: to the last
+      bit, a run is the same whatever the chunk, the number of runs and that of cores. A run whose measure is not finite counts as infinite.
 
     Raises:
       TypeError: An argument is of the wrong type.
@@ -127,9 +127,9 @@ def simulate(
     points = _points(grid or {})
     made = {name: _is_maker(name, optimizer) for name, optimizer in optimizers.items()}
     width = {
-        method: chunk_width(chunk, runs, dim * (len(points) if made[method] else 1))
-        for method in optimizers
+        method: tile_width(dim * (len(points) if made[method] else 1)) for method in optimizers
     }
+    chunk = 1 if chunk is None else _validate.index("chunk", chunk, minimum=1)
     pairs = 0 if law is None else -(-law.words // 2)
     if (runs + max(width.values(), default=0)) * dim * pairs >= 2**32:
         raise ValueError(f"`runs` must need fewer than 2^32 random words a step, got {runs}.")
@@ -155,7 +155,7 @@ def simulate(
                 name: jnp.array([point[name] for point in chosen], jnp.float32)
                 for name in chosen[0]
             }
-            program = chunk_program(
+            program = tile_program(
                 partial(_make, optimizer),
                 problem,
                 law,
@@ -166,7 +166,14 @@ def simulate(
                 count=len(chosen),
             )
             values = run_chunks(
-                program, keys, intervals, vectors, runs, width[method], partial(bar, method)
+                program,
+                keys,
+                intervals,
+                vectors,
+                runs=runs,
+                width=width[method],
+                chunk=chunk,
+                advance=partial(bar, method),
             )
             curves = [
                 summarise(method, point, values[:, place], result.levels, result.confidence)
