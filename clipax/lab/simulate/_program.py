@@ -19,9 +19,9 @@ from jax import lax
 from clipax._typing import Array
 from clipax.lab.simulate._words import words
 
-__all__ = ["BLOCK", "Law", "Problem", "tile_program", "live_leaves"]
+__all__ = ["BLOCK", "Law", "Problem", "live_leaves", "tile_program"]
 
-BLOCK = 4
+BLOCK = 8
 """Steps whose noise is made at once."""
 
 Make = Callable[[dict[str, Array]], optax.GradientTransformation]

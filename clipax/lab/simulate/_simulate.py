@@ -84,7 +84,9 @@ def simulate(
     Guarantees:
       The noise of a run is a function of seed, step, run and coordinate alone: all optimizers meet
       the same noise. All runs are computed by one program for a tile of fixed width: to the last
-      bit, a run is the same whatever the chunk, the number of runs and that of cores. A run whose measure is not finite counts as infinite.
+      bit, a run is the same whatever the chunk, the number of runs and that of cores. A run whose
+      measure is not finite counts as infinite. Memory: 4 bytes for each run, recorded step and
+      point of the grid, beside a few megabytes for each core.
 
     Raises:
       TypeError: An argument is of the wrong type.
@@ -146,7 +148,7 @@ def simulate(
         average=bool(average),
         curves=(),
     )
-    keys = step_keys(int(seed), steps[-1] + BLOCK)
+    keys = step_keys(np.uint32(seed), steps[-1] + BLOCK)
     intervals = jnp.array([(0, steps[0]), *itertools.pairwise(steps)], jnp.int32)
     with bar_of(progress) as bar:
         for method, optimizer in optimizers.items():

@@ -47,7 +47,7 @@ def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Ar
 
 
 @partial(jax.jit, static_argnames="steps")
-def step_keys(seed: int, steps: int) -> Array:
+def step_keys(seed: np.uint32, steps: int) -> Array:
     """The keys of the first steps: `fold_in(key(seed), step)`, as rows of two words."""
     key = jax.random.key(seed, impl="threefry2x32")
     folded = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(steps, dtype=jnp.uint32))
