@@ -93,8 +93,8 @@ def kept():
     levels = [(i + 0.5) / 100 for i in range(100)]
     return simulate(
         {
-            "sgd": partial(clipax.clip_sgd, threshold=4.0),
-            "adagrad": lambda learning_rate: clipax.clip_adagrad_norm(learning_rate, 4.0),
+            "sgd": partial(clipax.clip_sgd, threshold=8.0),
+            "adagrad": lambda learning_rate: clipax.clip_adagrad_norm(learning_rate, 8.0),
         },
         Quadratic(),
         Logistic(),
@@ -128,8 +128,8 @@ def test_runs_are_those_of_numpy(kept):
     shares = []
     for curve in kept.curves:
         rate = curve.parameters["learning_rate"]
-        path = clipped(noise, rate, 4.0, curve.method == "adagrad")
-        shares.append(np.mean(np.sqrt(((path[:-1] + noise) ** 2).sum(1)) > 4))
+        path = clipped(noise, rate, 8.0, curve.method == "adagrad")
+        shares.append(np.mean(np.sqrt(((path[:-1] + noise) ** 2).sum(1)) > 8))
         values = np.sort(suboptimality(path)[list(RECORD)], axis=-1)
         expected = np.quantile(values, kept.levels, axis=-1, method="inverted_cdf").T
         np.testing.assert_allclose(curve.quantiles, expected, rtol=2e-4)
@@ -141,7 +141,6 @@ def test_runs_are_those_of_numpy(kept):
         "sgd, learning_rate 0.1",
         "sgd, learning_rate 0.5",
     ]
-    print(shares)
     assert all(0.1 < share < 0.9 for share in shares)  # the clip bites in some steps and not others
 
 
@@ -150,7 +149,7 @@ def test_runs_do_not_depend_on_the_chunk(kept):
 
     def curves(seed, chunk):
         return simulate(
-            {"sgd": partial(clipax.clip_sgd, threshold=4.0)},
+            {"sgd": partial(clipax.clip_sgd, threshold=8.0)},
             Quadratic(),
             Logistic(),
             runs=RUNS,
@@ -161,7 +160,7 @@ def test_runs_do_not_depend_on_the_chunk(kept):
             chunk=chunk,
         ).curves
 
-    assert RUNS > 2 * tile_width(2 * DIM)
+    assert 2 * tile_width(2 * DIM) < RUNS
     assert curves(3, RUNS) == kept.curves[:2]
     other = curves(4, 1_100)
     assert other[0].quantiles[0] == kept.curves[0].quantiles[0]  # all are at the start

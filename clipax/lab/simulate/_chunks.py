@@ -17,7 +17,7 @@ import numpy as np
 
 from clipax._typing import Array
 
-__all__ = ["run_chunks", "tile_width"]
+__all__ = ["compile_tile", "run_chunks", "tile_width"]
 
 _FLOATS = 10_240
 """Numbers in an array of a tile: those of a step then fit the cache of a core."""
@@ -33,24 +33,39 @@ def tile_width(numbers: int) -> int:
     return _LANES * math.ceil(_FLOATS / (_LANES * numbers))
 
 
-def run_chunks(
-    program: Callable[..., Array],
-    keys: Array,
-    intervals: Array,
-    points: dict[str, Array],
-    *,
-    runs: int,
-    width: int,
-    chunk: int,
-    advance: Callable[[int, int], None],
-) -> np.ndarray:
-    """Runs a program of `tile_program` for all runs.
+def compile_tile(
+    program: Callable[..., Array], keys: Array, intervals: Array, points: dict[str, Array]
+) -> Callable[[int], np.ndarray]:
+    """Compiles a program of `tile_program` for its arguments.
 
     Args:
       program: The program.
       keys: Its first argument.
       intervals: Its second argument.
       points: Its last argument.
+
+    Returns:
+      From the number of a tile's first run to the measures, `(records, points, width)`; it may be
+      called by several threads at once.
+    """
+    compiled = jax.jit(program).lower(keys, intervals, np.uint32(0), points).compile()
+    return lambda first: np.asarray(compiled(keys, intervals, np.uint32(first), points))
+
+
+def run_chunks(
+    tile: Callable[[int], np.ndarray],
+    shape: tuple[int, int],
+    *,
+    runs: int,
+    width: int,
+    chunk: int,
+    advance: Callable[[int, int], None],
+) -> np.ndarray:
+    """Computes all runs on all cores.
+
+    Args:
+      tile: What `compile_tile` returned.
+      shape: How many records and points there are.
       runs: How many runs.
       width: Runs in a tile.
       chunk: Runs that a core takes at a time, rounded up to whole tiles.
@@ -59,19 +74,16 @@ def run_chunks(
     Returns:
       The measures, `(records, points, runs)`.
     """
-    # Compiled once; compiled programs run beside each other in threads.
-    compiled = jax.jit(program).lower(keys, intervals, np.uint32(0), points).compile()
-    records, count, _ = compiled.out_info.shape
-    values = np.empty((records, count, runs), np.float32)
+    values = np.empty((*shape, runs), np.float32)
 
     def compute(begin: int, end: int) -> int:
         for first in range(begin, end, width):
             last = min(first + width, end)
-            found = np.asarray(compiled(keys, intervals, np.uint32(first), points))
-            values[..., first:last] = found[..., : last - first]
+            values[..., first:last] = tile(first)[..., : last - first]
         return end - begin
 
     size = width * math.ceil(chunk / width)
+    # Compiled programs run beside each other in threads.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         begins = range(0, runs, size)
         waiting = [pool.submit(compute, begin, min(begin + size, runs)) for begin in begins]

@@ -15,7 +15,7 @@ import optax
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.simulate._chunks import run_chunks, tile_width
+from clipax.lab.simulate._chunks import compile_tile, run_chunks, tile_width
 from clipax.lab.simulate._program import BLOCK, Law, Problem, tile_program
 from clipax.lab.simulate._progress import bar_of
 from clipax.lab.simulate._result import Simulation, summarise
@@ -168,10 +168,8 @@ def simulate(
                 count=len(chosen),
             )
             values = run_chunks(
-                program,
-                keys,
-                intervals,
-                vectors,
+                compile_tile(program, keys, intervals, vectors),
+                (len(steps), len(chosen)),
                 runs=runs,
                 width=width[method],
                 chunk=chunk,
