@@ -156,7 +156,7 @@ def cosh(*, start: float = 3.0) -> Problem:
         first,
         # Without the cancellation of `cosh(x) - 1` near 0.
         lambda x: jnp.sum(2.0 * jnp.square(jnp.sinh(0.5 * x))),
-        jnp.sinh,
+        lambda x: jnp.sinh(x),
         jnp.zeros_like(first),
         0.0,
         L0=1.0,
