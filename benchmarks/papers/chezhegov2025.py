@@ -16,8 +16,10 @@ import numpy as np
 import optax
 
 import clipax
-from benchmarks.papers.claims import Claim, Paper, at_most, close, exact, factor
+from benchmarks.papers import chezhegov2025_theory
+from benchmarks.papers.claims import Claim, at_most, close, exact, factor
 from benchmarks.papers.loops import steps_until
+from benchmarks.papers.paper import Options, Outcome, Paper
 from clipax.lab.noise import Noise
 
 __all__ = ["PAPER"]
@@ -40,6 +42,10 @@ _SYNTHETIC = {
     ("Clip-AdaGrad-Norm", 1 / 16): ((2.3e-2, 3.7e-2, 5.6e-2), (4.3e-6, 1.3e-4, 7.5e-4)),
     ("Clip-AdaGradD-Norm", 1 / 16): ((2.3e-2, 3.7e-2, 5.6e-2), (4.3e-6, 1.3e-4, 7.5e-4)),
 }
+
+
+def _figures(options: Options) -> Outcome:
+    return Outcome(_claims(options.quick, options.seed))
 
 
 def _claims(quick: bool, seed: int) -> list[Claim]:
@@ -189,4 +195,4 @@ def _run(
     return found
 
 
-PAPER = Paper("clipped AdaGrad-Norm, arXiv 2406.04443", _claims)
+PAPER = Paper("clipped AdaGrad-Norm, arXiv 2406.04443", (_figures, chezhegov2025_theory.parameters))

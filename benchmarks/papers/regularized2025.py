@@ -14,7 +14,8 @@ import numpy as np
 import optax
 
 import clipax
-from benchmarks.papers.claims import Claim, Paper, at_most, within
+from benchmarks.papers.claims import Claim, at_most, within
+from benchmarks.papers.paper import Options, Outcome, Paper
 
 __all__ = ["PAPER"]
 
@@ -27,6 +28,10 @@ _RANGES = {
     0.1: (320, 355),
     1.0: (67, 75),
 }
+
+
+def _figures(options: Options) -> Outcome:
+    return Outcome(_claims(options.quick, options.seed))
 
 
 def _claims(quick: bool, seed: int) -> list[Claim]:
@@ -88,4 +93,4 @@ def _descend(
     return jax.lax.while_loop(more, step, first)[3:]
 
 
-PAPER = Paper("regularized clipping, arXiv 2404.08624", _claims)
+PAPER = Paper("regularized clipping, arXiv 2404.08624", (_figures,))
