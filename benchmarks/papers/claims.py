@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Claim", "at_most", "close", "exact", "factor", "within"]
+__all__ = ["Claim", "Number", "at_most", "close", "exact", "factor", "within"]
 
 Number = int | float
 
