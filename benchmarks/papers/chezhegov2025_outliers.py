@@ -70,7 +70,12 @@ def first_step(options: Options) -> Outcome:
         "One outlier in the first step (Huber loss)",
         r"probability $\delta$ of the outlier",
         r"iterations to a gap of eps",
-        lines(curves, theory={r"$\propto \delta^{-1/2}$": (deltas, 20 * slope)}, marker="o"),
+        lines(
+            curves,
+            theory={r"$\propto \delta^{-1/2}$": (deltas, 20 * slope)},
+            marker="o",
+            ylim=(30, 3e6),
+        ),
     )
     return Outcome(claims, [panel])
 
@@ -105,7 +110,6 @@ def last_step(options: Options) -> Outcome:
                 close(f"{place}: AdaGradD-Norm's throw", _RATE * size / divisor, thrown, 1e-9)
             )
             thrown, _, divisor = map(float, _throw(outlier, nu, 2 * nu))
-            lengths["Clip-AdaGradD-Norm"].append(thrown)
             clipped.append(thrown)
             bounds.append(_RATE * 2 * nu / divisor)
             # Up to the rounding of a difference of iterates.

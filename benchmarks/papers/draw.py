@@ -25,6 +25,7 @@ def lines(
     theory: Mapping[str, tuple[Sequence[Any] | np.ndarray, Any]] | None = None,
     scales: tuple[str, str] = ("log", "log"),
     marker: str | None = None,
+    joined: bool = True,
     **limits: Any,
 ) -> Draw:
     """Draws curves, and over them in black what the theory says.
@@ -34,6 +35,7 @@ def lines(
       theory: Likewise, as dotted lines.
       scales: Of the two axes.
       marker: At every point of a curve, for measurements at few places.
+      joined: Without it points alone, hollow and of falling size, so that equal ones all show.
       **limits: For `Axes.set`, such as `ylim`.
 
     Returns:
@@ -43,7 +45,15 @@ def lines(
     def draw(axes: Axes) -> None:
         _set(axes, scales, limits)
         for place, (label, (x, y)) in enumerate(curves.items()):
-            axes.plot(x, np.asarray(y), label=label, marker=marker, markersize=5, **_style(place))
+            if joined:
+                style = _style(place) | {"marker": marker, "markersize": 5}
+            else:
+                style = _style(place) | {
+                    "marker": "osD^v"[place % 5],
+                    "markersize": 10 - 2.5 * place,
+                }
+                style |= {"linestyle": "none", "fillstyle": "none"}
+            axes.plot(x, np.asarray(y), label=label, **style)
         for place, (label, (x, y)) in enumerate((theory or {}).items()):
             dots = (":", "-.")[place % 2]
             axes.plot(x, np.asarray(y), dots, color="black", linewidth=1.3, label=label)

@@ -78,7 +78,7 @@ def _counts(options: Options) -> Outcome:
             lines(
                 {
                     "descent, the theorem's step": curve("cosh", "descent", lambda r: r.start),
-                    "clipped, the theorem's": curve("cosh", "theorem", lambda r: r.start),
+                    "clipped, the theorem's steps": curve("cosh", "theorem", lambda r: r.start),
                 },
                 scales=("linear", "log"),
                 marker="o",
@@ -120,7 +120,7 @@ def _path(options: Options) -> Outcome:
             lines(
                 smoothness,
                 theory={"$L_0 + L_1 |f'|$ = 16 + |f'|": (sizes, 16 + sizes)},
-                marker=".",
+                joined=False,
             ),
         ),
     ]
