@@ -17,16 +17,15 @@ from tests.contract.cases import BASIC
 from tests.contract.gradients import Layout, flatten, mild, nest
 from tests.oracles import Tree
 
-LAYOUT: Layout = {"dense/bias": (4,), "dense/kernel": (16, 4), "scale": ()}
-# Mixed: sharded over both mesh axes, over one of them, and held whole by every device.
-SPECS = {"dense": {"bias": P("model"), "kernel": P("data", "model")}, "scale": P()}
-NAMED = {"dense/bias": P("model"), "dense/kernel": P("data", "model"), "scale": P()}
+LAYOUT: Layout = {"bias": (4,), "kernel": (16, 4)}
+# Mixed: over both mesh axes, and over one of them with copies along the other.
+# Mixed: over both mesh axes, and over one of them with copies along the other. The order is the one
+# in which mesh axes are named.
+SPECS = {"kernel": P("data", "model"), "bias": P("model")}
 STEPS = 3
 
-# Inside `shard_map`: what a shard of a matrix cannot give. Tests by themselves show the refusals.
-WHOLE_MATRICES = ("clip_by_singular_values",)
-# A sum over the shards would mix units: there these clip by leaves.
-BY_LEAF = ("clip_by_param_norm",)
+# A shard of a matrix has not the matrix's singular values, nor its units' norms (`test_units.py`).
+NOT_IN_SHARDS = ("clip_by_singular_values", "clip_by_param_norm")
 
 # Compiled for a few steps only: fast code is not worth its time.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -35,11 +34,11 @@ Methods = dict[str, optax.GradientTransformationExtraArgs]
 
 
 class Run(NamedTuple):
-    """What came out: for each method the updates of each step, and the last state."""
+    """What came out: for each method the updates of each step, and the first and last state."""
 
     updates: dict[str, list[Any]]
+    start: dict[str, Any]
     states: dict[str, Any]
-    programs: int
 
 
 def mesh(kind: AxisType = AxisType.Auto) -> Mesh:
@@ -51,15 +50,14 @@ def mesh(kind: AxisType = AxisType.Auto) -> Mesh:
 def trees() -> tuple[Any, list[Any]]:
     """Parameters and gradients, a leaf of a size of its own among them."""
     first, *rest = [nest(tree) for tree in mild(LAYOUT, 1 + STEPS)]
-    return first, [{**tree, "scale": 3.0 * tree["scale"]} for tree in rest]
+    return first, [{**tree, "bias": 3.0 * tree["bias"]} for tree in rest]
 
 
 @functools.cache
-def expected(name: str, **options: Any) -> list[Tree]:
+def expected(name: str) -> list[Tree]:
     """The updates of the float64 oracle, which knows of no mesh."""
     params, gradients = trees()
-    reference = functools.partial(BASIC[name].reference, **options)
-    return reference([flatten(tree) for tree in gradients], flatten(params))
+    return BASIC[name].reference([flatten(tree) for tree in gradients], flatten(params))
 
 
 def under_jit() -> Methods:
@@ -71,12 +69,12 @@ def inside_shard_map(axis_name: Any) -> Methods:
     """Every entry of the catalogue that a shard can take part in, told of the mesh axes."""
     methods = {}
     for name, case in BASIC.items():
-        more: dict[str, Any] = {"scope": "leaf"} if name in BY_LEAF else {}
+        options: dict[str, Any] = {}
         if name == "with_error_feedback":
             # The clip that it wraps is built before it is.
-            more = {"transformation": clipax.clip_by_global_norm(1.0, axis_name=axis_name)}
-        if name not in WHOLE_MATRICES:
-            methods[name] = case.make(axis_name=axis_name, **more)
+            options = {"transformation": clipax.clip_by_global_norm(1.0, axis_name=axis_name)}
+        if name not in NOT_IN_SHARDS:
+            methods[name] = case.make(axis_name=axis_name, **options)
     return methods
 
 
@@ -85,7 +83,7 @@ def specs_of(states: Any) -> Any:
 
     def spec(path: Any, leaf: Any) -> P:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        for parameter, own in NAMED.items():
+        for parameter, own in SPECS.items():
             shape = LAYOUT[parameter]
             lead = np.ndim(leaf) - len(shape)
             if shape and name.endswith(parameter) and np.shape(leaf)[max(lead, 0) :] == shape:
@@ -100,32 +98,35 @@ def steps(methods: Methods) -> Callable[[Any, Any, Any], Any]:
 
     def step(states: Any, gradient: Any, params: Any) -> Any:
         both = {name: tx.update(gradient, states[name], params) for name, tx in methods.items()}
-        return {name: pair[0] for name, pair in both.items()}, {
-            name: pair[1] for name, pair in both.items()
-        }
+        updates = {name: update for name, (update, _) in both.items()}
+        return updates, {name: state for name, (_, state) in both.items()}
 
     return step
 
 
-def train(methods: Methods, step: Any, where: Mesh) -> Run:
-    """The steps, on arrays placed on a mesh; states begin where `init` puts them."""
+def place(tree: Any, where: Mesh) -> Any:
+    """A tree of parameters or gradients on the mesh."""
+    return {key: jax.device_put(tree[key], NamedSharding(where, SPECS[key])) for key in tree}
 
-    def place(tree: Any) -> Any:
-        put = lambda leaf, spec: jax.device_put(leaf, NamedSharding(where, spec))  # noqa: E731
-        return jax.tree.map(put, tree, SPECS)
 
-    params, gradients = trees()
-    params = place(params)
-    states = {name: tx.init(params) for name, tx in methods.items()}
-    # What mirrors no parameter (counters, norms) is made on one device.
+def begin(methods: Methods, where: Mesh) -> Any:
+    """The states as `init` makes them; what mirrors no parameter begins on one device."""
+    params = place(trees()[0], where)
     whole = NamedSharding(where, P())
-    states = jax.tree.map(
-        lambda leaf: leaf if leaf.sharding.device_set == where._flat_devices_set else
-        jax.device_put(leaf, whole), states)
-    compiled = jax.jit(step, compiler_options=QUICK)
-    updates: dict[str, list[Any]] = {name: [] for name in methods}
+
+    def spread(leaf: Any) -> Any:
+        return leaf if len(leaf.sharding.device_set) > 1 else jax.device_put(leaf, whole)
+
+    return jax.tree.map(spread, {name: tx.init(params) for name, tx in methods.items()})
+
+
+def train(step: Any, start: Any, where: Mesh) -> Run:
+    """The steps on sharded arrays, from the states given."""
+    params, gradients = trees()
+    placed, states = place(params, where), start
+    updates: dict[str, list[Any]] = {name: [] for name in start}
     for gradient in gradients:
-        outs, states = compiled(states, place(gradient), params)
-        for name, out in outs.items():
-            updates[name].append(out)
-    return Run(updates, states, compiled._cache_size())
+        made, states = step(states, place(gradient, where), placed)
+        for name, update in made.items():
+            updates[name].append(update)
+    return Run(updates, start, states)
