@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -26,34 +27,32 @@ def _start(example: str, *arguments: str) -> subprocess.Popen[str]:
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
     )
 
 
 def _outputs(*processes: subprocess.Popen[str]) -> list[str]:
-    """What the processes printed; if one fails or hangs none is left, and all of it is shown."""
-    outputs: list[str] = []
-    failure = ""
+    """What the processes printed; where one fails or hangs none is left, and all of it is shown."""
+    outputs: list[tuple[str, str]] = []
     try:
         for process in processes:
-            outputs.append(process.communicate(timeout=TIMEOUT)[0])
+            outputs.append(process.communicate(timeout=TIMEOUT))
     except subprocess.TimeoutExpired:
-        failure = f"timed out after {TIMEOUT} s"
+        pass  # its exit status, that of a process that was killed, tells
     finally:
         for process in processes:
             process.kill()
-    if failure or any(process.returncode for process in processes):
-        outputs += [process.communicate()[0] for process in processes[len(outputs) :]]
-        codes = [process.returncode for process in processes]
-        pytest.fail("\n".join([f"{failure} exit statuses {codes}", *outputs]))
-    return outputs
+    outputs += [process.communicate() for process in processes[len(outputs) :]]
+    if codes := [process.returncode for process in processes if process.returncode]:
+        printed = "\n".join(text for both in outputs for text in both)
+        pytest.fail(f"Exit statuses {codes} within {TIMEOUT} s:\n{printed}")
+    return [printed for printed, _ in outputs]
 
 
 def _rows(output: str) -> dict[int, np.ndarray]:
-    """The table: numbers by step."""
-    lines = [line.split() for line in output.splitlines()]
-    rows = {int(words[0]): words[1:] for words in lines if len(words) == 5 and words[0].isdigit()}
-    return {step: np.array(words, np.float64) for step, words in rows.items()}
+    """The table: four numbers by step."""
+    lines = re.findall(r"^ *(\d+)((?: +[-+.e\d]+){4})$", output, re.MULTILINE)
+    return {int(step): np.array(numbers.split(), np.float64) for step, numbers in lines}
 
 
 def _value(output: str, label: str) -> list[str]:
