@@ -14,8 +14,10 @@ from clipax._typing import Scalar
 __all__ = ["SmoothnessFit", "fit_smoothness"]
 
 _LEAST = 3
-_CELLS = 200
+_CELLS = 60
 """Trial ratios of `L1` to `L0`."""
+_POLISH = 4
+"""Steps of Gauss-Newton from the best of them."""
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _ENTRIES = 2**22
 """Of the table of resamples that is held at once."""
@@ -77,7 +79,8 @@ def fit_smoothness(
       grad_norms: The norms :math:`\|g_i\|`, not negative, in the order of the steps.
       smoothness: The estimates :math:`\hat L_i`, not negative, as many.
       confidence: Of the intervals, in (0, 1); default .95.
-      resamples: How many samples the bootstrap draws, at least 2; default 1000.
+      resamples: How many samples the bootstrap draws, at least 2; default 1000. The time grows with
+        pairs times resamples: about 2 s for 10,000 pairs.
       block: Consecutive pairs are drawn together in blocks of that length, at least 1, as they are
         not independent along a run; default None, the cube root of their number.
       seed: Of the bootstrap; default 0. The same arguments give the same answer.
@@ -123,7 +126,13 @@ def fit_smoothness(
     random = np.random.default_rng(seed)
     at_once = max(1, _ENTRIES // count)
     parts = [
-        _resampled(heights, grid, _weights(random, count, length, min(at_once, resamples - done)))
+        _resampled(
+            norms,
+            logs,
+            heights,
+            grid,
+            _weights(random, count, length, min(at_once, resamples - done)),
+        )
         for done in range(0, resamples, at_once)
     ]
     l0s, l1s = np.concatenate(parts, axis=1)
@@ -220,25 +229,36 @@ def _weights(random: np.random.Generator, count: int, length: int, resamples: in
     return np.bincount(cells.ravel(), minlength=resamples * count).reshape(resamples, count)
 
 
-def _resampled(heights: np.ndarray, grid: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The constants of each resample: the grid's best, moved to the vertex of a parabola."""
+def _resampled(
+    norms: np.ndarray, logs: np.ndarray, heights: np.ndarray, grid: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """The constants of each resample: the grid's best ratio, then Gauss-Newton from there."""
     passes = np.isfinite(heights).all(axis=1)
     grid, heights = grid[passes], heights[passes]
     shares = weights / weights.sum(axis=1, keepdims=True)
     # About the row's mean: then the difference of squares does not cancel.
-    middle = heights.mean(axis=1)
-    moved = shares @ (heights - middle[:, None]).T
-    costs = shares @ np.square(heights - middle[:, None]).T - np.square(moved)
-    means = moved + middle
-    best, rows = costs.argmin(axis=1), np.arange(len(costs))
-    # Only where both neighbours lie on the even part of the grid.
-    inside = (best > 1) & (best < _CELLS)
-    at = np.where(inside, best, 2)
-    below, here, above = (costs[rows, at + shift] for shift in (-1, 0, 1))
-    bend = below - 2 * here + above
-    shift = np.where(inside & (bend > 0), 0.5 * (below - above) / np.where(bend > 0, bend, 1), 0)
-    # The mean height there, by the parabola through the same three cells.
-    low, mid, high = (means[rows, at + offset] for offset in (-1, 0, 1))
-    curved = mid + 0.5 * shift * (high - low) + 0.5 * shift**2 * (low - 2 * mid + high)
-    height = np.where(inside, curved, means[rows, best])
-    return _constants(grid[best] * (grid[2] / grid[1]) ** shift, height)
+    moved = heights - heights.mean(axis=1, keepdims=True)
+    costs = shares @ np.square(moved).T - np.square(shares @ moved.T)
+    best = costs.argmin(axis=1)
+    means = (shares * heights[best]).sum(axis=1)
+    ratios = grid[best]
+    inside = (best > 0) & np.isfinite(ratios)
+    if inside.any():
+        ratios[inside], means[inside] = _polished(norms, logs, ratios[inside], shares[inside])
+    return _constants(ratios, means)
+
+
+def _polished(
+    norms: np.ndarray, logs: np.ndarray, ratios: np.ndarray, shares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ratios after a few steps, and the mean heights above their lines."""
+    for _ in range(_POLISH):
+        scaled = np.outer(ratios, norms)
+        left, slope = logs - np.log1p(scaled), scaled / (1 + scaled)
+        slope = slope - (shares * slope).sum(axis=1, keepdims=True)
+        bend = (shares * np.square(slope)).sum(axis=1)
+        pull = (shares * slope * left).sum(axis=1)
+        # A flat cost, far out where the ratio hardly matters, moves nothing.
+        move = np.where(bend > 1e-20, pull / np.maximum(bend, 1e-20), 0)
+        ratios = ratios * np.exp(np.clip(move, -1, 1))
+    return ratios, (shares * (logs - np.log1p(np.outer(ratios, norms)))).sum(axis=1)
