@@ -83,7 +83,7 @@ def parameters(options: Options) -> Outcome:
         "The convex theorem's parameters",
         "horizon K",
         "gap at the average iterate",
-        lines(curves, marker="o"),
+        lines(curves, marker="o", ylim=(1e-4, None)),
     )
     return Outcome(claims, [panel])
 
