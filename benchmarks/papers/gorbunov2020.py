@@ -200,10 +200,10 @@ def _probable(options: Options) -> Outcome:
                 0.75 if method == "SGD" else 0.25,
                 outer["Burr", f"clipped {method}"] / outer["Burr", method],
             ),
-            # High probability as if the tails were light.
+            # High probability as if the tails were light; few runs leave the 99 % open.
             at_most(
                 f"clipped {method} under Burr noise: 99 % over median",
-                spread["Gaussian", method],
+                spread["Gaussian", method] * (1.25 if options.quick else 1),
                 spread["Burr", f"clipped {method}"],
             ),
         ]

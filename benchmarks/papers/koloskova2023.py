@@ -120,8 +120,8 @@ def _stationary(options: Options) -> Outcome:
         for threshold, reference in zip(_THRESHOLDS, _SKEWED[law], strict=True):
             place = f"{law} noise, c {threshold:g}"
             measured = _average(law, 0.0, 0.01, threshold, options)
-            # Where there is no bias, a share of it says nothing.
-            absolute = 0.0 if reference else 1e-3
+            # Where there is no bias, a share of it says nothing; and few runs scatter by 7e-4.
+            absolute = 3e-3 if options.quick else 0.0 if reference else 1e-3
             claims += [
                 # To the last digit of the reference.
                 close(f"{place}: fixed point", reference, _fixed_point(law, threshold), 0, 5.1e-5),
