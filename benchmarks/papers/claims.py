@@ -47,24 +47,24 @@ def close(
     words = [f"{relative:g} rel." if relative < 1e-4 else f"{100 * relative:g} %"] * (relative > 0)
     words += [f"{absolute:g}"] * (absolute > 0)
     holds = abs(number - reference) <= max(relative * abs(reference), absolute)
-    return Claim(name, reference, number, f"+-{' or '.join(words)}", holds)
+    return Claim(name, reference, number, f"+-{' or '.join(words)}", bool(holds))
 
 
 def factor(name: str, reference: float, measured: object, allowed: float) -> Claim:
     """A positive figure up to a factor either way."""
     number = float(np.asarray(measured))
     holds = reference / allowed <= number <= reference * allowed
-    return Claim(name, reference, number, f"factor {allowed:g}", holds)
+    return Claim(name, reference, number, f"factor {allowed:g}", bool(holds))
 
 
 def at_most(name: str, limit: Number, measured: object) -> Claim:
     """A figure with an upper bound; an integer is shown as one."""
     number = np.asarray(measured).item()
-    return Claim(name, limit, number, "at most", number <= limit)
+    return Claim(name, limit, number, "at most", bool(number <= limit))
 
 
 def within(name: str, reference: tuple[Number, Number], measured: object) -> Claim:
     """A figure between two others."""
     number = np.asarray(measured).item()
     holds = reference[0] <= number <= reference[1]
-    return Claim(name, reference, number, "in the range", holds)
+    return Claim(name, reference, number, "in the range", bool(holds))

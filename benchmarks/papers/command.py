@@ -63,9 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             chosen = Options(options.quick, options.seed, options.data_dir)
             result = measure(name, PAPERS[name], chosen, settings)
-            results.append(result)
             console.print(table(result))
-            write(result, options.out)
+            results.append(write(result, options.out))
             tables.write_text(_tables(options.out, tables.parent))
     console.print(verdict(results), highlight=False, soft_wrap=True)
     return 0 if all(result.holds for result in results) else 1

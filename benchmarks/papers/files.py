@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.papers.claims import Claim
@@ -14,25 +15,33 @@ from benchmarks.papers.paper import Result
 __all__ = ["read", "write"]
 
 
-def write(result: Result, folder: Path) -> None:
+def write(result: Result, folder: Path) -> Result:
     """Writes a paper's figures to `NAME.json` and its panels to `NAME.png`.
 
     Args:
       result: What was measured; without panels there is no picture, and an old one is removed.
       folder: Where to; it must exist.
 
+    Returns:
+      The result, with a failure more if it cannot be drawn: the numbers are kept even so.
+
     Raises:
-      OSError: If a file cannot be written.
+      OSError: If the JSON file cannot be written.
     """
+    picture = folder / f"{result.name}.png"
+    picture.unlink(missing_ok=True)
+    if result.panels:
+        try:
+            save(f"{result.name}: {result.title}", result.panels, picture)
+        except Exception as error:  # whatever a panel does, it is reported
+            traceback.print_exc()
+            failures = [*result.failures, f"{picture.name}: {error!r}"]
+            result = replace(result, failures=failures)
     content = asdict(result.without_panels()) | {"holds": result.holds}
     for left_out in ("name", "panels"):
         del content[left_out]
     (folder / f"{result.name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    picture = folder / f"{result.name}.png"
-    if result.panels:
-        save(f"{result.name}: {result.title}", result.panels, picture)
-    else:
-        picture.unlink(missing_ok=True)
+    return result
 
 
 def read(folder: Path, order: Sequence[str]) -> list[Result]:
