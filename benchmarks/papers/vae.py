@@ -53,12 +53,14 @@ def vae(options: Options) -> Outcome:
         return optax.chain(clipax.clip_by_global_norm(jnp.inf), optax.adam(rate))
 
     curves, norms, rates = {}, {}, {}
+    short = picks[: _RECORDS // 5]
     for make, methods, grid in ((clipped, _DELTAS, _RATES), (adam, {"Adam": 0.0}, _ADAM_RATES)):
         run = _runner(make, params, train, test, key)
         for method, delta in methods.items():
-            short = [run(rate, delta, picks[: _RECORDS // 5])[0][-1, 0] for rate in grid]
+            tried = grid[1:3] if options.quick else grid
+            losses = [run(rate, delta, short)[0][-1, 0] for rate in tried]
             # A run that diverged has NaN, and is the worst.
-            rate = grid[int(np.argmin(np.nan_to_num(short, nan=np.inf)))]
+            rate = tried[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
             rates[method] = rate
             curves[method], norms[method] = map(np.asarray, run(rate, delta, picks))
     ends = {method: float(curve[-1, 1]) for method, curve in curves.items()}
@@ -66,13 +68,12 @@ def vae(options: Options) -> Outcome:
     for method in ("delta .001", "delta .1"):
         start = _THRESHOLD / _DELTAS[method]
         share = float(np.mean(norms[method] > start))
+        title = f"VAE on {data.name}, {method}: share of steps with the floor (norm > {start:g})"
+        # In the authors' own runs of ViT the floor of .001 never acted; one of .1 is to act.
         claims.append(
-            within(
-                f"VAE on {data.name}, {method}: share of steps on which the floor acted (norm above "
-                f"{start:g})",
-                (1e-9, 1.0),
-                share,
-            )
+            at_most(title, 0.0, share)
+            if method == "delta .001"
+            else within(title, (0.01, 1), share)
         )
         claims.append(
             at_most(
