@@ -57,8 +57,8 @@ def cola(options: Options) -> Outcome:
     steps = 40 if options.quick else epochs * len(tokens) // _BATCH // records * records
     orders = [_order(options.seed + seed, len(tokens), steps) for seed in range(seeds)]
     picks = jnp.asarray(np.stack(orders, axis=1).reshape(records, steps // records, seeds, _BATCH))
-    keys = jax.random.split(jax.random.key(options.seed), seeds)
-    params = jax.jit(jax.vmap(partial(_init, width=width, classes=classes)))(keys)
+    drawn = [_init(options.seed + seed, width, classes) for seed in range(seeds)]
+    params = {name: jnp.asarray(np.stack([one[name] for one in drawn])) for name in drawn[0]}
     train = (jnp.asarray(tokens), jnp.asarray(data.train_classes))
     validation = (jnp.asarray(held), jnp.asarray(data.validation_classes))
     methods = dict(list(_METHODS.items())[:2]) if options.quick else _METHODS
@@ -137,7 +137,7 @@ def _order(seed: int, rows: int, steps: int) -> np.ndarray:
     return every[: steps * _BATCH].reshape(steps, _BATCH)
 
 
-def _init(key: jax.Array, width: int, classes: int) -> Params:
+def _init(seed: int, width: int, classes: int) -> dict[str, np.ndarray]:
     shapes = {
         "words": (_WORDS, width),
         "places": (_LENGTH, width),
@@ -147,12 +147,13 @@ def _init(key: jax.Array, width: int, classes: int) -> Params:
         "down": (4 * width, width),
         "out": (width, classes),
     }
-    keys = jax.random.split(key, len(shapes))
-    return {
-        name: jax.random.normal(key, shape)
-        * (0.1 if name in ("words", "places") else shape[0] ** -0.5)
-        for key, (name, shape) in zip(keys, shapes.items(), strict=True)
-    } | {"up_bias": jnp.zeros(4 * width), "out_bias": jnp.zeros(classes)}
+    rng = np.random.default_rng((seed, 1))
+    biases = {"up_bias": 4 * width, "out_bias": classes}
+    params = {name: np.zeros(size, np.float32) for name, size in biases.items()}
+    for name, shape in shapes.items():
+        deviation = 0.1 if name in ("words", "places") else shape[0] ** -0.5
+        params[name] = (deviation * rng.normal(size=shape)).astype(np.float32)
+    return params
 
 
 def _loss(params: Params, tokens: jax.Array, classes: jax.Array) -> jax.Array:
@@ -181,7 +182,7 @@ def _runner(
     train: tuple[jax.Array, jax.Array],
     validation: tuple[jax.Array, jax.Array],
 ) -> Callable[[float, float, Params, jax.Array], tuple[Params, jax.Array]]:
-    """From threshold, rate, parameters and rows to parameters and validation losses (records, seeds)."""
+    """From threshold, rate, parameters and rows to parameters and losses (records, seeds)."""
 
     @jax.jit
     def run(
