@@ -42,7 +42,10 @@ def vae(options: Options) -> Outcome:
     steps, hidden = (100, 16) if options.quick else (1000, 200)
     rng = np.random.default_rng(options.seed)
     picks = jnp.asarray(rng.integers(len(train), size=(_RECORDS, steps // _RECORDS, _BATCH)))
-    key = jax.random.key(options.seed)
+    # Of the codes. Drawn here: a program with a generator inside takes long to compile.
+    shape = (_RECORDS, steps // _RECORDS, _BATCH, _LATENT)
+    draws = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    test_draws = jnp.asarray(rng.normal(size=(len(test), _LATENT)), jnp.float32)
     params = _init(train.shape[1], hidden, rng)
 
     def clipped(rate: jax.Array, delta: jax.Array) -> optax.GradientTransformation:
@@ -55,14 +58,14 @@ def vae(options: Options) -> Outcome:
     curves, norms, rates = {}, {}, {}
     short = picks[: _RECORDS // 5]
     for make, methods, grid in ((clipped, _DELTAS, _RATES), (adam, {"Adam": 0.0}, _ADAM_RATES)):
-        run = _runner(make, params, train, test, key)
+        run = _runner(make, params, train, test, test_draws)
         for method, delta in methods.items():
             tried = grid[1:3] if options.quick else grid
-            losses = [run(rate, delta, short)[0][-1, 0] for rate in tried]
+            losses = [run(rate, delta, short, draws)[0][-1, 0] for rate in tried]
             # A run that diverged has NaN, and is the worst.
             rate = tried[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
             rates[method] = rate
-            curves[method], norms[method] = map(np.asarray, run(rate, delta, picks))
+            curves[method], norms[method] = map(np.asarray, run(rate, delta, picks, draws))
     ends = {method: float(curve[-1, 1]) for method, curve in curves.items()}
     claims: list[Claim] = []
     for method in ("delta .001", "delta .1"):
@@ -136,11 +139,11 @@ def _init(pixels: int, hidden: int, rng: np.random.Generator) -> Params:
     return weights | biases
 
 
-def _loss(params: Params, x: jax.Array, key: jax.Array) -> jax.Array:
+def _loss(params: Params, x: jax.Array, draws: jax.Array) -> jax.Array:
     """The negative ELBO, a mean over images of sums over pixels."""
     code = jax.nn.relu(x @ params["in"] + params["in_bias"])
     mean, log_deviation = jnp.split(code @ params["code"] + params["code_bias"], 2, axis=1)
-    z = mean + jnp.exp(log_deviation) * jax.random.normal(key, mean.shape)
+    z = mean + jnp.exp(log_deviation) * draws
     logits = jax.nn.relu(z @ params["back"] + params["back_bias"]) @ params["out"]
     logits = logits + params["out_bias"]
     pixels = jnp.sum(jax.nn.softplus(logits) - x * logits, axis=1)
@@ -153,31 +156,35 @@ def _runner(
     params: Params,
     train: jax.Array,
     test: jax.Array,
-    key: jax.Array,
-) -> Callable[[float, float, jax.Array], tuple[jax.Array, jax.Array]]:
+    test_draws: jax.Array,
+) -> Callable[[float, float, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """From rate, delta and rows to losses (training, test) by record, and norms by step."""
 
     @jax.jit
-    def block(carry, rate, delta, picks):  # type: ignore[no-untyped-def]
+    def block(carry, rate, delta, picks, draws):  # type: ignore[no-untyped-def]
         optimizer = make(rate, delta)
 
-        def step(carry, rows):  # type: ignore[no-untyped-def]
-            params, state, key = carry
-            key, noise = jax.random.split(key)
+        def step(carry, drawn):  # type: ignore[no-untyped-def]
+            params, state = carry
+            rows, noise = drawn
             grads = jax.grad(_loss)(params, train[rows], noise)
             updates, state = optimizer.update(grads, state, params)
             norm = clipax.metrics(state)["grad_norm"]
-            return (optax.apply_updates(params, updates), state, key), norm
+            return (optax.apply_updates(params, updates), state), norm
 
-        carry, norms = jax.lax.scan(step, carry, picks)
-        losses = jnp.stack([_loss(carry[0], part, key) for part in (train[: len(test)], test)])
+        carry, norms = jax.lax.scan(step, carry, (picks, draws))
+        losses = jnp.stack(
+            [_loss(carry[0], part, test_draws) for part in (train[: len(test)], test)]
+        )
         return carry, losses, norms
 
-    def run(rate: float, delta: float, picks: jax.Array) -> tuple[jax.Array, jax.Array]:
-        carry = (params, make(jnp.float32(rate), jnp.float32(delta)).init(params), key)
+    def run(
+        rate: float, delta: float, picks: jax.Array, draws: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        carry = (params, make(jnp.float32(rate), jnp.float32(delta)).init(params))
         losses, norms = [], []
-        for rows in picks:
-            carry, loss, norm = block(carry, rate, delta, rows)
+        for rows, noise in zip(picks, draws, strict=False):
+            carry, loss, norm = block(carry, rate, delta, rows, noise)
             losses.append(loss)
             norms.append(norm)
         return jnp.stack(losses), jnp.concatenate(norms)

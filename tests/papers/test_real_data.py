@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from matplotlib.figure import Figure
 
@@ -64,9 +66,6 @@ def test_the_models_learn(outcomes: dict[str, Outcome]) -> None:
 
 
 def test_smoothness_along_a_path_of_a_cubic() -> None:
-    import jax.numpy as jnp
-    import optax
-
     # f = x^3 from 2 by steps of .1 g: the gradient is 3x^2, and the steepest chord of the step to
     # x + d is the shortest: 3|(x + d/5)^2 - x^2|/(|d|/5) = 3|2x + d/5|.
     path = smoothness_real._path(
