@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Claim", "Paper", "at_most", "close", "exact", "factor", "within"]
+__all__ = ["Claim", "Number", "at_most", "close", "exact", "factor", "within"]
 
 Number = int | float
 
@@ -29,20 +28,6 @@ class Claim:
     measured: Number
     allowed: str
     holds: bool
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where claims come from, and the function that checks them.
-
-    Attributes:
-      title: The subject and the arXiv number, beside its name.
-      claims: From `(quick, seed)` to the claims: with `quick` fewer runs and smaller horizons, in
-        seconds. A list and not a generator, so that a change of precision inside ends with it.
-    """
-
-    title: str
-    claims: Callable[[bool, int], list[Claim]]
 
 
 # Every test is written so that NaN fails it.

@@ -17,8 +17,10 @@ import optax
 from scipy import integrate, optimize, stats
 
 import clipax
-from benchmarks.papers.claims import Claim, Paper, close, exact
-from benchmarks.papers.loops import steps_until
+from benchmarks.papers.claims import Claim, Number, close, exact
+from benchmarks.papers.draw import lines, spaced
+from benchmarks.papers.loops import recorded, steps_until
+from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 
 __all__ = ["PAPER"]
 
@@ -50,27 +52,45 @@ _ITERATIONS = {
 }
 
 
-def _claims(quick: bool, seed: int) -> list[Claim]:
-    key = jax.random.key(seed)
-    return [*_two_points(quick, key), *_stationary(quick, key), *_deterministic()]
-
-
-def _two_points(quick: bool, key: jax.Array) -> list[Claim]:
+def _two_points(options: Options) -> Outcome:
     """Noise of unit variance on f = x^2/2 that takes two values, the worst there are.
 
     It is `1/s` with probability `s^2/(1 + s^2)`, else `-s`, and the bias `s - c s^2`: with the best
     s, `1/(4c)` for c above 1/2 and else `1/2 - c/4`, whatever the rate.
     """
-    allowed = 0.1 if quick else 0.03
+    allowed = 0.1 if options.quick else 0.03
     settings = [(0.01, threshold) for threshold in (0.25, 0.5, 1.0, 2.0, 5.0, 20.0)]
     settings += [(0.1, 1.0), (0.001, 1.0)]
     claims = []
+    points: dict[str, tuple[list[float], list[Number]]] = {}
     for rate, threshold in settings:
-        s = min(1 / 2, 1 / (2 * threshold))
-        measured = _average(_two_point, s, rate, threshold, key, quick)
+        s = _worst(threshold)
+        measured = _average(_two_point, s, rate, threshold, options)
         name = f"two-point noise, c {threshold:g}, rate {rate:g}"
         claims.append(close(name, s - threshold * s**2, measured, allowed))
-    return claims
+        x, y = points.setdefault(f"measured, rate {rate:g}", ([], []))
+        x.append(threshold)
+        y.append(claims[-1].measured)
+    thresholds = np.geomspace(0.1, 30, 100)
+    biases = [s - c * s**2 for c in thresholds for s in [_worst(c)]]
+    panel = Panel(
+        "Bias under the worst noise of variance 1",
+        "threshold c",
+        "mean gradient in the long run",
+        lines(
+            points,
+            theory={
+                "exact": (thresholds, biases),
+                r"$\min(\sigma, \sigma^2/c)$": (thresholds, np.minimum(1, 1 / thresholds)),
+            },
+            joined=False,
+        ),
+    )
+    return Outcome(claims, [panel])
+
+
+def _worst(threshold: float) -> float:
+    return min(1 / 2, 1 / (2 * threshold))
 
 
 def _two_point(key: jax.Array, shape: tuple[int, ...], s: jax.Array) -> jax.Array:
@@ -89,14 +109,16 @@ def _exponential(key: jax.Array, shape: tuple[int, ...], _: jax.Array) -> jax.Ar
     return jax.random.exponential(key, shape) - 1
 
 
-def _stationary(quick: bool, key: jax.Array) -> list[Claim]:
+def _stationary(options: Options) -> Outcome:
     """Skewed noise leaves a bias, symmetric noise none; and where the iterates then are."""
-    relative = 0.1 if quick else 0.03
-    claims = []
+    relative = 0.1 if options.quick else 0.03
+    claims: list[Claim] = []
+    curves, exact_ones = {}, {}
     for law, sampler in _SAMPLERS.items():
+        found = []
         for threshold, reference in zip(_THRESHOLDS, _SKEWED[law], strict=True):
             place = f"{law} noise, c {threshold:g}"
-            measured = _average(sampler, 0.0, 0.01, threshold, key, quick)
+            measured = _average(sampler, 0.0, 0.01, threshold, options)
             # Where there is no bias, a share of it says nothing.
             absolute = 0.0 if reference else 1e-3
             claims += [
@@ -104,7 +126,18 @@ def _stationary(quick: bool, key: jax.Array) -> list[Claim]:
                 close(f"{place}: fixed point", reference, _fixed_point(law, threshold), 0, 5.1e-5),
                 close(f"{place}: mean iterate", reference, measured, relative, absolute),
             ]
-    return claims
+            found.append(measured)
+        curves[f"{law}, measured"] = (_THRESHOLDS, found)
+        if law != "Gaussian":
+            places = np.geomspace(_THRESHOLDS[0], _THRESHOLDS[-1], 4 if options.quick else 30)
+            exact_ones[f"{law}, fixed point"] = (places, [_fixed_point(law, c) for c in places])
+    panel = Panel(
+        "Bias by the law of the noise, variance 1",
+        "threshold c",
+        "mean gradient in the long run",
+        lines(curves, theory=exact_ones, scales=("log", "linear"), joined=False),
+    )
+    return Outcome(claims, [panel])
 
 
 def _fixed_point(law: str, threshold: float) -> float:
@@ -118,10 +151,11 @@ def _fixed_point(law: str, threshold: float) -> float:
 
 
 def _average(
-    noise: Sampler, shape: float, rate: float, threshold: float, key: jax.Array, quick: bool
+    noise: Sampler, shape: float, rate: float, threshold: float, options: Options
 ) -> float:
     """The mean iterate on f = x^2/2 over many runs, once they have forgotten their start."""
-    runs, steps = (1_000, 2_000) if quick else (10_000, 10_000)
+    runs, steps = (1_000, 2_000) if options.quick else (10_000, 10_000)
+    key = jax.random.key(options.seed)
     # No step is longer than the rate times the threshold.
     burn = int(10 / (rate * min(1, threshold)))
     means = _means(noise, runs, steps, burn, shape, rate, threshold, key)
@@ -158,30 +192,54 @@ def _means(
     return jax.lax.scan(record, carry, burn + jnp.arange(steps))[1]
 
 
-def _deterministic() -> list[Claim]:
+def _deterministic(options: Options) -> Outcome:
     """Without noise a threshold costs a slow start only: iterations from far away.
 
     f = x'Ax/2 with eigenvalues from .001 to 1, evenly spaced in logarithm, from 10 in every
     direction, with rate 1.
     """
-    claims = []
+    claims, steps = [], 3_500
+    shown = spaced(steps)
     with jax.enable_x64(True):
+        thresholds = jnp.asarray([*_ITERATIONS])
+        paths = np.asarray(_norms(thresholds, steps))
         for threshold, counts in _ITERATIONS.items():
             for eps, reference in zip((0.1, 0.01, 0.001), counts, strict=True):
                 name = f"no noise, c {threshold:g}: steps to a gradient of {eps:g}"
                 claims.append(exact(name, reference, _count(threshold, eps)))
-    return claims
+    curves = {
+        "no clip" if threshold == math.inf else f"c = {threshold:g}": (shown, path[shown - 1])
+        for threshold, path in zip(_ITERATIONS, paths, strict=True)
+    }
+    panel = Panel("No noise: a quadratic", "iteration", "norm of the gradient", lines(curves))
+    return Outcome(claims, [panel])
 
 
 @jax.jit
 def _count(threshold: jax.Array, eps: jax.Array) -> jax.Array:
-    eigenvalues = jnp.logspace(-3, 0, 20, dtype=jnp.float64)
     return steps_until(
         clipax.clip_sgd(1.0, threshold),
-        lambda x, count: eigenvalues * x,
-        lambda x: jnp.linalg.norm(eigenvalues * x) <= eps,
+        lambda x, count: _eigenvalues() * x,
+        lambda x: jnp.linalg.norm(_eigenvalues() * x) <= eps,
         jnp.full(20, 10.0, jnp.float64),
     )
+
+
+@partial(jax.jit, static_argnums=1)
+@partial(jax.vmap, in_axes=(0, None))
+def _norms(threshold: jax.Array, steps: int) -> jax.Array:
+    """The gradient's norm after each step."""
+    return recorded(
+        clipax.clip_sgd(1.0, threshold),
+        lambda x, count: _eigenvalues() * x,
+        lambda x, state: jnp.linalg.norm(_eigenvalues() * x),
+        jnp.full(20, 10.0, jnp.float64),
+        steps,
+    )
+
+
+def _eigenvalues() -> jax.Array:
+    return jnp.logspace(-3, 0, 20, dtype=jnp.float64)
 
 
 _SAMPLERS: dict[str, Sampler] = {
@@ -189,4 +247,4 @@ _SAMPLERS: dict[str, Sampler] = {
     "chi2": _chi2,
     "exponential": _exponential,
 }
-PAPER = Paper("the bias of clipping, arXiv 2305.01588", _claims)
+PAPER = Paper("the bias of clipping, arXiv 2305.01588", (_two_points, _stationary, _deterministic))
