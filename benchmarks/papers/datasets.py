@@ -16,14 +16,15 @@ import sklearn.datasets
 
 from benchmarks.papers.formats import (
     decode,
+    find,
     parse_idx,
-    parse_libsvm,
     parse_records,
     parse_sentences,
     read,
 )
 from clipax.lab.data import Split
 from clipax.lab.errors import InputError
+from clipax.lab.problems import load_libsvm
 
 __all__ = [
     "Images",
@@ -83,7 +84,8 @@ def binary(data_dir: Path | None) -> tuple[str, Split]:
       InputError: The file is missing or malformed.
     """
     if data_dir is not None:
-        return "w1a", parse_libsvm(read(data_dir, "libsvm", "w1a"), "w1a", features=300)
+        x, y = load_libsvm(find(data_dir, "libsvm", "w1a"), features=300)
+        return "w1a", Split(x, y.astype(np.int32))
     x, y = sklearn.datasets.load_breast_cancer(return_X_y=True)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     return "breast cancer", Split(x.astype(np.float32), (2 * y - 1).astype(np.int32))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import lzma
 from pathlib import Path
 
 import numpy as np
-import sklearn.datasets
 
 from clipax.lab.data import Split
 from clipax.lab.errors import InputError
 
 __all__ = [
     "decode",
+    "find",
     "parse_idx",
-    "parse_libsvm",
     "parse_records",
     "parse_sentences",
     "read",
@@ -25,8 +23,8 @@ _IDX_BYTES = 0x08  # the only type of entries that the image sets use
 _RECORD = 1 + 3 * 32 * 32
 
 
-def read(data_dir: Path, folder: str, name: str) -> bytes:
-    """Content of `data_dir/folder/name`, or of the same packed by xz (`name.xz`).
+def find(data_dir: Path, folder: str, name: str) -> Path:
+    """Where `data_dir/folder/name` is, or the same packed by xz (`name.xz`).
 
     Args:
       data_dir: Folder of the data sets.
@@ -34,48 +32,39 @@ def read(data_dir: Path, folder: str, name: str) -> bytes:
       name: The file's name, without `.xz`.
 
     Returns:
-      The bytes, unpacked.
+      The packed file where it is there, else the plain one.
 
     Raises:
-      InputError: Neither file is there or it cannot be read or unpacked.
+      InputError: Neither is there.
     """
-    plain = data_dir / folder / name
-    packed = plain.with_name(f"{name}.xz")
+    for path in (data_dir / folder / f"{name}.xz", data_dir / folder / name):
+        if path.exists():
+            return path
+    raise InputError(f"expected {name} or {name}.xz in {data_dir / folder}.")
+
+
+def read(data_dir: Path, folder: str, name: str) -> bytes:
+    """Content of the file that `find` gives, unpacked.
+
+    Args:
+      data_dir: Folder of the data sets.
+      folder: The data set's folder in it.
+      name: The file's name, without `.xz`.
+
+    Returns:
+      The bytes.
+
+    Raises:
+      InputError: There is no such file or it cannot be read or unpacked.
+    """
+    path = find(data_dir, folder, name)
     try:
-        if not packed.exists():
-            return plain.read_bytes()
-        return lzma.decompress(packed.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"expected {name} or {name}.xz in {data_dir / folder}.") from None
+        content = path.read_bytes()
+        return lzma.decompress(content) if path.suffix == ".xz" else content
     except OSError as error:
         raise InputError(f"cannot read {name} in {data_dir / folder}: {error.strerror}.") from None
     except lzma.LZMAError as error:
-        raise InputError(f"{packed} is not packed by xz: {error}.") from None
-
-
-def parse_libsvm(content: bytes, name: str, features: int) -> Split:
-    """Lines `label index:value ...`, indices from 1; rows may have no features.
-
-    Args:
-      content: The file.
-      name: What to call it in errors.
-      features: Number of columns.
-
-    Returns:
-      Examples of shape (n, features), dense, and labels.
-
-    Raises:
-      InputError: It is malformed, has no rows or an index above `features`.
-    """
-    try:
-        x, y = sklearn.datasets.load_svmlight_file(
-            io.BytesIO(content), n_features=features, zero_based=False
-        )
-    except ValueError as error:
-        raise InputError(f"{name} is not LIBSVM text of {features} features: {error}") from None
-    if not len(y):
-        raise InputError(f"{name} has no rows.")
-    return Split(x.toarray().astype(np.float32), y.astype(np.int32))
+        raise InputError(f"{path} is not packed by xz: {error}.") from None
 
 
 def parse_sentences(content: bytes, name: str) -> tuple[list[str], np.ndarray]:

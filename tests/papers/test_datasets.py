@@ -77,30 +77,17 @@ def test_sets_without_a_folder() -> None:
 def test_a_file_that_is_missing_or_not_packed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected w1a or w1a\.xz in .*libsvm\."):
         datasets.binary(tmp_path)
-    _write(tmp_path / "libsvm", "w1a", b"")
-    (tmp_path / "libsvm" / "w1a.xz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match=r"w1a\.xz is not packed by xz"):
+    _write(tmp_path / "libsvm", "w1a", b"-1 301:1\n")
+    with pytest.raises(InputError, match="w1a names feature 301, more than 300"):
         datasets.binary(tmp_path)
-    (tmp_path / "libsvm" / "w1a.xz").write_bytes(lzma.compress(b"-1 1:1\n")[:-9])
-    with pytest.raises(InputError, match=r"w1a\.xz is not packed by xz"):
-        datasets.binary(tmp_path)
+    _write(tmp_path / "cola", "in_domain_train.tsv", b"c\t1\t\tThree.\n")
+    for broken in (b"no archive", lzma.compress(b"c\t1\t\tThree.\n")[:-9]):
+        (tmp_path / "cola" / "in_domain_train.tsv.xz").write_bytes(broken)
+        with pytest.raises(InputError, match=r"in_domain_train\.tsv\.xz is not packed by xz"):
+            datasets.sentences(tmp_path)
     (tmp_path / "tinyshakespeare" / "input.txt").mkdir(parents=True)
     with pytest.raises(InputError, match=r"cannot read input\.txt"):
         datasets.text(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"-1 0:1\n", "w is not LIBSVM text"),
-        (b"-1 4:1\n", "w is not LIBSVM text"),
-        (b"-1 one\n", "w is not LIBSVM text"),
-        (b"", "w has no rows"),
-    ],
-)
-def test_malformed_libsvm(content: bytes, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        formats.parse_libsvm(content, "w", features=3)
 
 
 def test_malformed_sentences() -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 
-import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.papers import smoothness_real
 from benchmarks.papers.cola import cola
 from benchmarks.papers.logistic_real import logistic_real
 from benchmarks.papers.paper import Options, Outcome, Part
+from benchmarks.papers.smoothness_real import smoothness_real
 from benchmarks.papers.vae import vae
 
 
@@ -25,7 +22,7 @@ def _find(outcome: Outcome, *words: str) -> float:
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
-    parts: list[Part] = [logistic_real, vae, cola, smoothness_real.smoothness_real]
+    parts: list[Part] = [logistic_real, vae, cola, smoothness_real]
     return {part.__name__: part(Options(quick=True)) for part in parts}
 
 
@@ -63,23 +60,3 @@ def test_the_note_on_cola_says_what_it_is_not(outcomes: dict[str, Outcome]) -> N
 
 def test_the_models_learn(outcomes: dict[str, Outcome]) -> None:
     assert _find(outcomes["smoothness_real"], "LSTM", "last loss") < 0.9
-
-
-def test_smoothness_along_a_path_of_a_cubic() -> None:
-    # f = x^3 from 2 by steps of .1 g: the gradient is 3x^2, and the steepest chord of the step to
-    # x + d is the shortest: 3|(x + d/5)^2 - x^2|/(|d|/5) = 3|2x + d/5|.
-    path = smoothness_real._path(
-        lambda p, _: jnp.sum(p["x"] ** 3),
-        {"x": jnp.array([2.0])},
-        iter([0, 0, 0]),
-        optax.sgd(0.1),
-        2,
-    )
-    x = 2.0
-    for step in range(3):
-        d = -0.1 * 3 * x**2
-        if step != 1:
-            np.testing.assert_allclose(
-                path[step // 2], [step, 3 * x**2, 3 * abs(2 * x + d / 5), x**3], rtol=1e-4
-            )
-        x += d
