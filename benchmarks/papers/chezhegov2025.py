@@ -18,6 +18,7 @@ import optax
 import clipax
 from benchmarks.papers import chezhegov2025_outliers, chezhegov2025_theory
 from benchmarks.papers.claims import close, factor
+from benchmarks.papers.cola import cola
 from benchmarks.papers.draw import bands, spaced
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 from clipax.lab.noise import Noise
@@ -119,5 +120,6 @@ PAPER = Paper(
         chezhegov2025_outliers.first_step,
         chezhegov2025_outliers.last_step,
         chezhegov2025_theory.parameters,
+        cola,
     ),
 )

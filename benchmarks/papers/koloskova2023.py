@@ -19,6 +19,7 @@ from scipy import integrate, optimize
 import clipax
 from benchmarks.papers.claims import Claim, Number, close, exact
 from benchmarks.papers.draw import lines, spaced
+from benchmarks.papers.logistic_real import logistic_real
 from benchmarks.papers.loops import recorded, steps_until
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 
@@ -249,4 +250,7 @@ _SAMPLERS: dict[str, Sampler] = {
     "chi2": _chi2,
     "exponential": _exponential,
 }
-PAPER = Paper("the bias of clipping, arXiv 2305.01588", (_two_points, _stationary, _deterministic))
+PAPER = Paper(
+    "the bias of clipping, arXiv 2305.01588",
+    (_two_points, _stationary, _deterministic, logistic_real),
+)

@@ -115,7 +115,8 @@ def _descent(name: str, rows: jax.Array, smoothness: float, quick: bool) -> Outc
 
 def _stochastic(name: str, rows: jax.Array, smoothness: float, options: Options) -> Outcome:
     ridge, steps = 1 / len(rows), 8_000 if options.quick else 400_000
-    thresholds, rates = (*_THRESHOLDS, _INF), _SGD_RATES
+    thresholds: tuple[float, ...] = (*_THRESHOLDS, _INF)
+    rates: tuple[float, ...] = _SGD_RATES
     if options.quick:
         thresholds, rates = (_THRESHOLDS[0], _THRESHOLDS[2], _INF), _SGD_RATES[2:]
     dimension, block = rows.shape[1], steps // _RECORDS

@@ -18,6 +18,7 @@ from benchmarks.papers.claims import at_most, within
 from benchmarks.papers.draw import lines, spaced
 from benchmarks.papers.loops import recorded
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
+from benchmarks.papers.vae import vae
 
 __all__ = ["PAPER"]
 
@@ -123,4 +124,4 @@ def _loss(matrix: jax.Array, target: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.sum((matrix @ w - target) ** 2) / 2
 
 
-PAPER = Paper("regularized clipping, arXiv 2404.08624", (_contraction,))
+PAPER = Paper("regularized clipping, arXiv 2404.08624", (_contraction, vae))

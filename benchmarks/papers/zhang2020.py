@@ -20,6 +20,7 @@ from benchmarks.papers.claims import at_most, exact
 from benchmarks.papers.draw import lines, spaced
 from benchmarks.papers.loops import recorded, steps_until
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
+from benchmarks.papers.smoothness_real import smoothness_real
 from clipax import theory
 
 __all__ = ["PAPER"]
@@ -227,4 +228,4 @@ def _quartic() -> list[_Run]:
     return runs
 
 
-PAPER = Paper("relaxed smoothness, arXiv 1905.11881", (_counts, _path))
+PAPER = Paper("relaxed smoothness, arXiv 1905.11881", (_counts, _path, smoothness_real))

@@ -7,6 +7,7 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks.papers import PAPERS
 from benchmarks.papers.cola import cola
 from benchmarks.papers.logistic_real import logistic_real
 from benchmarks.papers.paper import Options, Outcome, Part
@@ -20,10 +21,17 @@ def _find(outcome: Outcome, *words: str) -> float:
     return float(claim.measured)
 
 
+REAL_DATA: tuple[Part, ...] = (logistic_real, vae, cola, smoothness_real)
+
+
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
-    parts: list[Part] = [logistic_real, vae, cola, smoothness_real]
-    return {part.__name__: part(Options(quick=True)) for part in parts}
+    return {part.__name__: part(Options(quick=True)) for part in REAL_DATA}
+
+
+def test_the_command_runs_every_part() -> None:
+    named = [part for paper in PAPERS.values() for part in paper.parts]
+    assert [named.count(part) for part in REAL_DATA] == [1] * len(REAL_DATA)
 
 
 def test_every_part_measures_and_draws(outcomes: dict[str, Outcome]) -> None:
