@@ -158,7 +158,10 @@ def best_threshold(noise: LabelNoise, risk: Array) -> Array:
         # An atom at zero without any risk: clipping at 0 would pass it and no noise.
         value = jnp.where(m2 > 0, mu**2 / jnp.where(m2 > 0, m2, 1), jnp.inf)
         place = jnp.argmax(value, -1, keepdims=True)
-        return tuple(jnp.take_along_axis(a, place, -1) for a in (candidates, value))
+        return (
+            jnp.take_along_axis(candidates, place, -1),
+            jnp.take_along_axis(value, place, -1),
+        )
 
     def finer(round: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
         width = math.log(_GRID[1] / _GRID[0]) * (_FINER[1] - _FINER[0]) ** round

@@ -24,6 +24,8 @@ __all__ = ["Control", "homogenized_paths", "homogenized_risk", "solve", "whole_s
 
 # A number, or a function of the time.
 OverTime = float | Callable[[Any], Any]
+# Risk, learning rate and threshold.
+Record = tuple[Array, Array, Array]
 
 
 class Control(Protocol):
@@ -188,21 +190,22 @@ def homogenized_paths(
 @partial(jax.jit, static_argnames="steps")
 def solve(
     spectrum: Array, start: Array, noise: LabelNoise, control: Control, dt: Array, steps: int
-) -> tuple[Array, Array, Array]:
+) -> Record:
     """Risk, learning rate and threshold at every multiple of `dt`, the last one included."""
     dimension = jnp.sum(spectrum)
 
-    def slope(v: Array, step: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        risk = spectrum @ v
-        rate, threshold = control(step, risk, noise)
-        mu, m2 = factors(noise, risk, threshold)
-        change = rate * spectrum * (-2 * mu * v + rate * m2 / (2 * dimension))
-        return change, (risk, rate, threshold)
+    def heun(v: Array, step: Array) -> tuple[Array, Record]:
+        def stage(slope: Array, later: Array) -> tuple[Array, tuple[Array, Record]]:
+            ahead = v + dt * slope
+            risk = spectrum @ ahead
+            rate, threshold = control(jnp.minimum(step + later, steps), risk, noise)
+            mu, m2 = factors(noise, risk, threshold)
+            slope = rate * spectrum * (-2 * mu * ahead + rate * m2 / (2 * dimension))
+            return slope, (slope, (risk, rate, threshold))
 
-    def heun(v: Array, step: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        first, record = slope(v, step)
-        second, _ = slope(v + dt * first, jnp.minimum(step + 1, steps))
-        return v + dt / 2 * (first + second), record
+        # A loop over the two stages, so that the law is compiled once.
+        _, (slopes, record) = jax.lax.scan(stage, jnp.zeros_like(v), jnp.arange(2))
+        return v + dt * jnp.mean(slopes, 0), jax.tree.map(lambda values: values[0], record)
 
     return jax.lax.scan(heun, start, jnp.arange(steps + 1))[1]
 

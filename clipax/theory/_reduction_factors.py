@@ -106,11 +106,13 @@ class MixtureNoise(NamedTuple):
         """Moments of truncated Gaussians."""
         deviation = jnp.sqrt(_floored(square[..., None] + self.variances))
         c, m = threshold[..., None], self.means
-        below = jnp.clip((-c - m) / deviation, -_FAR, _FAR)
-        above = jnp.clip((c - m) / deviation, -_FAR, _FAR)
-        inside = ndtr(above) - ndtr(below)
+        # Stacked, so that the distribution function is compiled once.
+        ends = jnp.clip(jnp.stack([-c - m, c - m]) / deviation, -_FAR, _FAR)
+        below, above = ndtr(ends)
+        inside = above - below
         second = (m**2 + deviation**2) * inside
-        second += deviation * ((m - c) * _density(below) - (m + c) * _density(above))
+        lower, upper = _density(ends)
+        second += deviation * ((m - c) * lower - (m + c) * upper)
         mu = jnp.sum(self.weights * inside, -1)
         return mu, jnp.sum(self.weights * second, -1) + threshold**2 * (1 - mu)
 
@@ -157,8 +159,8 @@ class UniformNoise(NamedTuple):
         width = jnp.maximum(jnp.minimum(c, a + 8 * s) - flat, 0)
         nodes = jnp.asarray((_NODES + 1) / 2, s.dtype)
         w = flat[..., None] + width[..., None] * nodes
-        ends = [ndtr(jnp.clip((w + end) / s[..., None], -_FAR, _FAR)) for end in (a, -a)]
-        mass = jnp.asarray(_WEIGHTS / 2, s.dtype) * width[..., None] * (ends[0] - ends[1]) / a
+        far, near = ndtr(jnp.clip(jnp.stack([w + a, w - a]) / s[..., None], -_FAR, _FAR))
+        mass = jnp.asarray(_WEIGHTS / 2, s.dtype) * width[..., None] * (far - near) / a
         mu = flat / a + jnp.sum(mass, -1)
         return mu, flat**3 / (3 * a) + jnp.sum(mass * w**2, -1) + c**2 * (1 - mu)
 
