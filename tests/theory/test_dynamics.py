@@ -97,12 +97,17 @@ def test_student_t_of_any_freedom(freedom):
 def test_criteria():
     noise, _ = LAWS["rademacher"]
     with jax.enable_x64(True):
-        mu, m2 = theory.reduction_factors(noise, GRID_RISKS, GRID_THRESHOLDS)
-        stability = theory.clipping_stability(noise, GRID_RISKS, GRID_THRESHOLDS)
-        criterion = theory.clipping_comparison(noise, GRID_RISKS, GRID_THRESHOLDS)
+        mu, m2, stability, criterion = map(
+            np.asarray,
+            (
+                *theory.reduction_factors(noise, GRID_RISKS, GRID_THRESHOLDS),
+                theory.clipping_stability(noise, GRID_RISKS, GRID_THRESHOLDS),
+                theory.clipping_comparison(noise, GRID_RISKS, GRID_THRESHOLDS),
+            ),
+        )
     unclipped = 2 * GRID_RISKS + 25
-    np.testing.assert_allclose(stability, np.asarray(mu) / m2 * unclipped, rtol=1e-12)
-    np.testing.assert_allclose(criterion, np.asarray(mu) ** 2 / m2 * unclipped, rtol=1e-12)
+    np.testing.assert_allclose(stability, mu / m2 * unclipped, rtol=1e-12)
+    np.testing.assert_allclose(criterion, mu**2 / m2 * unclipped, rtol=1e-12)
     thresholds = np.array([4.0, 4.0, 4.0, INF, INF, INF])
     cauchy = theory.clipping_comparison(LAWS["cauchy"][0], GRID_RISKS, thresholds)
     np.testing.assert_array_equal(cauchy, [INF, INF, INF, 1, 1, 1])
@@ -183,7 +188,11 @@ def test_paths_scatter_about_the_predicted_risk():
     arguments = (spectrum, start, theory.rademacher_noise(0.5, 0.2))
     options = {"learning_rate": 0.5, "threshold": 0.4, "times": (0.0, *TIMES), "dt": 0.025}
     risks = theory.homogenized_paths(jax.random.key(0), *arguments, runs=40, **options)
-    predicted = theory.homogenized_risk(*arguments, **options)
+    size = math.sqrt(1.25)
+    found = functools.partial(reference.factors, {-size: 0.1, 0.0: 0.8, size: 0.1})
+    predicted = reference.risks(
+        spectrum, start, found, lambda t: 0.5, lambda t: 0.4, options["times"]
+    )
     assert risks.shape == (40, 4)
     np.testing.assert_allclose(risks[:, 0], 0.5, rtol=1e-5)
     np.testing.assert_allclose(risks.mean(0), predicted, rtol=0.03)
@@ -228,8 +237,8 @@ def test_a_schedule_agrees_with_its_own_risk(schedule):
         rtol=1e-5,
     )
     np.testing.assert_allclose(
-        parameters.threshold(steps) / math.sqrt(150),
-        1 / np.interp(places, schedule.time, 1 / schedule.threshold),
+        math.sqrt(150) / parameters.threshold(steps),
+        np.interp(places, schedule.time, 1 / schedule.threshold),
         rtol=1e-5,
     )
 
