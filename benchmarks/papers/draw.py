@@ -43,7 +43,7 @@ def lines(
     """
 
     def draw(axes: Axes) -> None:
-        _set(axes, scales, limits)
+        axes.set(xscale=scales[0], yscale=scales[1])
         for place, (label, (x, y)) in enumerate(curves.items()):
             if joined:
                 style = _style(place) | {"marker": marker, "markersize": 5}
@@ -57,6 +57,8 @@ def lines(
         for place, (label, (x, y)) in enumerate((theory or {}).items()):
             dots = (":", "-.")[place % 2]
             axes.plot(x, np.asarray(y), dots, color="black", linewidth=1.3, label=label)
+        # Now that an end left open can follow the curves.
+        axes.set(**limits)
         axes.legend()
 
     return draw
@@ -89,12 +91,6 @@ def bands(
         lines(middles, theory=theory, scales=scales, **limits)(axes)
 
     return draw
-
-
-def _set(axes: Axes, scales: tuple[str, str], limits: Mapping[str, Any]) -> None:
-    axes.set_xscale(scales[0])
-    axes.set_yscale(scales[1])
-    axes.set(**limits)
 
 
 def _style(place: int) -> dict[str, Any]:

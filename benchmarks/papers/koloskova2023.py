@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy import integrate, optimize, stats
+from scipy import integrate, optimize
 
 import clipax
 from benchmarks.papers.claims import Claim, Number, close, exact
@@ -24,8 +24,8 @@ from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 
 __all__ = ["PAPER"]
 
-# From a key, the shape of the result and a parameter of the law to independent variates.
-Sampler = Callable[[jax.Array, tuple[int, ...], jax.Array], jax.Array]
+# From the shape of the result, a key and a parameter of the law to independent variates.
+Sampler = Callable[[tuple[int, ...], jax.Array, jax.Array], jax.Array]
 Carry = tuple[jax.Array, optax.OptState]
 
 _THRESHOLDS = (0.1, 0.5, 1.0, 2.0, 4.0)
@@ -35,10 +35,11 @@ _SKEWED = {
     "chi2": (0.3816, 0.2799, 0.1631, 0.0654, 0.0128),
     "exponential": (0.3052, 0.2655, 0.1586, 0.0525, 0.0068),
 }
-_LAWS = {
-    "Gaussian": stats.norm(),
-    "chi2": stats.chi2(1, loc=-1 / math.sqrt(2), scale=1 / math.sqrt(2)),
-    "exponential": stats.expon(loc=-1),
+# Their distribution functions; those of scipy.stats would take most of the time.
+_LAWS: dict[str, Callable[[float], float]] = {
+    "Gaussian": lambda u: math.erfc(-u / math.sqrt(2)) / 2,
+    "chi2": lambda u: math.erf(math.sqrt(max(1 + math.sqrt(2) * u, 0) / 2)),
+    "exponential": lambda u: -math.expm1(-max(1 + u, 0)),
 }
 
 # Iterations to a norm of .1, .01 and .001, by threshold.
@@ -65,7 +66,7 @@ def _two_points(options: Options) -> Outcome:
     points: dict[str, tuple[list[float], list[Number]]] = {}
     for rate, threshold in settings:
         s = _worst(threshold)
-        measured = _average(_two_point, s, rate, threshold, options)
+        measured = _average("two-point", s, rate, threshold, options)
         name = f"two-point noise, c {threshold:g}, rate {rate:g}"
         claims.append(close(name, s - threshold * s**2, measured, allowed))
         x, y = points.setdefault(f"measured, rate {rate:g}", ([], []))
@@ -93,19 +94,19 @@ def _worst(threshold: float) -> float:
     return min(1 / 2, 1 / (2 * threshold))
 
 
-def _two_point(key: jax.Array, shape: tuple[int, ...], s: jax.Array) -> jax.Array:
+def _two_point(shape: tuple[int, ...], key: jax.Array, s: jax.Array) -> jax.Array:
     return jnp.where(jax.random.uniform(key, shape) < s**2 / (1 + s**2), 1 / s, -s)
 
 
-def _gaussian(key: jax.Array, shape: tuple[int, ...], _: jax.Array) -> jax.Array:
+def _gaussian(shape: tuple[int, ...], key: jax.Array, _: jax.Array) -> jax.Array:
     return jax.random.normal(key, shape)
 
 
-def _chi2(key: jax.Array, shape: tuple[int, ...], _: jax.Array) -> jax.Array:
+def _chi2(shape: tuple[int, ...], key: jax.Array, _: jax.Array) -> jax.Array:
     return (jax.random.normal(key, shape) ** 2 - 1) / math.sqrt(2)
 
 
-def _exponential(key: jax.Array, shape: tuple[int, ...], _: jax.Array) -> jax.Array:
+def _exponential(shape: tuple[int, ...], key: jax.Array, _: jax.Array) -> jax.Array:
     return jax.random.exponential(key, shape) - 1
 
 
@@ -114,13 +115,13 @@ def _stationary(options: Options) -> Outcome:
     relative = 0.1 if options.quick else 0.03
     claims: list[Claim] = []
     curves, exact_ones = {}, {}
-    for law, sampler in _SAMPLERS.items():
+    for law in _LAWS:
         found = []
         for threshold, reference in zip(_THRESHOLDS, _SKEWED[law], strict=True):
             place = f"{law} noise, c {threshold:g}"
-            measured = _average(sampler, 0.0, 0.01, threshold, options)
-            # Where there is no bias, a share of it says nothing.
-            absolute = 0.0 if reference else 1e-3
+            measured = _average(law, 0.0, 0.01, threshold, options)
+            # Where there is no bias, a share of it says nothing; and few runs scatter by 7e-4.
+            absolute = 3e-3 if options.quick else 0.0 if reference else 1e-3
             claims += [
                 # To the last digit of the reference.
                 close(f"{place}: fixed point", reference, _fixed_point(law, threshold), 0, 5.1e-5),
@@ -144,43 +145,43 @@ def _fixed_point(law: str, threshold: float) -> float:
     """The root of `E clip(x + xi, c)`, which is c less an integral of the distribution of xi."""
 
     def mean(x: float) -> float:
-        below, _ = integrate.quad(lambda u: _LAWS[law].cdf(u - x), -threshold, threshold)
+        below, _ = integrate.quad(lambda u: _LAWS[law](u - x), -threshold, threshold)
         return threshold - below
 
     return float(optimize.brentq(mean, -1, 1, xtol=1e-9))
 
 
-def _average(
-    noise: Sampler, shape: float, rate: float, threshold: float, options: Options
-) -> float:
+def _average(law: str, shape: float, rate: float, threshold: float, options: Options) -> float:
     """The mean iterate on f = x^2/2 over many runs, once they have forgotten their start."""
     runs, steps = (1_000, 2_000) if options.quick else (10_000, 10_000)
     key = jax.random.key(options.seed)
     # No step is longer than the rate times the threshold.
     burn = int(10 / (rate * min(1, threshold)))
-    means = _means(noise, runs, steps, burn, shape, rate, threshold, key)
+    place = [*_SAMPLERS].index(law)
+    means = _means(runs, steps, place, burn, shape, rate, threshold, key)
     return float(np.asarray(means, np.float64).mean())
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1))
 def _means(
-    noise: Sampler,
     runs: int,
     steps: int,
+    law: jax.Array,
     burn: jax.Array,
     shape: jax.Array,
     rate: jax.Array,
     threshold: jax.Array,
     key: jax.Array,
 ) -> jax.Array:
-    """The mean over runs after each step from `burn` on."""
+    """The mean over runs after each step from `burn` on; one program for all laws."""
+    samplers = [partial(sampler, (1, runs)) for sampler in _SAMPLERS.values()]
     # One row of parameters, whose columns are units: every run is clipped by itself.
     optimizer = clipax.clip_sgd(rate, threshold, scope="unit")
 
     def advance(count: jax.Array, carry: Carry) -> Carry:
         x, state = carry
-        gradients = x + noise(jax.random.fold_in(key, count), x.shape, shape)
-        updates, state = optimizer.update(gradients, state)
+        noise = jax.lax.switch(law, samplers, jax.random.fold_in(key, count), shape)
+        updates, state = optimizer.update(x + noise, state)
         return optax.apply_updates(x, updates), state
 
     def record(carry: Carry, count: jax.Array) -> tuple[Carry, jax.Array]:
@@ -243,6 +244,7 @@ def _eigenvalues() -> jax.Array:
 
 
 _SAMPLERS: dict[str, Sampler] = {
+    "two-point": _two_point,
     "Gaussian": _gaussian,
     "chi2": _chi2,
     "exponential": _exponential,

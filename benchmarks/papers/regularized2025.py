@@ -38,7 +38,7 @@ def _contraction(options: Options) -> Outcome:
     The loss is `||Aw - y||^2/2` with 50 rows of N(0, 1/200) in A, from `w = 50 N(0, I)`; the rate
     is 1 over the largest eigenvalue of A A', the threshold .1.
     """
-    draws, length = (9, 2_000) if options.quick else (100, 9_000)
+    draws, length = (9, 2_000) if options.quick else (100, 10_000)
     shown = spaced(length)
     claims, curves = [], {}
     with jax.enable_x64(True):

@@ -71,7 +71,7 @@ def test_steps_are_counted_up_to_the_limit(limit: int, steps: int) -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
-    """Three papers that cost nothing, and the options with which they were asked."""
+    """Papers that cost nothing, and the options with which they were asked."""
     options: list[Options] = []
 
     def right(given: Options) -> Outcome:
@@ -132,6 +132,22 @@ def test_what_does_not_hold_fails_the_command_and_keeps_the_rest(
         "allowed": "+-3 %",
         "holds": False,
     }
+
+
+def test_numbers_are_kept_where_a_panel_fails(
+    asked: list[Options], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def part(given: Options) -> Outcome:
+        panel = Panel("Descent", "iteration", "loss", lambda axes: axes.plot([0, 1], [0]))
+        return Outcome([claims.exact("steps", 3, 3)], [panel])
+
+    monkeypatch.setitem(PAPERS, "undrawn", Paper("a paper without a picture", (part,)))
+    assert main(["undrawn", f"--out={tmp_path}"]) == 1
+    content = json.loads((tmp_path / "undrawn.json").read_text())
+    assert [claim["measured"] for claim in content["claims"]] == [3]
+    assert len(content["failures"]) == 1
+    assert content["failures"][0].startswith("undrawn.png: ValueError")
+    assert "- Failed: undrawn.png" in (tmp_path / "papers.md").read_text()
 
 
 def test_tables_are_made_of_all_files_of_the_folder(asked: list[Options], tmp_path: Path) -> None:
