@@ -73,9 +73,9 @@ def homogenized_risk(
       spectrum: Eigenvalues of the covariance of the features, non-negative.
       start: :math:`v_i` at time 0, non-negative; the shape of `spectrum`.
       noise: Law of the noise of the labels, from `gaussian_noise` and its neighbours.
-      learning_rate: Non-negative, or a function of the time.
+      learning_rate: Non-negative, or a function of the time, which is traced.
       threshold: On the residual, in units of the labels: positive, infinity (no clip) included, or
-        a function of the time.
+        a function of the time, which is traced.
       times: When the risk is wanted, non-negative; an array of one axis. A unit is `d` steps.
       dt: Step of the time, positive; default .05. The error is of order `dt^2`; a step is stable
         up to `1/(learning_rate * largest eigenvalue)`.
@@ -85,8 +85,9 @@ def homogenized_risk(
 
     Raises:
       TypeError: An argument is not a number.
-      ValueError: An array is negative, not finite or of another shape, `dt` or `threshold` not
-        positive, or the threshold infinite for noise without a second moment.
+      ValueError: An array is negative, not finite or of another shape, `dt` or a threshold not
+        positive, a learning rate negative, or a threshold infinite for noise without a second
+        moment.
 
     Example:
       >>> import numpy as np
@@ -258,8 +259,11 @@ def _checked(
         _validate.threshold("threshold", threshold)
     grid = dt * np.arange(steps + 1)
     rates, thresholds = (_over(grid, value) for value in (learning_rate, threshold))
-    if np.isinf(noise.second_moment) and np.isinf(np.asarray(thresholds)).any():
-        raise ValueError("`threshold` must be finite for noise without a second moment, got inf.")
+    _check("learning_rate", rates, "non-negative at all times", lambda rate: rate >= 0)
+    _check("threshold", thresholds, "positive at all times", lambda c: c > 0)
+    if np.isinf(noise.second_moment):
+        rule = "finite for noise without a second moment"
+        _check("threshold", thresholds, rule, np.isfinite)
     return _floats(eigenvalues), _floats(first), _Given(rates, thresholds), steps
 
 
@@ -268,6 +272,16 @@ def _over(grid: np.ndarray, value: OverTime) -> Array:
     if callable(value):
         return jax.vmap(lambda time: _floats(value(time)))(_floats(grid))
     return jnp.full(grid.shape, value, float)
+
+
+def _check(name: str, values: Array, rule: str, holds: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Raises unless the rule holds at every time; traced values pass."""
+    try:
+        known = np.asarray(values)
+    except jax.errors.TracerArrayConversionError:
+        return
+    if not (good := holds(known)).all():
+        raise ValueError(f"`{name}` must be {rule}, got {known[~good][0]}.")
 
 
 def _floats(values: Any) -> Array:

@@ -36,6 +36,10 @@ _ODD = 1 / np.cumprod(np.arange(3.0, 33.0, 2.0))[::-1]
 # -1, 1*3, -1*3*5, ...: of the asymptotic series of erfcx.
 _ASYMPTOTIC = np.cumprod(-np.arange(1.0, 29.0, 2.0))[::-1]
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_FEW_NODES, _FEW_WEIGHTS = np.polynomial.legendre.leggauss(10)
+# From 0 to 1, dense at 0: of the integral over u^2, with u evenly covered.
+_ROOTS = (np.polynomial.legendre.leggauss(20)[0] + 1) / 2
+_ROOT_WEIGHTS = np.polynomial.legendre.leggauss(20)[1] * _ROOTS
 
 
 class ReductionFactors(NamedTuple):
@@ -103,18 +107,28 @@ class MixtureNoise(NamedTuple):
     scale: Any
 
     def clipped(self, square: Array, threshold: Array) -> tuple[Array, Array]:
-        """Moments of truncated Gaussians."""
+        """Moments of truncated Gaussians; by quadrature where closed forms would cancel."""
         deviation = jnp.sqrt(_floored(square[..., None] + self.variances))
-        c, m = threshold[..., None], self.means
+        # The size of a residual depends on that of the mean alone.
+        c, m = threshold[..., None], jnp.abs(jnp.asarray(self.means, deviation.dtype))
         # Stacked, so that the distribution function is compiled once.
-        ends = jnp.clip(jnp.stack([-c - m, c - m]) / deviation, -_FAR, _FAR)
-        below, above = ndtr(ends)
+        ends = jnp.clip(jnp.stack([-c - m, c - m, m - c]) / deviation, -_FAR, _FAR)
+        below, above, beyond = ndtr(ends)
+        lower, upper, _ = _density(ends)
         inside = above - below
         second = (m**2 + deviation**2) * inside
-        lower, upper = _density(ends)
         second += deviation * ((m - c) * lower - (m + c) * upper)
-        mu = jnp.sum(self.weights * inside, -1)
-        return mu, jnp.sum(self.weights * second, -1) + threshold**2 * (1 - mu)
+        # Less than a deviation wide: the integrand is nearly a polynomial.
+        height, centre = jnp.minimum(c / deviation, 1), m / deviation
+        mass, moment = jnp.zeros_like(inside), jnp.zeros_like(inside)
+        for node, weight in zip(_FEW_NODES, _FEW_WEIGHTS, strict=True):
+            part = weight * height * _density(jnp.clip(node * height - centre, -_FAR, _FAR))
+            mass, moment = mass + part, moment + node**2 * part
+        narrow = c < deviation
+        inside = jnp.where(narrow, mass, inside)
+        outside = jnp.where(narrow, 1 - mass, below + beyond)
+        second = jnp.where(narrow, c**2 * moment, second) + c**2 * outside
+        return jnp.sum(self.weights * inside, -1), jnp.sum(self.weights * second, -1)
 
 
 class LaplaceNoise(NamedTuple):
@@ -125,23 +139,32 @@ class LaplaceNoise(NamedTuple):
     scale: Any
 
     def clipped(self, square: Array, threshold: Array) -> tuple[Array, Array]:
-        """In closed form, by erfcx."""
-        b, c = self.width, threshold
+        """In closed form, by erfcx; by quadrature where that would cancel."""
+        b, c = jnp.asarray(self.width, square.dtype), threshold
         s = jnp.maximum(jnp.sqrt(square), 1e-12 * b)
-        z = jnp.minimum(c / s, 1e15)
-        ratio = s / b
-        tail = jnp.exp(-(jnp.minimum(z, _FAR) ** 2) / 2) / 2
-        # exp(r^2/2 -+ c/b) Phi(+-z - r); the first form overflows in neither region.
-        near = jnp.exp(jnp.minimum(ratio**2 / 2 - c / b, 0)) * ndtr(z - ratio)
-        far = tail * _erfcx(jnp.maximum(ratio - z, 0) / _ROOT_TWO)
-        first = jnp.where(z > ratio, near, far)
-        second = tail * _erfcx((z + ratio) / _ROOT_TWO)
+        places = jnp.asarray(np.append(_ROOTS**2, 1.0), s.dtype)
+        first, second = self._sides(s[..., None], c[..., None] * places)
+        # The residual's density at w is (first + second)/(2b) there.
+        sums, first, second = (first + second)[..., :-1], first[..., -1], second[..., -1]
+        z = jnp.minimum(c / s, _FAR)
         outside = erfc(z / _ROOT_TWO)
         mu = 1 - outside - first + second
-        z = jnp.minimum(z, _FAR)
         truncated = s**2 * (erf(z / _ROOT_TWO) - 2 * z * _density(z))
         m2 = truncated + c**2 * outside - 2 * b * c * (first + second) + 2 * b**2 * mu
-        return mu, m2
+        # m2 = c^2 (1 - 2 int_0^c f(w) (1 - w^2/c^2) dw).
+        mass = c[..., None] / b * jnp.asarray(_ROOT_WEIGHTS, s.dtype) * sums
+        small = c < (0.25 if s.dtype == jnp.float32 else 1e-3) * jnp.maximum(b, s)
+        mu = jnp.where(small, jnp.sum(mass, -1), mu)
+        return mu, jnp.where(small, c**2 * (1 - jnp.sum(mass * (1 - places[:-1] ** 2), -1)), m2)
+
+    def _sides(self, s: Array, c: Array) -> tuple[Array, Array]:
+        """`exp(r^2/2 -+ c/b) Phi(+-c/s - r)` with `r = s/b`."""
+        ratio, z = s / self.width, jnp.minimum(c / s, 1e15)
+        tail = jnp.exp(-(jnp.minimum(z, _FAR) ** 2) / 2) / 2
+        # The first form overflows in neither region.
+        near = jnp.exp(jnp.minimum(ratio**2 / 2 - c / self.width, 0)) * ndtr(z - ratio)
+        far = tail * _erfcx(jnp.maximum(ratio - z, 0) / _ROOT_TWO)
+        return jnp.where(z > ratio, near, far), tail * _erfcx((z + ratio) / _ROOT_TWO)
 
 
 class UniformNoise(NamedTuple):
@@ -155,14 +178,18 @@ class UniformNoise(NamedTuple):
         """The density of the residual is flat up to a layer about the end, which is integrated."""
         a, c = jnp.asarray(self.half, square.dtype), threshold
         s = jnp.sqrt(_floored(square))
-        flat = jnp.clip(a - 8 * s, 0, c)
-        width = jnp.maximum(jnp.minimum(c, a + 8 * s) - flat, 0)
+        first, last = jnp.maximum(a - 8 * s, 0), a + 8 * s
+        # The layer below the threshold, and the layer above it.
+        starts = jnp.stack([jnp.minimum(first, c), jnp.maximum(first, c)])
+        widths = jnp.stack([jnp.minimum(last, c), jnp.maximum(last, c)]) - starts
         nodes = jnp.asarray((_NODES + 1) / 2, s.dtype)
-        w = flat[..., None] + width[..., None] * nodes
-        far, near = ndtr(jnp.clip(jnp.stack([w + a, w - a]) / s[..., None], -_FAR, _FAR))
-        mass = jnp.asarray(_WEIGHTS / 2, s.dtype) * width[..., None] * (far - near) / a
-        mu = flat / a + jnp.sum(mass, -1)
-        return mu, flat**3 / (3 * a) + jnp.sum(mass * w**2, -1) + c**2 * (1 - mu)
+        w = starts[..., None] + widths[..., None] * nodes
+        near, far = ndtr(jnp.clip(jnp.stack([a - w, -a - w]) / s[..., None], -_FAR, _FAR))
+        mass = jnp.asarray(_WEIGHTS / 2, s.dtype) * widths[..., None] * (near - far) / a
+        inside, outside = jnp.sum(mass, -1)
+        outside = outside + (starts[1] - c) / a
+        second = starts[0] ** 3 / (3 * a) + jnp.sum(mass[0] * w[0] ** 2, -1)
+        return inside + starts[0] / a, second + c**2 * outside
 
 
 def reduction_factors(noise: LabelNoise, risk: Any, threshold: Any) -> ReductionFactors:
