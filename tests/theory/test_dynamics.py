@@ -60,9 +60,6 @@ def test_factors_are_those_of_quadrature(name):
         np.testing.assert_array_equal(unclipped.mu, 1)
         moment = INF if name == "cauchy" else 75 if name == "t3" else 25
         np.testing.assert_allclose(unclipped.m2, 2 * GRID_RISKS + moment)
-    single = theory.reduction_factors(noise, GRID_RISKS, GRID_THRESHOLDS)
-    assert single.mu.dtype == single.m2.dtype == jnp.float32
-    np.testing.assert_allclose(single, expected, rtol=1e-4)
 
 
 def test_mixtures_and_samples_are_what_they_are_made_of():
@@ -163,22 +160,6 @@ def test_risks_are_those_of_an_adaptive_solver():
             errors.append(np.abs(ours / expected - 1).max())
     assert errors[0] < 2e-4
     assert errors[0] / errors[1] == pytest.approx(4, abs=0.5)  # a method of second order
-
-
-def test_without_a_clip_only_the_second_moment_of_the_noise_counts():
-    def plain(risk, c):
-        return 1, 2 * risk + 0.25
-
-    expected = reference.risks(SPECTRUM, START, plain, lambda t: 0.5, lambda t: INF, TIMES)
-    found = theory.homogenized_risk(
-        SPECTRUM,
-        START,
-        theory.rademacher_noise(0.5, 0.2),
-        learning_rate=0.5,
-        threshold=INF,
-        times=TIMES,
-    )
-    np.testing.assert_allclose(found, expected, rtol=3e-4)
 
 
 def test_paths_scatter_about_the_predicted_risk():
