@@ -22,8 +22,8 @@ def _norm(tree: str) -> Any:
     ("tree", "leaves", "layout", "method"),
     [
         ("shallow", 40, "fsdp", "one clip"),
-        ("shallow", 40, "tensor", "one clip"),
-        ("transformer", 148, "mixed", "chain of three"),
+        ("shallow", 40, "tensor", "chain of three"),
+        ("transformer", 148, "mixed", "one clip"),
     ],
 )
 def test_one_scalar_in_shard_map(tree: str, leaves: int, layout: str, method: str) -> None:
@@ -34,7 +34,7 @@ def test_one_scalar_in_shard_map(tree: str, leaves: int, layout: str, method: st
 
 @pytest.mark.parametrize(
     ("tree", "layout", "axes"),
-    [("transformer", "fsdp", 2), ("shallow", "tensor", 1), ("shallow", "mixed", 2)],
+    [("transformer", "fsdp", 2), ("shallow", "mixed", 2)],
 )
 def test_at_most_one_all_reduce_for_each_mesh_axis_under_jit(
     tree: str, layout: str, axes: int
