@@ -225,7 +225,7 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
 
 
 def _draw(where: Point, dtype: str, seed: int, size: float | None) -> list[jax.Array]:
-    """Normal entries, repeated beyond a million; gradients have norm 4, so that a clip at 1 acts."""
+    """Normal entries, repeated beyond a million; gradients have norm 4: a clip at 1 acts."""
     scale = 4 / where.entries**0.5 if size is None else size
     base = np.random.default_rng(seed).standard_normal(2**20, dtype=np.float32) * scale
     return [jnp.asarray(np.resize(base, shape), DTYPES[dtype]) for shape in where.shapes()]
