@@ -113,7 +113,7 @@ def _skewed(alpha: float, beta: float) -> Callable[..., Array]:
         delta = (0.5 * math.pi) * half_unit(direction)
         even = (direction & np.uint32(1)) == 0
         factor, start, low, slope = (
-            jnp.where(even, *(jnp.float32(constant) for constant in pair)) for pair in edges
+            jnp.where(even, jnp.float32(right), jnp.float32(left)) for right, left in edges
         )
         # Folded, so that one polynomial on [-pi/2, pi/2] will do.
         step = alpha * delta
@@ -136,7 +136,7 @@ def _skewed_cauchy(beta: float) -> Callable[..., Array]:
         delta = (0.5 * math.pi) * half_unit(direction)
         even = (direction & np.uint32(1)) == 0
         sign = jnp.where(even, jnp.float32(1.0), jnp.float32(-1.0))
-        base = jnp.where(even, *(jnp.float32(edge) for edge in edges)) - sign * (beta * delta)
+        base = jnp.where(even, jnp.float32(edges[0]), jnp.float32(edges[1])) - sign * (beta * delta)
         cosine = sine(delta)
         tangent = sign * sine(jnp.maximum(0.5 * math.pi - delta, 0.0)) / cosine
         logarithm = jnp.log(0.5 * math.pi * exponential(height) * cosine / base)
