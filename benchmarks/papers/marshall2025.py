@@ -197,7 +197,7 @@ def _risks(options: Options) -> Outcome:
             f"Mean of {count} runs against the ODE, d = {dimension:.0f}",
             _TIME,
             "deviation (%)",
-            lines(signed, scales=("linear", "linear")),
+            lines(signed, scales=("linear", "linear"), ylim=(-6, 3)),
         )
     )
     return Outcome(claims, panels)
