@@ -197,7 +197,7 @@ def _risks(options: Options) -> Outcome:
             f"Mean of {count} runs against the ODE, d = {dimension:.0f}",
             _TIME,
             "deviation (%)",
-            lines(signed, scales=("linear", "linear")),
+            lines(signed, scales=("linear", "linear"), ylim=(-6, 3)),
         )
     )
     return Outcome(claims, panels)
@@ -206,7 +206,11 @@ def _risks(options: Options) -> Outcome:
 def _spread(
     problem: StreamingLeastSquares, found: Curves, horizon: float, options: Options
 ) -> Claim:
-    """Single runs scatter as the paths of the stochastic equation do."""
+    """Single runs scatter somewhat less than the paths of the stochastic equation do.
+
+    Its noise has not the covariance of the gradient along the mean gradient, nor the change of the
+    squared step, both of which count for the scatter and not for the mean.
+    """
     law, case = "Gaussian", f"Gaussian, c = {_THRESHOLD}"
     paths = theory.homogenized_paths(
         jax.random.key(options.seed),
@@ -219,7 +223,7 @@ def _spread(
         runs=len(found[case]),
     )
     name = f"{case}: spread of runs at the end over that of the SDE's paths"
-    allowed = (0.4, 2.5) if options.quick else (0.7, 1.4)
+    allowed = (0.4, 2.0) if options.quick else (0.6, 1.1)
     return within(name, allowed, found[case][:, -1].std() / np.asarray(paths).std())
 
 
