@@ -66,6 +66,31 @@ class Mesh(NamedTuple):
             )
         return Mesh(axes, tuple(by_path.items()))
 
+    @staticmethod
+    def of_batch(batch: Any, params: Any, axis_name: str | tuple[str, ...] | None) -> Mesh:
+        """The axes over which the examples of a batch are sharded, the parameters being copies.
+
+        Raises:
+          ValueError: An axis is not bound, the batch varies over one that is not named, or the
+            parameters over any.
+        """
+        axes = () if axis_name is None else _as_tuple(axis_name)
+        over = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves(batch)))
+        if stray := over - frozenset(axes):
+            raise ValueError(
+                f"`axis_name` must name the mesh axes {sorted(stray)} over which the batch varies."
+            )
+        if own := frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves(params))):
+            raise ValueError(
+                f"`params` must be the same on every device, they vary over the mesh axes "
+                f"{sorted(own)}."
+            )
+        return Mesh(axes, None if not axes or _tracked(axes) else ())
+
+    def vary(self, values: T) -> T:
+        """The values as ones of this device alone: JAX sums no derivative over the others."""
+        return values if self.sharded is not None else jax.tree.map(self._vary, values)
+
     def copies(self, path: str, value: Array) -> int:
         """How many devices along the named axes hold the same shard of a leaf."""
         if not self.axes:
@@ -88,9 +113,7 @@ class Mesh(NamedTuple):
     def _reduced(self, collective: Any, values: T) -> T:
         if not self.axes:
             return values
-        if self.sharded is None:
-            values = jax.tree.map(self._vary, values)
-        return collective(values, self.axes)
+        return collective(self.vary(values), self.axes)
 
     def _vary(self, value: Array) -> Array:
         """A value that varies, for JAX, over all named axes: a sum over them takes no other."""
