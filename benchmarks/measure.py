@@ -102,13 +102,16 @@ def measure(
     return records
 
 
-def compile_step(transformation: Any, params: Any, grads: Any) -> tuple[Any, Any, float]:
+def compile_step(
+    transformation: Any, params: Any, grads: Any, options: dict[str, Any] | None = None
+) -> tuple[Any, Any, float]:
     """Compiles a training step as training runs it, parameters and state donated.
 
     Args:
       transformation: The optimizer.
       params: Parameters; not used up.
       grads: Gradients.
+      options: Of the compiler, instead of what the process set.
 
     Returns:
       The compiled step `(params, state, grads) -> (params, state)`, a fresh state, and the seconds
@@ -121,7 +124,8 @@ def compile_step(transformation: Any, params: Any, grads: Any) -> tuple[Any, Any
 
     state = jax.jit(transformation.init)(params)
     start = time.perf_counter()
-    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads).compile()
+    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads)
+    compiled = lowered.compile(compiler_options=options)
     return compiled, state, time.perf_counter() - start
 
 

@@ -6,12 +6,13 @@ Under `jit` with sharded arrays nothing of this is needed: the compiler adds the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from clipax._typing import Array, AxisName
 
@@ -37,17 +38,25 @@ class Mesh(NamedTuple):
         leaves: Sequence[tuple[str, Array]],
         axis_name: AxisName,
         params: Sequence[Array] | None,
+        kept: Sequence[tuple[int, ...]] = (),
     ) -> Mesh:
         """Checks that the axes named fit the leaves (pairs of path and value).
 
+        Args:
+          leaves: Pairs of path and value.
+          axis_name: Mesh axes, or a mapping from patterns of paths to those of a leaf.
+          params: The leaves' parameters, if a gradient must be averaged where these are whole.
+          kept: For each leaf the axes that keep a norm of their own, if there are any.
+
         Raises:
-          ValueError: An axis is not bound, not named, or a gradient is not averaged over it.
+          ValueError: An axis is not bound, not named, a gradient is not averaged over it, or it may
+            shard an axis that keeps norms of its own.
         """
         if axis_name is None:
             _refuse_unnamed(leaves, ())
             return Mesh((), None)
         if isinstance(axis_name, Mapping):
-            by_path = {path: _lookup(axis_name, path) for path, _ in leaves}
+            by_path = {path: _as_tuple(_lookup(axis_name, path)) for path, _ in leaves}
             named = [axis for entry in axis_name.values() for axis in _as_tuple(entry)]
             axes = tuple(dict.fromkeys(named))
         else:
@@ -57,14 +66,18 @@ class Mesh(NamedTuple):
         if _tracked(axes):
             _refuse_unaveraged(leaves, params)
             _refuse_unnamed(leaves, axes)
-            return Mesh(axes, None)
+            mesh = Mesh(axes, None)
+            _refuse_sharded_units(leaves, axis_name, mesh, kept)
+            return mesh
         if by_path is None:
             raise ValueError(
                 f"`axis_name` must be a mapping from paths to mesh axes where JAX does not track "
                 f"over which axes an array varies (`check_vma=False`), for example "
                 f"{{'*/kernel': {axes[0]!r}, '*': ()}}, got {axis_name!r}."
             )
-        return Mesh(axes, tuple(by_path.items()))
+        mesh = Mesh(axes, tuple(by_path.items()))
+        _refuse_sharded_units(leaves, axis_name, mesh, kept)
+        return mesh
 
     @staticmethod
     def of_batch(batch: Any, params: Any, axis_name: str | tuple[str, ...] | None) -> Mesh:
@@ -95,8 +108,12 @@ class Mesh(NamedTuple):
         """How many devices along the named axes hold the same shard of a leaf."""
         if not self.axes:
             return 1
-        sharded = _varying(value) if self.sharded is None else dict(self.sharded)[path]
+        sharded = self.shards(path, value)
         return math.prod(lax.axis_size(axis) for axis in self.axes if axis not in sharded)
+
+    def shards(self, path: str, value: Array) -> Collection[str]:
+        """The mesh axes over which a leaf is sharded."""
+        return _varying(value) if self.sharded is None else dict(self.sharded)[path]
 
     def devices(self) -> int:
         """The number of devices along the named axes."""
@@ -122,13 +139,15 @@ class Mesh(NamedTuple):
 
 
 def _as_tuple(axes: Any) -> tuple[str, ...]:
+    if isinstance(axes, PartitionSpec):
+        return tuple(name for entry in axes if entry is not None for name in _as_tuple(entry))
     return (axes,) if isinstance(axes, str) else tuple(axes)
 
 
-def _lookup(axis_name: Mapping[str, Any], path: str) -> tuple[str, ...]:
+def _lookup(axis_name: Mapping[str, Any], path: str) -> Any:
     for pattern, axes in axis_name.items():
         if fnmatchcase(path, pattern):
-            return _as_tuple(axes)
+            return axes
     raise ValueError(
         f"`axis_name` must match every leaf, none of its patterns {list(axis_name)} fits {path!r}."
     )
@@ -170,4 +189,30 @@ def _refuse_unaveraged(leaves: Sequence[tuple[str, Array]], params: Sequence[Arr
             raise ValueError(
                 f"The gradient of {path!r} is not averaged: it varies over the mesh axes "
                 f"{sorted(stray)}, its parameter does not. Average it (`jax.lax.pmean`) first."
+            )
+
+
+def _refuse_sharded_units(
+    leaves: Sequence[tuple[str, Array]],
+    axis_name: AxisName,
+    mesh: Mesh,
+    kept: Sequence[tuple[int, ...]],
+) -> None:
+    """A sum over a mesh axis that shards a kept axis would add norms of different units."""
+    for (path, value), keep in zip(leaves, kept, strict=bool(kept)):
+        if not keep or not set(mesh.shards(path, value)) & set(mesh.axes):
+            continue
+        spec = _lookup(axis_name, path) if isinstance(axis_name, Mapping) else None
+        if not isinstance(spec, PartitionSpec):
+            raise ValueError(
+                f"`axis_name` must tell which axes of the leaf {path!r} are sharded, as each entry "
+                f"of its axes {list(keep)} has a norm of its own: a mapping from paths to "
+                f"`PartitionSpec`, for example {{{path!r}: PartitionSpec({mesh.axes[0]!r}), "
+                f"'*': ()}}, got {axis_name!r}."
+            )
+        if any(spec[axis] for axis in keep if axis < len(spec)):
+            raise ValueError(
+                f"`axis_name` must leave the axes {list(keep)} of the leaf {path!r} whole, as each "
+                f"of their entries has a norm of its own, got {spec}. Call the update under plain "
+                f"`jit`, or give the leaf another scope."
             )

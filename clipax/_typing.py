@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 
 __all__ = ["Array", "AxisName", "NonFinite", "Norms", "Scalar", "ScalarOrSchedule"]
 
@@ -17,8 +18,9 @@ Scalar = float | int | np.ndarray | jax.Array
 ScalarOrSchedule = Scalar | optax.Schedule
 # What to do with a block whose norm is not finite.
 NonFinite = Literal["zero", "propagate"]
-# Mesh axes that a norm spans inside `shard_map`; a mapping names them leaf by leaf.
-AxisName = str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]] | None
+# Mesh axes that a norm spans inside `shard_map`; a mapping names them leaf by leaf, or gives the
+# leaf's `PartitionSpec`.
+AxisName = str | tuple[str, ...] | Mapping[str, str | tuple[str, ...] | PartitionSpec] | None
 # One array of norms for each label of a scope.
 Norms = dict[str, jax.Array]
 # `where=` of a scope: glob patterns on the path "a/kernel", or a predicate on it.

@@ -182,7 +182,8 @@ def _pieces(
     leaves: Sequence[Leaf], axis_name: AxisName, params: Sequence[Array] | None
 ) -> tuple[list[Array], tuple[Block, ...], tuple[int, ...], Mesh]:
     """Values, blocks, numbers of copies and mesh of the leaves."""
-    mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, params)
+    pairs = [(leaf.path, leaf.value) for leaf in leaves]
+    mesh = Mesh.of(pairs, axis_name, params, [leaf.block.keep for leaf in leaves])
     _refuse_unequal(leaves)
     copies = tuple(mesh.copies(leaf.path, leaf.value) for leaf in leaves)
     return [leaf.value for leaf in leaves], tuple(leaf.block for leaf in leaves), copies, mesh

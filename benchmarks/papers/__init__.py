@@ -5,21 +5,24 @@ A module a paper, which ends in a `PAPER`; to add one, write it and name it here
 
 from benchmarks.papers import (
     chezhegov2025,
-    chezhegov2025_theory,
+    gorbunov2020,
     koloskova2023,
+    mixed2020,
     quantile,
     regularized2025,
     zhang2020,
 )
-from benchmarks.papers.claims import Claim, Paper
+from benchmarks.papers.claims import Claim
+from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 
-__all__ = ["PAPERS", "Claim", "Paper"]
+__all__ = ["PAPERS", "Claim", "Options", "Outcome", "Panel", "Paper"]
 
 PAPERS: dict[str, Paper] = {
     "zhang2020": zhang2020.PAPER,
-    "chezhegov2025": chezhegov2025.PAPER,
-    "chezhegov2025_theory": chezhegov2025_theory.PAPER,
-    "regularized2025": regularized2025.PAPER,
+    "mixed2020": mixed2020.PAPER,
     "koloskova2023": koloskova2023.PAPER,
+    "regularized2025": regularized2025.PAPER,
+    "chezhegov2025": chezhegov2025.PAPER,
+    "gorbunov2020": gorbunov2020.PAPER,
     "quantile": quantile.PAPER,
 }

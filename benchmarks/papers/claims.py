@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Claim", "Paper", "at_most", "close", "exact", "factor", "within"]
+__all__ = ["Claim", "Number", "at_most", "close", "exact", "factor", "within"]
 
 Number = int | float
 
@@ -31,20 +30,6 @@ class Claim:
     holds: bool
 
 
-@dataclass(frozen=True)
-class Paper:
-    """Where claims come from, and the function that checks them.
-
-    Attributes:
-      title: The subject and the arXiv number, beside its name.
-      claims: From `(quick, seed)` to the claims: with `quick` fewer runs and smaller horizons, in
-        seconds. A list and not a generator, so that a change of precision inside ends with it.
-    """
-
-    title: str
-    claims: Callable[[bool, int], list[Claim]]
-
-
 # Every test is written so that NaN fails it.
 
 
@@ -62,24 +47,24 @@ def close(
     words = [f"{relative:g} rel." if relative < 1e-4 else f"{100 * relative:g} %"] * (relative > 0)
     words += [f"{absolute:g}"] * (absolute > 0)
     holds = abs(number - reference) <= max(relative * abs(reference), absolute)
-    return Claim(name, reference, number, f"+-{' or '.join(words)}", holds)
+    return Claim(name, reference, number, f"+-{' or '.join(words)}", bool(holds))
 
 
 def factor(name: str, reference: float, measured: object, allowed: float) -> Claim:
     """A positive figure up to a factor either way."""
     number = float(np.asarray(measured))
     holds = reference / allowed <= number <= reference * allowed
-    return Claim(name, reference, number, f"factor {allowed:g}", holds)
+    return Claim(name, reference, number, f"factor {allowed:g}", bool(holds))
 
 
 def at_most(name: str, limit: Number, measured: object) -> Claim:
     """A figure with an upper bound; an integer is shown as one."""
     number = np.asarray(measured).item()
-    return Claim(name, limit, number, "at most", number <= limit)
+    return Claim(name, limit, number, "at most", bool(number <= limit))
 
 
 def within(name: str, reference: tuple[Number, Number], measured: object) -> Claim:
     """A figure between two others."""
     number = np.asarray(measured).item()
     holds = reference[0] <= number <= reference[1]
-    return Claim(name, reference, number, "in the range", holds)
+    return Claim(name, reference, number, "in the range", bool(holds))

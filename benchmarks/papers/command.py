@@ -6,10 +6,8 @@ Run it with `python -m benchmarks.papers all`; the benchmarks' README.md says mo
 from __future__ import annotations
 
 import argparse
-import json
-import time
+import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +16,9 @@ from rich.console import Console
 
 from benchmarks.measure import environment
 from benchmarks.papers import PAPERS
-from benchmarks.papers.report import Result, markdown, table, verdict
+from benchmarks.papers.files import read, write
+from benchmarks.papers.paper import Options, Result, measure
+from benchmarks.papers.report import markdown, table, verdict
 
 __all__ = ["main"]
 
@@ -26,44 +26,54 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the papers' modules.
 
+    A paper's files are written as soon as it is measured, and the tables anew from all the files
+    in the folder.
+
     Args:
       arguments: Command line; by default the process's own.
 
     Returns:
-      The exit status: 0, or 1 where a figure does not hold. Bad arguments exit with 2.
+      The exit status: 0, or 1 where a figure does not hold or a paper raises. Bad arguments exit
+      with 2.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
-    for path in (options.json, options.markdown):
-        if path is None:
-            continue
-        try:  # now, not after the measurements
+    tables = options.markdown or options.out / "papers.md"
+    try:  # now, not after the measurements
+        options.out.mkdir(parents=True, exist_ok=True)
+        for path in (options.out / ".writable", tables):
             path.open("a").close()
-        except OSError as error:
-            parser.error(f"cannot write {path}: {error.strerror}")
+        (options.out / ".writable").unlink()
+        read(options.out, ())
+    except OSError as error:
+        parser.error(f"cannot write {error.filename}: {error.strerror}")
+    except ValueError as error:
+        parser.error(str(error))
     names = list(PAPERS) if "all" in options.papers else list(dict.fromkeys(options.papers))
+    settings = environment() | {
+        "device": "cpu",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "size": "quick" if options.quick else "full",
+        "seed": str(options.seed),
+    }
     console = Console()
-    results = []
+    results: list[Result] = []
     # Loops of millions of tiny steps: an accelerator would spend them on starting kernels.
     with jax.default_device(jax.devices("cpu")[0]):
-        settings = environment() | {
-            "device": "cpu",
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "size": "quick" if options.quick else "full",
-            "seed": str(options.seed),
-        }
         for name in names:
-            start = time.monotonic()
-            claims = PAPERS[name].claims(options.quick, options.seed)
-            results.append(Result(name, PAPERS[name].title, time.monotonic() - start, claims))
-            console.print(table(results[-1]))
+            chosen = Options(options.quick, options.seed, options.data_dir)
+            result = measure(name, PAPERS[name], chosen, settings)
+            console.print(table(result))
+            results.append(write(result, options.out))
+            tables.write_text(_tables(options.out, tables.parent))
     console.print(verdict(results), highlight=False, soft_wrap=True)
-    if options.markdown is not None:
-        options.markdown.write_text(markdown(results, settings))
-    if options.json is not None:
-        content = {"settings": settings, "papers": [asdict(result) for result in results]}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
-    return 0 if all(claim.holds for result in results for claim in result.claims) else 1
+    return 0 if all(result.holds for result in results) else 1
+
+
+def _tables(folder: Path, beside: Path) -> str:
+    links = Path(os.path.relpath(folder, beside))
+    pictures = {path.stem: (links / path.name).as_posix() for path in folder.glob("*.png")}
+    return markdown(read(folder, list(PAPERS)), pictures)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,8 +91,25 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="in seconds: fewer seeds, wider tolerances"
     )
     parser.add_argument("--seed", type=_seed, default=0, help="of all that is random (default 0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    parser.add_argument(
+        "--data-dir",
+        type=_folder,
+        metavar="DIR",
+        help="data sets that are not built in, for the parts that need them",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("papers-results"),
+        metavar="DIR",
+        help="where NAME.json and NAME.png go (default %(default)s)",
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="the tables of all papers in that folder (default papers.md there)",
+    )
     return parser
 
 
@@ -90,3 +117,9 @@ def _seed(text: str) -> int:
     if not (text.isdecimal() and int(text) < 2**32):
         raise argparse.ArgumentTypeError(f"must be a whole number below 2^32, got {text!r}")
     return int(text)
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"must be a folder that exists, got {text!r}")
+    return Path(text)

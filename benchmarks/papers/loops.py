@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["Gradient", "steps_until"]
+__all__ = ["Gradient", "recorded", "steps_until"]
 
 # From the parameters and the number of steps before this one.
 Gradient = Callable[[jax.Array, jax.Array], jax.Array]
@@ -47,3 +47,34 @@ def steps_until(
 
     first = (start, optimizer.init(start), jnp.zeros((), jnp.int32))
     return jax.lax.while_loop(more, step, first)[2]
+
+
+def recorded(
+    optimizer: optax.GradientTransformation,
+    gradient: Gradient,
+    record: Callable[[jax.Array, optax.OptState], jax.Array],
+    start: jax.Array,
+    steps: int,
+) -> jax.Array:
+    """What is found after each of a fixed number of updates.
+
+    Args:
+      optimizer: Makes the updates.
+      gradient: Of the objective, noise included.
+      record: From the parameters and the optimizer's state to what is to be kept.
+      start: The parameters before the first update.
+      steps: How many updates.
+
+    Returns:
+      A traceable array of `steps` records.
+    """
+
+    def step(
+        carry: tuple[jax.Array, optax.OptState], count: jax.Array
+    ) -> tuple[tuple[jax.Array, optax.OptState], jax.Array]:
+        params, state = carry
+        updates, state = optimizer.update(gradient(params, count), state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), record(params, state)
+
+    return jax.lax.scan(step, (start, optimizer.init(start)), jnp.arange(steps))[1]

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.papers.claims import Claim, Number
+from benchmarks.papers.paper import Result
 
-__all__ = ["Result", "markdown", "table", "verdict"]
+__all__ = ["markdown", "table", "verdict"]
 
 _COLUMNS = ("figure", "reference", "measured", "allowed", "verdict")
-
-
-@dataclass(frozen=True)
-class Result:
-    """A paper's claims.
-
-    Attributes:
-      name: The paper's name on the command line.
-      title: What it is.
-      seconds: How long the claims took.
-      claims: Figures beside measurements.
-    """
-
-    name: str
-    title: str
-    seconds: float
-    claims: list[Claim]
 
 
 def table(result: Result) -> Table:
@@ -63,27 +46,33 @@ def verdict(results: Sequence[Result]) -> str:
     """
     claims = [(result.name, claim) for result in results for claim in result.claims]
     missed = [f"- Missed: {name}, {claim.name}" for name, claim in claims if not claim.holds]
-    return "\n".join([f"{len(claims) - len(missed)} of {len(claims)} figures hold.", *missed])
+    failed = [f"- Failed: {failure}" for result in results for failure in result.failures]
+    line = f"{len(claims) - len(missed)} of {len(claims)} figures hold."
+    return "\n".join([line, *missed, *failed])
 
 
-def markdown(results: Sequence[Result], settings: Mapping[str, str]) -> str:
+def markdown(results: Sequence[Result], pictures: Mapping[str, str]) -> str:
     """The whole report as Markdown.
 
     Args:
       results: The papers' claims.
-      settings: Versions, date and options of the run.
+      pictures: Links from the report to the pictures, by the papers' names.
 
     Returns:
       The text, with a final line break.
     """
-    parts = [
-        "# Figures of the papers",
-        ", ".join(f"{name} {value}" for name, value in settings.items()),
-        verdict(results),
-    ]
+    parts = ["# Figures of the papers", verdict(results)]
     for result in results:
         parts.append(f"## {_heading(result)}")
-        parts.append(_grid([_COLUMNS, *(_row(claim) for claim in result.claims)]))
+        parts.append(", ".join(f"{name} {value}" for name, value in result.settings.items()) + ".")
+        lines = [f"- Failed: {failure}" for failure in result.failures]
+        lines += [f"- {note}" for note in result.notes]
+        if lines:
+            parts.append("\n".join(lines))
+        if result.claims:
+            parts.append(_grid([_COLUMNS, *(_row(claim) for claim in result.claims)]))
+        if result.name in pictures:
+            parts.append(f"![{result.title}]({pictures[result.name]})")
     return "\n\n".join(parts) + "\n"
 
 
@@ -108,7 +97,7 @@ def _grid(lines: Sequence[Sequence[str]]) -> str:
 
 def _row(claim: Claim) -> tuple[str, ...]:
     reference = claim.reference
-    ends = reference if isinstance(reference, tuple) else (reference,)
+    ends = reference if isinstance(reference, Sequence) else (reference,)
     return (
         claim.name,
         " to ".join(map(_figure, ends)),

@@ -9,18 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import clipax
-from benchmarks.papers.claims import Claim, Paper, exact
-from benchmarks.papers.loops import steps_until
+from benchmarks.papers.claims import at_most, exact
+from benchmarks.papers.draw import lines, spaced
+from benchmarks.papers.loops import recorded, steps_until
+from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 from clipax import theory
 
 __all__ = ["PAPER"]
 
+# Of x^4.
+_START = 30.0
+
+Curve = tuple[list[float], list[Any]]
 Function = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -51,11 +58,101 @@ _QUARTIC = _Problem(
 )
 
 
-def _claims(quick: bool, seed: int) -> list[Claim]:
+def _counts(options: Options) -> Outcome:
+    """Iterations to a precision, from further and further away and for steeper functions."""
     runs = [*_power(), *_cosine(), *_quartic()]
     # Rounding decides on the last of a million steps.
     with jax.enable_x64(True):
-        return [exact(run.name, run.steps, _count(*run[2:])) for run in runs]
+        claims = [exact(run.name, run.steps, _count(*run[2:])) for run in runs]
+    counts = {run.name: claim.measured for run, claim in zip(runs, claims, strict=True)}
+
+    def curve(prefix: str, method: str, places: Callable[[_Run], float]) -> Curve:
+        found = [run for run in runs if run.name.startswith(prefix) and run.name.endswith(method)]
+        return [places(run) for run in found], [counts[run.name] for run in found]
+
+    panels = [
+        Panel(
+            "cosh(x) - 1 from further and further away",
+            "starting point",
+            "iterations to a gradient of .001",
+            lines(
+                {
+                    "descent, the theorem's step": curve("cosh", "descent", lambda r: r.start),
+                    "clipped, the theorem's steps": curve("cosh", "theorem", lambda r: r.start),
+                },
+                scales=("linear", "log"),
+                marker="o",
+            ),
+        ),
+        Panel(
+            r"$(L_1^2/72)\, x^4 + x^2/4$ from 5",
+            "$L_1$",
+            "iterations to a gap of 1e-6",
+            lines(
+                {
+                    "descent, 1 over the curvature": curve("quartic", "descent", lambda r: r.l1),
+                    "clipped, practical": curve("quartic", "practical", lambda r: r.l1),
+                },
+                marker="o",
+            ),
+        ),
+    ]
+    return Outcome(claims, panels)
+
+
+def _path(options: Options) -> Outcome:
+    """The gradient of x^4 along the way from 30, and the curvature that goes with it."""
+    steps = 2_000 if options.quick else 400_000
+    shown = spaced(steps)
+    curves, smoothness = {}, {}
+    with jax.enable_x64(True):
+        for method, (rate, threshold) in _power_settings().items():
+            path = np.asarray(_iterates(rate, threshold, steps))
+            curves[method] = (shown, np.abs(4 * path[shown - 1] ** 3))
+            smoothness[method] = _smoothness(np.concatenate(([_START], path)))
+    sizes = np.geomspace(1e-3, 4 * _START**3, 50)
+    panels = [
+        Panel("x^4 from 30", "iteration", "size of the gradient", lines(curves)),
+        Panel(
+            "Local smoothness along the paths on x^4",
+            "size of the gradient",
+            "local smoothness",
+            lines(
+                smoothness,
+                theory={"$L_0 + L_1 |f'|$ = 16 + |f'|": (sizes, 16 + sizes)},
+                joined=False,
+            ),
+        ),
+    ]
+    # Of the paper's condition: the theorem promises 16 + |f'| within a step of length 1/L1.
+    sizes, found = smoothness["clipped, theorem"]
+    over = np.max(found / (16 + sizes))
+    return Outcome([at_most("x^4: local smoothness over 16 + |f'|, clipped", 1, over)], panels)
+
+
+def _smoothness(path: np.ndarray, parts: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Size of the gradient, and the largest slope of it on the way to the next iterate.
+
+    As in the paper's figure of trained networks: a maximum over points of each step.
+    """
+    moved = np.abs(np.diff(path)) > 1e-9
+    here, way = path[:-1][moved], np.diff(path)[moved]
+    some = spaced(len(here), 60) - 1
+    here, way = here[some], way[some]
+    shares = np.arange(1, parts + 1)[:, None] / parts
+    rise = np.abs(4 * (here + shares * way) ** 3 - 4 * here**3)
+    return np.abs(4 * here**3), np.max(rise / (shares * np.abs(way)), axis=0)
+
+
+@partial(jax.jit, static_argnums=2)
+def _iterates(rate: jax.Array, threshold: jax.Array, steps: int) -> jax.Array:
+    return recorded(
+        clipax.clip_sgd(rate, threshold),
+        lambda x, count: _POWER.gradient(x, jnp.ones(())),
+        lambda x, state: x,
+        jnp.asarray(_START, jnp.float64),
+        steps,
+    )
 
 
 @partial(jax.jit, static_argnums=0)
@@ -81,19 +178,21 @@ def _plain(largest: float, l0: float, l1: float) -> tuple[float, float]:
     return step.learning_rate, math.inf
 
 
+def _power_settings() -> dict[str, tuple[float, float]]:
+    return {
+        "descent": _plain(4 * _START**3, 16, 1),
+        "clipped, theorem": theory.clip_sgd_smooth(l0=16, l1=1),
+        "clipped, practical": theory.clip_sgd_practical(l0=16, l1=1),
+    }
+
+
 def _power() -> list[_Run]:
     """With f = x^4 from 30, L0 = 16 and L1 = 1."""
     runs = []
-    for eps, plain, theorem, practical in ((0.1, 315_804, 508, 49), (0.01, 1_465_965, 1_359, 133)):
-        rows = (
-            ("descent", plain, _plain(4 * 30.0**3, 16, 1)),
-            ("clipped, theorem", theorem, theory.clip_sgd_smooth(l0=16, l1=1)),
-            ("clipped, practical", practical, theory.clip_sgd_practical(l0=16, l1=1)),
-        )
-        runs += [
-            _Run(f"x^4 to a gradient of {eps:g}: {method}", steps, _POWER, *settings, 30.0, eps)
-            for method, steps, settings in rows
-        ]
+    for eps, *counts in ((0.1, 315_804, 508, 49), (0.01, 1_465_965, 1_359, 133)):
+        for steps, (method, settings) in zip(counts, _power_settings().items(), strict=True):
+            name = f"x^4 to a gradient of {eps:g}: {method}"
+            runs.append(_Run(name, steps, _POWER, *settings, _START, eps))
     return runs
 
 
@@ -128,4 +227,4 @@ def _quartic() -> list[_Run]:
     return runs
 
 
-PAPER = Paper("relaxed smoothness, arXiv 1905.11881", _claims)
+PAPER = Paper("relaxed smoothness, arXiv 1905.11881", (_counts, _path))

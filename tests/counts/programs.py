@@ -19,6 +19,10 @@ SLACK = 0.1
 SCRATCH = 0.3
 
 
+# As users' programs are compiled; the tests' processes have cheaper settings (`tests/conftest.py`).
+DEFAULTS = {"xla_cpu_use_fusion_emitters": True}
+
+
 @dataclass(frozen=True)
 class Counts:
     """What one step does, bytes in units of the tree."""
@@ -33,7 +37,7 @@ def compiled(transformation: Any, tree: str, dtype: str) -> Any:
     """The compiled step of an optimizer."""
     params = trees.parameters(tree, DTYPES[dtype], scale=SCALES[tree])
     grads = trees.gradients(tree, DTYPES[dtype], scale=SCALES[tree])
-    return compile_step(transformation, params, grads)[0]
+    return compile_step(transformation, params, grads, DEFAULTS)[0]
 
 
 def counts(transformation: Any, tree: str, dtype: str = "f32") -> Counts:

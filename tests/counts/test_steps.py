@@ -13,7 +13,7 @@ import pytest
 import clipax
 from benchmarks import hlo
 from clipax import norms
-from tests.counts.programs import SCRATCH, SLACK, TREES, Counts, compiled, counts
+from tests.counts.programs import DEFAULTS, SCRATCH, SLACK, TREES, Counts, compiled, counts
 
 SGD, ADAM = optax.sgd(0.1), optax.adam(0.1)
 
@@ -165,8 +165,8 @@ def test_reductions_of_a_tree_grow_with_its_leaves_alone() -> None:
     params = {f"leaf_{number}": jnp.ones(4096) for number in range(7)}
     for transformation in (clipax.clip_by_global_norm(1.0), ONE_READ["clip, adagrad-norm"]):
         program = jax.jit(transformation.update).lower(params, transformation.init(params))
-        assert hlo.count(program.compile(), large=4096).reductions == 7
-        assert hlo.count(program.compile()).reductions == 8
+        assert hlo.count(program.compile(compiler_options=DEFAULTS), large=4096).reductions == 7
+        assert hlo.count(program.compile(compiler_options=DEFAULTS)).reductions == 8
 
 
 def test_sums_over_leaves_are_no_chain_of_additions() -> None:

@@ -10,17 +10,27 @@ import jax.numpy as jnp
 import pytest
 
 import clipax
-from benchmarks.papers import PAPERS, Paper, claims
-from benchmarks.papers.claims import Claim
+from benchmarks.papers import PAPERS, Claim, Options, Outcome, Panel, Paper, claims
 from benchmarks.papers.command import main
+from benchmarks.papers.figure import figure
 from benchmarks.papers.loops import steps_until
+from benchmarks.papers.paper import measure
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_figures_of_a_paper(name: str) -> None:
-    found = PAPERS[name].claims(True, 0)
-    assert len({claim.name for claim in found}) == len(found) > 0
-    assert [claim for claim in found if not claim.holds] == []
+    found = measure(name, PAPERS[name], Options(quick=True), {})
+    assert found.failures == []
+    assert len({claim.name for claim in found.claims}) == len(found.claims) > 0
+    assert [claim for claim in found.claims if not claim.holds] == []
+    if not found.panels:
+        return
+    drawn = figure(found.title, found.panels).axes
+    assert [axes.get_title() for axes in drawn] == [panel.title for panel in found.panels]
+    for axes in drawn:
+        assert axes.has_data()
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
 
 
 @pytest.mark.parametrize(
@@ -60,59 +70,116 @@ def test_steps_are_counted_up_to_the_limit(limit: int, steps: int) -> None:
 
 
 @pytest.fixture
-def two_papers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
-    """Two papers that cost nothing, and the arguments with which they were asked."""
-    asked: list[tuple[bool, int]] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """Papers that cost nothing, and the options with which they were asked."""
+    options: list[Options] = []
 
-    def right(quick: bool, seed: int) -> list[Claim]:
-        asked.append((quick, seed))
-        return [claims.exact("steps", 1_465_965, 1_465_965), claims.within("range", (1, 2), 1.5)]
+    def right(given: Options) -> Outcome:
+        options.append(given)
+        found = [claims.exact("steps", 1_465_965, 1_465_965), claims.within("range", (1, 2), 1.5)]
+        panel = Panel("Descent", "iteration", "loss", lambda axes: axes.semilogy([0, 1], [1, 0.1]))
+        return Outcome(found, [panel], ["Table 9 is not reproduced."])
 
-    def wrong(quick: bool, seed: int) -> list[Claim]:
-        return [*right(quick, seed), claims.close("bias", 0.25, 0.5, 0.03)]
+    def wrong(given: Options) -> Outcome:
+        return Outcome([claims.close("bias", 0.25, 0.5, 0.03)])
+
+    def broken(given: Options) -> Outcome:
+        raise RuntimeError("no more ink")
 
     for name in list(PAPERS):
         monkeypatch.delitem(PAPERS, name)
-    monkeypatch.setitem(PAPERS, "right", Paper("a paper that holds", right))
-    monkeypatch.setitem(PAPERS, "wrong", Paper("a paper that does not", wrong))
-    return asked
+    monkeypatch.setitem(PAPERS, "broken", Paper("a paper that fails", (broken, wrong)))
+    monkeypatch.setitem(PAPERS, "right", Paper("a paper that holds", (right,)))
+    monkeypatch.setitem(PAPERS, "wrong", Paper("a paper that does not", (right, wrong)))
+    return options
 
 
-def test_a_figure_that_does_not_hold_fails_the_command(
-    two_papers: list[tuple[bool, int]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_what_does_not_hold_fails_the_command_and_keeps_the_rest(
+    asked: list[Options], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    files = [f"--json={tmp_path / 'out.json'}", f"--markdown={tmp_path / 'out.md'}"]
-    assert main(["all", "--quick", "--seed", "7", *files]) == 1
-    assert two_papers == [(True, 7), (True, 7)]
-    printed = capsys.readouterr().out
-    assert "1,465,965 1,465,965" in printed
-    assert "4 of 5 figures hold." in printed
-    assert "Missed: wrong, bias" in printed
-    content = json.loads((tmp_path / "out.json").read_text())
+    out = tmp_path / "new" / "folder"
+    arguments = ["--quick", "--seed", "7", f"--data-dir={tmp_path}", f"--out={out}"]
+    assert main(["all", *arguments]) == 1
+    assert asked == [Options(True, 7, tmp_path)] * 2
+    printed = capsys.readouterr()
+    assert "1,465,965 1,465,965" in printed.out
+    assert "4 of 6 figures hold." in printed.out
+    assert "Missed: wrong, bias" in printed.out
+    assert "broken: RuntimeError('no more ink')" in printed.out
+    assert "Traceback" in printed.err
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "papers.md",
+        "broken.json",
+        "right.json",
+        "right.png",
+        "wrong.json",
+        "wrong.png",
+    }
+    assert (out / "right.png").read_bytes().startswith(b"\x89PNG")
+    content = json.loads((out / "wrong.json").read_text())
     assert content["settings"]["size"] == "quick"
+    assert content["settings"]["seed"] == "7"
     assert content["settings"]["jax"]
     assert content["settings"]["date"]
-    holding, missing = content["papers"]
-    assert [claim["holds"] for claim in holding["claims"]] == [True, True]
-    assert missing["claims"][2] == {
+    assert content["notes"] == ["Table 9 is not reproduced."]
+    assert content["holds"] is False
+    assert [claim["holds"] for claim in content["claims"]] == [True, True, False]
+    assert content["claims"][2] == {
         "name": "bias",
         "reference": 0.25,
         "measured": 0.5,
         "allowed": "+-3 %",
         "holds": False,
     }
-    lines = (tmp_path / "out.md").read_text().splitlines()
-    assert "## wrong: a paper that does not (0 s)" in lines
+
+
+def test_numbers_are_kept_where_a_panel_fails(
+    asked: list[Options], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def part(given: Options) -> Outcome:
+        panel = Panel("Descent", "iteration", "loss", lambda axes: axes.plot([0, 1], [0]))
+        return Outcome([claims.exact("steps", 3, 3)], [panel])
+
+    monkeypatch.setitem(PAPERS, "undrawn", Paper("a paper without a picture", (part,)))
+    assert main(["undrawn", f"--out={tmp_path}"]) == 1
+    content = json.loads((tmp_path / "undrawn.json").read_text())
+    assert [claim["measured"] for claim in content["claims"]] == [3]
+    assert len(content["failures"]) == 1
+    assert content["failures"][0].startswith("undrawn.png: ValueError")
+    assert "- Failed: undrawn.png" in (tmp_path / "papers.md").read_text()
+
+
+def test_tables_are_made_of_all_files_of_the_folder(asked: list[Options], tmp_path: Path) -> None:
+    out, tables = tmp_path / "out", tmp_path / "all.md"
+    for arguments in (["wrong", "--seed", "3"], ["right", "right"]):
+        main([*arguments, "--quick", f"--out={out}", f"--markdown={tables}"])
+    assert [options.seed for options in asked] == [3, 0]
+    text = tables.read_text()
+    lines = text.splitlines()
+    assert "4 of 5 figures hold." in lines
+    assert text.index("## right: a paper that") < text.index("## wrong: a paper that")
+    assert [line.split(", ")[-1] for line in lines if "size quick" in line] == [
+        "seed 0.",
+        "seed 3.",
+    ]
     assert "| bias   |      0.25 |       0.5 |        +-3 % |  MISSED |" in lines
     assert "| range  |    1 to 2 |       1.5 | in the range |   holds |" in lines
+    assert "- Table 9 is not reproduced." in lines
+    assert "![a paper that holds](out/right.png)" in lines
+    # What a file says is what was measured.
+    assert main(["right", "--quick", f"--out={out}", f"--markdown={tables}"]) == 0
+    assert tables.read_text() == text
 
 
-def test_papers_that_hold(
-    two_papers: list[tuple[bool, int]], capsys: pytest.CaptureFixture[str]
+def test_a_folder_of_other_files_is_refused(
+    asked: list[Options], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["right", "right"]) == 0
-    assert two_papers == [(False, 0)]
-    assert "2 of 2 figures hold." in capsys.readouterr().out
+    (tmp_path / "other.json").write_text('{"holds": true}')
+    with pytest.raises(SystemExit):
+        main(["right", f"--out={tmp_path}"])
+    assert asked == []
+    assert f"{tmp_path / 'other.json'} is not a paper's result: 'claims'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -121,7 +188,8 @@ def test_papers_that_hold(
         ([], "required: NAME"),
         (["zhang1920"], "invalid choice: 'zhang1920'"),
         (["all", "--seed", "-1"], "whole number below 2^32, got '-1'"),
-        (["all", "--json", "nowhere/at/all.json"], "cannot write nowhere/at/all.json: No such"),
+        (["all", "--data-dir", "nowhere/at/all"], "folder that exists, got 'nowhere/at/all'"),
+        (["all", "--out", "pyproject.toml"], "cannot write pyproject.toml: File exists"),
     ],
 )
 def test_bad_arguments(

@@ -1,0 +1,88 @@
+"""What a test problem is: a start, a value, a gradient, and constants that are proven."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+from clipax._typing import Array
+
+__all__ = ["Function", "Problem", "as_start"]
+
+
+class Function(Protocol):
+    """A pure function of a point."""
+
+    def __call__(self, x: Array) -> Array:
+        """Its value at `x`, a vector `(dim,)`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    r"""An objective to minimise, with its exact gradient and its constants.
+
+    `value` and `gradient` are closed forms, pure functions of a vector `(dim,)` in the type of that
+    vector; `jit`, `vmap` and `grad` may be put around them. Problems compare by identity, so that
+    they can be static arguments of compiled functions.
+
+    Attributes:
+      name: What to call it in titles.
+      start: The first iterate, a vector `(dim,)` in JAX's default float type.
+      value: The objective :math:`f`.
+      gradient: Its gradient.
+      optimum: A minimiser; None where none is known. Where there are several it is the one that
+        lies nearest to `start`, to which steps along gradients lead.
+      optimum_value: The smallest value; None where it is not known.
+      L: The least constant with :math:`\|\nabla^2 f\| \le L` everywhere, infinite where there is
+        none (an upper bound where the constructor says so).
+      L0: With `L1`, :math:`\|\nabla^2 f\| \le L_0 + L_1 \|\nabla f\|` everywhere. `L1 = 0` and
+        `L0 = L` where the gradient is Lipschitz and no other pair is meant.
+      L1: See `L0`.
+      mu: The largest constant with :math:`\|\nabla f\|^2 / 2 \ge \mu (f - f^*)` everywhere that the
+        Hessian gives: its smallest eigenvalue (that is not zero, where there are many minimisers).
+        None where there is no positive one.
+      M: The largest gradient norm where :math:`f \le f(\mathrm{start})`; None where not worked out.
+      L_sublevel: The largest :math:`\|\nabla^2 f\|` there; None where not worked out.
+    """
+
+    name: str
+    start: Array
+    value: Function
+    gradient: Function
+    optimum: Array | None = None
+    optimum_value: float | None = None
+    L: float = math.inf
+    L0: float | None = None
+    L1: float | None = None
+    mu: float | None = None
+    M: float | None = None
+    L_sublevel: float | None = None
+
+    @property
+    def dim(self) -> int:
+        """The number of parameters."""
+        return self.start.shape[0]
+
+
+def as_start(start: Any, dim: int) -> tuple[Array, np.ndarray]:
+    """A start in the default float type, and the same numbers in float64 for constants.
+
+    Args:
+      start: A number for all entries, or a vector.
+      dim: How many entries there must be.
+
+    Raises:
+      ValueError: The shape is another, or an entry is not finite.
+    """
+    exact = np.asarray(start, np.float64)
+    if exact.shape not in ((), (dim,)):
+        raise ValueError(f"`start` must be a number or of shape ({dim},), got {exact.shape}.")
+    if not np.isfinite(exact).all():
+        raise ValueError(f"`start` must be finite, got {start!r}.")
+    vector = jnp.asarray(np.broadcast_to(exact, (dim,)), float)
+    return vector, np.asarray(vector, np.float64)

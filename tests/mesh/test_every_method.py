@@ -1,0 +1,119 @@
+"""Every method of the catalogue gives on eight devices what its oracle gives on none."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+
+from tests.contract.cases import BASIC
+from tests.contract.gradients import flatten
+from tests.mesh import every_method as every
+
+TOLERANCE = 1e-5  # that of float32 against the oracle, without a mesh
+
+
+def _assert_follow(run: every.Run) -> None:
+    """The updates are those of the oracles, and each is sharded as its parameter."""
+    for name, updates in run.updates.items():
+        reference = every.expected(name)
+        for step, (update, wanted) in enumerate(zip(updates, reference, strict=True)):
+            size = max(np.abs(leaf).max() for leaf in wanted.values())
+            for path, leaf in flatten(update).items():
+                error = np.abs(leaf - wanted[path]).max()
+                assert error <= TOLERANCE * size, f"{name}, step {step}, {path}: {error:.3g}"
+        _assert_sharded(name, updates[-1], every.SPECS)
+
+
+def _assert_sharded(name: str, tree: Any, specs: Any) -> None:
+    for (path, leaf), spec in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(specs), strict=True
+    ):
+        like = NamedSharding(leaf.sharding.mesh, spec)
+        place = f"{name}{jax.tree_util.keystr(path)}"
+        assert leaf.sharding.is_equivalent_to(like, leaf.ndim), f"{place}: {leaf.sharding}"
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_under_jit(kind: AxisType) -> None:
+    mesh = every.mesh(kind)
+    methods = every.under_jit()
+    assert methods.keys() == BASIC.keys()
+    traces = []
+
+    def step(*arguments: Any) -> Any:
+        traces.append(1)
+        return every.steps(methods)(*arguments)
+
+    with jax.set_mesh(mesh):
+        start = every.begin(methods, mesh)
+        run = every.train(jax.jit(step, compiler_options=every.QUICK), start, mesh)
+    assert len(traces) == 1  # shardings are the same from the first step on
+    _assert_follow(run)
+    for name, state in run.states.items():
+        # Moments and memories lie as their parameters do, before the first step and after it.
+        specs = every.specs_of(state)
+        _assert_sharded(name, run.start[name], specs)
+        _assert_sharded(name, state, specs)
+
+
+def _shard_map(tracked: bool) -> Any:
+    """The compiled step of all methods in `shard_map`, its states and its mesh."""
+    mesh = every.mesh()
+    methods = every.inside_shard_map(("data", "model") if tracked else every.SPECS)
+    start = {name: tx.init(every.trees()[0]) for name, tx in methods.items()}
+    specs = every.specs_of(start)
+    step = jax.shard_map(
+        every.steps(methods),
+        mesh=mesh,
+        in_specs=(specs, every.SPECS, every.SPECS),
+        # Telemetry, thresholds and memory are the same everywhere: P() says so.
+        out_specs=(dict.fromkeys(methods, every.SPECS), specs),
+        check_vma=tracked,
+    )
+    compiled = jax.jit(step, compiler_options=every.QUICK)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    return compiled, jax.device_put(start, shardings), mesh
+
+
+def test_inside_shard_map() -> None:
+    step, start, mesh = _shard_map(tracked=True)
+    assert start.keys() == BASIC.keys() - set(every.NOT_IN_SHARDS)
+    _assert_follow(every.train(step, start, mesh))
+
+
+def _main(text: str) -> str:
+    """A lowered program whose calls say, instead of a function's name, what that function does."""
+    functions = dict(re.findall(r"^  func\.func \w+ @([\w.]+)(\(.*?\n  \})$", text, re.M | re.S))
+
+    @functools.cache
+    def body(name: str) -> str:
+        return re.sub(r"@([\w.]+)", called, functions[name])
+
+    def called(match: re.Match[str]) -> str:
+        name = match[1]  # of a function, or of the mesh
+        return _digest(body(name)) if name in functions else name
+
+    return body("main")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_inside_shard_map_where_jax_does_not_track_what_varies() -> None:
+    texts = []
+    for tracked in (True, False):
+        step, start, mesh = _shard_map(tracked)
+        params, gradients = every.trees()
+        given = start, every.place(gradients[0], mesh), every.place(params, mesh)
+        texts.append(_main(step.lower(*given).as_text()))
+    # The very program of the test above, most probably; to compile it again takes seconds.
+    if texts[0] != texts[1]:
+        _assert_follow(every.train(step, start, mesh))

@@ -1,0 +1,62 @@
+"""The parts on real data run on what scikit-learn ships, and draw."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from matplotlib.figure import Figure
+
+from benchmarks.papers.cola import cola
+from benchmarks.papers.logistic_real import logistic_real
+from benchmarks.papers.paper import Options, Outcome, Part
+from benchmarks.papers.smoothness_real import smoothness_real
+from benchmarks.papers.vae import vae
+
+
+def _find(outcome: Outcome, *words: str) -> float:
+    """The one measurement whose name holds all the words."""
+    (claim,) = [c for c in outcome.claims if all(word in c.name for word in words)]
+    return float(claim.measured)
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Outcome]:
+    parts: list[Part] = [logistic_real, vae, cola, smoothness_real]
+    return {part.__name__: part(Options(quick=True)) for part in parts}
+
+
+def test_every_part_measures_and_draws(outcomes: dict[str, Outcome]) -> None:
+    names = [claim.name for outcome in outcomes.values() for claim in outcome.claims]
+    assert len(set(names)) == len(names) > 12
+    for outcome in outcomes.values():
+        assert all(math.isfinite(claim.measured) for claim in outcome.claims)
+        for panel in outcome.panels:
+            assert panel.title
+            assert panel.xlabel
+            assert panel.ylabel
+            axes = Figure().add_subplot()
+            panel.draw(axes)
+            assert axes.has_data()
+            assert axes.get_legend() is not None
+
+
+def test_a_clip_costs_only_the_start_without_noise_and_a_bias_with_it(
+    outcomes: dict[str, Outcome],
+) -> None:
+    found = outcomes["logistic_real"]
+    assert [claim.name for claim in found.claims if not claim.holds] == []
+    assert _find(found, "SGD", "without a clip") > 3
+
+
+def test_the_floor_of_a_tenth_acts(outcomes: dict[str, Outcome]) -> None:
+    assert _find(outcomes["vae"], "delta .1:", "floor") > 0.5
+
+
+def test_the_note_on_cola_says_what_it_is_not(outcomes: dict[str, Outcome]) -> None:
+    assert "not the pre-trained ALBERT" in outcomes["cola"].notes[0]
+    assert _find(outcomes["cola"], "median") < 1.1
+
+
+def test_the_models_learn(outcomes: dict[str, Outcome]) -> None:
+    assert _find(outcomes["smoothness_real"], "LSTM", "last loss") < 0.9
