@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
@@ -126,6 +127,14 @@ class Mesh(NamedTuple):
     def pmax(self, values: T) -> T:
         """The largest over all named axes, in one collective."""
         return self._reduced(lax.pmax, values)
+
+    def gathered(self, values: Array) -> Array:
+        """The vectors of all devices along the named axes one after the other."""
+        if not self.axes:
+            return values
+        # As a sum, whose result JAX knows to be the same on every device.
+        rows = jnp.zeros((self.devices(), *values.shape), values.dtype)
+        return self.psum(rows.at[lax.axis_index(self.axes)].set(values)).reshape(-1)
 
     def _reduced(self, collective: Any, values: T) -> T:
         if not self.axes:

@@ -142,8 +142,9 @@ def clipped_grad(
         training on sampled batches should take the sum and divide it by the expected batch size:
         the actual size is not public.
       microbatch_size: Examples that are worked on at a time, at least 1; None (default) for 1, the
-        fastest on a CPU and the least memory. An accelerator may be faster with more; each costs
-        the memory of a gradient. A batch need not be divisible by it.
+        least memory, on every device. An accelerator may be faster with more, a CPU with 8 where an
+        example is many words; each costs the memory of a gradient or two. A batch need not be
+        divisible by it.
       has_aux: Whether `fun` returns a pair.
       noise_multiplier: :math:`z`, non-negative: the standard deviation of the Gaussian noise on the
         sum, in units of the largest norm of one example's contribution, which is C times the root
@@ -178,8 +179,9 @@ def clipped_grad(
       Under `jit` with a batch sharded over its examples give a `microbatch_size` that is a multiple
       of the number of shards: neighbours in a microbatch come from different shards, so no example
       moves; the gradient is reduced once a microbatch. Inside `shard_map` with `axis_name` each
-      device loops over its own examples and there is one reduction in all; pass the same key to
-      every device. Statistics of single examples stay with their device.
+      device loops over its own examples and gradients are reduced once; pass the same key to every
+      device. `norms` are then those of all devices' examples; `block_norms` and `aux` stay with
+      their device.
 
     Privacy:
       With `reduction="sum"` this is the Gaussian mechanism: adding or removing one example changes

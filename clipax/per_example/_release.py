@@ -24,9 +24,10 @@ class ExampleStats(NamedTuple):
     Attributes:
       norms: Norm of each example's gradient over all blocks that the scope measures, a vector in
         the order of the batch, for the extra argument `example_norms`. Infinite for an example that
-        is not finite, -1 for one that the mask leaves out.
+        is not finite, -1 for one that the mask leaves out. With `axis_name` those of all devices'
+        examples, device by device, the same on every device.
       block_norms: The same block by block: from the scope's labels to arrays whose first axis is
-        the batch's.
+        the batch's; of this device's examples only, and so is `aux`.
       clip_fraction: Share of the finite examples' blocks whose norm exceeds the threshold.
       nonfinite_count: Number of examples with a NaN or an infinity; they contributed zero.
       aux: What `fun` returned beside its loss, with a first axis for the examples; None without
@@ -69,7 +70,8 @@ def statistics(
     counts = mesh.psum((clipped, jnp.sum(good), jnp.sum(real & ~finite)))
     clipped, entered, nonfinite = (count.astype(jnp.int32) for count in counts)
     fraction = clipped / jnp.maximum(entered * blocks, 1).astype(jnp.float32)
-    return ExampleStats(_marked(whole, finite, real), shown, fraction, nonfinite, aux)
+    all_norms = mesh.gathered(_marked(whole, finite, real))
+    return ExampleStats(all_norms, shown, fraction, nonfinite, aux)
 
 
 def _marked(norms: Array, finite: Array, real: Array) -> Array:
