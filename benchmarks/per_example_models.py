@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ def mlp(size: int = 256, *, widths: tuple[int, ...] = (784, 512, 512, 10)) -> Pr
     draw = np.random.default_rng(0)
     params = [
         {"kernel": _normal(draw, wide, out) / math.sqrt(wide / 2), "bias": jnp.zeros(out)}
-        for wide, out in zip(widths[:-1], widths[1:], strict=True)
+        for wide, out in itertools.pairwise(widths)
     ]
 
     def loss(params: Any, image: Any, label: Any) -> Any:

@@ -115,8 +115,8 @@ def geometric_quantile(
 
     Differences from the paper:
       The paper counts users of federated learning; here the records are examples, or steps. It
-      centres the count at m/2 for its sensitivity, which changes no number as long as m is public. `noise_split` is
-      its division of the noise between gradient and count.
+      centres the count at m/2 for its sensitivity, which changes no number as long as m is public.
+      `noise_split` is its division of the noise between gradient and count.
     """
     if not callable(quantile):
         _validate.within("quantile", quantile, 0, 1, brackets="()")
