@@ -29,7 +29,6 @@ FORMS = [
     forms.PLAIN,
     forms.OPTAX,
     forms.JAX_PRIVACY,
-    forms.PRIVACY_ONE,
     forms.OPACUS,
     forms.CLIPAX,
     forms.AGAIN,
