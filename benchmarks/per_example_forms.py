@@ -66,8 +66,9 @@ def made(name: str, problem: Problem) -> tuple[Runner, float | None]:
     own = jax.tree.map(jnp.copy, problem.params)
     lowered = jax.jit(step, donate_argnums=0).lower(own, (), problem.batch)
     compiled = lowered.compile()
-    temporaries = compiled.memory_analysis().temp_size_in_bytes
-    return Runner(compiled, own, (), problem.batch), float(temporaries)
+    analysis = compiled.memory_analysis()
+    temporaries = None if analysis is None else float(analysis.temp_size_in_bytes)
+    return Runner(compiled, own, (), problem.batch), temporaries
 
 
 def _plain(problem: Problem) -> Callable[..., Any]:
