@@ -6,7 +6,17 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from clipax import diagnostics, norms, optimizers, scopes, testing, theory, thresholds, transforms
+from clipax import (
+    diagnostics,
+    norms,
+    optimizers,
+    per_example,
+    scopes,
+    testing,
+    theory,
+    thresholds,
+    transforms,
+)
 from clipax.diagnostics import advise
 from clipax.measure import global_norm
 from clipax.metrics import block_names, metrics
@@ -33,6 +43,7 @@ from clipax.optimizers import (
     stable_adamw,
     stable_spam,
 )
+from clipax.per_example import clipped_grad, clipped_value_and_grad
 from clipax.thresholds import power as power_threshold
 from clipax.transforms import (
     clip_by_block_rms,
@@ -91,8 +102,10 @@ __all__ = [
     "clip_normalized_momentum",
     "clip_radagrad_norm",
     "clip_sgd",
+    "clipped_grad",
     "clipped_sstm",
     "clipped_sstm_eval_params",
+    "clipped_value_and_grad",
     "delay_updates",
     "diagnostics",
     "ggnc",
@@ -107,6 +120,7 @@ __all__ = [
     "normalized_sgd",
     "norms",
     "optimizers",
+    "per_example",
     "power_threshold",
     "quantile_clip_sgd",
     "regularized_clip_sgd",

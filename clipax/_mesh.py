@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
@@ -79,6 +80,31 @@ class Mesh(NamedTuple):
         _refuse_sharded_units(leaves, axis_name, mesh, kept)
         return mesh
 
+    @staticmethod
+    def of_batch(batch: Any, params: Any, axis_name: str | tuple[str, ...] | None) -> Mesh:
+        """The axes over which the examples of a batch are sharded, the parameters being copies.
+
+        Raises:
+          ValueError: An axis is not bound, the batch varies over one that is not named, or the
+            parameters over any.
+        """
+        axes = () if axis_name is None else _as_tuple(axis_name)
+        over = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves(batch)))
+        if stray := over - frozenset(axes):
+            raise ValueError(
+                f"`axis_name` must name the mesh axes {sorted(stray)} over which the batch varies."
+            )
+        if own := frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves(params))):
+            raise ValueError(
+                f"`params` must be the same on every device, they vary over the mesh axes "
+                f"{sorted(own)}."
+            )
+        return Mesh(axes, None if not axes or _tracked(axes) else ())
+
+    def vary(self, values: T) -> T:
+        """The values as ones of this device alone: JAX sums no derivative over the others."""
+        return values if self.sharded is not None else jax.tree.map(self._vary, values)
+
     def copies(self, path: str, value: Array) -> int:
         """How many devices along the named axes hold the same shard of a leaf."""
         if not self.axes:
@@ -102,12 +128,18 @@ class Mesh(NamedTuple):
         """The largest over all named axes, in one collective."""
         return self._reduced(lax.pmax, values)
 
+    def gathered(self, values: Array) -> Array:
+        """The vectors of all devices along the named axes one after the other."""
+        if not self.axes:
+            return values
+        # As a sum, whose result JAX knows to be the same on every device.
+        rows = jnp.zeros((self.devices(), *values.shape), values.dtype)
+        return self.psum(rows.at[lax.axis_index(self.axes)].set(values)).reshape(-1)
+
     def _reduced(self, collective: Any, values: T) -> T:
         if not self.axes:
             return values
-        if self.sharded is None:
-            values = jax.tree.map(self._vary, values)
-        return collective(values, self.axes)
+        return collective(self.vary(values), self.axes)
 
     def _vary(self, value: Array) -> Array:
         """A value that varies, for JAX, over all named axes: a sum over them takes no other."""

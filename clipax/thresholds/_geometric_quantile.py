@@ -57,7 +57,8 @@ def geometric_quantile(
 
     with :math:`q` the `quantile`, :math:`\eta_C` the `learning_rate`, :math:`C_0` the `initial` and
     :math:`s_b` the `noise`. The norms :math:`n_i` are the m `example_norms` that the caller of
-    `update` gave as an extra argument; where there are none, the block's own norm, m = 1.
+    `update` gave as an extra argument, negative ones apart, which mark padding; where there are
+    none, the block's own norm, m = 1.
 
     Args:
       quantile: Share of the norms that is to pass unclipped, in (0, 1), default .5 as in the paper;
@@ -83,7 +84,8 @@ def geometric_quantile(
       input                          result
       ============================== ==============================================
       example with a NaN norm        counts as above the threshold
-      no examples (a vector of 0)    the threshold stays
+      example with a negative norm   no example: padding that `clipped_grad` left out
+      no examples                    the threshold stays
       all norms zero                 shrinks by `exp(-eta_C (1 - q))`
       block's NaN or infinite norm   threshold and key are kept
       ============================== ==============================================
@@ -113,8 +115,8 @@ def geometric_quantile(
 
     Differences from the paper:
       The paper counts users of federated learning; here the records are examples, or steps. It
-      centres the count at m/2 for its sensitivity, which changes no number here. `noise_split` is
-      its division of the noise between gradient and count.
+      centres the count at m/2 for its sensitivity, which changes no number as long as m is public.
+      `noise_split` is its division of the noise between gradient and count.
     """
     if not callable(quantile):
         _validate.within("quantile", quantile, 0, 1, brackets="()")
@@ -133,17 +135,18 @@ def geometric_quantile(
     ) -> tuple[Array, GeometricQuantileState]:
         now, key = state.threshold, state.key
         records = _records(norms, context.example_norms)
-        within = jnp.sum((records <= now[..., None]).astype(now.dtype), axis=-1)
+        # Negative norms mark padding. Written so that NaN is an example.
+        padding = records < 0
+        inside = (records <= now[..., None]) & ~padding
+        within = jnp.sum(inside.astype(now.dtype), axis=-1)
+        count = jnp.sum((~padding).astype(now.dtype), axis=-1)
         if key is not None:
             drawn, key = _normal(key, now.dtype)
             within = within + jnp.asarray(noise, now.dtype) * drawn
-        # A batch without a single record says nothing of the norms.
-        count = records.shape[-1]
-        if count == 0:
-            return now.astype(norms.dtype), GeometricQuantileState(now, key)
         wanted = _window.probability(quantile, context.count).astype(now.dtype)
-        step = jnp.asarray(learning_rate, now.dtype) * (within / count - wanted)
-        moved = jnp.clip(now * jnp.exp(-step), _LEAST, _MOST)
+        step = jnp.asarray(learning_rate, now.dtype) * (within / jnp.maximum(count, 1) - wanted)
+        # A batch without a single record says nothing of the norms.
+        moved = jnp.where(count > 0, jnp.clip(now * jnp.exp(-step), _LEAST, _MOST), now)
         return now.astype(norms.dtype), GeometricQuantileState(moved, key)
 
     return Threshold(init, update)

@@ -42,7 +42,15 @@ ROOMS = {
 }
 # Public names that are no methods: types, building blocks, and functions that read or describe.
 HELPERS = {
-    "clipax": {"advise", "block_names", "clipped_sstm_eval_params", "global_norm", "metrics"},
+    "clipax": {
+        "advise",
+        "block_names",
+        "clipped_grad",
+        "clipped_sstm_eval_params",
+        "clipped_value_and_grad",
+        "global_norm",
+        "metrics",
+    },
     "clipax.thresholds": {
         "Context",
         "Threshold",
@@ -54,6 +62,12 @@ HELPERS = {
     "clipax.norms": {"Decision", "NormTransformation", "chain", "delay", "identity"},
     "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked"},
     "clipax.transforms": set(),
+    "clipax.per_example": {
+        "ExampleStats",
+        "clipped_grad",
+        "clipped_value_and_grad",
+        "current_threshold",
+    },
     "clipax.diagnostics": {
         "Advice",
         "LocalSmoothness",

@@ -1,0 +1,119 @@
+"""One call of a clipped gradient: checks, the loop over examples, and what is handed out."""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from clipax import _validate, norms
+from clipax._leaves import accumulation_dtype, named_leaves, narrow
+from clipax._mesh import Mesh
+from clipax._typing import Array, Params, Scalar
+from clipax.norms import Decision
+from clipax.per_example._release import ExampleStats, noised, statistics
+from clipax.per_example._scan import Microbatches, add_up
+from clipax.scopes import Scope
+from clipax.thresholds import Context
+
+__all__ = ["Options", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The checked arguments of `clipped_value_and_grad`."""
+
+    fun: Callable[..., Any]
+    threshold: Scalar
+    scope: Scope
+    response: str
+    eps: Scalar
+    reduction: str
+    microbatch_size: int
+    has_aux: bool
+    noise_multiplier: Scalar | None
+    axis_name: str | tuple[str, ...] | None
+
+    def decide(self, threshold: Array, sizes: Array) -> Decision:
+        """Factors for blocks of these norms."""
+        if self.response == "normalize":
+            decision, _ = norms.normalize(self.eps).update(sizes, (), Context(jnp.array(0)))
+            factor = threshold.astype(sizes.dtype) * decision.factor
+            return decision._replace(factor=factor)
+        response = norms.smooth(threshold, self.response)
+        return response.update(sizes, (), Context(jnp.array(0)))[0]
+
+    def check(self, threshold: Scalar) -> None:
+        """Raises unless the threshold, if it is known by now, fits the other options."""
+        _validate.threshold("threshold", threshold)
+        bounded = self.response == "normalize" or self.noise_multiplier is not None
+        if bounded and isinstance(threshold, numbers.Real) and math.isinf(threshold):
+            raise ValueError(
+                f"`threshold` must be finite with noise or with response 'normalize', got "
+                f"{threshold!r}."
+            )
+
+
+def evaluate(
+    options: Options, params: Params, batch: Any, threshold: Scalar, mask: Any, key: Array | None
+) -> tuple[tuple[Array, ExampleStats], Any]:
+    """Value, statistics and gradient of a batch.
+
+    Raises:
+      ValueError: Batch and mask do not fit each other, the key is missing or of no use, or the mesh
+        axes are not named.
+    """
+    size = _batch_size(batch, mask)
+    if (key is None) != (options.noise_multiplier is None):
+        raise ValueError(
+            f"`key` must be given if and only if there is a `noise_multiplier`, got {key!r} with "
+            f"{options.noise_multiplier!r}."
+        )
+    leaves, structure = named_leaves(params, options.scope)
+    dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+    limit = jnp.asarray(threshold, dtype)
+    decide = functools.partial(options.decide, limit)
+    mesh = Mesh.of_batch((batch, mask), params, options.axis_name)
+    cut = Microbatches.of(batch, mask, size, options.microbatch_size)
+
+    def pair(*arguments: Any) -> tuple[Any, Any]:
+        return options.fun(*arguments) if options.has_aux else (options.fun(*arguments), None)
+
+    sums = add_up(pair, params, cut, scope=options.scope, decide=decide, mesh=mesh)
+    real = jnp.ones(size, bool) if mask is None else jnp.asarray(mask, bool)
+    stats = statistics(sums.norms, sums.finite, real, decide, mesh, sums.aux)
+    total, value, number = mesh.psum((sums.leaves, sums.value, jnp.sum(real)))
+    if options.noise_multiplier is not None and key is not None:
+        total = noised(total, leaves, key, options.noise_multiplier, limit)
+    if options.reduction == "mean":
+        share = 1 / jnp.maximum(number, 1).astype(dtype)
+        total, value = [one * share.astype(one.real.dtype) for one in total], value * share
+    grads = [narrow(one, leaf.value.dtype) for one, leaf in zip(total, leaves, strict=True)]
+    return (value, stats), jax.tree.unflatten(structure, grads)
+
+
+def _batch_size(batch: Any, mask: Any) -> int:
+    """Number of examples, the first axis of every array of the batch."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    if not shapes or () in shapes:
+        raise ValueError(
+            f"`batch` must hold arrays with a first axis for the examples, got shapes {shapes}."
+        )
+    sizes = {shape[0] for shape in shapes}
+    if len(sizes) > 1:
+        raise ValueError(f"`batch` must have one number of examples, got {sorted(sizes)}.")
+    (size,) = sizes
+    if size == 0:
+        raise ValueError("`batch` must hold at least one example, got none.")
+    if mask is not None and jnp.shape(mask) != (size,):
+        raise ValueError(
+            f"`mask` must be a vector with one entry for each of {size} examples, got an array of "
+            f"shape {jnp.shape(mask)}."
+        )
+    return size

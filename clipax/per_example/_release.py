@@ -1,0 +1,114 @@
+"""From sums over examples to what is handed out: noise, the mean, and statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from clipax._leaves import Leaf
+from clipax._mesh import Mesh
+from clipax._typing import Array, Norms, Scalar
+from clipax.measure import combined
+from clipax.per_example._scan import Decide
+
+__all__ = ["ExampleStats", "noised", "statistics"]
+
+
+class ExampleStats(NamedTuple):
+    """What is known of the examples of one call. None of it is private.
+
+    Attributes:
+      norms: Norm of each example's gradient over all blocks that the scope measures, a vector in
+        the order of the batch, for the extra argument `example_norms`. Infinite for an example that
+        is not finite, -1 for one that the mask leaves out. With `axis_name` those of all devices'
+        examples, device by device, the same on every device.
+      block_norms: The same block by block: from the scope's labels to arrays whose first axis is
+        the batch's; of this device's examples only, and so is `aux`.
+      clip_fraction: Share of the finite examples' blocks whose norm exceeds the threshold.
+      nonfinite_count: Number of examples with a NaN or an infinity; they contributed zero.
+      aux: What `fun` returned beside its loss, with a first axis for the examples; None without
+        `has_aux`.
+    """
+
+    norms: Array
+    block_norms: Norms
+    clip_fraction: Array
+    nonfinite_count: Array
+    aux: Any = None
+
+
+def statistics(
+    norms: Norms, finite: Array, real: Array, decide: Decide, mesh: Mesh, aux: Any
+) -> ExampleStats:
+    """What `ExampleStats` says, counts being those of all devices.
+
+    Args:
+      norms: Of each example's blocks, by label.
+      finite: Which examples are finite.
+      real: Which the mask lets in.
+      decide: From norms to factors and the threshold.
+      mesh: The devices that hold the other examples.
+      aux: What `fun` returned beside the losses.
+    """
+    good = finite & real
+    clipped, blocks = jnp.zeros((), jnp.int32), 0
+    shown = {}
+    for label, norm in norms.items():
+        column = jnp.expand_dims(good, tuple(range(1, norm.ndim)))
+        safe = jnp.where(jnp.isfinite(norm), norm, 0)
+        above = (norm > decide(safe).threshold) & column
+        clipped += jnp.sum(above, dtype=jnp.int32)
+        blocks += math.prod(norm.shape[1:])
+        shown[label] = _marked(
+            norm, jnp.isfinite(norm), jnp.expand_dims(real, tuple(range(1, norm.ndim)))
+        )
+    whole = jax.vmap(lambda one: combined(list(one.values())))(norms) if norms else 0.0 * finite
+    counts = mesh.psum((clipped, jnp.sum(good), jnp.sum(real & ~finite)))
+    clipped, entered, nonfinite = (count.astype(jnp.int32) for count in counts)
+    fraction = clipped / jnp.maximum(entered * blocks, 1).astype(jnp.float32)
+    all_norms = mesh.gathered(_marked(whole, finite, real))
+    return ExampleStats(all_norms, shown, fraction, nonfinite, aux)
+
+
+def _marked(norms: Array, finite: Array, real: Array) -> Array:
+    return jnp.where(real, jnp.where(finite, norms, jnp.inf), -1)
+
+
+def noised(
+    sums: Sequence[Array], leaves: Sequence[Leaf], key: Array, multiplier: Scalar, threshold: Array
+) -> list[Array]:
+    """The sums with Gaussian noise, in proportion to what one example can add to them.
+
+    Args:
+      sums: Sums of clipped gradients, in float32 or better.
+      leaves: The leaves that they belong to, with their blocks.
+      key: A key of `jax.random`.
+      multiplier: Standard deviation in units of the largest norm of one example's contribution.
+      threshold: The largest norm of one block of it.
+
+    Raises:
+      ValueError: A leaf is excluded from clipping, so that nothing bounds the contribution.
+    """
+    blocks: dict[str, int] = {}
+    for leaf in leaves:
+        if leaf.block.excluded:
+            raise ValueError(
+                f"`scope` must leave no parameter out where noise is added, it excludes "
+                f"{leaf.path!r}: an example's contribution to it is not bounded."
+            )
+        blocks[leaf.block.label] = math.prod(leaf.value.shape[axis] for axis in leaf.block.keep)
+    # Each block has the threshold for itself: all together are at most its root as many times as
+    # long.
+    sensitivity = threshold * math.sqrt(sum(blocks.values()))
+    added = []
+    for one, own in zip(sums, jax.random.split(key, max(len(sums), 1)), strict=False):
+        drawn = jax.random.normal(own, one.shape, one.dtype)
+        if jnp.iscomplexobj(one):
+            drawn = drawn * math.sqrt(2)  # both parts with the full deviation
+        deviation = jnp.asarray(multiplier * sensitivity, one.real.dtype)
+        added.append(one + drawn * deviation)
+    return added

@@ -1,0 +1,45 @@
+"""The threshold of the next step, out of the optimizer's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from clipax._typing import Array
+from clipax.thresholds._geometric_quantile import GeometricQuantileState
+
+__all__ = ["current_threshold"]
+
+
+def current_threshold(opt_state: Any) -> Array:
+    """The threshold that `thresholds.geometric_quantile` has for the next step.
+
+    Args:
+      opt_state: An optimizer's state, however nested, with one `GeometricQuantileState` in it.
+
+    Returns:
+      The threshold, to be handed to what `clipped_grad` made: a scalar where the estimator follows
+      the global norm.
+
+    Raises:
+      ValueError: The state holds no `GeometricQuantileState`, or several.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> from clipax import norms, thresholds
+      >>> follow = norms.regularized(thresholds.geometric_quantile(0.5, initial=2.0), delta=1.0)
+      >>> state = clipax.scale_by_norm(follow).init({"w": jnp.zeros(3)})
+      >>> print(clipax.per_example.current_threshold(state))
+      2.0
+    """
+
+    def estimator(node: Any) -> bool:
+        return isinstance(node, GeometricQuantileState)
+
+    found = [node for node in jax.tree.leaves(opt_state, is_leaf=estimator) if estimator(node)]
+    if len(found) != 1:
+        raise ValueError(
+            f"`opt_state` must hold one state of `thresholds.geometric_quantile`, got {len(found)}."
+        )
+    return found[0].threshold

@@ -1,0 +1,128 @@
+"""Clipped gradients of sharded batches and of Flax modules."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import clipax
+from clipax import norms, per_example, thresholds
+from tests.per_example.reference import clipped_sum
+
+PARAMS = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+SIZE, DEVICES = 16, 4
+
+
+def loss(params, x, y):
+    error = x @ params["kernel"] + params["bias"] - y
+    return jnp.sum(jnp.square(error)) / 2
+
+
+@pytest.fixture(scope="module")
+def batch():
+    draw = np.random.default_rng(3)
+    x, y = draw.normal(size=(SIZE, 3)), draw.normal(size=(SIZE, 2))
+    x[5] = np.nan
+    return x.astype(np.float32), y.astype(np.float32), np.arange(SIZE) != 11
+
+
+@pytest.fixture(scope="module")
+def expected(batch):
+    wide = {name: one.astype(np.float64) for name, one in PARAMS.items()}
+    pair = tuple(one.astype(np.float64) for one in batch[:2])
+    total, _, sizes = clipped_sum(wide, pair, lambda n: min(1, 1 / n), mask=batch[2])
+    return {name: one / (SIZE - 1) for name, one in total.items()}, sizes
+
+
+def mesh():
+    return jax.make_mesh(
+        (DEVICES,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:DEVICES]
+    )
+
+
+def compare(grads, stats, expected):
+    for name, one in expected[0].items():
+        np.testing.assert_allclose(grads[name], one, rtol=3e-6, atol=1e-7)
+    np.testing.assert_allclose(stats.norms, expected[1], rtol=1e-6)
+    assert stats.nonfinite_count == 1
+
+
+def test_a_sharded_batch_under_jit_moves_no_example(batch, expected):
+    placed = jax.device_put(batch, NamedSharding(mesh(), P("data")))
+    grad = clipax.clipped_grad(loss, 1.0, microbatch_size=DEVICES)
+    compiled = jax.jit(lambda p, x, y, mask: grad(p, x, y, mask=mask)).lower(PARAMS, *placed)
+    compiled = compiled.compile()
+    compare(*compiled(PARAMS, *placed), expected)
+    text = compiled.as_text()
+    for collective in ("all-to-all", "collective-permute"):
+        assert collective not in text
+    assert all(np.prod(shape) <= SIZE for shape in _gathered(text)), text
+
+
+def _gathered(text):
+    """Shapes of what is gathered: norms and flags, never examples or gradients."""
+    for line in text.splitlines():
+        if " all-gather(" in line:
+            shape = line.split("[", 1)[1].split("]", 1)[0]
+            yield [int(size) for size in shape.split(",") if size]
+
+
+def test_inside_shard_map_norms_of_all_devices_move_the_threshold(batch, expected):
+    grad = clipax.clipped_grad(loss, 9.0, axis_name="data")
+    follow = norms.regularized(thresholds.geometric_quantile(0.5, initial=1.0), delta=1.0)
+    optimizer = clipax.scale_by_norm(follow)
+
+    def step(x, y, mask):
+        state = optimizer.init(PARAMS)
+        now = per_example.current_threshold(state)
+        grads, stats = grad(PARAMS, x, y, mask=mask, threshold=now)
+        updates, state = optimizer.update(grads, state, example_norms=stats.norms)
+        whole = stats._replace(block_norms=None)
+        return updates, whole, stats.block_norms, per_example.current_threshold(state)
+
+    sharded = jax.shard_map(
+        step, mesh=mesh(), in_specs=P("data"), out_specs=(P(), P(), P("data"), P())
+    )
+    grads, stats, blocks, threshold = jax.jit(sharded)(*batch)
+    compare(grads, stats, expected)
+    np.testing.assert_allclose(blocks["global"], expected[1], rtol=1e-6)
+    counted = expected[1][expected[1] >= 0]
+    np.testing.assert_allclose(threshold, np.exp(-0.2 * (np.mean(counted <= 1) - 0.5)), rtol=1e-6)
+    assert stats.clip_fraction == pytest.approx(np.mean(counted[np.isfinite(counted)] > 1))
+
+
+def test_axes_that_are_not_named_are_refused(batch):
+    grad = clipax.clipped_grad(loss, 1.0)
+    sharded = jax.shard_map(
+        lambda x, y: grad(PARAMS, x, y)[0], mesh=mesh(), in_specs=P("data"), out_specs=P()
+    )
+    with pytest.raises(ValueError, match=r"`axis_name` must name the mesh axes \['data'\]"):
+        jax.eval_shape(sharded, *batch[:2])
+
+
+def test_flax_modules(batch, expected):
+    x, y, mask = batch
+    grad = clipax.clipped_grad
+
+    module = linen.Dense(2)
+    apply = lambda params, x, y: jnp.sum(jnp.square(module.apply(params, x) - y)) / 2  # noqa: E731
+    grads, stats = jax.jit(grad(apply, 1.0))({"params": PARAMS}, x, y, mask=mask)
+    compare(grads["params"], stats, expected)
+
+    layer = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    layer.kernel[...], layer.bias[...] = PARAMS["kernel"], PARAMS["bias"]
+    graph, params = nnx.split(layer, nnx.Param)
+
+    def merged(params, x, y):
+        return jnp.sum(jnp.square(nnx.merge(graph, params)(x) - y)) / 2
+
+    grads, stats = jax.jit(grad(merged, 1.0, scope="leaf"))(params, x, y, mask=mask)
+    assert set(stats.block_norms) == {"kernel", "bias"}
+    grads, stats = jax.jit(grad(merged, 1.0))(params, x, y, mask=mask)
+    compare({name: grads[name][...] for name in ("kernel", "bias")}, stats, expected)
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
