@@ -171,7 +171,7 @@ def _samples(data: _Regression, quick: bool) -> dict[str, Callable[[jax.Array], 
         normal = jax.random.normal(first, deviations.shape)
         return deviations * normal, residuals[pick(second)]
 
-    samples = {"real": paired, "Gaussian": gaussian}
+    samples: dict[str, Callable[[jax.Array], Example]] = {"real": paired, "Gaussian": gaussian}
     return samples if quick else samples | {"real with residuals drawn apart": apart}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import jax
@@ -10,7 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-__all__ = ["Curves", "Sample", "deviation", "rows", "simulated"]
+from benchmarks.papers.paper import Options
+from clipax.lab.noise import Law
+from clipax.lab.problems import StreamingLeastSquares
+
+__all__ = [
+    "Curves",
+    "Sample",
+    "deviation",
+    "joined",
+    "rows",
+    "simulated",
+    "spectrum",
+    "start_of",
+    "streamed",
+]
 
 # From a key to the features and, for every optimizer, the error of the label.
 Sample = Callable[[jax.Array], tuple[jax.Array, Mapping[str, jax.Array]]]
@@ -71,3 +86,41 @@ def rows(risks: np.ndarray) -> np.ndarray:
 def deviation(risks: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """How far the mean over runs is from the prediction, relative to it, at every time."""
     return np.abs(risks.mean(axis=0) / predicted - 1)
+
+
+def spectrum(problem: StreamingLeastSquares) -> np.ndarray:
+    """The eigenvalues of the features' covariance."""
+    return np.asarray(problem.eigenvalues, np.float64)
+
+
+def start_of(problem: StreamingLeastSquares) -> np.ndarray:
+    """Half the squared coordinates of the first iterate."""
+    return np.asarray(problem.start, np.float64) ** 2 / 2
+
+
+def streamed(
+    problem: StreamingLeastSquares,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    laws: Mapping[str, Law],
+    steps: int,
+    options: Options,
+) -> Curves:
+    """The risks of all optimizers, on the same features."""
+
+    def sample(key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        first, second = jax.random.split(key)
+        features, _ = problem.sample(first)
+        return features, {name: law.sample(second, ()) for name, law in laws.items()}
+
+    runs = 20 if options.quick else 100
+    value, start = problem.value, problem.start
+    return simulated(optimizers, sample, value, start, steps=steps, runs=runs, seed=options.seed)
+
+
+def joined(x: np.ndarray, curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Several curves as one line with gaps."""
+    gap = [math.nan]
+    return (
+        np.concatenate([np.append(x, gap) for _ in curves]),
+        np.concatenate([np.append(curve, gap) for curve in curves]),
+    )
