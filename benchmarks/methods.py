@@ -29,6 +29,8 @@ from clipax.catalogue import ENTRIES
 
 __all__ = ["main", "measure"]
 
+# Of optax what stands in front of an optimizer.
+_SUBJECTS = r"clipax/|optax/(clip|adaptive_grad_clip|normalize)[^,]*$"
 _KEYS = (
     ("traffic", "traffic P"),
     ("temporaries", "temp. P"),
@@ -97,7 +99,7 @@ def measure(where: Point, dtype: str, only: str = "", *, rounds: int) -> dict[st
     made |= {
         name: make
         for name, make in faults.subjects().items()
-        if name.startswith(("clipax/", "optax/")) and re.search(only, name)
+        if re.match(_SUBJECTS, name) and re.search(only, name)
     }
     rows: dict[str, dict[str, Any]] = {}
     runners: dict[str, Runner] = dict(probes(grads)) if rounds else {}

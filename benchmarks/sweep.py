@@ -114,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jax.config.update("jax_enable_compilation_cache", False)
     jax.jit(lambda x: x + 1).lower(1.0).compile()  # the compiler's own start is no one's cost
     start, rows = time.monotonic(), list[Row]()
+    settings = environment() | torch_steps.versions()
+    settings["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
+    settings["rounds"] = str(options.rounds)
     for where, dtype, optimizer in _jobs(options):
         text = f"{where} {dtype} {optimizer}"
         if not _fits(where, dtype, optimizer):
@@ -121,14 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         print(f"{time.monotonic() - start:4.0f} s  {text}", file=sys.stderr, flush=True)
         rows += measure(where, dtype, optimizer, rounds=options.rounds)
-    settings = environment() | torch_steps.versions()
-    settings["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
-    settings["rounds"] = str(options.rounds)
-    settings["minutes"] = f"{(time.monotonic() - start) / 60:.1f}"
+        settings["minutes"] = f"{(time.monotonic() - start) / 60:.1f}"
+        if options.json is not None:  # after each tree: who stops it keeps what there is
+            content = {"settings": settings, "rows": rows}
+            options.json.write_text(json.dumps(content, indent=1) + "\n")
     print(sweep_report.render(rows, settings), end="")
-    if options.json is not None:
-        content = {"settings": settings, "rows": rows}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
     if options.picture is not None:
         sweep_report.draw(rows, settings, options.picture)
     return int(any(one.verdict == sweep_report.MISSED for one in sweep_report.judge(rows)))
