@@ -84,7 +84,7 @@ def test_methods_are_counted() -> None:
     rows = methods.measure(where, "f32", r"clip_by_global_norm|clipped_sstm", rounds=0)
     assert rows["unclipped"]["traffic"] == pytest.approx(3, rel=0.05)
     assert rows["clipax/clip_by_global_norm"]["traffic"] > 3.99
-    assert rows["optax/clip_by_global_norm"]["reductions"] == where.leaves
+    assert rows["optax/clip_by_global_norm"]["reductions"] >= where.leaves
     assert "clipax/clipped_sstm" in rows  # an optimizer by itself
 
 
