@@ -1,15 +1,21 @@
-"""Writes measurements as text or Markdown."""
+"""Writes measurements as text or Markdown.
+
+`python -m benchmarks.report` puts those of `results/` into the README.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Mapping, Sequence
 
+from benchmarks import readme
 from benchmarks.cases import BARE, CASES, CLIPAX, PEER
 from benchmarks.measure import Record
 from benchmarks.targets import Finding
 from benchmarks.timing import Ratio
 
-__all__ = ["render"]
+__all__ = ["main", "render"]
 
 _COLUMNS = (
     "program",
@@ -116,3 +122,31 @@ def _table(table: Table, markdown: bool) -> str:
 
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([write(columns), *([rule] if markdown else []), *map(write, rows)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the README's tables of the step cost.
+
+    Args:
+      arguments: Command line; by default the process's own.
+
+    Returns:
+      The exit status: 0, or with `--check` 1 where the README differs.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report", description="Puts results into the README."
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing: is it as it should?")
+    options = parser.parse_args(arguments)
+    old = readme.README.read_text()
+    new = readme.replaced(old, readme.block())
+    if not options.check:
+        readme.README.write_text(new)
+    elif new != old:
+        print("The README's tables differ: python -m benchmarks.report", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

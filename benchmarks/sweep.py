@@ -26,7 +26,18 @@ from benchmarks.measure import DTYPES, environment
 from benchmarks.sweep_report import BARE, COPY, OPTAX, OURS, READ, TWIN, Row
 from benchmarks.timing import Runner, interleave
 
-__all__ = ["POINTS", "Point", "main", "measure", "point", "room"]
+__all__ = [
+    "POINTS",
+    "Point",
+    "compile_step",
+    "counts_of",
+    "draw",
+    "main",
+    "measure",
+    "point",
+    "probes",
+    "room",
+]
 
 # A round holds every program's parameters and state twice, while they are moved.
 _SHARE_OF_ROOM = 0.7
@@ -103,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jax.config.update("jax_enable_compilation_cache", False)
     jax.jit(lambda x: x + 1).lower(1.0).compile()  # the compiler's own start is no one's cost
     start, rows = time.monotonic(), list[Row]()
+    settings = environment() | torch_steps.versions()
+    settings["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
+    settings["rounds"] = str(options.rounds)
     for where, dtype, optimizer in _jobs(options):
         text = f"{where} {dtype} {optimizer}"
         if not _fits(where, dtype, optimizer):
@@ -110,14 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         print(f"{time.monotonic() - start:4.0f} s  {text}", file=sys.stderr, flush=True)
         rows += measure(where, dtype, optimizer, rounds=options.rounds)
-    settings = environment() | torch_steps.versions()
-    settings["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
-    settings["rounds"] = str(options.rounds)
-    settings["minutes"] = f"{(time.monotonic() - start) / 60:.1f}"
+        settings["minutes"] = f"{(time.monotonic() - start) / 60:.1f}"
+        if options.json is not None:  # after each tree: who stops it keeps what there is
+            content = {"settings": settings, "rows": rows}
+            options.json.write_text(json.dumps(content, indent=1) + "\n")
     print(sweep_report.render(rows, settings), end="")
-    if options.json is not None:
-        content = {"settings": settings, "rows": rows}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
     if options.picture is not None:
         sweep_report.draw(rows, settings, options.picture)
     return int(any(one.verdict == sweep_report.MISSED for one in sweep_report.judge(rows)))
@@ -175,7 +186,7 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
       A row for each program.
     """
     factory, least, _ = OPTIMIZERS[optimizer]
-    params, grads = _draw(where, dtype, 0, 0.1), _draw(where, dtype, 1, None)
+    params, grads = draw(where, dtype, 0, 0.1), draw(where, dtype, 1, None)
     size = hlo.tree_bytes(params)
     made: dict[str, Make] = {
         BARE: factory,
@@ -185,13 +196,13 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
     runners: dict[str, Any] = {}
     counts: dict[str, dict[str, float]] = {}
     for name, make in made.items():
-        step, state, seconds = _compile(make(), params, grads)
-        counts[name] = _counts(step, size) | {"compile_cpu_seconds": seconds}
+        step, state, seconds = compile_step(make(), params, grads)
+        counts[name] = counts_of(step, size) | {"compile_cpu_seconds": seconds}
         runners[name] = Runner(step, jax.tree.map(jnp.copy, params), state, grads)
         if name == OURS:  # the same program in memory of its own: the control
             own, kept = jax.tree.map(jnp.copy, (params, state))
             runners[TWIN], counts[TWIN] = Runner(step, own, kept, grads), counts[name]
-    for name, one in _probes(grads).items():
+    for name, one in probes(grads).items():
         runners[name] = one
     if torch := torch_steps.runner(optimizer, dtype, where.shapes()):
         runners[torch_steps.NAME] = torch
@@ -224,14 +235,14 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
     return rows
 
 
-def _draw(where: Point, dtype: str, seed: int, size: float | None) -> list[jax.Array]:
+def draw(where: Point, dtype: str, seed: int, size: float | None) -> list[jax.Array]:
     """Normal entries, repeated beyond a million; gradients have norm 4: a clip at 1 acts."""
     scale = 4 / where.entries**0.5 if size is None else size
     base = np.random.default_rng(seed).standard_normal(2**20, dtype=np.float32) * scale
     return [jnp.asarray(np.resize(base, shape), DTYPES[dtype]) for shape in where.shapes()]
 
 
-def _compile(transformation: Any, params: Any, grads: Any) -> tuple[Any, Any, float]:
+def compile_step(transformation: Any, params: Any, grads: Any) -> tuple[Any, Any, float]:
     """The compiled step, a fresh state, and seconds of the processor to trace and compile."""
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
@@ -244,7 +255,7 @@ def _compile(transformation: Any, params: Any, grads: Any) -> tuple[Any, Any, fl
     return compiled, state, time.process_time() - start
 
 
-def _counts(step: Any, size: int) -> dict[str, float]:
+def counts_of(step: Any, size: int) -> dict[str, float]:
     """What does not depend on the machine's load; memory in P."""
     found, memory = hlo.count(step), step.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
@@ -258,7 +269,7 @@ def _counts(step: Any, size: int) -> dict[str, float]:
     }
 
 
-def _probes(grads: Any) -> dict[str, Runner]:
+def probes(grads: Any) -> dict[str, Runner]:
     """One read of the gradient, and a copy of it from the device to itself."""
 
     def read(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:

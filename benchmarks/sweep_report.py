@@ -17,6 +17,7 @@ __all__ = [
     "TWIN",
     "Finding",
     "Row",
+    "aligned",
     "draw",
     "judge",
     "render",
@@ -69,12 +70,12 @@ def render(rows: Sequence[Row], settings: Mapping[str, str]) -> str:
     for where, here in _places(rows):
         lines = [[title for title, _, _ in _COLUMNS]]
         lines += [[_cell(one, key, form) for _, key, form in _COLUMNS] for one in here.values()]
-        parts.append(f"{where}\n{_aligned(lines)}")
+        parts.append(f"{where}\n{aligned(lines)}")
     findings = [["figure", "where", "limit", "measured", "control", "verdict"]]
     for one in judge(rows):
         numbers = (f"{one.limit:g}", f"{one.value:.3f}", f"+-{one.spread:.3f}")
         findings.append([one.figure, one.where, *numbers, one.verdict])
-    parts.append(f"Figures to reach\n{_aligned(findings)}")
+    parts.append(f"Figures to reach\n{aligned(findings)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -185,7 +186,8 @@ def _cell(row: Row, key: str, form: str) -> str:
     return form.format(value if isinstance(value, str) else value * _SCALES.get(key, 1))
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as text, every column as wide as its widest cell."""
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
