@@ -101,10 +101,10 @@ def train(steps: int, batch: int, noise: float) -> tuple[float, float, float]:
 
 
 def _data() -> tuple[np.ndarray, np.ndarray]:
-    """Three normal clouds."""
+    """Three normal clouds that overlap."""
     draw = np.random.default_rng(0)
     labels = draw.integers(CLASSES, size=EXAMPLES)
-    centres = draw.normal(size=(CLASSES, FEATURES))
+    centres = draw.normal(size=(CLASSES, FEATURES)) / 3
     return np.float32(centres[labels] + draw.normal(size=(EXAMPLES, FEATURES))), labels
 
 
