@@ -43,6 +43,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path, device: str) -> None:
             axes.minorticks_off()
             axes.grid(alpha=0.3)
         panels[0, column].set_title(model)
-    panels[0, 0].legend()
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle(f"Clipping every example ({device})")
     figure.savefig(path, dpi=110)

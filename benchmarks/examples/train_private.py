@@ -3,7 +3,8 @@
 Run it with `python -m benchmarks.examples.train_private`. Every step's batch is a Poisson sample,
 padded to a fixed size; the sum of the clipped gradients gets noise and is divided by the expected
 size. What epsilon a run has cost is left to `dp_accounting`: its Poisson-sampled Gaussian mechanism
-with the noise multiplier printed here is the whole step, the threshold's count included.
+with the noise multiplier printed here is the whole step, the threshold's count included, as far as
+the number of examples that the count is divided by may be known.
 """
 
 from __future__ import annotations
@@ -101,10 +102,10 @@ def train(steps: int, batch: int, noise: float) -> tuple[float, float, float]:
 
 
 def _data() -> tuple[np.ndarray, np.ndarray]:
-    """Three normal clouds."""
+    """Three normal clouds that overlap."""
     draw = np.random.default_rng(0)
     labels = draw.integers(CLASSES, size=EXAMPLES)
-    centres = draw.normal(size=(CLASSES, FEATURES))
+    centres = draw.normal(size=(CLASSES, FEATURES)) / 3
     return np.float32(centres[labels] + draw.normal(size=(EXAMPLES, FEATURES))), labels
 
 
