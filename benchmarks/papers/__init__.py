@@ -7,6 +7,7 @@ from benchmarks.papers import (
     chezhegov2025,
     gorbunov2020,
     koloskova2023,
+    marshall2025,
     mixed2020,
     quantile,
     regularized2025,
@@ -24,5 +25,6 @@ PAPERS: dict[str, Paper] = {
     "regularized2025": regularized2025.PAPER,
     "chezhegov2025": chezhegov2025.PAPER,
     "gorbunov2020": gorbunov2020.PAPER,
+    "marshall2025": marshall2025.PAPER,
     "quantile": quantile.PAPER,
 }

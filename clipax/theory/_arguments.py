@@ -1,12 +1,23 @@
-"""What theorems take: concrete numbers, as Python floats."""
+"""What theorems take: concrete numbers, as Python floats, and arrays of float64."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from clipax import _validate
 
-__all__ = ["decay", "failure_probability", "positive", "steps", "tail_index"]
+__all__ = [
+    "decay",
+    "failure_probability",
+    "positive",
+    "spectrum",
+    "start",
+    "steps",
+    "tail_index",
+    "times",
+]
 
 
 def positive(name: str, value: Any) -> float:
@@ -40,3 +51,35 @@ def decay(name: str, value: Any) -> float:
 def steps(value: Any) -> int:
     """The number of steps of the whole run."""
     return _validate.index("steps", value, minimum=1)
+
+
+def spectrum(value: Any) -> np.ndarray:
+    """Eigenvalues of a covariance matrix."""
+    array = _vector("spectrum", value)
+    if not array.sum() > 0:
+        raise ValueError(f"`spectrum` must have a positive sum, got {array.sum()}.")
+    return array
+
+
+def start(value: Any, like: np.ndarray) -> np.ndarray:
+    """Half the squared coordinates along the eigenvectors."""
+    array = _vector("start", value)
+    if array.shape != like.shape:
+        raise ValueError(
+            f"`start` must have the shape of `spectrum`, {like.shape}, got {array.shape}."
+        )
+    return array
+
+
+def times(value: Any) -> np.ndarray:
+    """Times at which a solution is wanted."""
+    return _vector("times", value)
+
+
+def _vector(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value, np.float64)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"`{name}` must have one axis and an entry, got shape {array.shape}.")
+    if not (np.all(array >= 0) and np.isfinite(array).all()):
+        raise ValueError(f"`{name}` must be non-negative and finite, got {array}.")
+    return array

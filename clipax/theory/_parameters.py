@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import optax
+
 __all__ = [
     "ClipAdagradNormParameters",
     "ClipAdamNormParameters",
     "ClipNormalizedMomentumParameters",
     "ClipRadagradNormParameters",
     "ClipSgdParameters",
+    "ClipSgdSchedules",
     "NormalizedSgdParameters",
     "OffsetClipSgdParameters",
     "SgdParameters",
@@ -27,6 +30,13 @@ class ClipSgdParameters(NamedTuple):
 
     learning_rate: float
     threshold: float
+
+
+class ClipSgdSchedules(NamedTuple):
+    """Arguments of `clipax.clip_sgd` that change from step to step."""
+
+    learning_rate: optax.Schedule
+    threshold: optax.Schedule
 
 
 class OffsetClipSgdParameters(NamedTuple):

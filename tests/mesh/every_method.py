@@ -41,9 +41,9 @@ class Run(NamedTuple):
     states: dict[str, Any]
 
 
-def mesh(kind: AxisType = AxisType.Auto) -> Mesh:
+def mesh(data: AxisType = AxisType.Auto, model: AxisType = AxisType.Auto) -> Mesh:
     """Eight devices: four along the data, two along the model."""
-    return jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
+    return jax.make_mesh((4, 2), ("data", "model"), axis_types=(data, model))
 
 
 @functools.cache

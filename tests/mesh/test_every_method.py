@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import pytest
 from jax.sharding import AxisType, NamedSharding
 
 from tests.contract.cases import BASIC
@@ -40,9 +39,9 @@ def _assert_sharded(name: str, tree: Any, specs: Any) -> None:
         assert leaf.sharding.is_equivalent_to(like, leaf.ndim), f"{place}: {leaf.sharding}"
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-def test_under_jit(kind: AxisType) -> None:
-    mesh = every.mesh(kind)
+def test_under_jit_with_an_explicit_and_an_automatic_axis() -> None:
+    """One program for both; test_sharding.py has meshes of one sort, for representatives."""
+    mesh = every.mesh(AxisType.Explicit, AxisType.Auto)
     methods = every.under_jit()
     assert methods.keys() == BASIC.keys()
     traces = []
@@ -63,8 +62,27 @@ def test_under_jit(kind: AxisType) -> None:
         _assert_sharded(name, state, specs)
 
 
-def _shard_map(tracked: bool) -> Any:
-    """The compiled step of all methods in `shard_map`, its states and its mesh."""
+def test_types_where_all_axes_are_explicit() -> None:
+    mesh = every.mesh(AxisType.Explicit, AxisType.Explicit)
+    methods = every.under_jit()
+    params, gradients = every.trees()
+    with jax.set_mesh(mesh):
+        placed = every.place(params, mesh), every.place(gradients[0], mesh)
+        start = every.begin(methods, mesh)
+        updates, states = jax.eval_shape(every.steps(methods), start, placed[1], placed[0])
+        # Compared as JAX compares types: a state that changed them would be traced again.
+        kinds = [jax.tree.map(jax.typeof, states)]
+        _, again = jax.eval_shape(every.steps(methods), states, placed[1], placed[0])
+        kinds.append(jax.tree.map(jax.typeof, again))
+    assert kinds[0] == kinds[1]
+    for name in methods:
+        _assert_sharded(name, updates[name], every.SPECS)
+        _assert_sharded(name, states[name], every.specs_of(states[name]))
+
+
+@functools.cache
+def _shard_map(tracked: bool) -> tuple[Any, Any, Any]:
+    """The lowered step of all methods in `shard_map`, where to begin, and the mesh."""
     mesh = every.mesh()
     methods = every.inside_shard_map(("data", "model") if tracked else every.SPECS)
     start = {name: tx.init(every.trees()[0]) for name, tx in methods.items()}
@@ -77,15 +95,21 @@ def _shard_map(tracked: bool) -> Any:
         out_specs=(dict.fromkeys(methods, every.SPECS), specs),
         check_vma=tracked,
     )
-    compiled = jax.jit(step, compiler_options=every.QUICK)
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
-    return compiled, jax.device_put(start, shardings), mesh
+    start = jax.device_put(start, shardings)
+    params, gradients = every.trees()
+    lowered = jax.jit(step).lower(start, every.place(gradients[0], mesh), every.place(params, mesh))
+    return lowered, start, mesh
+
+
+def _assert_follows_in_shards(tracked: bool) -> None:
+    lowered, start, mesh = _shard_map(tracked)
+    assert start.keys() == BASIC.keys() - set(every.NOT_IN_SHARDS)
+    _assert_follow(every.train(lowered.compile(every.QUICK), start, mesh))
 
 
 def test_inside_shard_map() -> None:
-    step, start, mesh = _shard_map(tracked=True)
-    assert start.keys() == BASIC.keys() - set(every.NOT_IN_SHARDS)
-    _assert_follow(every.train(step, start, mesh))
+    _assert_follows_in_shards(tracked=True)
 
 
 def _main(text: str) -> str:
@@ -108,12 +132,7 @@ def _digest(text: str) -> str:
 
 
 def test_inside_shard_map_where_jax_does_not_track_what_varies() -> None:
-    texts = []
-    for tracked in (True, False):
-        step, start, mesh = _shard_map(tracked)
-        params, gradients = every.trees()
-        given = start, every.place(gradients[0], mesh), every.place(params, mesh)
-        texts.append(_main(step.lower(*given).as_text()))
+    one, other = (_main(_shard_map(tracked)[0].as_text()) for tracked in (True, False))
     # The very program of the test above, most probably; to compile it again takes seconds.
-    if texts[0] != texts[1]:
-        _assert_follow(every.train(step, start, mesh))
+    if one != other:
+        _assert_follows_in_shards(tracked=False)

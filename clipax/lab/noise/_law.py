@@ -99,9 +99,11 @@ class Law:
         _validate.number("shift", shift, "finite", math.isfinite)
         added = f" {'+' if shift > 0 else '-'} {_digits(abs(shift))}" if shift else ""
         factor = "" if scale == 1 else f"{_digits(scale)} * "
+        # Bracketed, or two laws of different steps would have one name and be taken as equal.
+        name = f"({self.name})" if " * " in self.name or not self.name.endswith(")") else self.name
         return dataclasses.replace(
             self,
-            name=f"{factor}{self.name}{added}",
+            name=f"{factor}{name}{added}",
             transform=lambda *words: scale * self.transform(*words) + shift,
             mean=scale * self.mean + shift,
             variance=scale**2 * self.variance,

@@ -84,48 +84,62 @@ def _folded(angle: Array, alpha: float) -> Array:
 
 
 def _skewed(alpha: float, beta: float) -> Callable[..., Array]:
-    lean = math.atan(beta * math.tan(0.5 * math.pi * alpha)) / alpha
-    size = (1 + (beta * math.tan(0.5 * math.pi * alpha)) ** 2) ** (0.5 / alpha)
+    tangent = beta * math.tan(0.5 * math.pi * alpha)
+    turn = math.atan(tangent)
+    size = (1 + tangent**2) ** (0.5 / alpha)
 
-    def side(sign: int, delta: Array) -> tuple[Array, Array]:
-        """sin(alpha (V + lean)) and cos(V - alpha (V + lean)) at `V = sign (pi/2 - delta)`."""
-        # The constants are reduced in double precision: a zero at the very edge stays one.
-        start = math.remainder(alpha * (sign * 0.5 * math.pi + lean), 2 * math.pi)
-        step = -sign * alpha
+    def edge(sign: int) -> tuple[float, float, float, float]:
+        """Sign and angle of the numerator, angle and slope of the denominator, at V = sign pi/2.
+
+        The numerator is `sin(alpha V + turn)`, the denominator `cos((1 - alpha) V - turn)`, the
+        sine of its distance from the nearer of +-pi/2. Reduced in double precision, what is zero
+        at the very edge stays zero.
+        """
+        start = math.remainder(alpha * (sign * 0.5 * math.pi) + turn, 2 * math.pi)
+        flips, step = 1.0, -sign
         if abs(start) > 0.5 * math.pi:
             start, step = math.copysign(math.pi, start) - start, -step
-        angle = sign * (1 - alpha) * 0.5 * math.pi - alpha * lean
-        low, high = 0.5 * math.pi + angle, 0.5 * math.pi - angle
-        slope = sign * (alpha - 1)
+        if step < 0:
+            flips, start = -1.0, -start
+        angle = sign * (1 - alpha) * 0.5 * math.pi - turn
+        low, high, slope = 0.5 * math.pi + angle, 0.5 * math.pi - angle, sign * (alpha - 1)
         if low > high:
             low, slope = high, -slope
-        low = 0.0 if low < 1e-12 else low
-        start = 0.0 if abs(start) < 1e-12 else start
-        return jnp.sin(start + step * delta), jnp.sin(low + slope * delta)
+        return flips * size, *(0.0 if abs(a) < 1e-12 else a for a in (start, low)), slope
+
+    edges = tuple(zip(edge(1), edge(-1), strict=True))
 
     def transform(direction: Array, height: Array) -> Array:
         delta = (0.5 * math.pi) * half_unit(direction)
-        right, left = side(1, delta), side(-1, delta)
         even = (direction & np.uint32(1)) == 0
-        numerator, denominator = (jnp.where(even, *pair) for pair in zip(right, left, strict=True))
-        waiting = exponential(height)
-        # Rounding may take the sine of a vanishing angle below zero.
-        ratio = waiting / jnp.maximum(denominator, 1e-12)
-        power = (1.0 - 1.0 / alpha) * jnp.log(ratio) - jnp.log(jnp.sin(delta)) / alpha
-        return size * numerator * jnp.exp(power)
+        factor, start, low, slope = (
+            jnp.where(even, jnp.float32(right), jnp.float32(left)) for right, left in edges
+        )
+        # Folded, so that one polynomial on [-pi/2, pi/2] will do.
+        step = alpha * delta
+        numerator = sine(jnp.minimum(start + step, (math.pi - start) - step))
+        angle = low + slope * delta
+        # Rounding may take a vanishing angle below zero.
+        denominator = sine(jnp.maximum(jnp.minimum(angle, math.pi - angle), 1e-30))
+        waiting = tail_exponential(height) if alpha >= 1 else exponential(height)
+        power = (1.0 - 1.0 / alpha) * jnp.log(waiting / denominator)
+        return factor * numerator * jnp.exp(power - jnp.log(sine(delta)) / alpha)
 
     return transform
 
 
 def _skewed_cauchy(beta: float) -> Callable[..., Array]:
+    # pi/2 + beta V at both edges, where it may vanish.
+    edges = (0.5 * math.pi * (1 + beta), 0.5 * math.pi * (1 - beta))
+
     def transform(direction: Array, height: Array) -> Array:
         delta = (0.5 * math.pi) * half_unit(direction)
-        sign = 1.0 - 2.0 * (direction & np.uint32(1)).astype(jnp.float32)
-        # pi/2 + beta V, from its exact value at the edge.
-        base = 0.5 * math.pi * (1.0 + sign * beta) - sign * beta * delta
-        base = jnp.maximum(base, 1e-12)
-        tangent = sign * jnp.cos(delta) / jnp.sin(delta)
-        logarithm = jnp.log(0.5 * math.pi * exponential(height) * jnp.sin(delta) / base)
+        even = (direction & np.uint32(1)) == 0
+        sign = jnp.where(even, jnp.float32(1.0), jnp.float32(-1.0))
+        base = jnp.where(even, jnp.float32(edges[0]), jnp.float32(edges[1])) - sign * (beta * delta)
+        cosine = sine(delta)
+        tangent = sign * sine(jnp.maximum(0.5 * math.pi - delta, 0.0)) / cosine
+        logarithm = jnp.log(0.5 * math.pi * exponential(height) * cosine / base)
         return (2.0 / math.pi) * (base * tangent - beta * logarithm)
 
     return transform

@@ -44,9 +44,12 @@ def flip(word: Array, magnitude: Array) -> Array:
 
 def exponential(word: Array) -> Array:
     """A standard exponential, with both ends of (0, 1) resolved: never 0, never infinite."""
-    lower = -jnp.log(unit(word))
-    upper = -jnp.log1p(-unit(~word))
-    return jnp.where((word >> 31) == 0, lower, upper)
+    rest = unit(~word)
+    near = rest < 0.5
+    u = jnp.where(near, 1.0 - rest, unit(word))
+    # Near 1 the rounding of `u` is made good: log(1 - r) is log(u) r/(1 - u) to first order.
+    lost = jnp.where(near & (u < 1.0), rest / jnp.maximum(1.0 - u, 2.0**-25), 1.0)
+    return jnp.where(u < 1.0, -jnp.log(u) * lost, rest)
 
 
 def tail_exponential(word: Array) -> Array:

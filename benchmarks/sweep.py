@@ -1,0 +1,281 @@
+"""Measures what a clipped step costs for trees of any size, beside the least it can.
+
+Run it with `python -m benchmarks.sweep`; README.md explains the columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import clipax
+from benchmarks import hlo, sweep_report, torch_steps
+from benchmarks.measure import DTYPES, environment
+from benchmarks.sweep_report import BARE, COPY, OPTAX, OURS, READ, TWIN, Row
+from benchmarks.timing import Runner, interleave
+
+__all__ = ["POINTS", "Point", "main", "measure", "point", "room"]
+
+# A round holds every program's parameters and state twice, while they are moved.
+_SHARE_OF_ROOM = 0.7
+
+
+class Point(NamedTuple):
+    """A tree: so many entries, in so many leaves."""
+
+    entries: int
+    leaves: int
+
+    def __str__(self) -> str:
+        return f"{self.entries:.0e}x{self.leaves}".replace("e+0", "e").replace("e+", "e")
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Leaves of four sizes in turn; matrices of 8 columns where there is more than one."""
+        if self.leaves == 1:
+            return [(self.entries,)]
+        unit = self.entries / self.leaves / 8
+        return [(max(1, round(unit * (0.4, 0.8, 1.2, 1.6)[i % 4])), 8) for i in range(self.leaves)]
+
+
+POINTS = tuple(
+    [Point(10**power, 1) for power in range(4, 10)]
+    + [Point(10**6, 150), Point(10**7, 150), Point(10**6, 2000), Point(10**6, 4000)]
+)
+"""Where all runs; those that do not fit into memory are left out."""
+
+# Thousands of leaves compile for minutes: there only what has a figure to reach, unless asked for.
+_MANY, _MOST = 1000, 4000
+
+OPTIMIZERS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
+    "sgd": (lambda: optax.sgd(1e-3), 3, 1),
+    "adam": (lambda: optax.adam(1e-3), 7, 3),
+}
+"""How to make it, what it moves at least (in P, unclipped), and P of parameters and state."""
+
+Make = Callable[[], optax.GradientTransformation]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark.
+
+    Args:
+      arguments: Command line; by default the process's own.
+
+    Returns:
+      The exit status: 0, or 1 where a figure is missed.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sweep", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--points",
+        nargs="+",
+        type=point,
+        metavar="ENTRIESxLEAVES",
+        default=POINTS,
+        help=f"trees, such as 1e6x4000; default: {' '.join(map(str, POINTS))}",
+    )
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=[*DTYPES], help="default: all; f32 for 1,000 leaves and more"
+    )
+    parser.add_argument(
+        "--optimizers",
+        nargs="+",
+        choices=[*OPTIMIZERS],
+        help="default: all; sgd for 4,000 leaves and more",
+    )
+    parser.add_argument("--rounds", type=int, default=11, help="samples of each program (11)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured")
+    parser.add_argument("--picture", type=Path, metavar="PATH", help="draw it; needs matplotlib")
+    options = parser.parse_args(arguments)
+    jax.config.update("jax_enable_compilation_cache", False)
+    jax.jit(lambda x: x + 1).lower(1.0).compile()  # the compiler's own start is no one's cost
+    start, rows = time.monotonic(), list[Row]()
+    for where, dtype, optimizer in _jobs(options):
+        text = f"{where} {dtype} {optimizer}"
+        if not _fits(where, dtype, optimizer):
+            print(f"{text}: left out, needs more memory", file=sys.stderr)
+            continue
+        print(f"{time.monotonic() - start:4.0f} s  {text}", file=sys.stderr, flush=True)
+        rows += measure(where, dtype, optimizer, rounds=options.rounds)
+    settings = environment() | torch_steps.versions()
+    settings["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
+    settings["rounds"] = str(options.rounds)
+    settings["minutes"] = f"{(time.monotonic() - start) / 60:.1f}"
+    print(sweep_report.render(rows, settings), end="")
+    if options.json is not None:
+        content = {"settings": settings, "rows": rows}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    if options.picture is not None:
+        sweep_report.draw(rows, settings, options.picture)
+    return int(any(one.verdict == sweep_report.MISSED for one in sweep_report.judge(rows)))
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[tuple[Point, str, str]]:
+    for where in options.points:
+        for dtype in options.dtypes or (["f32"] if where.leaves >= _MANY else DTYPES):
+            for optimizer in options.optimizers or (
+                ["sgd"] if where.leaves >= _MOST else OPTIMIZERS
+            ):
+                yield where, dtype, optimizer
+
+
+def point(text: str) -> Point:
+    """Reads `1e6x150`."""
+    if not re.fullmatch(r"\d+(\.\d+)?(e\d+)?x\d+", text):
+        raise argparse.ArgumentTypeError(f"must be like 1e6x150, got {text!r}")
+    entries, leaves = text.split("x")
+    if not 1 <= int(leaves) <= float(entries) / 8 and int(leaves) != 1:
+        raise argparse.ArgumentTypeError(f"needs 8 entries a leaf at least, got {text!r}")
+    return Point(int(float(entries)), int(leaves))
+
+
+def room() -> int:
+    """Bytes that arrays may take on the default device; 2^40 where nothing tells."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    return int(found[1]) * 1024 if found else 2**40
+
+
+def _fits(where: Point, dtype: str, optimizer: str) -> bool:
+    size = where.entries * jnp.dtype(DTYPES[dtype]).itemsize
+    held = OPTIMIZERS[optimizer][2]
+    programs = 4 + torch_steps.available()
+    # Each program's own, the gradient and its copy; one program's more while it moves.
+    return size * (held * (programs + 1) + 3) <= _SHARE_OF_ROOM * room()
+
+
+def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Row]:
+    """Compiles and times an optimizer's step with and without a clip on one tree.
+
+    Args:
+      where: The tree.
+      dtype: A name in `DTYPES`.
+      optimizer: A name in `OPTIMIZERS`.
+      rounds: Samples of each program's time.
+
+    Returns:
+      A row for each program.
+    """
+    factory, least, _ = OPTIMIZERS[optimizer]
+    params, grads = _draw(where, dtype, 0, 0.1), _draw(where, dtype, 1, None)
+    size = hlo.tree_bytes(params)
+    made: dict[str, Make] = {
+        BARE: factory,
+        OPTAX: lambda: optax.chain(optax.clip_by_global_norm(1.0), factory()),
+        OURS: lambda: optax.chain(clipax.clip_by_global_norm(1.0), factory()),
+    }
+    runners: dict[str, Any] = {}
+    counts: dict[str, dict[str, float]] = {}
+    for name, make in made.items():
+        step, state, seconds = _compile(make(), params, grads)
+        counts[name] = _counts(step, size) | {"compile_cpu_seconds": seconds}
+        runners[name] = Runner(step, jax.tree.map(jnp.copy, params), state, grads)
+        if name == OURS:  # the same program in memory of its own: the control
+            own, kept = jax.tree.map(jnp.copy, (params, state))
+            runners[TWIN], counts[TWIN] = Runner(step, own, kept, grads), counts[name]
+    for name, one in _probes(grads).items():
+        runners[name] = one
+    if torch := torch_steps.runner(optimizer, dtype, where.shapes()):
+        runners[torch_steps.NAME] = torch
+    times = interleave(runners, rounds)
+    limit: np.ndarray = times[BARE] + times[READ]
+    copied = 2 * size / float(np.median(times[COPY]))
+    rows = []
+    for name, taken in times.items():
+        clipped = name not in (BARE, READ, COPY)
+        minimum = {READ: 1, COPY: 2}.get(name, least + clipped)
+        rate = minimum * size / float(np.median(taken))
+        rows.append(
+            {
+                "entries": where.entries,
+                "leaves": where.leaves,
+                "dtype": dtype,
+                "optimizer": optimizer,
+                "program": name,
+                "minimum": minimum,
+                **counts.get(name, {}),
+                "step_seconds": float(np.median(taken)),
+                "over_unclipped": float(np.median(taken / times[BARE])),
+                "over_limit": float(np.median(taken / limit)),
+                "over_optax": float(np.median(taken / times[OPTAX])),
+                "over_clipax": float(np.median(taken / times[OURS])),
+                "bytes_per_second": rate,
+                "share_of_copy": rate / copied,
+            }
+        )
+    return rows
+
+
+def _draw(where: Point, dtype: str, seed: int, size: float | None) -> list[jax.Array]:
+    """Normal entries, repeated beyond a million; gradients have norm 4: a clip at 1 acts."""
+    scale = 4 / where.entries**0.5 if size is None else size
+    base = np.random.default_rng(seed).standard_normal(2**20, dtype=np.float32) * scale
+    return [jnp.asarray(np.resize(base, shape), DTYPES[dtype]) for shape in where.shapes()]
+
+
+def _compile(transformation: Any, params: Any, grads: Any) -> tuple[Any, Any, float]:
+    """The compiled step, a fresh state, and seconds of the processor to trace and compile."""
+
+    def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        updates, state = transformation.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = transformation.init(params)
+    start = time.process_time()
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads).compile()
+    return compiled, state, time.process_time() - start
+
+
+def _counts(step: Any, size: int) -> dict[str, float]:
+    """What does not depend on the machine's load; memory in P."""
+    found, memory = hlo.count(step), step.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return {
+        "traffic": found.bytes_accessed / size,
+        "temporaries": found.temporaries / size,
+        "peak": held / size,
+        "reductions": found.reductions,
+        "collectives": found.collectives,
+    }
+
+
+def _probes(grads: Any) -> dict[str, Runner]:
+    """One read of the gradient, and a copy of it from the device to itself."""
+
+    def read(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        parts = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in grads]
+        return params, jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)))
+
+    def copy(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        return params, jax.tree.map(jnp.copy, grads)
+
+    states = {READ: jnp.zeros(()), COPY: jax.tree.map(jnp.copy, grads)}
+    runners = {}
+    for name, function in ((READ, read), (COPY, copy)):
+        jitted = jax.jit(function, donate_argnums=1, keep_unused=True)
+        step = jitted.lower((), states[name], grads).compile()
+        runners[name] = Runner(step, (), states[name], grads)
+    return runners
+
+
+if __name__ == "__main__":
+    sys.exit(main())
