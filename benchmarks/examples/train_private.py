@@ -106,7 +106,8 @@ def _data() -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(0)
     labels = draw.integers(CLASSES, size=EXAMPLES)
     centres = draw.normal(size=(CLASSES, FEATURES)) / 3
-    return np.float32(centres[labels] + draw.normal(size=(EXAMPLES, FEATURES))), labels
+    images = centres[labels] + draw.normal(size=(EXAMPLES, FEATURES))
+    return images.astype(np.float32), labels
 
 
 def _accuracy(graph: Any, params: Any, images: Any, labels: Any) -> float:
