@@ -216,7 +216,7 @@ def _panel(
     lowest = min(float(risks.min()) for risks in predicted.values())
     first = float(predicted["clip"][0])
     return Panel(
-        f"{data.name}, d = {data.dimension:.0f}: real and Gaussian features",
+        f"{data.name}, d = {data.dimension:.0f}",
         "time, steps over intrinsic dimension",
         "risk R",
         bands(
