@@ -9,6 +9,7 @@ from benchmarks.papers import (
     koloskova2023,
     marshall2025,
     mixed2020,
+    power,
     quantile,
     regularized2025,
     zhang2020,
@@ -26,5 +27,6 @@ PAPERS: dict[str, Paper] = {
     "chezhegov2025": chezhegov2025.PAPER,
     "gorbunov2020": gorbunov2020.PAPER,
     "marshall2025": marshall2025.PAPER,
+    "power": power.PAPER,
     "quantile": quantile.PAPER,
 }

@@ -23,8 +23,8 @@ __all__ = ["vae"]
 
 _THRESHOLD = 0.1  # the authors' default, as is the floor of .001
 _DELTAS = {"clip": 0.0, "delta .001": 1e-3, "delta .1": 0.1, "SGD": 1.0}
-_RATES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-_ADAM_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+_RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+_ADAM_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 _BATCH, _LATENT, _RECORDS = 100, 8, 20
 
 Params = dict[str, jax.Array]

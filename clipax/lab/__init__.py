@@ -1,4 +1,4 @@
-"""The laboratory: trains models on real data to compare optimizers under gradient noise.
+"""The laboratory: optimizers under noise, on real data (`compare`) and on problems (`simulate`).
 
 It needs the extra `lab`: `pip install "clipax[lab]"`. Nothing else in the package imports it.
 """

@@ -20,7 +20,7 @@ from tests.oracles import ORACLES
 
 PACKAGE = Path(clipax.__file__).parent
 TOP = ("lab", "cli", "__main__")
-# The rows of the design's table: rooms of one level, which do not import each other. The modules
+# The rows of CONTRIBUTING's table: rooms of one level, which do not import each other. The modules
 # of one room may.
 LEVELS: list[list[set[str]]] = [
     [{"_validate", "_typing"}],

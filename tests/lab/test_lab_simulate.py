@@ -270,7 +270,8 @@ def test_divergence_file_and_plot(tmp_path):
         Simulation.load(path)
 
     axes = Figure().subplots()
-    found.plot(axes, 0.5)
+    assert found.plot(axes, 0.5) is axes
+    assert found.plot().has_data()
     assert axes.get_xlabel() == "step"
     assert axes.get_ylabel() == "suboptimality of the iterate, 0.5 quantile"
     assert axes.get_title() == "quadratic, a ratio, 200 runs"

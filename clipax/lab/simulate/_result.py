@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy import stats
 
 from clipax import _validate
@@ -150,12 +151,15 @@ class Simulation:
     average: bool
     curves: tuple[Curve, ...]
 
-    def plot(self, axes: Any, level: float | None = None) -> None:
+    def plot(self, axes: Any = None, level: float | None = None) -> Any:
         """Draws a quantile of each curve over the steps, with its confidence interval as a band.
 
         Args:
-          axes: The axes of a matplotlib figure.
+          axes: The axes of a matplotlib figure; None (default) for those of a new one.
           level: Which of `levels`; None (default) for the highest.
+
+        Returns:
+          The axes; `axes.figure.savefig(path)` keeps the picture.
 
         Raises:
           ValueError: `level` was not recorded.
@@ -163,6 +167,8 @@ class Simulation:
         level = max(self.levels) if level is None else level
         if level not in self.levels:
             raise ValueError(f"`level` must be one of {self.levels}, got {level!r}.")
+        if axes is None:
+            axes = Figure(layout="constrained").add_subplot()
         place = self.levels.index(level)
         for curve in self.curves:
             low, middle, high = (
@@ -186,6 +192,7 @@ class Simulation:
             axes.set_yscale("log")
         if self.curves:
             axes.legend()
+        return axes
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything as JSON: wholly or, if interrupted, not at all.
