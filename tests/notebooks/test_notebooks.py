@@ -10,6 +10,8 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+# In quick mode these compile for longer than they run: they do with less of it, in 0.6 of the time.
+COMPILING = ("02_choose_a_clip", "05_train_a_transformer")
 
 
 def test_there_are_all_notebooks():
@@ -21,6 +23,8 @@ def test_there_are_all_notebooks():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_is_kept_with_its_figures(path, monkeypatch):
     monkeypatch.setenv("CLIPAX_QUICK", "1")
+    if path.stem in COMPILING:
+        monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     figures = [output for cell in code for output in cell.outputs if "data" in output]
