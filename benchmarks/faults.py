@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +133,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrong = [finding.name for finding in findings if not finding.as_declared]
     print(f"as the catalogue declares: {'not ' + ', '.join(wrong) if wrong else 'all'}")
     settings = environment() | faults_torch.versions()
-    settings["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
     if options.json is not None:
         options.json.write_text(json.dumps(_content(findings, settings), indent=1) + "\n")
     if options.markdown is not None:

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -195,7 +196,7 @@ def pool_repeats(repeats: Sequence[Record]) -> Record:
 
 
 def environment() -> dict[str, str]:
-    """Versions and device of this process."""
+    """Versions and device of this process, and today's date."""
     device = jax.devices()[0]
     return {
         "device": f"{device.platform}: {device.device_kind}",
@@ -205,4 +206,5 @@ def environment() -> dict[str, str]:
         "jaxlib": version("jaxlib"),
         "optax": version("optax"),
         "clipax": clipax.__version__,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }

@@ -11,7 +11,6 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     rows = measure(options.point, options.dtype, options.only, rounds=options.rounds)
     settings = environment() | {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "tree": str(options.point),
         "dtype": options.dtype,
         "rounds": str(options.rounds),

@@ -11,7 +11,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -187,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     Console(width=140).print(shown)
     if options.json is not None:
-        settings = environment() | {"date": datetime.now(UTC).strftime("%Y-%m-%d")}
+        settings = environment()
         content = {"settings": settings, "tails": [asdict(tail) for tail in tails]}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
     return int(not all(tail.holds for tail in tails))

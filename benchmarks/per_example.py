@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(f"{'met   ' if met else 'MISSED'} {text}" for text, met in verdicts.items()))
     if options.json is not None:
         settings = environment() | {
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "rounds": str(options.rounds),
             "left out": "; ".join(absent.values()),
         }

@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"at most {LIMIT:g} without memory: {'no: ' + ', '.join(slow) if slow else 'all'}")
     if options.json is not None:
         settings = environment() | {
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "leaves": str(options.leaves),
             "rounds": str(options.rounds),
         }

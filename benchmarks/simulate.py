@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(f"{'met   ' if met else 'MISSED'} {text}" for text, met in verdicts.items()))
     if options.json is not None:
         settings = environment() | {
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "numpy": np.__version__,
             "runs": str(options.runs),
             "noise": f"symmetric stable, index {forms.ALPHA}",

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.cases import CASES
@@ -60,7 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("A measuring process died: out of memory? Try --scale 0.25.", file=sys.stderr)
         return 1
     settings |= {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "rounds": str(options.rounds),
         "repeats": str(options.repeats),
         "scale": "quick" if options.quick else f"{options.scale:g}",

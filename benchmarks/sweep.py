@@ -11,7 +11,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jax.jit(lambda x: x + 1).lower(1.0).compile()  # the compiler's own start is no one's cost
     start, rows = time.monotonic(), list[Row]()
     settings = environment() | torch_steps.versions()
-    settings["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
     settings["rounds"] = str(options.rounds)
     for where, dtype, optimizer in _jobs(options):
         text = f"{where} {dtype} {optimizer}"

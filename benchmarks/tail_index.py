@@ -10,7 +10,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -65,7 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.markdown.write_text(table + "\n")
     if options.json is not None:
         settings = environment() | {
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "samples": str(options.samples),
             "seed": str(options.seed),
             "fraction": str(TAIL_FRACTION),

@@ -10,7 +10,6 @@ import inspect
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"under {1e3 * LIMIT_SECONDS:g} ms: {'no: ' + ', '.join(slow) if slow else 'all'}")
     if options.json is not None:
         settings = environment() | {
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "window": str(options.window),
             "rounds": str(options.rounds),
         }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -52,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = list(PAPERS) if "all" in options.papers else list(dict.fromkeys(options.papers))
     settings = environment() | {
         "device": "cpu",
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "size": "quick" if options.quick else "full",
         "seed": str(options.seed),
     }
