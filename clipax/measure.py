@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import scopes
-from clipax._leaves import Leaf, accumulation_dtype, named_leaves, reduced_axes
+from clipax._leaves import Leaf, accumulation_dtype, named_leaves, reduced_axes, replaced
 from clipax._mesh import Mesh
 from clipax._typing import Array, AxisName, Norms
 from clipax.scopes import Block
@@ -32,7 +32,7 @@ __all__ = [
     "magnitudes",
     "measure",
     "measure_stacked",
-    "square_sums",
+    "products",
 ]
 
 
@@ -65,7 +65,7 @@ def measure(
       axis_name: Mesh axes over which the leaves are sharded, inside `shard_map`.
       params: The parameters that belong to the leaves: a gradient that varies over a mesh axis over
         which its parameter does not is then refused.
-      sums: What `square_sums` gave for the same leaves, where it was called before.
+      sums: What `products` gave for the same leaves with themselves, where it was called before.
       derived: How the leaves' values come from arrays in memory, where they do not lie there
         themselves: they are then computed as they are read, and never written.
 
@@ -105,20 +105,33 @@ def measure_stacked(
     return norms, None if stacked is None else _norm(stacked)
 
 
-def square_sums(
+def products(
     leaves: Sequence[Leaf],
+    others: Sequence[Array],
     dtype: Any,
     *,
     axis_name: AxisName = None,
     params: Sequence[Array] | None = None,
 ) -> Norms:
-    """The sums of squares behind the norms of `measure`, in one collective; they may overflow.
+    """Inner products of leaves and others, by label, in one collective; they may overflow.
 
-    For leaves that are computed from others: they are computed as they are read.
+    Those of leaves with themselves are the squares behind the norms of `measure`, for leaves that
+    are computed from others: they are computed as they are read.
     """
     if not leaves:
         return {}
-    return _square_sums(*_pieces(leaves, axis_name, params), jnp.dtype(dtype), scale=1.0)
+    pairs = [
+        (_parts(leaf.value), _parts(other)) for leaf, other in zip(leaves, others, strict=True)
+    ]
+    entries = [
+        sum(a.astype(dtype) * b.astype(dtype) for a, b in zip(*pair, strict=True)) for pair in pairs
+    ]
+    values, blocks, copies, mesh = _pieces(replaced(leaves, entries), axis_name, params)
+    partials: dict[str, list[Array]] = {}
+    for value, block, shared in zip(values, blocks, copies, strict=True):
+        part = jnp.sum(value, axis=reduced_axes(value.ndim, block))
+        partials.setdefault(block.label, []).append(part / shared)
+    return mesh.psum({label: _sum(parts) for label, parts in partials.items()})
 
 
 def magnitudes(

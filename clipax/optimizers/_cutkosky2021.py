@@ -67,7 +67,8 @@ def clip_normalized_momentum(
       ================= ==========================================
 
     Sharding:
-      As for `clip_sgd`, with two collectives: the momentum cannot be measured before the gradient.
+      As for `clip_sgd`. Under `jit` the momentum is measured after the gradient; inside `shard_map`
+      both are, in one collective, and the momentum again where gradient and momentum nearly cancel.
 
     Raises:
       TypeError: An argument is not a number, schedule or `Threshold`.

@@ -13,7 +13,7 @@ from jax import lax
 from clipax import _validate, norms, scopes
 from clipax._leaves import Leaf, accumulation_dtype, by_path, named_leaves, row_of, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
-from clipax.measure import Derived, block_sizes, square_sums
+from clipax.measure import Derived, block_sizes, products
 from clipax.norms import Decision, NormTransformation
 from clipax.scopes import Block
 from clipax.transforms._blocks import BlockStates, Group, state_of
@@ -31,6 +31,10 @@ __all__ = ["scale_by_momentum_norm"]
 
 # The momentum's row has another name than its memory, so that `optax.tree.get` finds that alone.
 _GRADIENT, _MOMENTUM = "gradient", "averaged"
+# What the new momentum's square is worked out from, beside the gradient's.
+_OLD, _INNER = "old", "inner"
+# How small a part of its terms it may be: a rounding error in them weighs 8 times as much in it.
+_LEAST = 1 / 8
 
 
 class _Sources(NamedTuple):
@@ -54,9 +58,11 @@ def scale_by_momentum_norm(
     """`f(|m|) m`, or with `nu` the mixture `nu f(|m|) m + (1 - nu) f(|g|) g`.
 
     The telemetry has the rows `gradient` and `averaged` (the momentum). Inside `shard_map` both are
-    measured together, in one `psum`, unless `before` stands between them; elsewhere one after the
-    other, which XLA for CPU turns into the least traffic (together it reads the gradient once more,
-    and writes out two float32 copies of a bfloat16 tree).
+    measured together, in one `psum`; elsewhere one after the other, which XLA for CPU turns into
+    the least traffic (together it reads the gradient once more, and writes out two float32 copies
+    of a bfloat16 tree). The factor of `before` is not known then: the square of the new momentum
+    `b m + c g` is made of `|m|^2`, `<m, g>` and `|g|^2`. Only where these nearly cancel, or
+    overflow, is it measured by itself, with a `psum` of its own.
 
     Args:
       response: Decides on the factor of the momentum; in a mixture also on that of the gradient.
@@ -80,7 +86,6 @@ def scale_by_momentum_norm(
     deciders = {label: Deciders.of(part) for label, part in parts.items()}
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
     needs_norms = any(part.needs_params for part in parts.values())
-    together = before is None and axis_name is not None
 
     def init(params: Params) -> ScaleByNormState:
         leaves, _ = named_leaves(params, scope)
@@ -112,14 +117,14 @@ def scale_by_momentum_norm(
         decisions: list[Decision] = []
         entries = sum(block_sizes(leaves, axis_name=axis_name).values())
 
-        def settle(
-            label: str, values: Sequence[Array], sums: Norms, derived: Derived | None = None
-        ) -> Plan:
-            """Measures one of the two, and decides on it."""
-            nonlocal state
+        def norm_of(label: str, values: Sequence[Array], derived: Derived | None = None) -> Array:
             known = {label: sums[label]} if label in sums else None
             blocks = _labelled(label, leaves, values)
-            norm = measured_in(dtype, blocks, axis_name, own, known, derived).get(label, none)
+            return measured_in(dtype, blocks, axis_name, own, known, derived).get(label, none)
+
+        def settle(label: str, norm: Array) -> Plan:
+            """Decides on one of the two."""
+            nonlocal state
             if _GRADIENT in decided:
                 # What there is no step for is recorded of both.
                 norm = jnp.where(decided[_GRADIENT].finite, norm, jnp.nan)
@@ -143,14 +148,20 @@ def scale_by_momentum_norm(
         sources = _Sources([leaf.value for leaf in leaves], decaying, weight)
         gradients = _decayed(sources)
         sums: Norms = {}
-        if together:
+        if axis_name is not None:
             pairs = zip(old, _widened(gradients, dtype), strict=True)
-            ahead = [m.astype(g.dtype) * rate + g * (1 - rate) for m, g in pairs]
-            both = _labelled(_GRADIENT, leaves, gradients) + _labelled(_MOMENTUM, leaves, ahead)
-            wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in both)])
-            twice = None if own is None else [*own, *own]
-            sums = square_sums(both, wide, axis_name=axis_name, params=twice)
-        plan = settle(_GRADIENT, gradients, sums, Derived(_decayed, sources))
+            if before is None:
+                ahead = [m.astype(g.dtype) * rate + g * (1 - rate) for m, g in pairs]
+                terms = [(_GRADIENT, gradients, gradients), (_MOMENTUM, ahead, ahead)]
+            else:
+                terms = [
+                    (_GRADIENT, gradients, gradients),
+                    (_OLD, old, old),
+                    (_INNER, old, gradients),
+                ]
+            sums = _sums(leaves, terms, dtype, axis_name, own)
+        length = norm_of(_GRADIENT, gradients, Derived(_decayed, sources))
+        plan = settle(_GRADIENT, length)
         # Not a number only if the gradient's is. It tells XLA that the old average was read before
         # the new one takes its place; without, it copies the old one first.
         counts = plan.finite & ~jnp.isnan(sums.get(_MOMENTUM, plan.factor))
@@ -162,7 +173,14 @@ def scale_by_momentum_norm(
             averaged(gradient, average, decay, step, fed)
             for gradient, average in zip(gradients, old, strict=True)
         ]
-        other = settle(_MOMENTUM, new, sums)
+        if _INNER in sums:
+            square, certain = _square_of_sum(rate, sums, plan.factor * (1 - rate), length)
+            length = lax.cond(
+                certain, lambda: jnp.sqrt(square).astype(dtype), lambda: norm_of(_MOMENTUM, new)
+            )
+        else:
+            length = norm_of(_MOMENTUM, new)
+        other = settle(_MOMENTUM, length)
         share = 1 if nu is None else jnp.asarray(nu, dtype)
         finite = counts & other.finite
         scaled = []
@@ -186,6 +204,35 @@ def _labelled(label: str, leaves: Sequence[Leaf], values: Sequence[Array]) -> li
     """Values computed from the leaves, measured under one label."""
     pairs = zip(leaves, values, strict=True)
     return [Leaf(leaf.path, value, Block(label)) for leaf, value in pairs]
+
+
+def _sums(
+    leaves: Sequence[Leaf],
+    terms: Sequence[tuple[str, Sequence[Array], Sequence[Array]]],
+    dtype: Any,
+    axis_name: AxisName,
+    params: Sequence[Array] | None,
+) -> Norms:
+    """Inner products by label, each of two trees like the leaves, in one collective."""
+    blocks = [block for label, values, _ in terms for block in _labelled(label, leaves, values)]
+    others = [value for _, _, values in terms for value in values]
+    wide = accumulation_dtype([dtype, *(value.dtype for value in others)])
+    own = None if params is None else [*params] * len(terms)
+    return products(blocks, others, wide, axis_name=axis_name, params=own)
+
+
+def _square_of_sum(rate: Array, sums: Norms, share: Array, norm: Array) -> tuple[Array, Array]:
+    """The square of `|rate m + share g|`, and whether it is certain.
+
+    Args:
+      rate: Coefficient of the old momentum.
+      sums: Its square and its inner product with the gradient.
+      share: Coefficient of the gradient.
+      norm: The gradient's, whose square may overflow.
+    """
+    apart = jnp.square(rate) * sums[_OLD] + jnp.square(share * norm)
+    square = apart + 2 * rate * share * sums[_INNER]
+    return square, jnp.isfinite(square) & (square >= _LEAST * apart)
 
 
 def _decayed(sources: _Sources) -> Sequence[Array]:
