@@ -120,12 +120,8 @@ def products(
     """
     if not leaves:
         return {}
-    pairs = [
-        (_parts(leaf.value), _parts(other)) for leaf, other in zip(leaves, others, strict=True)
-    ]
-    entries = [
-        sum(a.astype(dtype) * b.astype(dtype) for a, b in zip(*pair, strict=True)) for pair in pairs
-    ]
+    pairs = zip(leaves, others, strict=True)
+    entries = [_inner(leaf.value, other, dtype) for leaf, other in pairs]
     values, blocks, copies, mesh = _pieces(replaced(leaves, entries), axis_name, params)
     partials: dict[str, list[Array]] = {}
     for value, block, shared in zip(values, blocks, copies, strict=True):
@@ -337,6 +333,13 @@ def _squares(value: Array, dtype: Any, scale: float) -> Array:
         opaque = lax.optimization_barrier(jnp.asarray(scale, dtype))
         wide = [part * opaque for part in wide]
     return sum((jnp.square(part) for part in wide[1:]), start=jnp.square(wide[0]))
+
+
+def _inner(one: Array, other: Array, dtype: Any) -> Array:
+    """Products of entries; of complex ones the real part, with one of them conjugated."""
+    pairs = zip(_parts(one), _parts(other), strict=True)
+    first, *rest = (a.astype(dtype) * b.astype(dtype) for a, b in pairs)
+    return sum(rest, start=first)
 
 
 def _parts(value: Array) -> tuple[Array, ...]:
