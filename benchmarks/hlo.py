@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-__all__ = ["Instruction", "Program", "count", "parse", "shape_bytes", "tree_bytes"]
+__all__ = [
+    "Instruction",
+    "Program",
+    "collectives_behind",
+    "count",
+    "parse",
+    "shape_bytes",
+    "tree_bytes",
+]
 
 _ARRAY = re.compile(r"\b([a-z]+\d\w*|pred)\[([\d,<=]*)\]")
 _HEADER = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+)\s*\(.*->.*\{$")
@@ -41,6 +49,7 @@ _COLLECTIVES = {
     "ragged-all-to-all",
     "reduce-scatter",
 }
+_INDEX = re.compile(r"\bindex=(\d+)")
 _SLICES = {"dynamic-slice", "slice"}
 
 
@@ -54,6 +63,7 @@ class Instruction:
     operands: tuple[str, ...]
     callee: str | None
     is_root: bool
+    index: int | None = None
 
 
 Computation = dict[str, Instruction]
@@ -98,6 +108,37 @@ def count(compiled: Any, *, large: int = 2) -> Program:
         conditionals=sum(one.opcode == "conditional" for _, one in reached),
         collectives=sum(one.opcode.removesuffix("-start") in _COLLECTIVES for _, one in reached),
     )
+
+
+def collectives_behind(compiled: Any) -> list[frozenset[str]]:
+    """The collectives that each result of a compiled program depends on, branches apart.
+
+    XLA makes one collective of several that do not depend on each other, of several methods too
+    where they are compiled together: a method takes part in those behind its results.
+
+    Args:
+      compiled: What `jax.jit(f).lower(...).compile()` returns, with at least two results.
+
+    Returns:
+      For each result, in the order of `jax.tree.leaves`, the names of collectives.
+    """
+    computations, entry = parse(compiled.as_text())
+    here = computations[entry]
+    (root,) = (one for one in here.values() if one.is_root)
+    # In the order of the text operands come first.
+    behind: dict[str, list[frozenset[str]]] = {}
+    for one in here.values():
+        before = [behind[name] for name in one.operands if name in behind]
+        merged = [frozenset[str]().union(*parts) for parts in before]
+        if one.opcode.removesuffix("-start") in _COLLECTIVES:
+            behind[one.name] = [{one.name} | part for part in merged]
+        elif one.opcode in ("tuple", "opt-barrier") and one.operands:
+            behind[one.name] = merged if one.opcode == "tuple" else before[0]
+        elif one.opcode == "get-tuple-element" and len(before[0]) > 1:
+            behind[one.name] = [before[0][one.index or 0]]
+        else:
+            behind[one.name] = [frozenset[str]().union(*merged)]
+    return behind[root.name]
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
@@ -171,8 +212,16 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction:
     operands = () if opcode in ("constant", "parameter") else tuple(_operands(inner))
     if opcode == "parameter":
         operands = (inner,)  # its number
-    callee = _CALLEE.search(attributes)
-    return Instruction(name, opcode, shape, operands, callee[1] if callee else None, is_root)
+    callee, index = _CALLEE.search(attributes), _INDEX.search(attributes)
+    return Instruction(
+        name,
+        opcode,
+        shape,
+        operands,
+        callee[1] if callee else None,
+        is_root,
+        int(index[1]) if index else None,
+    )
 
 
 def _operands(text: str) -> Iterator[str]:

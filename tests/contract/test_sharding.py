@@ -103,7 +103,7 @@ def test_shard_map(name: str, tracked: bool) -> None:
         ("mixed_clip_sgd-weight_decay=0.1-decay=0.9", 1),
         ("momentum_clip_sgd", 1),
         ("normalized_momentum", 1),
-        ("clip_normalized_momentum", 1),
+        ("clip_normalized_momentum", 2),
         ("spam", 1),
         ("stable_adamw", 1),
         # The largest entries, then the norms of what is left of them.

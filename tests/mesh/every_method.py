@@ -13,12 +13,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import clipax
+from benchmarks import hlo
 from tests.contract.cases import BASIC
 from tests.contract.gradients import Layout, flatten, mild, nest
 from tests.oracles import Tree
 
 LAYOUT: Layout = {"bias": (4,), "kernel": (16, 4)}
-# Mixed: over both mesh axes, and over one of them with copies along the other.
 # Mixed: over both mesh axes, and over one of them with copies along the other. The order is the one
 # in which mesh axes are named.
 SPECS = {"kernel": P("data", "model"), "bias": P("model")}
@@ -102,6 +102,14 @@ def steps(methods: Methods) -> Callable[[Any, Any, Any], Any]:
         return updates, {name: state for name, (_, state) in both.items()}
 
     return step
+
+
+def collectives(compiled: Any) -> dict[str, int]:
+    """How many collectives of the step of all methods each of them takes part in."""
+    behind = jax.tree.unflatten(compiled.out_tree, hlo.collectives_behind(compiled))
+    updates, states = behind
+    found = {name: jax.tree.leaves((updates[name], states[name])) for name in updates}
+    return {name: len(frozenset().union(*sets)) for name, sets in found.items()}
 
 
 def place(tree: Any, where: Mesh) -> Any:

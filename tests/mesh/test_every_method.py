@@ -17,6 +17,22 @@ from tests.mesh import every_method as every
 
 TOLERANCE = 1e-5  # that of float32 against the oracle, without a mesh
 
+# Entry by entry, or not at all: nothing is summed up.
+LOCAL = {"clip_by_value", "delay_updates"}
+# The largest entries, then the norms of what they leave: the one cannot be without the other.
+TWO_IN_SHARDS = {"stable_spam"}
+# Under jit the norm of the momentum is taken after that of the gradient, which is the least traffic
+# on one device.
+TWO_UNDER_JIT = TWO_IN_SHARDS | {
+    "clip_normalized_momentum",
+    "ggnc",
+    "mixed_clip_sgd",
+    "momentum_clip_sgd",
+    "normalized_momentum",
+}
+# The record of units that are themselves sharded: largest, smallest, sum, all and any of them.
+OF_UNITS = {"clip_by_param_norm": 5}
+
 
 def _assert_follow(run: every.Run) -> None:
     """The updates are those of the oracles, and each is sharded as its parameter."""
@@ -44,17 +60,19 @@ def test_under_jit_with_an_explicit_and_an_automatic_axis() -> None:
     mesh = every.mesh(AxisType.Explicit, AxisType.Auto)
     methods = every.under_jit()
     assert methods.keys() == BASIC.keys()
-    traces = []
-
-    def step(*arguments: Any) -> Any:
-        traces.append(1)
-        return every.steps(methods)(*arguments)
-
+    params, gradients = every.trees()
     with jax.set_mesh(mesh):
         start = every.begin(methods, mesh)
-        run = every.train(jax.jit(step, compiler_options=every.QUICK), start, mesh)
-    assert len(traces) == 1  # shardings are the same from the first step on
+        placed = every.place(gradients[0], mesh), every.place(params, mesh)
+        compiled = jax.jit(every.steps(methods)).lower(start, *placed).compile(every.QUICK)
+        # It takes no other shardings than those that it was compiled for: they never change.
+        run = every.train(compiled, start, mesh)
     _assert_follow(run)
+    axes = len(mesh.axis_names)
+    for name, count in every.collectives(compiled).items():
+        least = 0 if name in LOCAL else 1
+        most = least * axes * (1 + (name in TWO_UNDER_JIT)) + OF_UNITS.get(name, 0)
+        assert least <= count <= most, f"{name}: {count} collectives"
     for name, state in run.states.items():
         # Moments and memories lie as their parameters do, before the first step and after it.
         specs = every.specs_of(state)
@@ -105,7 +123,10 @@ def _shard_map(tracked: bool) -> tuple[Any, Any, Any]:
 def _assert_follows_in_shards(tracked: bool) -> None:
     lowered, start, mesh = _shard_map(tracked)
     assert start.keys() == BASIC.keys() - set(every.NOT_IN_SHARDS)
-    _assert_follow(every.train(lowered.compile(every.QUICK), start, mesh))
+    compiled = lowered.compile(every.QUICK)
+    _assert_follow(every.train(compiled, start, mesh))
+    expected = dict.fromkeys(start, 1) | dict.fromkeys(LOCAL, 0) | dict.fromkeys(TWO_IN_SHARDS, 2)
+    assert every.collectives(compiled) == expected
 
 
 def test_inside_shard_map() -> None:
