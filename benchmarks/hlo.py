@@ -131,7 +131,7 @@ def collectives_behind(compiled: Any) -> list[frozenset[str]]:
         before = [behind[name] for name in one.operands if name in behind]
         merged = [frozenset[str]().union(*parts) for parts in before]
         if one.opcode.removesuffix("-start") in _COLLECTIVES:
-            behind[one.name] = [{one.name} | part for part in merged]
+            behind[one.name] = [frozenset({one.name}) | part for part in merged]
         elif one.opcode in ("tuple", "opt-barrier") and one.operands:
             behind[one.name] = merged if one.opcode == "tuple" else before[0]
         elif one.opcode == "get-tuple-element" and len(before[0]) > 1:

@@ -165,11 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             nnx.update((model, optimizer), checkpointer.restore(options.resume.resolve(), like))
             first = int(optimizer.step[...])
         print(f"{options.devices} devices, from step {first}")
-        print("step " + " ".join(f"{column:>11}" for column in COLUMNS))
+        print("step " + " ".join(f"{column:>13}" for column in COLUMNS))
         for step in range(first, options.steps):
             tokens = jax.device_put(batch(step), NamedSharding(mesh, P("shards")))
             seen = train_step(model, optimizer, tokens)
-            print(f"{step + 1:4d} " + " ".join(f"{seen[column]:11.7g}" for column in COLUMNS))
+            print(f"{step + 1:4d} " + " ".join(f"{seen[column]:13.9g}" for column in COLUMNS))
             if options.save and step + 1 == (options.save_at or options.steps):
                 checkpointer.save(options.save.resolve(), nnx.state((model, optimizer)))
     shares = largest_share(nnx.state(model)), largest_share(nnx.state(optimizer))
