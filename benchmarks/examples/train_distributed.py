@@ -93,16 +93,16 @@ def train(steps: int) -> None:
 
     columns = ("loss", "grad_norm", "threshold", "clip_factor")
     print(f"{jax.device_count()} devices in {jax.process_count()} processes")
-    print("step " + " ".join(f"{column:>12}" for column in columns))
+    print("step " + " ".join(f"{column:>13}" for column in columns))
     for number in range(steps):
         mine = [_rows_of_this_process(part) for part in examples(number)]
         x, y = (jax.make_array_from_process_local_data(rows, part) for part in mine)
         params, state, seen = step(params, state, x, y)
         # Replicated numbers, which every process may read.
-        print(f"{number + 1:4d} " + " ".join(f"{seen[column]:12.6g}" for column in columns))
+        print(f"{number + 1:4d} " + " ".join(f"{seen[column]:13.9g}" for column in columns))
     remembered = jax.tree.leaves(jax.jit(lambda clip: clip, out_shardings=whole)(state[0]))
     values = np.concatenate([np.ravel(np.asarray(leaf, "float64")) for leaf in remembered])
-    print("memory of the clip: " + " ".join(f"{value:.6g}" for value in values))
+    print("memory of the clip: " + " ".join(f"{value:.9g}" for value in values))
 
 
 def _rows_of_this_process(array: np.ndarray) -> np.ndarray:

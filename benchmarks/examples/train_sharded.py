@@ -4,7 +4,9 @@
     python -m benchmarks.examples.train_sharded --devices 4 --steps 6 --resume DIR
 
 The second run goes on from step 3 on half the devices, with the numbers of the first: the clip's
-memory is in the checkpoint like everything else. On CPU the devices are virtual; on GPU or TPU the
+memory is in the checkpoint like everything else. On as many devices as before they are the same
+bit for bit, on another number to rounding (1e-5), as sums over devices are then added up in another
+order. On CPU the devices are virtual; on GPU or TPU the
 first ones found are taken. Needs `flax` and `orbax-checkpoint`.
 """
 
@@ -165,6 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             nnx.update((model, optimizer), checkpointer.restore(options.resume.resolve(), like))
             first = int(optimizer.step[...])
         print(f"{options.devices} devices, from step {first}")
+        if options.resume:
+            print(
+                "on as many devices as before bit for bit, else to the rounding of sums over them"
+            )
         print("step " + " ".join(f"{column:>13}" for column in COLUMNS))
         for step in range(first, options.steps):
             tokens = jax.device_put(batch(step), NamedSharding(mesh, P("shards")))

@@ -173,6 +173,7 @@ def clipped_grad(
       left out by the mask                 adds zero, is not counted; its norm reads -1
       zero gradient                        adds zero
       all left out                         zero (and noise)
+      a traced threshold not above zero    adds zero (and no noise)
       ==================================== ========================================================
 
     Sharding:
@@ -196,6 +197,8 @@ def clipped_grad(
 
     Raises:
       TypeError: `fun` is not callable, an argument not a number, or a parameter not floating-point.
+        When called: `fun` does not return a scalar, or with `has_aux` a pair with arrays; `key` is
+        not one key.
       ValueError: `threshold` or `eps` not positive, `threshold` infinite with noise or
         `"normalize"`, `response` or `reduction` unknown, `microbatch_size` below 1,
         `noise_multiplier` negative. When called: no example, arrays of different lengths, a mask

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from clipax import _validate, norms
 from clipax._leaves import accumulation_dtype, named_leaves, narrow
@@ -66,26 +67,23 @@ def evaluate(
     """Value, statistics and gradient of a batch.
 
     Raises:
+      TypeError: `fun` does not return what it should, or the key is none.
       ValueError: Batch and mask do not fit each other, the key is missing or of no use, or the mesh
         axes are not named.
     """
     size = _batch_size(batch, mask)
-    if (key is None) != (options.noise_multiplier is None):
-        raise ValueError(
-            f"`key` must be given if and only if there is a `noise_multiplier`, got {key!r} with "
-            f"{options.noise_multiplier!r}."
-        )
+    _check_key(key, options.noise_multiplier)
     leaves, structure = named_leaves(params, options.scope)
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
     limit = jnp.asarray(threshold, dtype)
+    # One that is only known now may be anything: what is no threshold lets nothing through.
+    limit = jnp.where(limit > 0, limit, 0)
     decide = functools.partial(options.decide, limit)
     mesh = Mesh.of_batch((batch, mask), params, options.axis_name)
     cut = Microbatches.of(batch, mask, size, options.microbatch_size)
 
-    def pair(*arguments: Any) -> tuple[Any, Any]:
-        return options.fun(*arguments) if options.has_aux else (options.fun(*arguments), None)
-
-    sums = add_up(pair, params, cut, scope=options.scope, decide=decide, mesh=mesh)
+    fun = functools.partial(_loss_and_aux, options.fun, options.has_aux)
+    sums = add_up(fun, params, cut, scope=options.scope, decide=decide, mesh=mesh)
     real = jnp.ones(size, bool) if mask is None else jnp.asarray(mask, bool)
     stats = statistics(sums.norms, sums.finite, real, decide, mesh, sums.aux)
     total, value, number = mesh.psum((sums.leaves, sums.value, jnp.sum(real)))
@@ -96,6 +94,57 @@ def evaluate(
         total, value = [one * share.astype(one.real.dtype) for one in total], value * share
     grads = [narrow(one, leaf.value.dtype) for one, leaf in zip(total, leaves, strict=True)]
     return (value, stats), jax.tree.unflatten(structure, grads)
+
+
+def _loss_and_aux(
+    fun: Callable[..., Any], has_aux: bool, params: Params, *example: Any
+) -> tuple[Array, Any]:
+    """What `fun` gives for one example, checked: JAX's own errors do not know of examples."""
+    result = fun(params, *example)
+    if has_aux and not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(
+            f"`fun` must return a pair of its loss and anything else with `has_aux`, got "
+            f"{_kinds(result)}."
+        )
+    loss, aux = result if has_aux else (result, None)
+    scalar = _is_number(loss) and jnp.shape(loss) == ()
+    if not (scalar and jnp.issubdtype(jnp.result_type(loss), jnp.floating)):
+        raise TypeError(
+            f"`fun` must return one floating-point number for one example (or a pair, with "
+            f"`has_aux`), got {_kinds(loss)}."
+        )
+    if stray := [leaf for leaf in jax.tree.leaves(aux) if not _is_number(leaf)]:
+        raise TypeError(f"`fun` must return arrays beside its loss, got {stray[0]!r}.")
+    return loss, aux
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, jax.Array | np.ndarray | np.generic | numbers.Number)
+
+
+def _kinds(value: Any) -> str:
+    """A tree with types in place of its leaves: of tracers nothing else is of interest."""
+
+    def kind(leaf: Any) -> Any:
+        return str(jax.typeof(leaf)) if isinstance(leaf, jax.Array) else leaf
+
+    return repr(jax.tree.map(kind, value)).replace("'", "")
+
+
+def _check_key(key: Any, noise_multiplier: Scalar | None) -> None:
+    if (key is None) != (noise_multiplier is None):
+        given = "none" if key is None else "one"
+        raise ValueError(
+            f"`key` must be given if and only if there is a `noise_multiplier`, got {given} with "
+            f"{noise_multiplier!r}."
+        )
+    if key is None:
+        return
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = getattr(key, "dtype", None) == np.uint32 and jnp.ndim(key) == 1
+    if not raw and not (typed and jnp.ndim(key) == 0):
+        found = str(jax.typeof(key)) if isinstance(key, jax.Array) else repr(key)
+        raise TypeError(f"`key` must be one key of `jax.random`, got {found}.")
 
 
 def _batch_size(batch: Any, mask: Any) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.examples import train_distributed
+from benchmarks.examples import train_distributed, train_sharded
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 120  # seconds
@@ -62,16 +62,25 @@ def _value(output: str, label: str) -> list[str]:
     return line.removeprefix(label).split()
 
 
-def test_sharded_training_resumes_on_half_the_devices(tmp_path: Path) -> None:
+def test_sharded_training_resumes_on_as_many_devices_and_on_half_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tiny = ("--width", "16", "--layers", "1", "--steps", "6")
     where = str(tmp_path / "checkpoint")
-    (through,) = _outputs(_start("train_sharded", *tiny, "--save", where, "--save-at", "3"))
-    (resumed,) = _outputs(_start("train_sharded", *tiny, "--devices", "4", "--resume", where))
-    expected, rows = _rows(through), _rows(resumed)
+    train_sharded.main([*tiny, "--save", where, "--save-at", "3"])
+    through = capsys.readouterr().out
+    half = _start("train_sharded", *tiny, "--devices", "4", "--resume", where)
+    try:
+        train_sharded.main([*tiny, "--resume", where])
+    finally:
+        (resumed,) = _outputs(half)
+    expected, rows, same = _rows(through), _rows(resumed), _rows(capsys.readouterr().out)
     assert list(expected) == [1, 2, 3, 4, 5, 6]
-    assert list(rows) == [4, 5, 6]
+    assert list(rows) == list(same) == [4, 5, 6]
     for step, row in rows.items():
         np.testing.assert_allclose(row, expected[step], rtol=ROUNDING)
+        # All digits of a float32 are printed.
+        np.testing.assert_array_equal(same[step], expected[step])
     losses, _, _, factors = np.array(list(expected.values())).T
     assert losses[-1] < losses[0]
     assert factors.min() < 1  # the clip had something to do

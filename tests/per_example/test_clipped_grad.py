@@ -114,17 +114,18 @@ def test_no_example_contributes_more_than_the_threshold(dtype, leaves):
     example = list(jnp.asarray(draw.normal(size=(leaves, 1, entries)) * 0.3, dtype))
     params = [jnp.zeros(entries, dtype)] * leaves
 
-    threshold = 0.7
-    grad = clipax.clipped_grad(whose_gradient_is_the_example, threshold, reduction="sum")
-    with jax.disable_jit(leaves > 1):
-        found, stats = jax.jit(grad)(params, example)
-    squares = [np.sum(np.asarray(one, np.float64) ** 2) for one in found]
-    norm = math.sqrt(math.fsum(squares))
-    assert norm <= threshold * (1 + 4 * float(jnp.finfo(dtype).eps))
-    assert norm >= threshold * (1 - 4 * float(jnp.finfo(dtype).eps))
-    assert all(one.dtype == dtype for one in found)
     true = math.sqrt(math.fsum(np.sum(np.asarray(one, np.float64) ** 2) for one in example))
-    assert stats.norms[0] == pytest.approx(true, rel=1e-5)
+    grad = jax.jit(clipax.clipped_grad(whose_gradient_is_the_example, 1.0, reduction="sum"))
+    # The last one just below the norm: the factor is nearly 1.
+    for threshold in [0.7] if leaves > 1 else [0.7, 3.1, true * (1 - 1e-6)]:
+        with jax.disable_jit(leaves > 1):
+            found, stats = grad(params, example, threshold=threshold)
+        squares = [np.sum(np.asarray(one, np.float64) ** 2) for one in found]
+        norm = math.sqrt(math.fsum(squares))
+        assert norm <= threshold * (1 + 4 * float(jnp.finfo(dtype).eps))
+        assert norm >= threshold * (1 - 4 * float(jnp.finfo(dtype).eps))
+        assert all(one.dtype == dtype for one in found)
+        assert stats.norms[0] == pytest.approx(true, rel=1e-5)
 
 
 def test_an_example_that_is_not_finite_adds_zero_and_sums_that_overflow_are_norms():
@@ -144,9 +145,12 @@ def test_an_example_that_is_not_finite_adds_zero_and_sums_that_overflow_are_norm
     grads, stats = infinite(jnp.zeros(2), batch[:1])
     np.testing.assert_array_equal(grads, [0, 0])
     assert stats.nonfinite_count == 1
-    # A threshold that has fallen to zero lets nothing through.
-    grads, _ = jax.jit(grad)(jnp.zeros(2), batch[::3], threshold=jnp.array(0.0))
-    np.testing.assert_allclose(grads, [0, 0], atol=1e-37)
+    # A threshold at run time that has fallen to zero, or is none, lets nothing through.
+    scaled = clipax.clipped_grad(lambda w, x: w @ x, 0.5, response="normalize")
+    for step in jax.jit(grad), jax.jit(scaled):
+        for nothing in (0.0, -1.0, np.nan):
+            grads, _ = step(jnp.zeros(2), batch[::3], threshold=jnp.array(nothing))
+            np.testing.assert_allclose(grads, [0, 0], atol=1e-37)
 
 
 def test_all_left_out_gives_zero():
@@ -243,3 +247,35 @@ def test_bad_batches_fail_at_once():
         grad(params, x, y, key=jax.random.key(0))
     with pytest.raises(TypeError, match="Every leaf must be floating-point"):
         grad({"kernel": jnp.zeros((3, 2), int)}, x, y)
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [(0, "0"), (jnp.zeros(2), r"float32\[2\]"), (jax.random.PRNGKey(0)[None], r"uint32\[1,2\]")],
+)
+def test_what_is_not_one_key_is_refused(key, found):
+    params, batch = problem()
+    grad = clipax.clipped_grad(loss, 1.0, noise_multiplier=1.0)
+    with pytest.raises(TypeError, match=f"`key` must be one key of `jax.random`, got {found}"):
+        grad(params, *batch, key=key)
+
+
+@pytest.mark.parametrize(
+    ("result", "has_aux", "message"),
+    [
+        (lambda one: (one, one), False, r"`fun` must return one floating.*\(float32\[\], float32"),
+        (
+            lambda one: one[None],
+            False,
+            r"`fun` must return one floating-point number.*float32\[1\]",
+        ),
+        (lambda one: None, False, "`fun` must return one floating-point number.*None"),
+        (lambda one: one, True, r"`fun` must return a pair.*float32\[\]"),
+        (lambda one: (one, {"a": "b"}), True, "`fun` must return arrays beside its loss, got 'b'"),
+    ],
+)
+def test_functions_that_do_not_return_what_they_should_are_refused(result, has_aux, message):
+    params, batch = problem()
+    grad = clipax.clipped_grad(lambda *given: result(loss(*given)), 1.0, has_aux=has_aux)
+    with pytest.raises(TypeError, match=message):
+        grad(params, *batch)
