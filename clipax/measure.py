@@ -1,4 +1,4 @@
-"""Measuring and rescaling a tree: the only code of the package that reduces or multiplies one.
+"""Measuring a tree: with `_sums`, the only code of the package that reduces one.
 
 A gradient is read once for all the norms of a scope. Sums run in float32 or better, over leaves as
 well as within them. Only where the total of squares overflows is the tree read again, scaled by a
@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from clipax import scopes
+from clipax import _sums, scopes
 from clipax._leaves import Leaf, accumulation_dtype, named_leaves, reduced_axes, replaced
 from clipax._mesh import Mesh
+from clipax._pieces import Layout, gathered, pieces
 from clipax._typing import Array, AxisName, Norms
-from clipax.scopes import Block
 
 __all__ = [
     "Derived",
@@ -98,9 +98,11 @@ def measure_stacked(
     """
     if not leaves:
         return {}, None
-    values, *fixed = _pieces(leaves, axis_name, params)
+    values, layout = pieces(leaves, axis_name, params)
+    if derived is None:  # what is computed as it is read is not written to be gathered
+        values, layout = gathered(values, layout)
     function, arrays = derived or (_as_they_are, values)
-    signed, stacked = _signed_squares(arrays, sums, function, *fixed, jnp.dtype(dtype))
+    signed, stacked = _signed_squares(arrays, sums, function, layout, jnp.dtype(dtype))
     norms = {label: _norm(square) for label, square in signed.items()}
     return norms, None if stacked is None else _norm(stacked)
 
@@ -121,13 +123,8 @@ def products(
     if not leaves:
         return {}
     pairs = zip(leaves, others, strict=True)
-    entries = [_inner(leaf.value, other, dtype) for leaf, other in pairs]
-    values, blocks, copies, mesh = _pieces(replaced(leaves, entries), axis_name, params)
-    partials: dict[str, list[Array]] = {}
-    for value, block, shared in zip(values, blocks, copies, strict=True):
-        part = jnp.sum(value, axis=reduced_axes(value.ndim, block))
-        partials.setdefault(block.label, []).append(part / shared)
-    return mesh.psum({label: _sum(parts) for label, parts in partials.items()})
+    entries = [_sums.inner(leaf.value, other, dtype) for leaf, other in pairs]
+    return _sums.by_label(*pieces(replaced(leaves, entries), axis_name, params), jnp.sum)
 
 
 def magnitudes(
@@ -149,19 +146,13 @@ def magnitudes(
     """
     if not leaves:
         return {}
-    values, blocks, copies, mesh = _pieces(leaves, axis_name, None)
-    partials: dict[str, list[Array]] = {}
-    for value, block, shared in zip(values, blocks, copies, strict=True):
-        axes = reduced_axes(value.ndim, block)
-        size = jnp.abs(value).astype(dtype)
-        if order == "max":
-            part = jnp.max(size, axis=axes, initial=0)
-        else:
-            part = jnp.sum(size, axis=axes) / shared
-        partials.setdefault(block.label, []).append(part)
-    if order == "max":
-        return mesh.pmax({label: _max(parts) for label, parts in partials.items()})
-    return mesh.psum({label: _sum(parts) for label, parts in partials.items()})
+    greatest = order == "max"
+
+    def reduce(value: Array, axes: tuple[int, ...]) -> Array:
+        sizes = jnp.abs(value).astype(dtype)
+        return jnp.max(sizes, axes, initial=0) if greatest else jnp.sum(sizes, axes)
+
+    return _sums.by_label(*pieces(leaves, axis_name, None), reduce, greatest=greatest)
 
 
 def combined(norms: Sequence[Array]) -> Array:
@@ -169,9 +160,10 @@ def combined(norms: Sequence[Array]) -> Array:
     finite = [jnp.where(jnp.isfinite(one), one, 0) for one in norms]
     # In units of the largest: squares neither overflow nor vanish. Array by array, as they may be
     # sharded in different ways.
-    largest = _max([jnp.max(one, initial=0) for one in finite])
+    largest = _sums.largest([jnp.max(one, initial=0) for one in finite])
     unit = jnp.where(largest > 0, largest, 1)
-    together = largest * _sqrt(_sum([jnp.sum(jnp.square(one / unit)) for one in finite]))
+    squares = [jnp.sum(jnp.square(one / unit)) for one in finite]
+    together = largest * _sums.root(_sums.total(squares))
     return jnp.minimum(together, jnp.finfo(together.dtype).max)
 
 
@@ -179,37 +171,24 @@ def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[s
     """Number of entries behind each norm of a label, over all shards."""
     if not leaves:
         return {}
-    values, blocks, copies, mesh = _pieces(leaves, axis_name, None)
+    values, layout = pieces(leaves, axis_name, None)
     sizes: Counter[str] = Counter()
-    for value, block, shared in zip(values, blocks, copies, strict=True):
+    for value, block, shared in zip(values, layout.blocks, layout.copies, strict=True):
         entries = math.prod(value.shape[axis] for axis in reduced_axes(value.ndim, block))
-        sizes[block.label] += entries * mesh.devices() // shared
+        sizes[block.label] += entries * layout.mesh.devices() // shared
     return dict(sizes)
-
-
-def _pieces(
-    leaves: Sequence[Leaf], axis_name: AxisName, params: Sequence[Array] | None
-) -> tuple[list[Array], tuple[Block, ...], tuple[int, ...], Mesh]:
-    """Values, blocks, numbers of copies and mesh of the leaves."""
-    pairs = [(leaf.path, leaf.value) for leaf in leaves]
-    mesh = Mesh.of(pairs, axis_name, params, [leaf.block.keep for leaf in leaves])
-    _refuse_unequal(leaves)
-    copies = tuple(mesh.copies(leaf.path, leaf.value) for leaf in leaves)
-    return [leaf.value for leaf in leaves], tuple(leaf.block for leaf in leaves), copies, mesh
 
 
 def _as_they_are(values: Sequence[Array]) -> Sequence[Array]:
     return values
 
 
-@partial(jax.jit, static_argnames=("function", "blocks", "copies", "mesh", "dtype"), inline=True)
+@partial(jax.jit, static_argnames=("function", "layout", "dtype"), inline=True)
 def _signed_squares(
     arrays: Any,
     sums: Norms | None,
     function: Callable[[Any], Sequence[Array]],
-    blocks: tuple[Block, ...],
-    copies: tuple[int, ...],
-    mesh: Mesh,
+    layout: Layout,
     dtype: Any,
 ) -> tuple[Norms, Array | None]:
     """Squares of norms by label, and stacked; negative where they are those of the scaled leaves.
@@ -217,19 +196,19 @@ def _signed_squares(
     Compiled as one piece, so that a step that is not compiled is cached too.
     """
     if sums is None:
-        sums = _square_sums(function(arrays), blocks, copies, mesh, dtype, scale=1.0)
+        sums = _sums.square_sums(function(arrays), layout, dtype)
     plain = sums
-    single = {block.label for block in blocks if not block.keep and not block.excluded}
+    single = {block.label for block in layout.blocks if not block.keep and not block.excluded}
     labels = sorted(single & sums.keys())
 
     def stack(squares: Norms) -> Array | None:
-        return _stacked([squares[label] for label in labels]) if labels else None
+        return _sums.stacked([squares[label] for label in labels]) if labels else None
 
     together = stack(plain)
 
     def rescaled() -> tuple[Norms, Array | None]:
         # Computed inside the branch: what enters one has to be written out.
-        again = _square_sums(function(arrays), blocks, copies, mesh, dtype, scale=_scale(dtype))
+        again = _sums.square_sums(function(arrays), layout, dtype, rescaled=True)
         signed = {
             label: jnp.where(jnp.isinf(square), -again[label], square)
             for label, square in plain.items()
@@ -239,20 +218,15 @@ def _signed_squares(
     # The predicate is on the total, and on overflow (or NaN, which would hide one) alone: blocks
     # that are exactly zero never trigger the second read.
     parts = [jnp.sum(square) for label, square in plain.items() if label not in single]
-    total = _sum(parts if together is None else [jnp.sum(together), *parts])
+    total = _sums.total(parts if together is None else [jnp.sum(together), *parts])
     return lax.cond(~jnp.isfinite(total), rescaled, lambda: (plain, together))
-
-
-def _scale(dtype: Any) -> float:
-    """Squaring halves the range of exponents; this scale gives the upper half back."""
-    return 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
 
 
 @partial(jax.jit, inline=True)
 def _norm(square: Array) -> Array:
     """The root of a sum of squares, or of a negative one of scaled leaves."""
-    root = _sqrt(jnp.abs(square))
-    return jnp.where(square < 0, root * (1 / _scale(square.dtype)), root)
+    root = _sums.root(jnp.abs(square))
+    return jnp.where(square < 0, root * (1 / _sums.rescaling(square.dtype)), root)
 
 
 def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
@@ -288,79 +262,8 @@ def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:
     # An entry minus itself is zero if and only if the entry is finite: one read without a
     # temporary, where XLA for CPU writes out the answers of `isfinite`.
     zeros = [
-        jnp.sum(part - part).astype(jnp.float32) for leaf in leaves for part in _parts(leaf.value)
+        jnp.sum(part - part).astype(jnp.float32)
+        for leaf in leaves
+        for part in _sums.parts(leaf.value)
     ]
-    return jnp.isfinite(mesh.psum(_sum(zeros)))
-
-
-def _refuse_unequal(leaves: Sequence[Leaf]) -> None:
-    first: dict[str, tuple[Leaf, tuple[int, ...]]] = {}
-    for leaf in leaves:
-        label, keep, _ = leaf.block
-        kept = tuple(leaf.value.shape[axis] for axis in keep)
-        other, sizes = first.setdefault(label, (leaf, kept))
-        if sizes != kept:
-            raise ValueError(
-                f"Leaves with one label must keep axes of the same sizes: label {label!r} has "
-                f"{sizes} for {other.path!r} and {kept} for {leaf.path!r}."
-            )
-
-
-def _square_sums(
-    values: Sequence[Array],
-    blocks: Sequence[Block],
-    copies: Sequence[int],
-    mesh: Mesh,
-    dtype: Any,
-    scale: float,
-) -> Norms:
-    """Sums of squares of the leaves times `scale`, by label, over all shards."""
-    partials: dict[str, list[Array]] = {}
-    for value, block, shared in zip(values, blocks, copies, strict=True):
-        axes = reduced_axes(value.ndim, block)
-        partial_sum = jnp.sum(_squares(value, dtype, scale), axis=axes)
-        # A shard that several devices hold counts once.
-        partial_sum = partial_sum if shared == 1 else partial_sum / shared
-        partials.setdefault(block.label, []).append(partial_sum)
-    return mesh.psum({label: _sum(parts) for label, parts in partials.items()})
-
-
-def _squares(value: Array, dtype: Any, scale: float) -> Array:
-    wide = [part.astype(dtype) for part in _parts(value)]
-    if scale != 1.0:
-        # Behind a barrier the scale is no constant: XLA would square it by itself, to zero, and
-        # the entries by themselves, to infinity.
-        opaque = lax.optimization_barrier(jnp.asarray(scale, dtype))
-        wide = [part * opaque for part in wide]
-    return sum((jnp.square(part) for part in wide[1:]), start=jnp.square(wide[0]))
-
-
-def _inner(one: Array, other: Array, dtype: Any) -> Array:
-    """Products of entries; of complex ones the real part, with one of them conjugated."""
-    pairs = zip(_parts(one), _parts(other), strict=True)
-    first, *rest = (a.astype(dtype) * b.astype(dtype) for a, b in pairs)
-    return sum(rest, start=first)
-
-
-def _parts(value: Array) -> tuple[Array, ...]:
-    return (value.real, value.imag) if jnp.iscomplexobj(value) else (value,)
-
-
-def _max(parts: Sequence[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else jnp.max(jnp.stack(parts), axis=0)
-
-
-def _sum(parts: Sequence[Array]) -> Array:
-    """Adds arrays of one shape: a chain of additions would compile in quadratic time."""
-    return parts[0] if len(parts) == 1 else jnp.sum(_stacked(parts), axis=0)
-
-
-def _stacked(parts: Sequence[Array]) -> Array:
-    """Arrays of one shape as one; opaque, or XLA turns a sum over it back into a chain."""
-    return lax.optimization_barrier(jnp.stack(parts))
-
-
-def _sqrt(square: Array) -> Array:
-    """The square root, with derivative 0 at 0."""
-    zero = square == 0
-    return jnp.where(zero, jnp.zeros_like(square), jnp.sqrt(jnp.where(zero, 1, square)))
+    return jnp.isfinite(mesh.psum(_sums.total(zeros)))

@@ -52,10 +52,7 @@ class Deciders(NamedTuple):
             if common is not None:
                 first = first._replace(factor=first.factor * common)
             divisor, _ = _behind(after, first, safe, (), context)
-            # One number for both, and a division last: what comes behind it, XLA works out anew in
-            # every program that uses it, here from the norm and its root.
-            signed = jnp.where(finite, first.factor, 1) / jnp.where(finite, 1.0, -1.0)
-            return Plan(jnp.abs(signed), divisor, signed >= 0)
+            return _plan(_signed(first.factor, finite), divisor)
 
         return Deciders(before, total, after, alone)
 
@@ -122,13 +119,26 @@ def decide(
         if group.place is not None and not jax.tree.leaves((new, later)):
             plans |= _one_by_one(deciders, common, group, measured, context)
         else:
-            columns = (decision.factor, divisor, good)
+            columns = (_signed(decision.factor, good), divisor)
             for parts in zip(*(group.unstack(column) for column in columns), strict=True):
-                plans[parts[0][0]] = Plan(*(value for _, value in parts))
+                plans[parts[0][0]] = _plan(*(value for _, value in parts))
         new_before = with_rows(new_before, group, good, new)
         new_after = with_rows(new_after, group, good, later)
     fields = {"before": new_before, "after": new_after, "total": kept_total}
     return plans, decisions, fields
+
+
+def _signed(factor: Array, finite: Array) -> Array:
+    """A factor and whether it counts in one number, and a division last.
+
+    What comes behind the last division, XLA works out anew in the program of every leaf: here the
+    sign, and not from the norm and its root.
+    """
+    return jnp.where(finite, factor, 1) / jnp.where(finite, 1.0, -1.0)
+
+
+def _plan(signed: Array, divisor: Array) -> Plan:
+    return Plan(jnp.abs(signed), divisor, signed >= 0)
 
 
 def _one_by_one(

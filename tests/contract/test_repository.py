@@ -24,7 +24,7 @@ TOP = ("lab", "cli", "__main__")
 # of one room may.
 LEVELS: list[list[set[str]]] = [
     [{"_validate", "_typing"}],
-    [{"scopes", "_leaves", "measure", "_mesh"}],
+    [{"scopes", "_leaves", "measure", "_mesh", "_pieces", "_sums"}],
     [{"thresholds"}],
     [{"norms"}],
     [{"transforms"}],
