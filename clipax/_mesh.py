@@ -139,7 +139,21 @@ class Mesh(NamedTuple):
     def _reduced(self, collective: Any, values: T) -> T:
         if not self.axes:
             return values
-        return collective(self.vary(values), self.axes)
+        leaves, structure = jax.tree.flatten(self.vary(values))
+        scalars: dict[Any, list[int]] = {}
+        for place, leaf in enumerate(leaves):
+            if leaf.ndim == 0:
+                scalars.setdefault(leaf.dtype, []).append(place)
+        # Scalars of one type as one vector: XLA merges no more than 256 collectives.
+        vectors = [jnp.stack([leaves[place] for place in found]) for found in scalars.values()]
+        arrays = [leaf for leaf in leaves if leaf.ndim]
+        vectors, arrays = collective((vectors, arrays), self.axes)
+        rest = iter(arrays)
+        leaves = [leaf if leaf.ndim == 0 else next(rest) for leaf in leaves]
+        for found, vector in zip(scalars.values(), vectors, strict=True):
+            for place, value in zip(found, jnp.unstack(vector), strict=True):
+                leaves[place] = value
+        return jax.tree.unflatten(structure, leaves)
 
     def _vary(self, value: Array) -> Array:
         """A value that varies, for JAX, over all named axes: a sum over them takes no other."""

@@ -65,7 +65,8 @@ def clip_by_param_norm(
       ======================== ==========================================
 
     Sharding:
-      Norms of gradients and of parameters are all-reduced.
+      Norms of gradients and of parameters are all-reduced together. Under `jit`, where units are
+      sharded, up to five more all-reduces are those of the telemetry: largest, smallest, ...
 
     Raises:
       TypeError: An argument is of the wrong type.

@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
+import clipax
 from benchmarks import collectives, trees
+from tests.mesh import every_method as every
 
 
 def _norm(tree: str) -> Any:
@@ -42,3 +45,18 @@ def test_at_most_one_all_reduce_for_each_mesh_axis_under_jit(
     count = collectives.under_jit(tree, layout, "chain of three")
     assert 1 <= count.collectives <= axes
     np.testing.assert_allclose(count.norm, _norm(tree), rtol=1e-6)
+
+
+def test_norms_of_all_leaves_are_one_vector() -> None:
+    # What is lowered: XLA merges single ones, but no more than 256 of them.
+    tree = {f"kernel {place}": jnp.ones((8, 4)) for place in range(7)}
+    specs = dict.fromkeys(tree, P("data", "model"))
+    tx = clipax.clip_by_leaf_norm(1.0, axis_name=("data", "model"))
+    step = jax.shard_map(
+        lambda gradients: tx.update(gradients, tx.init(gradients))[0],
+        mesh=every.mesh(),
+        in_specs=(specs,),
+        out_specs=specs,
+    )
+    text = jax.jit(step).lower(tree).as_text()
+    assert text.count('"stablehlo.all_reduce"') == 2  # one of them where squares overflow

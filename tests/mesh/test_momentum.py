@@ -47,7 +47,7 @@ def _mapped(where: Any) -> Any:
         in_specs=(every.SPECS, specs),
         out_specs=(every.SPECS, specs),
     )
-    return jax.jit(step), start
+    return jax.jit(step, compiler_options=every.QUICK), start
 
 
 def test_in_shards_as_alone_whatever_the_terms_do() -> None:
@@ -57,7 +57,10 @@ def test_in_shards_as_alone_whatever_the_terms_do() -> None:
     )
     alone = clipax.clip_normalized_momentum(**SETTINGS)
     step, state = _mapped(every.mesh())
-    single, unsharded = jax.jit(alone.update), alone.init(every.trees()[0])
+    single, unsharded = (
+        jax.jit(alone.update, compiler_options=every.QUICK),
+        alone.init(every.trees()[0]),
+    )
     for (name, gradient), wanted in zip(gradients.items(), expected, strict=True):
         update, state = step(gradient, state)
         same, unsharded = single(gradient, unsharded)
