@@ -27,17 +27,6 @@ __all__ = [
     "made",
     "missing",
 ]
-__all__ = [
-    "AGAIN",
-    "CLIPAX",
-    "EIGHT",
-    "JAX_PRIVACY",
-    "OPACUS",
-    "OPTAX",
-    "PLAIN",
-    "made",
-    "missing",
-]
 
 PLAIN, OPTAX, JAX_PRIVACY, OPACUS = "plain gradient", "optax", "jax_privacy", "opacus"
 CLIPAX, AGAIN, EIGHT = "clipax", "clipax, again", "clipax, 8 at a time"

@@ -10,9 +10,13 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["NAME", "TorchRunner", "available", "runner", "versions"]
+from benchmarks.sweep_report import FOREACH, FUSED
 
-NAME = "torch"
+__all__ = ["PROGRAMS", "TorchRunner", "available", "runners", "versions"]
+
+PROGRAMS = {FUSED: {"fused": True}, FOREACH: {"foreach": True}}
+"""The programs, and how the optimizer of each is told to go through the leaves."""
+
 _DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 
@@ -28,7 +32,7 @@ def versions() -> dict[str, str]:
 
 @dataclass
 class TorchRunner:
-    """`clip_grad_norm_(foreach=True)` and a fused optimizer, timed as `timing.Runner` is.
+    """`clip_grad_norm_(foreach=True)` and an optimizer, timed as `timing.Runner` is.
 
     The clip changes gradients in place. From the second step on they are within the threshold, and
     it multiplies them by one: the same work.
@@ -62,8 +66,10 @@ class TorchRunner:
             torch.cuda.synchronize()
 
 
-def runner(optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]]) -> TorchRunner | None:
-    """The step of an optimizer on a tree.
+def runners(
+    optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]]
+) -> dict[str, TorchRunner]:
+    """The steps of an optimizer on a tree.
 
     Args:
       optimizer: "sgd" or "adam".
@@ -71,10 +77,10 @@ def runner(optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]]) -> Tor
       shapes: Of the leaves.
 
     Returns:
-      What can be timed; None without PyTorch.
+      What can be timed, by name in `PROGRAMS`; nothing without PyTorch.
     """
     if not available():
-        return None
+        return {}
     # Its threads would spin while JAX takes its turn; only before the first import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
@@ -82,10 +88,13 @@ def runner(optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]]) -> Tor
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, _DTYPES[dtype])
     entries = sum(torch.Size(shape).numel() for shape in shapes)
-    params = []
-    for shape in shapes:
-        one = torch.nn.Parameter((0.1 * torch.randn(shape, device=device)).to(kind))
-        one.grad = (4 / entries**0.5 * torch.randn(shape, device=device)).to(kind)
-        params.append(one)
     make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
-    return TorchRunner(params, make(params, lr=1e-3, fused=True), device)
+    made = {}
+    for name, how in PROGRAMS.items():
+        params = []
+        for shape in shapes:
+            one = torch.nn.Parameter((0.1 * torch.randn(shape, device=device)).to(kind))
+            one.grad = (4 / entries**0.5 * torch.randn(shape, device=device)).to(kind)
+            params.append(one)
+        made[name] = TorchRunner(params, make(params, lr=1e-3, **how), device)
+    return made
