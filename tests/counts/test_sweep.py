@@ -138,7 +138,10 @@ def test_rows_of_several_runs_keep_their_settings(tmp_path: Path) -> None:
         (lambda text: text.replace('"date"', '"data"'), "run 0 does not say its date"),
         (lambda text: text.replace('"dtype"', '"type"', 1), "row 0 has no `dtype`"),
         (lambda text: text.replace('"run": 0', '"run": 1', 1), "row 0 is of run 1"),
-        (lambda text: text.replace(OPTAX + '"', OURS + '"'), "two rows are of the same program"),
+        (
+            lambda text: text.replace(f': "{OPTAX}"', f': "{OURS}"'),
+            "two rows are of the same program",
+        ),
     ],
 )
 def test_a_malformed_file_is_named_and_left_alone(
