@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks import per_example_forms as forms
 from benchmarks.hlo import tree_bytes
 from benchmarks.measure import environment
+from benchmarks.per_example_figure import draw
 from benchmarks.per_example_models import MODELS
 from benchmarks.timing import interleave, median_ratio
 
@@ -79,8 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         content = {"settings": settings, "records": records, "verdicts": verdicts}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
     if options.figure is not None:
-        from benchmarks.per_example_figure import draw
-
         draw(records, options.figure, jax.devices()[0].device_kind)
     return int(not all(verdicts.values()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "PLAIN",
     "made",
     "missing",
+    "opacus_step",
 ]
 
 PLAIN, OPTAX, JAX_PRIVACY, OPACUS = "plain gradient", "optax", "jax_privacy", "opacus"
@@ -109,11 +111,20 @@ _GRADIENTS = {
 }
 
 
-def _opacus(problem: Problem) -> Runner:
-    """Opacus' gradients of single examples for the dense layers, clipped as its optimizer does."""
+def opacus_step(problem: Problem) -> tuple[Any, Callable[[], None]]:
+    """Opacus' gradients of single examples for the dense layers, clipped as its optimizer does.
+
+    Args:
+      problem: The dense model on a batch.
+
+    Returns:
+      PyTorch's model with the problem's parameters, and what takes a step of SGD with it.
+    """
     import torch
 
     opacus: Any = importlib.import_module("opacus")
+    # The inputs need no gradient, and it says that none is computed for them.
+    warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
 
     layers: list[Any] = []
     for layer in problem.params:
@@ -131,12 +142,21 @@ def _opacus(problem: Problem) -> Runner:
         plain, noise_multiplier=0.0, max_grad_norm=THRESHOLD, expected_batch_size=problem.size
     )
 
-    def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any]:
+    def step() -> None:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
+
+    return model, step
+
+
+def _opacus(problem: Problem) -> Runner:
+    _, take = opacus_step(problem)
+
+    def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any]:
+        take()
         return params, state
 
     return Runner(step, (), (), ())

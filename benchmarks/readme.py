@@ -119,8 +119,8 @@ def _sweep(content: Content) -> str:
         f"The same at other sizes (`python -m benchmarks.sweep`, `sweep_cpu.json`, {runs}): "
         "entries in leaves; *least* is what a step must move, *limit* the time of the unclipped "
         "step and one read of the gradient; compile times in seconds of the processor. Figures "
-        "that are not reached stand with what was measured (and the figure); one that is exceeded by "
-        "no more than its control strays is *within the control*; all others hold."
+        "that are not reached stand with what was measured (and the figure); one that is exceeded "
+        "by no more than its control strays is *within the control*; all others hold."
     )
     return f"{text}\n\n{_markdown(head, rows)}"
 
