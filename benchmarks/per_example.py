@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts = _verdicts(records) if not options.sizes else {}
     print("\n".join(f"{'met   ' if met else 'MISSED'} {text}" for text, met in verdicts.items()))
     if options.json is not None:
-        settings = environment() | {
+        settings = environment() | forms.versions()
+        settings |= {
             "rounds": str(options.rounds),
             "left out": "; ".join(absent.values()),
         }

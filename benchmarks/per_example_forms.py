@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import optax
 
 import clipax
+from benchmarks import torch_steps
 from benchmarks.per_example_models import Problem
 from benchmarks.timing import Runner
 
@@ -28,6 +30,7 @@ __all__ = [
     "made",
     "missing",
     "opacus_step",
+    "versions",
 ]
 
 PLAIN, OPTAX, JAX_PRIVACY, OPACUS = "plain gradient", "optax", "jax_privacy", "opacus"
@@ -42,6 +45,17 @@ def missing() -> dict[str, str]:
         for name in (JAX_PRIVACY, OPACUS)
         if importlib.util.find_spec(name) is None
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the optional forms that are installed."""
+    absent = missing()
+    found = {
+        name: importlib.metadata.version(name)
+        for name in (JAX_PRIVACY, OPACUS)
+        if name not in absent
+    }
+    return found | (torch_steps.versions() if OPACUS in found else {})
 
 
 def made(name: str, problem: Problem) -> tuple[Runner, float | None]:
@@ -120,8 +134,7 @@ def opacus_step(problem: Problem) -> tuple[Any, Callable[[], None]]:
     Returns:
       PyTorch's model with the problem's parameters, and what takes a step of SGD with it.
     """
-    import torch
-
+    torch = torch_steps.load()
     opacus: Any = importlib.import_module("opacus")
     # The inputs need no gradient, and it says that none is computed for them.
     warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)

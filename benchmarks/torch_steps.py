@@ -1,4 +1,4 @@
-"""The same steps in PyTorch, for `benchmarks.sweep`; nothing where it is not installed."""
+"""Steps in PyTorch, for the benchmarks that compare with it; nothing where it is not installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.sweep_report import FOREACH, FUSED
 
-__all__ = ["PROGRAMS", "TorchRunner", "available", "runners", "versions"]
+__all__ = ["PROGRAMS", "TorchRunner", "available", "load", "runners", "versions"]
 
 PROGRAMS = {FUSED: {"fused": True}, FOREACH: {"foreach": True}}
 """The programs, and how the optimizer of each is told to go through the leaves."""
@@ -23,6 +23,18 @@ _DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 def available() -> bool:
     """Whether PyTorch is installed."""
     return find_spec("torch") is not None
+
+
+def load() -> Any:
+    """PyTorch, imported so that its threads sleep while JAX takes its turn.
+
+    On a CPU they would spin instead, and take the cores from JAX and from each other: a step of
+    Opacus took ten times as long. It helps only before the first import.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    return torch
 
 
 def versions() -> dict[str, str]:
@@ -81,10 +93,7 @@ def runners(
     """
     if not available():
         return {}
-    # Its threads would spin while JAX takes its turn; only before the first import.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
+    torch = load()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, _DTYPES[dtype])
     entries = sum(torch.Size(shape).numel() for shape in shapes)

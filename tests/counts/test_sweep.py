@@ -191,3 +191,11 @@ def test_the_readme_shows_the_results() -> None:
     assert report.main(["--check"]) == 0
     with pytest.raises(ValueError, match="each marker"):
         readme.replaced("nothing", "new")
+
+
+def test_the_benchmarks_readme_names_the_points_and_all_modules() -> None:
+    folder = Path(sweep.__file__).parent
+    text = (folder / "README.md").read_text()
+    assert " ".join(map(str, sweep.POINTS)) in " ".join(text.split())
+    absent = [one.name for one in folder.glob("[a-z]*.py") if f"`{one.name}`" not in text]
+    assert not absent

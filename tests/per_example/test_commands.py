@@ -37,7 +37,7 @@ def _steps(problem, form):
     if form == forms.OPACUS:
         model, take = forms.opacus_step(problem)
         take()
-        found = [np.asarray(one.detach().cpu().T) for one in model.parameters()]
+        found = [one.detach().cpu().numpy().T for one in model.parameters()]
         # Kernels before biases there; here the dictionaries are sorted.
         found = [found[place + 1 - 2 * (place % 2)] for place in range(len(found))]
     else:
@@ -48,7 +48,7 @@ def _steps(problem, form):
     return np.concatenate([np.ravel(np.float64(new) - np.float64(old)) for new, old in pairs])
 
 
-@pytest.mark.parametrize("form", [forms.CLIPAX, forms.EIGHT, forms.JAX_PRIVACY, forms.OPACUS])
+@pytest.mark.parametrize("form", [forms.CLIPAX, forms.JAX_PRIVACY, forms.OPACUS])
 def test_all_forms_take_the_same_step(form, monkeypatch):
     if form in forms.missing():
         pytest.skip(f"{form} is not installed")
