@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import methods, readme, report, sweep, sweep_files, sweep_report
+from benchmarks import methods, readme, report, sweep, sweep_files, sweep_report, torch_steps
 from benchmarks.sweep_report import BARE, COPY, HOLDS, MISSED, NEAR, OPTAX, OURS, READ, TWIN
 
 
@@ -35,7 +35,8 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     one, four = ([row for row in content["rows"] if row["leaves"] == leaves] for leaves in (1, 4))
     for leaves, rows in ((1, one), (4, four)):
         named = {row["program"]: row for row in rows}
-        assert named.keys() >= {BARE, READ, COPY, OPTAX, OURS, TWIN}
+        torch = torch_steps.PROGRAMS if torch_steps.available() else {}
+        assert named.keys() == {BARE, READ, COPY, OPTAX, OURS, TWIN, *torch}
         assert named[OURS]["minimum"] == named[OPTAX]["minimum"] == 4
         # More than the least: tests do not compile as users do (`programs.py`).
         assert named[OURS]["traffic"] > 3.99
@@ -176,6 +177,24 @@ def test_a_cell_of_the_readme_names_what_is_missed() -> None:
     for row in content.rows:
         row |= {"temporaries": 0.0, "over_limit": 1.0}
     assert "| all hold |" in readme._sweep(content)
+
+
+@pytest.mark.skipif(not torch_steps.available(), reason="PyTorch is not installed")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_both_steps_in_pytorch_are_those_of_a_clip(optimizer: str) -> None:
+    changed = []
+    for runner in torch_steps.runners(optimizer, "f32", [(4, 3), (5,)]).values():
+        before = [one.detach().clone() for one in runner.params]
+        grads = np.concatenate([one.grad.numpy().ravel() for one in runner.params])
+        runner.run(1)
+        pairs = zip(runner.params, before, strict=True)
+        taken = np.concatenate([(new - old).detach().numpy().ravel() for new, old in pairs])
+        clipped = grads / np.linalg.norm(grads)
+        assert np.linalg.norm(grads) > 2
+        step = clipped if optimizer == "sgd" else np.sign(grads)  # Adam's first
+        np.testing.assert_allclose(taken, -1e-3 * step, atol=1e-6)
+        changed.append(taken)
+    assert len(changed) == 2
 
 
 def test_methods_are_counted() -> None:
