@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 import clipax
 from benchmarks import hlo, trees
+from benchmarks.measure import environment
 from clipax import norms
 
 __all__ = ["LAYOUTS", "METHODS", "Count", "inside_shard_map", "main", "mesh", "under_jit"]
@@ -160,7 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     flush=True,
                 )
     if options.json is not None:
-        options.json.write_text(json.dumps({"jax": jax.__version__, "rows": rows}, indent=1) + "\n")
+        content = {"settings": environment(), "rows": rows}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
     return int(missed)
 
 

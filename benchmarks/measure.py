@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -196,7 +199,7 @@ def pool_repeats(repeats: Sequence[Record]) -> Record:
 
 
 def environment() -> dict[str, str]:
-    """Versions and device of this process, and today's date."""
+    """Versions and device of this process, the commit of clipax, and today's date."""
     device = jax.devices()[0]
     return {
         "device": f"{device.platform}: {device.device_kind}",
@@ -205,6 +208,30 @@ def environment() -> dict[str, str]:
         "jax": jax.__version__,
         "jaxlib": version("jaxlib"),
         "optax": version("optax"),
-        "clipax": clipax.__version__,
+        **_source(Path(clipax.__file__).parents[1]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+
+
+def _source(root: Path) -> dict[str, str]:
+    """The version of clipax and, in a checkout, its commit, with "+" where files were changed.
+
+    From the folder that it is imported from: what is installed may be another version, or none.
+    """
+    project = root / "pyproject.toml"
+    if not project.is_file():
+        return {"clipax": clipax.__version__}
+    found = {"clipax": tomllib.loads(project.read_text())["project"]["version"]}
+    if not (root / ".git").exists():
+        return found
+    changed = ("status", "--porcelain", "--untracked-files=no", "--", "clipax", "benchmarks/*.py")
+    try:
+        commit, rest = (
+            subprocess.run(
+                ["git", "-C", str(root), *command], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (("rev-parse", "--short", "HEAD"), changed)
+        )
+    except (OSError, subprocess.CalledProcessError):  # no git, or not its owner
+        return found
+    return found | {"commit": commit + ("+" if rest else "")}

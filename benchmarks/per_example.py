@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks import per_example_forms as forms
 from benchmarks.hlo import tree_bytes
 from benchmarks.measure import environment
+from benchmarks.per_example_figure import draw
 from benchmarks.per_example_models import MODELS
 from benchmarks.timing import interleave, median_ratio
 
@@ -72,15 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts = _verdicts(records) if not options.sizes else {}
     print("\n".join(f"{'met   ' if met else 'MISSED'} {text}" for text, met in verdicts.items()))
     if options.json is not None:
-        settings = environment() | {
+        settings = environment() | forms.versions()
+        settings |= {
             "rounds": str(options.rounds),
             "left out": "; ".join(absent.values()),
         }
         content = {"settings": settings, "records": records, "verdicts": verdicts}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
     if options.figure is not None:
-        from benchmarks.per_example_figure import draw
-
         draw(records, options.figure, jax.devices()[0].device_kind)
     return int(not all(verdicts.values()))
 

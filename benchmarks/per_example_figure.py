@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from benchmarks import per_example_forms as forms
 
@@ -14,7 +13,15 @@ __all__ = ["draw"]
 
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path, device: str) -> None:
-    """Time and temporaries of every form against the batch's size, a column a model."""
+    """Time and temporaries of every form against the batch's size, a column a model.
+
+    Says so where it cannot.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("No picture: matplotlib is not installed.", file=sys.stderr)
+        return
     models = list(dict.fromkeys(one["model"] for one in records))
     figure = Figure(figsize=(5.2 * len(models), 7), layout="constrained")
     panels = figure.subplots(2, len(models), squeeze=False)

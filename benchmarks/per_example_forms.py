@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import optax
 
 import clipax
+from benchmarks import torch_steps
 from benchmarks.per_example_models import Problem
 from benchmarks.timing import Runner
 
@@ -26,17 +29,8 @@ __all__ = [
     "PLAIN",
     "made",
     "missing",
-]
-__all__ = [
-    "AGAIN",
-    "CLIPAX",
-    "EIGHT",
-    "JAX_PRIVACY",
-    "OPACUS",
-    "OPTAX",
-    "PLAIN",
-    "made",
-    "missing",
+    "opacus_step",
+    "versions",
 ]
 
 PLAIN, OPTAX, JAX_PRIVACY, OPACUS = "plain gradient", "optax", "jax_privacy", "opacus"
@@ -51,6 +45,17 @@ def missing() -> dict[str, str]:
         for name in (JAX_PRIVACY, OPACUS)
         if importlib.util.find_spec(name) is None
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the optional forms that are installed."""
+    absent = missing()
+    found = {
+        name: importlib.metadata.version(name)
+        for name in (JAX_PRIVACY, OPACUS)
+        if name not in absent
+    }
+    return found | (torch_steps.versions() if OPACUS in found else {})
 
 
 def made(name: str, problem: Problem) -> tuple[Runner, float | None]:
@@ -120,11 +125,19 @@ _GRADIENTS = {
 }
 
 
-def _opacus(problem: Problem) -> Runner:
-    """Opacus' gradients of single examples for the dense layers, clipped as its optimizer does."""
-    import torch
+def opacus_step(problem: Problem) -> tuple[Any, Callable[[], None]]:
+    """Opacus' gradients of single examples for the dense layers, clipped as its optimizer does.
 
+    Args:
+      problem: The dense model on a batch.
+
+    Returns:
+      PyTorch's model with the problem's parameters, and what takes a step of SGD with it.
+    """
+    torch = torch_steps.load()
     opacus: Any = importlib.import_module("opacus")
+    # The inputs need no gradient, and it says that none is computed for them.
+    warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
 
     layers: list[Any] = []
     for layer in problem.params:
@@ -142,12 +155,21 @@ def _opacus(problem: Problem) -> Runner:
         plain, noise_multiplier=0.0, max_grad_norm=THRESHOLD, expected_batch_size=problem.size
     )
 
-    def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any]:
+    def step() -> None:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
+
+    return model, step
+
+
+def _opacus(problem: Problem) -> Runner:
+    _, take = opacus_step(problem)
+
+    def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any]:
+        take()
         return params, state
 
     return Runner(step, (), (), ())

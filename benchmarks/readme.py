@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sweep_report import COPY, OPTAX, OURS, TWIN
+from benchmarks import sweep_files
+from benchmarks.sweep_files import Content
+from benchmarks.sweep_report import (
+    MISSED,
+    NEAR,
+    OPTAX,
+    OURS,
+    TWIN,
+    Finding,
+    judge,
+    places,
+    spread,
+)
 
-__all__ = ["BEGIN", "END", "README", "RESULTS", "block", "replaced"]
+__all__ = ["BEGIN", "END", "README", "RESULTS", "about", "block", "replaced"]
 
 ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", Path(__file__).parent / "results"
@@ -22,13 +34,14 @@ _STEPS = (
     ("adam", "f32", "clip + Adam, f32"),
     ("adagrad-norm", "f32", "clip, then AdaGrad-Norm, f32"),
 )
+_VERDICTS = {MISSED: "missed", NEAR: "within the control"}
 _TREES = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
 
 
 def block(results: Path = RESULTS) -> str:
     """What stands between the markers, from `step_cost_cpu.json` and `sweep_cpu.json`."""
     steps = json.loads((results / "step_cost_cpu.json").read_text())
-    sweep = json.loads((results / "sweep_cpu.json").read_text())
+    sweep = sweep_files.load(results / "sweep_cpu.json")
     return f"{_steps(steps)}\n\n{_sweep(sweep)}\n"
 
 
@@ -66,7 +79,8 @@ def _steps(content: dict[str, Any]) -> str:
                 ]
             )
     head = ["step", "traffic, temporaries", "peer's", "time over the peer's", "control"]
-    return _markdown(head, rows)
+    text = f"`step_cost_cpu.json`: {about(content['settings'])}."
+    return f"{text}\n\n{_markdown(head, rows)}"
 
 
 def _moved(record: dict[str, Any]) -> str:
@@ -75,34 +89,69 @@ def _moved(record: dict[str, Any]) -> str:
     return f"{record['traffic']:.0f} P, {kept}{' P' if kept != '0' else ''}"
 
 
-def _sweep(content: dict[str, Any]) -> str:
-    settings, places = content["settings"], dict[tuple[Any, ...], dict[str, Any]]()
-    for one in content["rows"]:
-        where = (one["optimizer"], one["dtype"], one["entries"], one["leaves"])
-        places.setdefault(where, {})[one["program"]] = one
+def _sweep(content: Content) -> str:
+    several = len(content.runs) > 1
     rows = []
-    for (optimizer, dtype, entries, leaves), here in places.items():
+    for _, here in places(content.rows):
         ours, peer = here[OURS], here[OPTAX]
-        if entries < 10**6 or COPY not in here:
+        if ours["entries"] < 10**6:
             continue
+        step = f"{ours['optimizer']}, {ours['dtype']}"
         rows.append(
             [
-                f"{optimizer}, {dtype}, {entries // 10**6}M in {leaves:,}",
+                f"{step}, {ours['entries'] // 10**6:,}M in {ours['leaves']:,}",
                 f"{ours['minimum']:.0f} P",
                 *(f"{one['traffic']:.0f} P, {one['temporaries']:.2f} P" for one in (ours, peer)),
                 *(f"{one['over_limit']:.2f}" for one in (ours, peer)),
-                f"{abs(here[TWIN]['over_clipax'] - 1):.2f}",
+                f"{spread(here, 'over_limit'):.2f}",
                 *(f"{one['compile_cpu_seconds']:.1f}" for one in (ours, peer)),
+                _verdict(judge(list(here.values()))),
+                *([str(ours["run"] + 1)] if several else []),
             ]
         )
     head = ["clip +", "least", "traffic, temp.", "optax's", "time / limit", "optax's", "control ±"]
-    about = (
-        f"The same at other sizes (`python -m benchmarks.sweep`, {settings['device']}, jax "
-        f"{settings['jax']}, optax {settings['optax']}, {settings['date']}): entries in leaves; "
-        "*least* is what a step must move, *limit* the time of the unclipped step and one read of "
-        "the gradient; compile times in seconds of the processor."
+    head += ["compile s", "compile s, optax", "figures to reach", *(["run"] if several else [])]
+    runs = "; ".join(
+        f"run {number}: {about(one)}" if several else about(one)
+        for number, one in enumerate(content.runs, start=1)
     )
-    return f"{about}\n\n{_markdown([*head, 'compile s', 'compile s, optax'], rows)}"
+    text = (
+        f"The same at other sizes (`python -m benchmarks.sweep`, `sweep_cpu.json`, {runs}): "
+        "entries in leaves; *least* is what a step must move, *limit* the time of the unclipped "
+        "step and one read of the gradient; compile times in seconds of the processor. Figures "
+        "that are not reached stand with what was measured (and the figure); one that is exceeded "
+        "by no more than its control strays is *within the control*; all others hold."
+    )
+    return f"{text}\n\n{_markdown(head, rows)}"
+
+
+def about(settings: Mapping[str, str]) -> str:
+    """Device, versions and date of a run, as text."""
+    parts = [f"{settings['device']}", *(f"{one} {settings[one]}" for one in ("jax", "optax"))]
+    if "torch" in settings:
+        parts.append(f"torch {settings['torch']}")
+    # What `environment` of `measure.py` could not tell of a tree that was not installed.
+    known = settings.get("clipax", "0.0.0") != "0.0.0"
+    parts.append(f"clipax {settings['clipax']}" if known else "clipax of an unrecorded version")
+    if "commit" in settings:
+        parts.append(f"commit {settings['commit']}")
+    rounds = f"{settings['rounds']} rounds" if "rounds" in settings else "rounds not recorded"
+    parts += [settings["date"], rounds, *([settings["note"]] if "note" in settings else [])]
+    return ", ".join(parts)
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    """Which figures are missed, as a cell of a table; the others hold."""
+    parts = []
+    for verdict in (MISSED, NEAR):
+        some = [
+            f"{one.figure} {one.value:.3f} ({one.limit:g})"
+            for one in findings
+            if one.verdict == verdict
+        ]
+        if some:
+            parts.append(f"{_VERDICTS[verdict]}: {', '.join(some)}")
+    return "; ".join(parts) or ("all hold" if findings else "none set")
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

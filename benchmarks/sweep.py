@@ -6,7 +6,6 @@ Run it with `python -m benchmarks.sweep`; README.md explains the columns.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import time
@@ -20,7 +19,7 @@ import numpy as np
 import optax
 
 import clipax
-from benchmarks import hlo, sweep_report, torch_steps
+from benchmarks import hlo, sweep_files, sweep_report, torch_steps
 from benchmarks.measure import DTYPES, environment
 from benchmarks.sweep_report import BARE, COPY, OPTAX, OURS, READ, TWIN, Row
 from benchmarks.timing import Runner, interleave
@@ -108,13 +107,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=11, help="samples of each program (11)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured")
+    parser.add_argument(
+        "--merge",
+        action="store_true",
+        help="keep what --json PATH holds, but for the same programs on the same trees",
+    )
     parser.add_argument("--picture", type=Path, metavar="PATH", help="draw it; needs matplotlib")
     options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
     jax.config.update("jax_enable_compilation_cache", False)
     jax.jit(lambda x: x + 1).lower(1.0).compile()  # the compiler's own start is no one's cost
     start, rows = time.monotonic(), list[Row]()
     settings = environment() | torch_steps.versions()
     settings["rounds"] = str(options.rounds)
+    try:  # now, not after an hour
+        content = sweep_files.before(options.json, merge=options.merge)
+        sweep_files.merged(content, settings, rows)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    old = content
     for where, dtype, optimizer in _jobs(options):
         text = f"{where} {dtype} {optimizer}"
         if not _fits(where, dtype, optimizer):
@@ -123,12 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{time.monotonic() - start:4.0f} s  {text}", file=sys.stderr, flush=True)
         rows += measure(where, dtype, optimizer, rounds=options.rounds)
         settings["minutes"] = f"{(time.monotonic() - start) / 60:.1f}"
+        content = sweep_files.merged(old, settings, rows)
         if options.json is not None:  # after each tree: who stops it keeps what there is
-            content = {"settings": settings, "rows": rows}
-            options.json.write_text(json.dumps(content, indent=1) + "\n")
+            sweep_files.write(options.json, content)
     print(sweep_report.render(rows, settings), end="")
     if options.picture is not None:
-        sweep_report.draw(rows, settings, options.picture)
+        sweep_report.draw(content.rows, content.runs, options.picture)
     return int(any(one.verdict == sweep_report.MISSED for one in sweep_report.judge(rows)))
 
 
@@ -166,9 +178,10 @@ def room() -> int:
 def _fits(where: Point, dtype: str, optimizer: str) -> bool:
     size = where.entries * jnp.dtype(DTYPES[dtype]).itemsize
     held = OPTIMIZERS[optimizer][2]
-    programs = 4 + torch_steps.available()
-    # Each program's own, the gradient and its copy; one program's more while it moves.
-    return size * (held * (programs + 1) + 3) <= _SHARE_OF_ROOM * room()
+    torch = len(torch_steps.PROGRAMS) if torch_steps.available() else 0
+    # Each program's own, the gradient (PyTorch's each have theirs) and its copy; one program's more
+    # while it moves.
+    return size * (held * (4 + torch + 1) + 3 + torch) <= _SHARE_OF_ROOM * room()
 
 
 def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Row]:
@@ -202,8 +215,7 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
             runners[TWIN], counts[TWIN] = Runner(step, own, kept, grads), counts[name]
     for name, one in probes(grads).items():
         runners[name] = one
-    if torch := torch_steps.runner(optimizer, dtype, where.shapes()):
-        runners[torch_steps.NAME] = torch
+    runners |= torch_steps.runners(optimizer, dtype, where.shapes())
     times = interleave(runners, rounds)
     limit: np.ndarray = times[BARE] + times[READ]
     copied = 2 * size / float(np.median(times[COPY]))

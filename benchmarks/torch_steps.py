@@ -1,4 +1,4 @@
-"""The same steps in PyTorch, for `benchmarks.sweep`; nothing where it is not installed."""
+"""Steps in PyTorch, for the benchmarks that compare with it; nothing where it is not installed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,31 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["NAME", "TorchRunner", "available", "runner", "versions"]
+from benchmarks.sweep_report import FOREACH, FUSED
 
-NAME = "torch"
+__all__ = ["PROGRAMS", "TorchRunner", "available", "load", "runners", "versions"]
+
+PROGRAMS = {FUSED: {"fused": True}, FOREACH: {"foreach": True}}
+"""The programs, and how the optimizer of each is told to go through the leaves."""
+
 _DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 
 def available() -> bool:
     """Whether PyTorch is installed."""
     return find_spec("torch") is not None
+
+
+def load() -> Any:
+    """PyTorch, imported so that its threads sleep while JAX takes its turn.
+
+    On a CPU they would spin instead, and take the cores from JAX and from each other: a step of
+    Opacus took ten times as long. It helps only before the first import.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    return torch
 
 
 def versions() -> dict[str, str]:
@@ -28,7 +44,7 @@ def versions() -> dict[str, str]:
 
 @dataclass
 class TorchRunner:
-    """`clip_grad_norm_(foreach=True)` and a fused optimizer, timed as `timing.Runner` is.
+    """`clip_grad_norm_(foreach=True)` and an optimizer, timed as `timing.Runner` is.
 
     The clip changes gradients in place. From the second step on they are within the threshold, and
     it multiplies them by one: the same work.
@@ -62,8 +78,10 @@ class TorchRunner:
             torch.cuda.synchronize()
 
 
-def runner(optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]]) -> TorchRunner | None:
-    """The step of an optimizer on a tree.
+def runners(
+    optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]]
+) -> dict[str, TorchRunner]:
+    """The steps of an optimizer on a tree.
 
     Args:
       optimizer: "sgd" or "adam".
@@ -71,21 +89,21 @@ def runner(optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]]) -> Tor
       shapes: Of the leaves.
 
     Returns:
-      What can be timed; None without PyTorch.
+      What can be timed, by name in `PROGRAMS`; nothing without PyTorch.
     """
     if not available():
-        return None
-    # Its threads would spin while JAX takes its turn; only before the first import.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
+        return {}
+    torch = load()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, _DTYPES[dtype])
     entries = sum(torch.Size(shape).numel() for shape in shapes)
-    params = []
-    for shape in shapes:
-        one = torch.nn.Parameter((0.1 * torch.randn(shape, device=device)).to(kind))
-        one.grad = (4 / entries**0.5 * torch.randn(shape, device=device)).to(kind)
-        params.append(one)
     make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
-    return TorchRunner(params, make(params, lr=1e-3, fused=True), device)
+    made = {}
+    for name, how in PROGRAMS.items():
+        params = []
+        for shape in shapes:
+            one = torch.nn.Parameter((0.1 * torch.randn(shape, device=device)).to(kind))
+            one.grad = (4 / entries**0.5 * torch.randn(shape, device=device)).to(kind)
+            params.append(one)
+        made[name] = TorchRunner(params, make(params, lr=1e-3, **how), device)
+    return made

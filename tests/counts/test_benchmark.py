@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import timing, trees
+from benchmarks import measure, timing, trees
 from benchmarks.cases import BARE, CASES, CLIPAX, PEER
-from benchmarks.measure import TWIN, Record, pool_repeats
+from benchmarks.measure import TWIN, Record, environment, pool_repeats
 from benchmarks.report import render
 from benchmarks.step_cost import main
 from benchmarks.targets import HOLDS, MISSED, NEAR, TARGETS, judge
@@ -172,3 +172,33 @@ def test_command_line(tmp_path: Path) -> None:
     assert content["findings"] == []  # the figures are those of the full trees
     assert "clipax, again" in run.stdout
     assert "| clipax, again |" in (tmp_path / "out.md").read_text()
+
+
+def test_the_environment_is_that_of_the_source_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what is installed, which may be another version, or none."""
+    package = tmp_path / "clipax" / "__init__.py"
+    monkeypatch.setattr(measure.clipax, "__file__", str(package))
+    monkeypatch.setattr(measure.clipax, "__version__", "0.0.0")
+    assert environment()["clipax"] == "0.0.0"  # nothing tells
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "7.8.9"\n')
+    assert environment()["clipax"] == "7.8.9"
+    assert "commit" not in environment()
+
+    def git(*command: str) -> str:
+        options = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
+        run = ["git", "-C", str(tmp_path), *options, *command]
+        return subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip()
+
+    package.parent.mkdir()
+    package.touch()
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "all")
+    head = git("rev-parse", "--short", "HEAD")
+    assert environment()["commit"] == head
+    (tmp_path / "results.json").touch()  # what a run writes is no change
+    assert environment()["commit"] == head
+    package.write_text("changed = True")
+    assert environment()["commit"] == f"{head}+"

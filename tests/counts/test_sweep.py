@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import methods, readme, report, sweep, sweep_report
+from benchmarks import methods, readme, report, sweep, sweep_files, sweep_report, torch_steps
 from benchmarks.sweep_report import BARE, COPY, HOLDS, MISSED, NEAR, OPTAX, OURS, READ, TWIN
 
 
@@ -30,11 +31,12 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     choice = "--points 1e4x1 1e4x4 --dtypes f32 --optimizers sgd --rounds 2"
     assert sweep.main([*choice.split(), *files]) == 0  # too small for figures to reach
     content = json.loads((tmp_path / "out.json").read_text())
-    assert content["settings"]["device"].startswith("cpu")
-    one, four = content["rows"][:6], content["rows"][6:]
+    assert [run["device"][:3] for run in content["runs"]] == ["cpu"]
+    one, four = ([row for row in content["rows"] if row["leaves"] == leaves] for leaves in (1, 4))
     for leaves, rows in ((1, one), (4, four)):
         named = {row["program"]: row for row in rows}
-        assert named.keys() >= {BARE, READ, COPY, OPTAX, OURS, TWIN}
+        torch = torch_steps.PROGRAMS if torch_steps.available() else {}
+        assert named.keys() == {BARE, READ, COPY, OPTAX, OURS, TWIN, *torch}
         assert named[OURS]["minimum"] == named[OPTAX]["minimum"] == 4
         # More than the least: tests do not compile as users do (`programs.py`).
         assert named[OURS]["traffic"] > 3.99
@@ -45,38 +47,154 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (tmp_path / "out.png").stat().st_size > 10_000
     assert "sgd, f32, 1e4 entries, 4 leaves" in capsys.readouterr().out
 
+    again = "--points 1e4x4 --dtypes f32 --optimizers sgd --rounds 1 --merge"
+    assert sweep.main([*again.split(), files[0]]) == 0
+    both = sweep_files.load(tmp_path / "out.json")
+    assert [run["rounds"] for run in both.runs] == ["2", "1"]
+    assert {(row["leaves"], row["run"]) for row in both.rows} == {(1, 0), (4, 1)}
+    assert [row for row in both.rows if row["run"] == 0] == one
 
-def _rows(leaves: int, optimizer: str, **ours: float) -> list[sweep_report.Row]:
+
+def _rows(leaves: int, optimizer: str, dtype: str, **ours: float) -> list[sweep_report.Row]:
     common = {
         "entries": 10**6,
         "leaves": leaves,
-        "dtype": "f32",
+        "dtype": dtype,
         "optimizer": optimizer,
         "temporaries": 0.0,
         "compile_cpu_seconds": 1.0,
-        "step_seconds": 1.0,
         "over_limit": 1.0,
         "over_optax": 1.0,
+        "over_unclipped": 1.0,
         "over_clipax": 1.0,
     }
-    changed = {OURS: ours, TWIN: {"over_clipax": 0.9}}
+    twin = {"over_clipax": 0.95} | {key: 1.1 * ours[key] for key in ours if "over" in key}
+    changed = {OURS: ours, TWIN: twin}
     return [
         common | {"program": name} | changed.get(name, {}) for name in (BARE, OPTAX, OURS, TWIN)
     ]
 
 
 @pytest.mark.parametrize(
-    ("leaves", "optimizer", "ours", "verdicts"),
+    ("leaves", "optimizer", "dtype", "ours", "verdicts"),
     [
-        (1, "sgd", {"over_limit": 1.1, "over_optax": 1.05}, [HOLDS, HOLDS, NEAR]),
-        (1, "adam", {"temporaries": 0.02, "over_limit": 1.3}, [MISSED, MISSED, HOLDS]),
-        (2000, "adam", {"compile_cpu_seconds": 0.9, "step_seconds": 1.3}, [MISSED, NEAR]),
-        (4000, "sgd", {"compile_cpu_seconds": 0.2}, [HOLDS]),
+        (1, "sgd", "f32", {"over_limit": 1.1, "over_optax": 1.09}, [HOLDS, HOLDS, NEAR]),
+        (1, "sgd", "bf16", {"temporaries": 0.02, "over_limit": 1.2}, [MISSED, NEAR, HOLDS]),
+        (1, "adam", "f32", {"temporaries": 0.02, "over_limit": 1.3}, [MISSED, MISSED, HOLDS]),
+        (1, "adam", "bf16", {"temporaries": 1.001, "over_limit": 1.3}, [HOLDS, HOLDS]),
+        (1, "adam", "bf16", {"temporaries": 1.1, "over_optax": 1.2}, [MISSED, MISSED]),
+        (
+            2000,
+            "adam",
+            "f32",
+            {"compile_cpu_seconds": 0.9, "over_unclipped": 1.3, "over_limit": 9.0},
+            [MISSED, HOLDS, NEAR],
+        ),
+        (2000, "sgd", "f32", {"compile_cpu_seconds": 0.9, "over_optax": 1.2}, [MISSED]),
+        (4000, "sgd", "f32", {"compile_cpu_seconds": 0.31}, [MISSED, HOLDS]),
     ],
 )
-def test_verdicts(leaves: int, optimizer: str, ours: dict[str, float], verdicts: list[str]) -> None:
-    rows = _rows(leaves, optimizer, **ours)
+def test_verdicts(
+    leaves: int, optimizer: str, dtype: str, ours: dict[str, float], verdicts: list[str]
+) -> None:
+    rows = _rows(leaves, optimizer, dtype, **ours)
     assert [one.verdict for one in sweep_report.judge(rows)] == verdicts
+
+
+def test_the_control_is_the_worse_of_two() -> None:
+    """A median of ratios near 1 does not hide that both were timed in different groups."""
+    for ratio, seen, spread in ((1.02, 1.5, 0.4), (0.5, 2.4, 0.5)):
+        here = {OURS: {"over_limit": 2.5}, TWIN: {"over_clipax": ratio, "over_limit": seen}}
+        assert sweep_report.spread(here, "over_limit") == pytest.approx(spread)
+
+
+def _settings(**changed: str) -> dict[str, str]:
+    return {"device": "cpu: x", "jax": "1", "optax": "2", "date": "today"} | changed
+
+
+def test_rows_of_several_runs_keep_their_settings(tmp_path: Path) -> None:
+    first = _rows(1, "sgd", "f32") + _rows(4, "adam", "f32")
+    content = sweep_files.merged(sweep_files.Content([], []), _settings(rounds="3"), first)
+    second = _rows(4, "adam", "f32", over_limit=7.0)
+    content = sweep_files.merged(content, _settings(rounds="5"), second)
+    sweep_files.write(tmp_path / "out.json", content)
+    content = sweep_files.load(tmp_path / "out.json")
+    assert len(content.rows) == len(first)
+    runs = {row["leaves"]: content.runs[row["run"]]["rounds"] for row in content.rows}
+    assert runs == {1: "3", 4: "5"}
+    assert [row["over_limit"] for row in content.rows if row["program"] == OURS] == [1.0, 7.0]
+    # A run of which nothing is left goes.
+    content = sweep_files.merged(content, _settings(rounds="9"), first)
+    assert [run["rounds"] for run in content.runs] == ["9"]
+    with pytest.raises(ValueError, match="`device` must be that of the file, cpu: x, got gpu"):
+        sweep_files.merged(content, _settings(device="gpu"), first)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:-9], "it is no JSON"),
+        (lambda text: "", "it is no JSON"),
+        (lambda text: text.replace('"runs"', '"settings"'), "lists `runs` and `rows`"),
+        (lambda text: text.replace('"date"', '"data"'), "run 0 does not say its date"),
+        (lambda text: text.replace('"dtype"', '"type"', 1), "row 0 has no `dtype`"),
+        (lambda text: text.replace('"run": 0', '"run": 1', 1), "row 0 is of run 1"),
+        (
+            lambda text: text.replace(f': "{OPTAX}"', f': "{OURS}"'),
+            "two rows are of the same program",
+        ),
+    ],
+)
+def test_a_malformed_file_is_named_and_left_alone(
+    change: Callable[[str], str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "out.json"
+    empty = sweep_files.Content([], [])
+    sweep_files.write(path, sweep_files.merged(empty, _settings(), _rows(1, "sgd", "f32")))
+    broken = change(path.read_text())
+    path.write_text(broken)
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main(["--points", "1e4x1", "--merge", f"--json={path}"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert f"`{path}` must be a file that benchmarks.sweep wrote" in error
+    assert message in error
+    assert path.read_text() == broken
+    assert [one.name for one in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_cell_of_the_readme_names_what_is_missed() -> None:
+    rows = _rows(1, "sgd", "f32", temporaries=0.02, over_limit=1.15)
+    content = sweep_files.merged(sweep_files.Content([], []), _settings(commit="abc"), rows)
+    for row in content.rows:
+        row |= {"minimum": 4, "traffic": 4.0}
+    text = readme._sweep(content)
+    assert "missed: temporaries, P 0.020 (0.01); within the control: time / (" in text
+    assert "cpu: x, jax 1, optax 2, clipax of an unrecorded version, commit abc, today" in text
+    for row in content.rows:
+        row |= {"temporaries": 0.0, "over_limit": 1.0}
+    assert "| all hold |" in readme._sweep(content)
+
+
+@pytest.mark.skipif(not torch_steps.available(), reason="PyTorch is not installed")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_both_steps_in_pytorch_are_those_of_a_clip(optimizer: str) -> None:
+    changed = []
+    for runner in torch_steps.runners(optimizer, "f32", [(4, 3), (5,)]).values():
+        before = [one.detach().clone() for one in runner.params]
+        grads = np.concatenate([one.grad.numpy().ravel() for one in runner.params])
+        runner.run(1)
+        pairs = zip(runner.params, before, strict=True)
+        taken = np.concatenate([(new - old).detach().numpy().ravel() for new, old in pairs])
+        clipped = grads / np.linalg.norm(grads)
+        assert np.linalg.norm(grads) > 2
+        step = clipped if optimizer == "sgd" else np.sign(grads)  # Adam's first
+        np.testing.assert_allclose(taken, -1e-3 * step, atol=1e-6)
+        changed.append(taken)
+    assert len(changed) == 2
 
 
 def test_methods_are_counted() -> None:
@@ -92,3 +210,11 @@ def test_the_readme_shows_the_results() -> None:
     assert report.main(["--check"]) == 0
     with pytest.raises(ValueError, match="each marker"):
         readme.replaced("nothing", "new")
+
+
+def test_the_benchmarks_readme_names_the_points_and_all_modules() -> None:
+    folder = Path(sweep.__file__).parent
+    text = (folder / "README.md").read_text()
+    assert " ".join(map(str, sweep.POINTS)) in " ".join(text.split())
+    absent = [one.name for one in folder.glob("[a-z]*.py") if f"`{one.name}`" not in text]
+    assert not absent

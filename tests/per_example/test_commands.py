@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 
-from benchmarks import per_example
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import per_example, per_example_figure
+from benchmarks import per_example_forms as forms
 from benchmarks.examples import train_private
+from benchmarks.per_example_models import mlp
 
 
 def test_private_training_learns_and_finds_a_threshold():
@@ -23,3 +30,37 @@ def test_the_benchmark_writes_what_it_measured(tmp_path, capsys):
     assert found["clipax"]["ratios"]["clipax"]["median"] == 1
     assert figure.stat().st_size > 10_000
     assert "/ optax" in capsys.readouterr().out
+
+
+def _steps(problem, form):
+    """What one step changes, all leaves in a row."""
+    if form == forms.OPACUS:
+        model, take = forms.opacus_step(problem)
+        take()
+        found = [one.detach().cpu().numpy().T for one in model.parameters()]
+        # Kernels before biases there; here the dictionaries are sorted.
+        found = [found[place + 1 - 2 * (place % 2)] for place in range(len(found))]
+    else:
+        runner, _ = forms.made(form, problem)
+        runner.run(1)
+        found = jax.tree.leaves(runner.params)
+    pairs = zip(found, jax.tree.leaves(problem.params), strict=True)
+    return np.concatenate([np.ravel(np.float64(new) - np.float64(old)) for new, old in pairs])
+
+
+@pytest.mark.parametrize("form", [forms.CLIPAX, forms.JAX_PRIVACY, forms.OPACUS])
+def test_all_forms_take_the_same_step(form, monkeypatch):
+    if form in forms.missing():
+        pytest.skip(f"{form} is not installed")
+    monkeypatch.setattr(forms, "RATE", 1.0)  # at its own, differences drown in the parameters
+    problem = mlp(5, widths=(6, 7, 3))
+    expected = _steps(problem, forms.OPTAX)
+    assert np.linalg.norm(expected) > 0.1
+    np.testing.assert_allclose(_steps(problem, form), expected, atol=1e-6)
+
+
+def test_no_picture_without_matplotlib(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    per_example_figure.draw([], tmp_path / "none.png", "cpu")
+    assert "No picture" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
