@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import device_count, lax
 from jax.sharding import AxisType
 
 from clipax._leaves import Leaf
@@ -96,7 +96,7 @@ def _is_whole(value: Array) -> bool:
     """
     mesh = jax.typeof(value).sharding.mesh
     if mesh.empty:
-        return jax.device_count() == 1
+        return device_count() == 1
     return mesh.size == 1 or all(axis == AxisType.Manual for axis in mesh.axis_types)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+from clipax import _pieces
+
 # The releases on which every warning is an error; on newer ones only those that clipax raises are.
 PINNED = "0.10."
 
@@ -45,3 +47,10 @@ def x64() -> Iterator[None]:
     """Double precision for the time of one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def one_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes programs as for one device, as most users' are, but where sharding is tested."""
+    if "mesh" not in request.path.parts:
+        monkeypatch.setattr(_pieces, "device_count", lambda: 1)
