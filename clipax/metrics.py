@@ -11,7 +11,7 @@ from jax import lax
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.transforms._telemetry import FIELDS, decode_names
+from clipax.transforms.telemetry_format import FIELDS, decode_names
 
 __all__ = ["block_names", "metrics"]
 
