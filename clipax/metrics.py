@@ -11,7 +11,7 @@ from jax import lax
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.transforms._telemetry import FIELDS, decode_names
+from clipax.transforms.telemetry_format import FIELDS, decode_names
 
 __all__ = ["block_names", "metrics"]
 
@@ -44,7 +44,9 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
       `skip_nonfinite` and `skip_spikes` add `skipped_count`.
 
     Raises:
-      ValueError: There is no telemetry in the state, or `top` is less than 1.
+      ValueError: There is no telemetry in the state, or `top` is less than 1. An optimizer without
+        clipax keeps no norms that could be read: `optax.chain(clipax.monitor_norms(), optimizer)`
+        measures them and changes nothing.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -66,7 +68,9 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
     if not found:
         raise ValueError(
             "`opt_state` must hold the state of a clipax transformation that measures norms, "
-            f"found none in a {type(opt_state).__name__}."
+            f"found none in a {type(opt_state).__name__}. Make the optimizer of "
+            "`optax.chain(clipax.monitor_norms(), optimizer)` to have norms without a clip, and "
+            "give the state that its `init` and `update` return."
         )
     clips = [fields for fields in found if "grad_norm" in fields]
     result: dict[str, Array] = {}

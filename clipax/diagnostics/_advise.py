@@ -57,6 +57,13 @@ def advise(history_or_state: Any, *, quantile: Scalar = 0.9) -> Advice:
 
     Call it now and then outside of compiled code: it reads arrays off the device.
 
+    The learning rate has to change with the threshold, as a step whose norm n exceeds the
+    threshold c shrinks by the factor c/n, in plain SGD to the length `learning_rate * c`. Where
+    most steps are clipped, that product is the length of a step: to keep it, multiply the rate by
+    the old threshold over the new one. Where a small share s is clipped, factors are at least 1 - s
+    on average, and a rate that suits without a clip is a start. Behind a clip, Adam divides by the
+    gradients' scale: a factor that all steps have in common does not matter to it.
+
     Args:
       history_or_state: The state of an optimizer in any nesting, best with
         `clipax.monitor_norms()` in front of the clip, as the telemetry of a clip alone does not
@@ -91,6 +98,8 @@ def advise(history_or_state: Any, *, quantile: Scalar = 0.9) -> Advice:
 is to change the learning rate.
       Too few norms for a tail index: it takes 500, there are 60.
       A threshold of 56.2 (quantile 0.9 of the norms) would clip about 10 % of the steps.
+      Choose the learning rate anew with it: a clipped step of norm n shrinks by threshold/n, and \
+where most are clipped, half the threshold takes twice the rate (in SGD; Adam divides it out).
       >>> round(advice.threshold, 1)
       56.2
       >>> print(clipax.advise([1.0, 2.0, float("nan")]))
@@ -212,7 +221,10 @@ def _about_threshold(
         return None, [f"Too few norms for their quantile {quantile:g}: there are {norms:,}."]
     return value, [
         f"A threshold of {_number(value)} (quantile {quantile:g} of the norms) would clip about "
-        f"{_percent(1 - quantile)} of the steps."
+        f"{_percent(1 - quantile)} of the steps.",
+        "Choose the learning rate anew with it: a clipped step of norm n shrinks by threshold/n, "
+        "and where most are clipped, half the threshold takes twice the rate (in SGD; Adam divides "
+        "it out).",
     ]
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from clipax._typing import Array
 from clipax.thresholds import _sketch
 from clipax.thresholds._sketch import SketchState
-from clipax.transforms._telemetry import FIELDS
+from clipax.transforms.telemetry_format import FIELDS
 
 __all__ = ["Record", "records", "sketch_of"]
 

@@ -55,8 +55,24 @@ def choose_rate(validation_loss: np.ndarray, guessing: float) -> int:
     return int(np.argmin(np.where(finite, validation_loss, worst).mean(axis=1)))
 
 
+class _Nobody:
+    """An observer to whom nothing matters."""
+
+    def begin(self, stretches: int, kept: Sequence[str]) -> None:
+        pass
+
+    def method(self, name: str) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+    def saved(self, result: MethodResult) -> None:
+        pass
+
+
 def compare(
-    settings: Settings, methods: Sequence[str], folder: Path, observer: Observer
+    settings: Settings, methods: Sequence[str], folder: Path, observer: Observer | None = None
 ) -> list[MethodResult]:
     """Runs a comparison, or what is left of it.
 
@@ -65,7 +81,7 @@ def compare(
       methods: names of methods, or `all`.
       folder: where results are kept. Methods that are there with the same settings are not trained
         again, and each method is saved as soon as it is finished.
-      observer: is told about the progress.
+      observer: is told about the progress; None (default): nobody is, and nothing is printed.
 
     Returns:
       The results of all methods in the folder, the best first.
@@ -73,6 +89,7 @@ def compare(
     Raises:
       InputError: if any of it cannot be done.
     """
+    observer = _Nobody() if observer is None else observer
     chosen = resolve(methods, settings.threshold, settings.learning_rates)
     data = load_data(settings.data)
     plan = Plan(

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._typing import Array, Scalar, ScalarOrSchedule
 from clipax.norms._base import Decision, NormTransformation
+from clipax.norms.factors import RESPONSES, hard
 from clipax.thresholds import Context, Threshold, as_threshold
 
-__all__ = ["RESPONSES", "clip", "normalize", "regularized", "smooth"]
+__all__ = ["clip", "normalize", "regularized", "smooth"]
 
 
 def clip(
@@ -69,11 +70,11 @@ def clip(
       None; the learning rate is a link of its own.
     """
     if offset is None:
-        return _response(threshold, _hard, compensates=True)
+        return _response(threshold, hard, compensates=True)
     _validate.non_negative("offset", offset)
 
     def factor(norms: Array, threshold: Array) -> Array:
-        return _hard(norms + jnp.asarray(offset, norms.dtype), threshold)
+        return hard(norms + jnp.asarray(offset, norms.dtype), threshold)
 
     clipped = _response(threshold, factor, compensates=True)
 
@@ -139,7 +140,7 @@ def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormT
     _validate.within("delta", delta, 0, 1)
 
     def factor(norms: Array, threshold: Array) -> Array:
-        return jnp.maximum(jnp.asarray(delta, norms.dtype), _hard(norms, threshold))
+        return jnp.maximum(jnp.asarray(delta, norms.dtype), hard(norms, threshold))
 
     return _response(threshold, factor)
 
@@ -285,61 +286,3 @@ def _response(
         return Decision(scale, now), state
 
     return NormTransformation(source.init, update, source.needs_params)
-
-
-def _hard(norms: Array, threshold: Array) -> Array:
-    """`min(1, threshold/norms)`, exactly 1 inside the ball, without 0/0 or inf/inf."""
-    outside = norms > threshold
-    # The division comes last: XLA hands on its result, and what comes behind it is worked out again
-    # by everything that uses it.
-    return jnp.where(outside, threshold, 1) / jnp.where(outside, norms, 1)
-
-
-def _ratio(threshold: Array, norms: Array) -> Array:
-    """The same for what follows on entries: XLA would write out a division that comes last."""
-    outside = norms > threshold
-    return jnp.where(outside, threshold / jnp.where(outside, norms, 1), 1)
-
-
-def _sqrt(norms: Array, threshold: Array) -> Array:
-    # With the ratio of the smaller to the larger, so that squares neither overflow nor vanish.
-    outside = norms > threshold
-    inner = jnp.where(outside, 0, norms / jnp.where(outside, 1, threshold))
-    outer = _ratio(threshold, norms)
-    return jnp.where(outside, outer / jnp.sqrt(1 + outer**2), 1 / jnp.sqrt(1 + inner**2))
-
-
-def _rational(norms: Array, threshold: Array) -> Array:
-    outside = norms > threshold
-    inner = jnp.where(outside, 0, norms / jnp.where(outside, 1, threshold))
-    outer = _ratio(threshold, norms)
-    return jnp.where(outside, outer / (1 + outer), 1 / (1 + inner))
-
-
-def _tanh(norms: Array, threshold: Array) -> Array:
-    ratio = norms / threshold
-    # tanh(x)/x = 1 - x^2/3 + ...: below the square root of the precision it is 1.
-    small = ratio < jnp.sqrt(jnp.finfo(norms.dtype).eps)
-    safe = jnp.where(small, 1, ratio)
-    return jnp.where(small, 1, jnp.tanh(safe) / safe)
-
-
-def _huber(norms: Array, threshold: Array) -> Array:
-    # Beyond c the ratio is that of c to n, so that neither overflows.
-    outer = _ratio(threshold, norms)
-    beyond = outer < 2 / 3
-    ratio = jnp.where(beyond, 1, norms / jnp.where(beyond, 1, threshold))
-    bent = ratio > 0.5
-    excess = jnp.where(bent, ratio - 0.5, 0)
-    parabola = 1 - excess**2 / (2 * jnp.where(bent, ratio, 1))
-    return jnp.where(beyond, outer, jnp.minimum(parabola, outer))
-
-
-RESPONSES: dict[str, Callable[[Array, Array], Array]] = {
-    "sqrt": _sqrt,
-    "rational": _rational,
-    "tanh": _tanh,
-    "hard": _hard,
-    "huber": _huber,
-}
-"""Factors of norms for a threshold, by name."""

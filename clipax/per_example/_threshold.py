@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from clipax._typing import Array
-from clipax.thresholds._geometric_quantile import GeometricQuantileState
+from clipax.thresholds import GeometricQuantileState
 
 __all__ = ["current_threshold"]
 

@@ -7,7 +7,11 @@ count) or a `Threshold` will do. Schedules know the time alone; a `Threshold` ma
 from clipax.thresholds._anytime import anytime, fixed_horizon
 from clipax.thresholds._base import Context, Threshold, as_threshold
 from clipax.thresholds._ema import ema
-from clipax.thresholds._geometric_quantile import geometric_quantile, noise_split
+from clipax.thresholds._geometric_quantile import (
+    GeometricQuantileState,
+    geometric_quantile,
+    noise_split,
+)
 from clipax.thresholds._max_ccc import max_ccc
 from clipax.thresholds._median import median
 from clipax.thresholds._per_entry import per_entry
@@ -21,6 +25,7 @@ from clipax.thresholds._zscore import zscore
 
 __all__ = [
     "Context",
+    "GeometricQuantileState",
     "Threshold",
     "anytime",
     "as_threshold",

@@ -11,7 +11,7 @@ import optax
 from clipax import _validate, scopes
 from clipax._leaves import named_leaves, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
-from clipax.norms._responses import RESPONSES
+from clipax.norms.factors import RESPONSES
 
 __all__ = ["ClipByValueState", "bounded", "clip_by_value", "usable"]
 

@@ -14,17 +14,9 @@ import numpy as np
 from clipax._typing import Array
 from clipax.norms import Decision
 from clipax.transforms._blocks import Group
+from clipax.transforms.telemetry_format import FIELDS, encode_names
 
-__all__ = ["FIELDS", "decode_names", "init", "record"]
-
-FIELDS = (
-    "grad_norm",
-    "threshold",
-    "clip_factor",
-    "clipped_count",
-    "nonfinite_count",
-    "is_finite",
-)
+__all__ = ["init", "record"]
 
 
 class _Row(NamedTuple):
@@ -54,7 +46,7 @@ def init(
     guarded: tuple[int, ...] = () if collapse else (len(shapes) + excluded,)
     whole = all(shape == () for shape in shapes.values())
     return {
-        "names": None if collapse else jnp.asarray(_encode_names(list(shapes))),
+        "names": None if collapse else jnp.asarray(encode_names(list(shapes))),
         "grad_norm": jnp.zeros(rows, dtype),
         "threshold": jnp.full(rows, jnp.finfo(dtype).max, dtype),
         "clip_factor": jnp.ones(rows, dtype),
@@ -149,20 +141,3 @@ def _merge(old: dict[str, Array], row: _Row, place: np.ndarray) -> dict[str, Arr
         "nonfinite_count": counted("nonfinite_count", ~row.is_finite),
         "is_finite": put(old["is_finite"], row.is_finite),
     }
-
-
-def _encode_names(labels: Sequence[str]) -> np.ndarray:
-    """Labels as an array, one row of UTF-8 bytes each: a state holds arrays only.
-
-    So the names survive every checkpoint, unlike the keys of an empty dictionary.
-    """
-    texts = [label.encode() for label in labels]
-    width = max((len(text) for text in texts), default=0)
-    return np.array([list(text.ljust(width, b"\0")) for text in texts], np.uint8).reshape(
-        len(texts), width
-    )
-
-
-def decode_names(names: Any) -> tuple[str, ...]:
-    """The labels that `init` encoded."""
-    return tuple(bytes(row).rstrip(b"\0").decode() for row in np.asarray(names, np.uint8))

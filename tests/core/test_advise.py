@@ -88,6 +88,22 @@ def test_the_proposed_threshold_clips_the_share_that_it_says():
         assert again.clip_fraction == pytest.approx(1 - quantile, abs=0.05)
 
 
+def test_with_the_threshold_it_asks_for_another_learning_rate():
+    norms, given = gradients()
+    advice = clipax.advise(norms)
+    found = [line for line in advice.findings if "learning rate" in line]
+    assert len(found) == 1
+    assert "half the threshold takes twice the rate" in found[0]
+    # Nothing of it where there is nothing to propose, and it is so: all of these are clipped.
+    assert "learning rate" not in str(clipax.advise(norms[:20]))
+    gradient = jax.tree.map(lambda leaf: leaf[0], given)
+    one, half = (
+        jax.jit(sgd.update)(gradient, sgd.init(gradient))[0]
+        for sgd in (clipax.clip_sgd(0.1, 0.5), clipax.clip_sgd(0.2, 0.25))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one, half)
+
+
 def test_a_threshold_that_never_clips():
     norms = np.random.default_rng(1).uniform(1, 2, STEPS)
     advice = clipax.advise(at(watched(of_norms(norms), 50.0)))
@@ -155,7 +171,7 @@ def test_a_monitor_alone_is_enough():
     advice = clipax.advise(after(clipax.monitor_norms(), given))
     assert advice.clip_fraction is None
     assert advice.threshold == pytest.approx(np.quantile(norms, 0.9), rel=0.06)
-    assert "clipped" not in str(advice)
+    assert "steps are clipped" not in str(advice)
 
 
 def test_blocks_are_judged_together():

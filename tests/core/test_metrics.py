@@ -118,8 +118,16 @@ def test_before_any_step_and_without_a_threshold():
 
 
 def test_a_state_without_telemetry_is_refused():
-    with pytest.raises(ValueError, match="`opt_state` must hold the state of a clipax"):
-        clipax.metrics(optax.adam(0.1).init(PARAMS))
+    adam = optax.adam(0.1)
+    with pytest.raises(ValueError, match="`opt_state` must hold the state of a clipax") as raised:
+        clipax.metrics(adam.init(PARAMS))
+    # The message is a remedy: what it says is done here.
+    assert "`optax.chain(clipax.monitor_norms(), optimizer)`" in str(raised.value)
+    with_norms = optax.chain(clipax.monitor_norms(), adam)
+    update, state = with_norms.update(PARAMS, with_norms.init(PARAMS))
+    assert clipax.metrics(state)["grad_norm"] == 13
+    plain, _ = adam.update(PARAMS, adam.init(PARAMS))
+    jax.tree.map(np.testing.assert_array_equal, update, plain)
 
 
 def test_a_vectorised_state_is_read_run_by_run():

@@ -53,6 +53,31 @@ def test_the_threshold_is_numpys_quantile(share):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_it_lags_more_on_norms_that_fall_than_on_norms_that_rise():
+    steps = np.arange(300)
+    spread = np.random.default_rng(0).uniform(0.9, 1.1, 300)
+    norms = np.stack(
+        [
+            spread * np.where(steps < 150, 1.0, 0.1),
+            spread * np.where(steps < 150, 1.0, 10.0),
+            0.99**steps,
+        ],
+        axis=1,
+    )
+    found, _ = follow(thresholds.quantile(0.9), norms)
+    clipped = norms > np.asarray(found) * (1 + 1e-6)
+    assert (found[150:239, 0] > 0.85).all()
+    assert not clipped[150:239, 0].any()
+    assert found[239, 0] < 0.12
+    assert clipped[239:, 0].any()
+    # As long as those that have risen are no more than a tenth of the window.
+    assert (found[150:160, 1] < 1.2).all()
+    assert clipped[150:160, 1].all()
+    assert found[160, 1] > 8
+    np.testing.assert_allclose(found[299, 2] / norms[299, 2], 0.99**-89, rtol=1e-4)
+    assert round(0.99**-89, 1) == 2.4
+
+
 def test_whole_ranks_do_not_tip_up_in_either_precision():
     shares = [number / 1000 for number in range(1, 1000)]
     for x64 in (False, True):

@@ -133,6 +133,13 @@ def test_a_rerun_trains_what_is_left_and_keeps_the_rest(tmp_path, trained, monke
     assert trained == []
 
 
+def test_without_an_observer_it_is_silent(tmp_path, trained, capfd):
+    (result,) = compare(settings(learning_rates=(0.03, 0.1)), ["sgd"], tmp_path)
+    (told,) = compare(settings(), ["sgd"], tmp_path / "told", Recorder())
+    assert (result.learning_rate, told.method) == (0.1, result.method)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     "changes",
     [

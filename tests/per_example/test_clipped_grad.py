@@ -103,29 +103,45 @@ whose_gradient_is_the_example.defvjp(
 )
 
 
-# Without `jit`, as programs for 2,000 leaves compile for minutes; the operations are the same.
-@pytest.mark.parametrize("leaves", [1, 2000])
+TYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
+
+
 @pytest.mark.parametrize(
-    "dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__
+    ("leaves", "types"),
+    [*((1, (dtype,)) for dtype in TYPES), (2000, TYPES)],
+    ids=[*(f"1 leaf, {dtype.__name__}" for dtype in TYPES), "2000 leaves"],
 )
-def test_no_example_contributes_more_than_the_threshold(dtype, leaves):
+def test_no_example_contributes_more_than_the_threshold(leaves, types):
     draw = np.random.default_rng(leaves)
     entries = 2**17 if leaves == 1 else 16
-    example = list(jnp.asarray(draw.normal(size=(leaves, 1, entries)) * 0.3, dtype))
-    params = [jnp.zeros(entries, dtype)] * leaves
+    rows = draw.normal(size=(leaves, 1, entries)) * 0.3
+    # The types take turns. One factor, of the norm of all leaves, is rounded with each leaf: where
+    # every leaf keeps to its share and the bound of its own type, so does a tree of one type.
+    dtypes = [types[place % len(types)] for place in range(leaves)]
+    example = [jnp.asarray(row, dtype) for row, dtype in zip(rows, dtypes, strict=True)]
+    params = [jnp.zeros(entries, dtype) for dtype in dtypes]
 
-    true = math.sqrt(math.fsum(np.sum(np.asarray(one, np.float64) ** 2) for one in example))
     grad = jax.jit(clipax.clipped_grad(whose_gradient_is_the_example, 1.0, reduction="sum"))
-    # The last one just below the norm: the factor is nearly 1.
-    for threshold in [0.7] if leaves > 1 else [0.7, 3.1, true * (1 - 1e-6)]:
+    true = np.sqrt([np.sum(np.asarray(one, np.float64) ** 2) for one in example])
+    whole = np.linalg.norm(true)
+    slack = 4 * np.array([float(jnp.finfo(dtype).eps) for dtype in dtypes])
+    # The last threshold is just below the norm: the factor is nearly 1.
+    for threshold in [0.7] if leaves > 1 else [0.7, 3.1, whole * (1 - 1e-6)]:
+        # Without `jit`, as programs for 2,000 leaves compile for minutes; the operations are the
+        # same.
         with jax.disable_jit(leaves > 1):
             found, stats = grad(params, example, threshold=threshold)
-        squares = [np.sum(np.asarray(one, np.float64) ** 2) for one in found]
-        norm = math.sqrt(math.fsum(squares))
-        assert norm <= threshold * (1 + 4 * float(jnp.finfo(dtype).eps))
-        assert norm >= threshold * (1 - 4 * float(jnp.finfo(dtype).eps))
-        assert all(one.dtype == dtype for one in found)
-        assert stats.norms[0] == pytest.approx(true, rel=1e-5)
+        assert [one.dtype for one in found] == dtypes
+        clipped = np.sqrt([np.sum(np.asarray(one, np.float64) ** 2) for one in found])
+        share = threshold * true / whole
+        assert (clipped <= share * (1 + slack)).all()
+        assert (clipped >= share * (1 - slack)).all()
+        for dtype in types:
+            alike = [one == dtype for one in dtypes]
+            bound = 4 * float(jnp.finfo(dtype).eps)
+            part = np.linalg.norm(clipped[alike]) * whole / np.linalg.norm(true[alike])
+            assert abs(part / threshold - 1) <= bound
+        assert stats.norms[0] == pytest.approx(whole, rel=1e-5)
 
 
 def test_an_example_that_is_not_finite_adds_zero_and_sums_that_overflow_are_norms():
