@@ -124,7 +124,8 @@ def products(
         return {}
     pairs = zip(leaves, others, strict=True)
     entries = [_sums.inner(leaf.value, other, dtype) for leaf, other in pairs]
-    return _sums.by_label(*pieces(replaced(leaves, entries), axis_name, params), jnp.sum)
+    values, layout = pieces(replaced(leaves, entries), axis_name, params)
+    return _sums.by_label(_sums.reduced(jnp.sum, values, layout), layout)
 
 
 def magnitudes(
@@ -152,7 +153,8 @@ def magnitudes(
         sizes = jnp.abs(value).astype(dtype)
         return jnp.max(sizes, axes, initial=0) if greatest else jnp.sum(sizes, axes)
 
-    return _sums.by_label(*pieces(leaves, axis_name, None), reduce, greatest=greatest)
+    values, layout = pieces(leaves, axis_name, None)
+    return _sums.by_label(_sums.reduced(reduce, values, layout), layout, greatest=greatest)
 
 
 def combined(norms: Sequence[Array]) -> Array:

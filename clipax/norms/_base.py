@@ -37,11 +37,14 @@ class NormTransformation(NamedTuple):
       init: From the shape of the norms to a state.
       update: From `(norms, state, context)` to `(decision, state)`.
       needs_params: Whether `context.param_norms` is used.
+      shrinks: Whether no factor is larger than 1: then what it makes of a narrow type's entries
+        cannot be too large for that type, and need not be cut off.
     """
 
     init: Callable[[tuple[int, ...]], Any]
     update: Callable[[Array, Any, Context], tuple[Decision, Any]]
     needs_params: bool = False
+    shrinks: bool = False
 
 
 def handed_on(decision: Decision, norms: Array) -> Array:

@@ -19,7 +19,7 @@ def identity() -> NormTransformation:
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         return Decision(jnp.ones_like(norms), jnp.full_like(norms, jnp.inf)), state
 
-    return NormTransformation(lambda shape: (), update)
+    return NormTransformation(lambda shape: (), update, shrinks=True)
 
 
 def chain(*transformations: NormTransformation) -> NormTransformation:
@@ -69,5 +69,8 @@ def chain(*transformations: NormTransformation) -> NormTransformation:
         return Decision(factor, threshold), tuple(states)
 
     return NormTransformation(
-        init, update, any(transformation.needs_params for transformation in transformations)
+        init,
+        update,
+        needs_params=any(transformation.needs_params for transformation in transformations),
+        shrinks=all(transformation.shrinks for transformation in transformations),
     )

@@ -285,4 +285,5 @@ def _response(
             scale = scale * source.compensation(state)
         return Decision(scale, now), state
 
-    return NormTransformation(source.init, update, source.needs_params)
+    shrinks = source.compensation is None
+    return NormTransformation(source.init, update, source.needs_params, shrinks)

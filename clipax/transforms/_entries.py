@@ -158,6 +158,7 @@ def apply(
     fill: float,
     count: Array,
     steps: Array | Norms | None,
+    cut_off: bool = True,
 ) -> tuple[list[Array], dict[str, Any]]:
     """Runs a rule over the leaves.
 
@@ -171,6 +172,8 @@ def apply(
       fill: What stands in an update for a block that is not finite.
       count: Number of steps before this one.
       steps: How many of them counted, for all leaves or by label, or None.
+      cut_off: Whether what is too large for a narrow type becomes its largest number, not infinity;
+        it takes a fifth of a step in bfloat16.
 
     Returns:
       The updates of the leaves, and the new memory.
@@ -190,8 +193,7 @@ def apply(
         update, new = rule.update(gradient, old, step)
         for name, row in rows.items():
             row[leaf.path] = new[name]
-        # What is too large for a narrow type is its largest number, not infinity.
-        updates.append(narrow(update, like))
+        updates.append(narrow(update, like) if cut_off else update.astype(like))
     structures = {name: jax.tree.structure(tree) for name, tree in memory.items()}
     kept = {
         name: jax.tree.unflatten(structures[name], list(row.values())) for name, row in rows.items()

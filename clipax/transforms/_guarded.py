@@ -87,6 +87,7 @@ def guarded(
 ) -> optax.GradientTransformationExtraArgs:
     """`scale_by_norm`, with any rule for the entries in place of the momentum."""
     before = norms.identity() if before is None else before
+    shrinks = rule is None and weight_decay is None
     rule = plain() if rule is None else rule
     for name, part in (("before", before), ("total", total), ("after", after)):
         if name != "before" and part is None:
@@ -101,6 +102,7 @@ def guarded(
     needs_norms = before.needs_params or (after is not None and after.needs_params)
     if total is not None and total.needs_params:
         raise ValueError(f"`total` must not depend on the parameters, got {total!r}.")
+    shrinks &= all(part is None or part.shrinks for part in (before, total, after))
     fill = 0.0 if nonfinite == "zero" else jnp.nan
     deciders = Deciders.of(before, total, after)
 
@@ -157,6 +159,7 @@ def guarded(
             state.memory,
             weight_decay=weight_decay,
             fill=fill,
+            cut_off=not shrinks,
             count=state.count,
             steps=state.count - state.nonfinite_count if collapse else None,
         )
