@@ -13,6 +13,9 @@ from clipax import scopes
 from clipax._leaves import named_leaves
 from clipax.measure import all_finite, measure
 
+# Of rounding, in the code that users get.
+OPTIMISED = True
+
 
 def norms_of(tree, scope, dtype=jnp.float32):
     leaves, _ = named_leaves(tree, scopes.resolve(scope))

@@ -13,6 +13,9 @@ import pytest
 
 import clipax
 
+# Long runs.
+OPTIMISED = True
+
 
 def test_normalised_steps_are_between_half_and_all_of_clipped_ones():
     norms = jnp.logspace(-6, 6, 200)

@@ -16,6 +16,9 @@ from clipax.diagnostics._states import sketch_of
 from clipax.thresholds import Context, _sketch
 from tests.oracles.quantile_thresholds import order_statistic
 
+# Long runs.
+OPTIMISED = True
+
 
 def follow(threshold, norms):
     """The thresholds of all steps and the last state; norms along the first axis."""

@@ -15,6 +15,9 @@ import clipax
 from clipax.lab.simulate import Simulation, quantile_interval, simulate
 from clipax.lab.simulate._chunks import tile_width
 
+# Of bits, which must not depend on the chunk, in the code that users get.
+OPTIMISED = True
+
 RUNS, DIM, STEPS = 2_500, 5, 11
 RECORD = (0, 3, STEPS)
 

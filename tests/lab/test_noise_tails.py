@@ -12,6 +12,9 @@ from scipy import integrate
 from benchmarks import noise_tails
 from clipax.lab import noise
 
+# Long runs.
+OPTIMISED = True
+
 DRAWS = 4_000_000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +18,18 @@ from benchmarks.papers.figure import figure
 from benchmarks.papers.loops import steps_until
 from benchmarks.papers.paper import measure
 from tests.papers.test_real_data import REAL_DATA
+from tests.quick_code import compiled_quickly
+
+# In quick form these compile for longer than they run.
+COMPILING = ("marshall2025", "mixed2020", "quantile")
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_figures_of_a_paper(name: str) -> None:
     # What learns from real data has a file of its own.
     parts = tuple(part for part in PAPERS[name].parts if part not in REAL_DATA)
-    found = measure(name, replace(PAPERS[name], parts=parts), Options(quick=True), {})
+    with compiled_quickly() if name in COMPILING else nullcontext():
+        found = measure(name, replace(PAPERS[name], parts=parts), Options(quick=True), {})
     assert found.failures == []
     assert len({claim.name for claim in found.claims}) == len(found.claims) > 0
     assert [claim for claim in found.claims if not claim.holds] == []

@@ -13,6 +13,7 @@ from benchmarks.papers.logistic_real import logistic_real
 from benchmarks.papers.paper import Options, Outcome, Part
 from benchmarks.papers.smoothness_real import smoothness_real
 from benchmarks.papers.vae import vae
+from tests.quick_code import compiled_quickly
 
 
 def _find(outcome: Outcome, *words: str) -> float:
@@ -26,7 +27,8 @@ REAL_DATA: tuple[Part, ...] = (logistic_real, vae, cola, smoothness_real)
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
-    return {part.__name__: part(Options(quick=True)) for part in REAL_DATA}
+    with compiled_quickly():
+        return {part.__name__: part(Options(quick=True)) for part in REAL_DATA}
 
 
 def test_the_command_runs_every_part() -> None:

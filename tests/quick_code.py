@@ -1,0 +1,37 @@
+"""Programs that take longer to compile than to run, compiled in less time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import pytest
+
+__all__ = ["compiled_quickly", "quick_code"]
+
+
+@contextmanager
+def compiled_quickly() -> Iterator[None]:
+    """Leaves out LLVM's optimisations, not XLA's: the programs are the same, their code slower.
+
+    Not for tests of rounding and of bits, whose subject is the code that users get, and not for
+    long runs.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", "CLIPAX_DEFAULT_CODEGEN" not in os.environ)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_code(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compiles so for a folder whose `conftest.py` names it, but for modules with `OPTIMISED`."""
+    if getattr(request.module, "OPTIMISED", False):
+        yield
+    else:
+        with compiled_quickly():
+            yield
