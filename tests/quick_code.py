@@ -17,10 +17,11 @@ def compiled_quickly() -> Iterator[None]:
     """Leaves out LLVM's optimisations, not XLA's: the programs are the same, their code slower.
 
     Not for tests of rounding and of bits, whose subject is the code that users get, and not for
-    long runs.
+    long runs. Nothing changes where `tests/conftest.py` keeps to users' settings.
     """
+    cheap = "xla_cpu_use_fusion_emitters=false" in os.environ.get("XLA_FLAGS", "")
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", "CLIPAX_DEFAULT_CODEGEN" not in os.environ)
+    jax.config.update("jax_disable_most_optimizations", cheap)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ TREES = ["leaf", "shallow"]
 # hold the scratch of the overflow branch too, which stays below the second; a copy of the tree is
 # 1, and 2 in float32 of a bfloat16 tree.
 SLACK = 0.1
-SCRATCH = 0.02
+SCRATCH = 0.04
 
 
 # As users' programs are compiled; the tests' processes have cheaper settings (`tests/conftest.py`).

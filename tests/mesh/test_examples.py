@@ -67,7 +67,7 @@ def test_sharded_training_resumes_on_as_many_devices_and_on_half_of_them(
 ) -> None:
     tiny = ("--width", "16", "--layers", "1", "--steps", "6")
     where = str(tmp_path / "checkpoint")
-    train_sharded.main([*tiny, "--save", where, "--save-at", "3"])
+    train_sharded.main([*tiny, "--save", where, "--save-at", "3"])  # eight devices, as here
     through = capsys.readouterr().out
     half = _start("train_sharded", *tiny, "--devices", "4", "--resume", where)
     try:
