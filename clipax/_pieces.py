@@ -25,8 +25,8 @@ __all__ = ["Layout", "gathered", "pieces"]
 LARGEST = 4096
 """Entries of a leaf that is still gathered; XLA for CPU reduces larger ones without a temporary."""
 
-FEWEST = 256
-"""Small leaves with one norm from which on they are gathered; fewer compile and run quickly."""
+FEWEST = 32
+"""Small leaves with one norm from which on they are gathered; fewer run as quickly as they are."""
 
 AT_ONCE = 64
 """Leaves in one gathering; all at once compile and run no quicker."""
