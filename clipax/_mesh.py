@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
@@ -140,19 +141,18 @@ class Mesh(NamedTuple):
         if not self.axes:
             return values
         leaves, structure = jax.tree.flatten(self.vary(values))
-        scalars: dict[Any, list[int]] = {}
+        # All of one type as one vector: XLA merges no more than 256 collectives.
+        alike: dict[Any, list[int]] = {}
         for place, leaf in enumerate(leaves):
-            if leaf.ndim == 0:
-                scalars.setdefault(leaf.dtype, []).append(place)
-        # Scalars of one type as one vector: XLA merges no more than 256 collectives.
-        vectors = [jnp.stack([leaves[place] for place in found]) for found in scalars.values()]
-        arrays = [leaf for leaf in leaves if leaf.ndim]
-        vectors, arrays = collective((vectors, arrays), self.axes)
-        rest = iter(arrays)
-        leaves = [leaf if leaf.ndim == 0 else next(rest) for leaf in leaves]
-        for found, vector in zip(scalars.values(), vectors, strict=True):
-            for place, value in zip(found, jnp.unstack(vector), strict=True):
-                leaves[place] = value
+            alike.setdefault(leaf.dtype, []).append(place)
+        vectors = [
+            jnp.concatenate([jnp.ravel(leaves[place]) for place in found])
+            for found in alike.values()
+        ]
+        for found, vector in zip(alike.values(), collective(vectors, self.axes), strict=True):
+            ends = np.cumsum([leaves[place].size for place in found])
+            for place, part in zip(found, jnp.split(vector, ends[:-1]), strict=True):
+                leaves[place] = part.reshape(leaves[place].shape)
         return jax.tree.unflatten(structure, leaves)
 
     def _vary(self, value: Array) -> Array:

@@ -92,12 +92,16 @@ def gathered(values: Sequence[Array], layout: Layout) -> tuple[list[Array], Layo
 def _is_whole(value: Array) -> bool:
     """Whether this device has all of the value: all axes are manual, or there is but one device.
 
-    On several devices a value that has no mesh in its type may be sharded all the same.
+    On several devices a value that has no mesh in its type may be sharded all the same. On one, a
+    program that is lowered for others must say so in its types, or pays with collectives.
     """
     mesh = jax.typeof(value).sharding.mesh
     if mesh.empty:
         return device_count() == 1
-    return mesh.size == 1 or all(axis == AxisType.Manual for axis in mesh.axis_types)
+    if all(axis == AxisType.Manual for axis in mesh.axis_types):
+        return True
+    # Arrays with explicit axes, be there one device or many, are joined only where specs agree.
+    return mesh.size == 1 and AxisType.Explicit not in mesh.axis_types
 
 
 def _refuse_unequal(leaves: Sequence[Leaf]) -> None:

@@ -35,10 +35,10 @@ of pairs, a third of that with plain sums.
 """
 
 
-def by_label(parts: Sequence[Array], layout: Layout, *, greatest: bool = False) -> Norms:
+def by_label(partial_sums: Sequence[Array], layout: Layout, *, greatest: bool = False) -> Norms:
     """What the pieces were reduced to, summed up by label over all shards (or the greatest)."""
     found: dict[str, list[Array]] = {}
-    for part, block, shared in zip(parts, layout.blocks, layout.copies, strict=True):
+    for part, block, shared in zip(partial_sums, layout.blocks, layout.copies, strict=True):
         # A shard that several devices hold counts once.
         own = part if shared == 1 or greatest else part / shared
         found.setdefault(block.label, []).append(own)
@@ -60,17 +60,17 @@ def square_sums(
 ) -> Norms:
     """Sums of squares of the pieces, or of the pieces times `rescaling`."""
     if not rescaled:
-        squares = [_squares(value, dtype) for value in values]
+        squares = [inner(value, value, dtype) for value in values]
         return by_label(reduced(jnp.sum, squares, layout), layout)
     # Behind a barrier the scale is no constant: XLA would square it by itself, to zero, and the
     # entries by themselves, to infinity.
     scale = lax.optimization_barrier(jnp.asarray(rescaling(dtype), dtype))
-    squares = [_squares(value, dtype, scale) for value in values]
-    parts = []
-    for term, whole, block in zip(squares, layout.whole, layout.blocks, strict=True):
-        add = _sum_in_pairs if whole and term.size > _SMALL else jnp.sum
-        parts.append(add(term, reduced_axes(term.ndim, block)))
-    return by_label(parts, layout)
+    found: list[Array] = []
+    for value, whole, block in zip(values, layout.whole, layout.blocks, strict=True):
+        add = _sum_in_pairs if whole and value.size > _SMALL else jnp.sum
+        terms = inner(value, value, dtype, scale)
+        found.append(add(terms, reduced_axes(value.ndim, block)))
+    return by_label(found, layout)
 
 
 def rescaling(dtype: Any) -> float:
@@ -78,10 +78,16 @@ def rescaling(dtype: Any) -> float:
     return 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
 
 
-def inner(one: Array, other: Array, dtype: Any) -> Array:
-    """Products of entries; of complex ones the real part, with one of them conjugated."""
-    pairs = zip(parts(one), parts(other), strict=True)
-    first, *rest = (a.astype(dtype) * b.astype(dtype) for a, b in pairs)
+def inner(one: Array, other: Array, dtype: Any, scale: Array | None = None) -> Array:
+    """Products of entries, each times `scale`; of complex ones the real part, one conjugated."""
+
+    def widened(value: Array) -> list[Array]:
+        wide = [part.astype(dtype) for part in parts(value)]
+        return wide if scale is None else [part * scale for part in wide]
+
+    left = widened(one)
+    right = left if other is one else widened(other)
+    first, *rest = [a * b for a, b in zip(left, right, strict=True)]
     return sum(rest, start=first)
 
 
@@ -111,13 +117,6 @@ def root(square: Array) -> Array:
     return jnp.where(zero, jnp.zeros_like(square), jnp.sqrt(jnp.where(zero, 1, square)))
 
 
-def _squares(value: Array, dtype: Any, scale: Array | None = None) -> Array:
-    wide = [part.astype(dtype) for part in parts(value)]
-    if scale is not None:
-        wide = [part * scale for part in wide]
-    return sum((jnp.square(part) for part in wide[1:]), start=jnp.square(wide[0]))
-
-
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _sum_in_pairs(terms: Array, axes: tuple[int, ...]) -> Array:
     """The sum of non-negative terms, entry by entry, with what rounding loses summed up beside it.
@@ -125,14 +124,8 @@ def _sum_in_pairs(terms: Array, axes: tuple[int, ...]) -> Array:
     Where terms have a factor that is no constant, XLA for CPU writes an array of that factor for a
     plain sum. This one is slower, but a loop without a temporary.
     """
-
-    def add(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
-        # Exact where the first is the larger, as it is in a loop but for the first few terms.
-        both = one[0] + two[0]
-        return both, ((one[0] - both) + two[0]) + (one[1] + two[1])
-
     zero = jnp.zeros((), terms.dtype)
-    rounded, lost = lax.reduce((terms, jnp.zeros_like(terms)), (zero, zero), add, axes)
+    rounded, lost = lax.reduce((terms, jnp.zeros_like(terms)), (zero, zero), _add_pairs, axes)
     # What infinite terms lose is not a number.
     return jnp.where(jnp.isfinite(rounded), rounded + lost, rounded)
 
@@ -142,3 +135,9 @@ def _sum_in_pairs_jvp(
     axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     return _sum_in_pairs(primals[0], axes), jnp.sum(tangents[0], axis=axes)
+
+
+def _add_pairs(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
+    # Exact where the first is the larger, as it is in a loop but for the first few terms.
+    both = one[0] + two[0]
+    return both, ((one[0] - both) + two[0]) + (one[1] + two[1])

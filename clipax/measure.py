@@ -99,7 +99,8 @@ def measure_stacked(
     if not leaves:
         return {}, None
     values, layout = pieces(leaves, axis_name, params)
-    if derived is None:  # what is computed as it is read is not written to be gathered
+    # What is computed as it is read is not written to be gathered, nor what is not read.
+    if derived is None and sums is None:
         values, layout = gathered(values, layout)
     function, arrays = derived or (_as_they_are, values)
     signed, stacked = _signed_squares(arrays, sums, function, layout, jnp.dtype(dtype))

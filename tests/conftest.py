@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Iterator
 
 import jax
@@ -52,5 +53,5 @@ def x64() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def one_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes programs as for one device, as most users' are, but where sharding is tested."""
-    if "mesh" not in request.path.parts:
+    if not {"mesh", "sharding", "sharded"} & set(re.split(r"\W|_", str(request.path))):
         monkeypatch.setattr(_pieces, "device_count", lambda: 1)

@@ -17,7 +17,8 @@ class Decision(NamedTuple):
     """What to do with blocks of the given norms.
 
     Attributes:
-      factor: What to multiply each block with.
+      factor: What to multiply each block with; not negative. The update of a block whose factor
+        is negative or not a number is zero.
       threshold: The norm above which the block counts as clipped, in units of the measured norm;
         infinite where nothing clips.
     """

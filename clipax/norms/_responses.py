@@ -140,7 +140,9 @@ def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormT
     _validate.within("delta", delta, 0, 1)
 
     def factor(norms: Array, threshold: Array) -> Array:
-        return jnp.maximum(jnp.asarray(delta, norms.dtype), hard(norms, threshold))
+        # One that is only known now may be above 1, and stretch.
+        floor = jnp.minimum(jnp.asarray(delta, norms.dtype), 1)
+        return jnp.maximum(floor, hard(norms, threshold))
 
     return _response(threshold, factor)
 

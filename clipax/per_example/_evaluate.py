@@ -46,9 +46,12 @@ class Options:
         if self.response == "normalize":
             decision, _ = norms.normalize(self.eps).update(sizes, (), Context(jnp.array(0)))
             factor = threshold.astype(sizes.dtype) * decision.factor
-            return decision._replace(factor=factor)
-        response = norms.smooth(threshold, self.response)
-        return response.update(sizes, (), Context(jnp.array(0)))[0]
+        else:
+            response = norms.smooth(threshold, self.response)
+            decision, _ = response.update(sizes, (), Context(jnp.array(0)))
+            # A response takes none for the smallest threshold there is.
+            factor = jnp.where(threshold > 0, decision.factor, 0)
+        return decision._replace(factor=factor)
 
     def check(self, threshold: Scalar) -> None:
         """Raises unless the threshold, if it is known by now, fits the other options."""

@@ -12,6 +12,7 @@ from jax import lax
 
 from clipax import _validate, norms, scopes
 from clipax._leaves import Leaf, accumulation_dtype, by_path, named_leaves, row_of, wide_dtype
+from clipax._sums import root
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
 from clipax.measure import Derived, block_sizes, products
 from clipax.norms import Decision, NormTransformation
@@ -159,7 +160,7 @@ def scale_by_momentum_norm(
                     (_OLD, old, old),
                     (_INNER, old, gradients),
                 ]
-            sums = _sums(leaves, terms, dtype, axis_name, own)
+            sums = _inner_products(leaves, terms, dtype, axis_name, own)
         length = norm_of(_GRADIENT, gradients, Derived(_decayed, sources))
         plan = settle(_GRADIENT, length)
         # Not a number only if the gradient's is. It tells XLA that the old average was read before
@@ -175,9 +176,8 @@ def scale_by_momentum_norm(
         ]
         if _INNER in sums:
             square, certain = _square_of_sum(rate, sums, plan.factor * (1 - rate), length)
-            length = lax.cond(
-                certain, lambda: jnp.sqrt(square).astype(dtype), lambda: norm_of(_MOMENTUM, new)
-            )
+            known = root(jnp.maximum(square, 0)).astype(dtype)
+            length = lax.cond(certain, lambda: known, lambda: norm_of(_MOMENTUM, new))
         else:
             length = norm_of(_MOMENTUM, new)
         other = settle(_MOMENTUM, length)
@@ -206,7 +206,7 @@ def _labelled(label: str, leaves: Sequence[Leaf], values: Sequence[Array]) -> li
     return [Leaf(leaf.path, value, Block(label)) for leaf, value in pairs]
 
 
-def _sums(
+def _inner_products(
     leaves: Sequence[Leaf],
     terms: Sequence[tuple[str, Sequence[Array], Sequence[Array]]],
     dtype: Any,
@@ -230,6 +230,7 @@ def _square_of_sum(rate: Array, sums: Norms, share: Array, norm: Array) -> tuple
       share: Coefficient of the gradient.
       norm: The gradient's, whose square may overflow.
     """
+    rate, share, norm = (one.astype(sums[_OLD].dtype) for one in (rate, share, norm))
     apart = jnp.square(rate) * sums[_OLD] + jnp.square(share * norm)
     square = apart + 2 * rate * share * sums[_INNER]
     return square, jnp.isfinite(square) & (square >= _LEAST * apart)

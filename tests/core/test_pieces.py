@@ -11,9 +11,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import clipax
-from clipax import _pieces, scopes
+from clipax import _pieces, _sums, scopes
 from clipax._leaves import named_leaves
 from clipax._pieces import gathered, pieces
+from clipax.measure import measure
 
 LEAVES = 300
 
@@ -80,6 +81,17 @@ def test_small_leaves_are_gathered_where_they_share_a_norm() -> None:
     assert number_of_pieces(mixed) == many + len(few) + 1
 
 
+def test_arrays_with_explicit_axes_stay_on_one_device_too() -> None:
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
+    specs = [PartitionSpec("data"), PartitionSpec()]
+    leaves = [
+        jax.device_put(jnp.full(4, 1e30), NamedSharding(mesh, specs[i % 2])) for i in range(LEAVES)
+    ]
+    with jax.set_mesh(mesh):
+        np.testing.assert_allclose(jax.jit(clipax.global_norm)(leaves), exact(leaves), rtol=3e-7)
+    assert number_of_pieces(leaves) == LEAVES
+
+
 def test_leaves_that_may_be_sharded_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     leaves = tree(1.0)
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
@@ -103,3 +115,49 @@ def test_leaves_of_one_shard_are_gathered_inside_shard_map() -> None:
     mapped = jax.shard_map(norm, mesh=mesh, in_specs=replicated, out_specs=replicated)
     np.testing.assert_allclose(jax.jit(mapped)(leaves), exact(leaves), rtol=3e-7)
     assert counts == [-(-LEAVES // _pieces.AT_ONCE) + 1]
+
+
+LARGE = 2 * _sums._SMALL
+
+
+def test_a_large_leaf_after_an_overflow() -> None:
+    leaf = tree(1e30)["large"]
+    large = jnp.tile(leaf, -(-LARGE // leaf.size))
+    norm = jax.jit(clipax.global_norm)
+    np.testing.assert_allclose(norm(large), exact(large), rtol=3e-7)
+    gradient = jax.jit(jax.grad(clipax.global_norm))(large)
+    np.testing.assert_allclose(gradient, large / exact(large), rtol=1e-6, atol=1e-10)
+    _, second = jax.jvp(jax.grad(clipax.global_norm), (large,), (large,))
+    # The norm is homogeneous: its gradient does not change along the leaf itself.
+    np.testing.assert_allclose(second, 0, atol=1e-6)
+    batch = jax.vmap(clipax.global_norm)(jnp.stack([large, large / 4]))
+    np.testing.assert_allclose(batch, [exact(large), exact(large) / 4], rtol=3e-7)
+    both = jnp.array([1.0, 1j], jnp.complex64)[:, None] * large
+    np.testing.assert_allclose(norm(both), exact(large) * 2**0.5, rtol=3e-7)
+    for bad in (jnp.inf, jnp.nan):
+        assert not np.isfinite(norm(large.at[7].set(bad)))
+
+
+def test_a_large_leaf_of_units_after_an_overflow() -> None:
+    rng = np.random.default_rng(1)
+    kernel = jnp.asarray(rng.standard_normal((LARGE // 2, 4), np.float32) * 1e30)
+
+    @jax.jit
+    def norms(kernel: jax.Array) -> jax.Array:
+        named, _ = named_leaves({"kernel": kernel}, scopes.resolve("unit"))
+        return measure(named, jnp.float32)["kernel"]
+
+    np.testing.assert_allclose(norms(kernel), [exact(row) for row in kernel.T], rtol=3e-7)
+
+
+def test_a_large_leaf_after_an_overflow_inside_shard_map() -> None:
+    large = jnp.tile(tree(1e30)["large"], 16)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    mapped = jax.shard_map(
+        lambda part: clipax.global_norm(part, axis_name="data"),
+        mesh=mesh,
+        in_specs=PartitionSpec("data"),
+        out_specs=PartitionSpec(),
+    )
+    even = large[: large.size // 2 * 2]
+    np.testing.assert_allclose(jax.jit(mapped)(even), exact(even), rtol=3e-7)

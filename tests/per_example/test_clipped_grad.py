@@ -169,7 +169,7 @@ def test_an_example_that_is_not_finite_adds_zero_and_sums_that_overflow_are_norm
     for step in jax.jit(grad), jax.jit(scaled):
         for nothing in (0.0, -1.0, np.nan):
             grads, _ = step(jnp.zeros(2), batch[::3], threshold=jnp.array(nothing))
-            np.testing.assert_allclose(grads, [0, 0], atol=1e-37)
+            np.testing.assert_array_equal(grads, [0, 0])
 
 
 def test_all_left_out_gives_zero():
