@@ -75,8 +75,8 @@ def stable_adamw(
       ================= ============================================
 
     Sharding:
-      One all-reduce for each mesh axis under `jit`, one `psum` inside `shard_map`; both averages
-      are sharded like the parameters.
+      One all-reduce for each mesh axis under `jit` (for up to 256 leaves), one `psum` inside
+      `shard_map`; both averages are sharded like the parameters.
 
     Raises:
       TypeError: An argument is of the wrong type.

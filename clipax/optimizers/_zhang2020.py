@@ -66,7 +66,8 @@ def clip_sgd(
       ================= =====================
 
     Sharding:
-      One all-reduce for each mesh axis under `jit`, one `psum` inside `shard_map`.
+      One all-reduce for each mesh axis under `jit` (for up to 256 leaves), one `psum` inside
+      `shard_map`.
 
     Raises:
       TypeError: An argument is of the wrong type.

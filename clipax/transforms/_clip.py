@@ -59,7 +59,8 @@ def clip_by_global_norm(
       ======================== =============================
 
     Sharding:
-      One all-reduce for each mesh axis under `jit`, one `psum` inside `shard_map`.
+      One all-reduce for each mesh axis under `jit` (for up to 256 leaves), one `psum` inside
+      `shard_map`.
 
     Raises:
       TypeError: `threshold` is no number, schedule or `Threshold`.

@@ -60,6 +60,21 @@ def expected(name: str) -> list[Tree]:
     return BASIC[name].reference([flatten(tree) for tree in gradients], flatten(params))
 
 
+def asked_for(function: Callable[..., Any], *arguments: Any) -> int:
+    """How many collectives a function asks for, those of branches left out."""
+
+    def count(jaxpr: Any) -> int:
+        found = 0
+        for equation in jaxpr.eqns:
+            name = equation.primitive.name
+            found += name.startswith(("psum", "pmax", "all_gather", "all_to_all", "ppermute"))
+            inner = [getattr(value, "jaxpr", value) for value in equation.params.values()]
+            found += sum(count(one) for one in inner if hasattr(one, "eqns") and name != "cond")
+        return found
+
+    return count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
 def under_jit() -> Methods:
     """Every entry of the catalogue."""
     return {name: case.make() for name, case in BASIC.items()}

@@ -60,3 +60,17 @@ def test_norms_of_all_leaves_are_one_vector() -> None:
     )
     text = jax.jit(step).lower(tree).as_text()
     assert text.count('"stablehlo.all_reduce"') == 2  # one of them where squares overflow
+
+
+@pytest.mark.parametrize(("norm", "number"), [("euclidean", 1), ("max", 2), ("spectral", 2)])
+def test_other_norms_take_a_collective_of_their_own(norm: Any, number: int) -> None:
+    params, gradients = every.trees()
+    tx = clipax.ggnc(0.1, radius=1.0, norm=norm, axis_name="data")
+    specs = {"kernel": P(), "bias": P("data")}
+    step = jax.shard_map(
+        lambda g, p: tx.update(g, tx.init(p), p)[0],
+        mesh=every.mesh(),
+        in_specs=(specs, specs),
+        out_specs=specs,
+    )
+    assert every.asked_for(step, gradients[0], params) == number
