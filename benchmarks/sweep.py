@@ -20,14 +20,13 @@ import optax
 
 import clipax
 from benchmarks import hlo, sweep_files, sweep_report, torch_steps
-from benchmarks.measure import DTYPES, environment
+from benchmarks.measure import DTYPES, compile_step, environment
 from benchmarks.sweep_report import BARE, COPY, OPTAX, OURS, READ, TWIN, Row
 from benchmarks.timing import Runner, interleave
 
 __all__ = [
     "POINTS",
     "Point",
-    "compile_step",
     "counts_of",
     "draw",
     "main",
@@ -207,7 +206,7 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
     runners: dict[str, Any] = {}
     counts: dict[str, dict[str, float]] = {}
     for name, make in made.items():
-        step, state, seconds = compile_step(make(), params, grads)
+        step, state, _, seconds = compile_step(make(), params, grads)
         counts[name] = counts_of(step, size) | {"compile_cpu_seconds": seconds}
         runners[name] = Runner(step, jax.tree.map(jnp.copy, params), state, grads)
         if name == OURS:  # the same program in memory of its own: the control
@@ -250,19 +249,6 @@ def draw(where: Point, dtype: str, seed: int, size: float | None) -> list[jax.Ar
     scale = 4 / where.entries**0.5 if size is None else size
     base = np.random.default_rng(seed).standard_normal(2**20, dtype=np.float32) * scale
     return [jnp.asarray(np.resize(base, shape), DTYPES[dtype]) for shape in where.shapes()]
-
-
-def compile_step(transformation: Any, params: Any, grads: Any) -> tuple[Any, Any, float]:
-    """The compiled step, a fresh state, and seconds of the processor to trace and compile."""
-
-    def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-        updates, state = transformation.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    state = transformation.init(params)
-    start = time.process_time()
-    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads).compile()
-    return compiled, state, time.process_time() - start
 
 
 def counts_of(step: Any, size: int) -> dict[str, float]:
