@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from benchmarks.timing import Ratio, Runner, interleave, median_ratio, pool
 __all__ = [
     "DTYPES",
     "TWIN",
+    "Compiled",
     "Record",
     "compile_step",
     "environment",
@@ -106,9 +107,25 @@ def measure(
     return records
 
 
+class Compiled(NamedTuple):
+    """A training step.
+
+    Attributes:
+      step: The compiled `(params, state, grads) -> (params, state)`.
+      state: A fresh state.
+      seconds: For tracing, lowering and compiling.
+      cpu_seconds: The same, of the processor.
+    """
+
+    step: Any
+    state: Any
+    seconds: float
+    cpu_seconds: float
+
+
 def compile_step(
     transformation: Any, params: Any, grads: Any, options: dict[str, Any] | None = None
-) -> tuple[Any, Any, float]:
+) -> Compiled:
     """Compiles a training step as training runs it, parameters and state donated.
 
     Args:
@@ -116,10 +133,6 @@ def compile_step(
       params: Parameters; not used up.
       grads: Gradients.
       options: Of the compiler, instead of what the process set.
-
-    Returns:
-      The compiled step `(params, state, grads) -> (params, state)`, a fresh state, and the seconds
-      for tracing, lowering and compiling.
     """
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
@@ -127,10 +140,10 @@ def compile_step(
         return optax.apply_updates(params, updates), state
 
     state = jax.jit(transformation.init)(params)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads)
     compiled = lowered.compile(compiler_options=options)
-    return compiled, state, time.perf_counter() - start
+    return Compiled(compiled, state, time.perf_counter() - start, time.process_time() - cpu)
 
 
 def _measure_case(
@@ -150,7 +163,7 @@ def _measure_case(
     runners, counts, compiles = {}, {}, {}
     say(f"{tree} {dtype} {name}: compiling {len(factories)} programs")
     for role, factory in factories.items():
-        step, state, compiles[role] = compile_step(factory(), params, grads)
+        step, state, compiles[role], _ = compile_step(factory(), params, grads)
         counts[role] = hlo.count(step)
         own = jax.tree.map(jnp.copy, params)
         runners[role] = Runner(step, own, state, sparse if role in case.zero_leaves else grads)

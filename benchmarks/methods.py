@@ -20,8 +20,8 @@ import numpy as np
 import optax
 
 from benchmarks import faults
-from benchmarks.measure import DTYPES, environment
-from benchmarks.sweep import Point, compile_step, counts_of, draw, point, probes
+from benchmarks.measure import DTYPES, compile_step, environment
+from benchmarks.sweep import Point, counts_of, draw, point, probes
 from benchmarks.sweep_report import BARE, COPY, READ, aligned
 from benchmarks.timing import Runner, interleave
 from clipax.catalogue import ENTRIES
@@ -106,7 +106,7 @@ def measure(where: Point, dtype: str, only: str = "", *, rounds: int) -> dict[st
         method = name.split("/")[-1]
         alone = name == BARE or (name.startswith("clipax/") and _kind(method) == "optimizer")
         transformation = make() if alone else optax.chain(make(), optax.sgd(1e-3))
-        step, state, seconds = compile_step(transformation, params, grads)
+        step, state, _, seconds = compile_step(transformation, params, grads)
         rows[name] = counts_of(step, size) | {"compile_cpu_seconds": seconds}
         if rounds:
             runners[name] = Runner(step, jax.tree.map(jnp.copy, params), state, grads)

@@ -35,6 +35,7 @@ _STEPS = (
     ("adagrad-norm", "f32", "clip, then AdaGrad-Norm, f32"),
 )
 _VERDICTS = {MISSED: "missed", NEAR: "within the control"}
+_ABSENT = "-"  # the program was left out
 _TREES = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
 
 
@@ -93,19 +94,23 @@ def _sweep(content: Content) -> str:
     several = len(content.runs) > 1
     rows = []
     for _, here in places(content.rows):
-        ours, peer = here[OURS], here[OPTAX]
+        ours, peer = here[OURS], here.get(OPTAX)
         if ours["entries"] < 10**6:
             continue
         step = f"{ours['optimizer']}, {ours['dtype']}"
+        device, control = content.runs[ours["run"]]["device"], spread(here, "over_limit")
         rows.append(
             [
                 f"{step}, {ours['entries'] // 10**6:,}M in {ours['leaves']:,}",
                 f"{ours['minimum']:.0f} P",
-                *(f"{one['traffic']:.0f} P, {one['temporaries']:.2f} P" for one in (ours, peer)),
-                *(f"{one['over_limit']:.2f}" for one in (ours, peer)),
-                f"{spread(here, 'over_limit'):.2f}",
-                *(f"{one['compile_cpu_seconds']:.1f}" for one in (ours, peer)),
-                _verdict(judge(list(here.values()))),
+                *(
+                    f"{one['traffic']:.0f} P, {one['temporaries']:.2f} P" if one else _ABSENT
+                    for one in (ours, peer)
+                ),
+                *(f"{one['over_limit']:.2f}" if one else _ABSENT for one in (ours, peer)),
+                _ABSENT if control is None else f"{control:.2f}",
+                *(f"{one['compile_cpu_seconds']:.1f}" if one else _ABSENT for one in (ours, peer)),
+                _verdict(judge(list(here.values()), device)),
                 *([str(ours["run"] + 1)] if several else []),
             ]
         )

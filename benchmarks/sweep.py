@@ -9,7 +9,7 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,26 +19,22 @@ import numpy as np
 import optax
 
 import clipax
-from benchmarks import hlo, sweep_files, sweep_report, torch_steps
-from benchmarks.measure import DTYPES, environment
-from benchmarks.sweep_report import BARE, COPY, OPTAX, OURS, READ, TWIN, Row
+from benchmarks import hlo, sweep_files, sweep_memory, sweep_report, torch_steps
+from benchmarks.measure import DTYPES, compile_step, environment
+from benchmarks.sweep_report import BARE, COPY, OPTAX, OURS, READ, TWIN, Row, short
 from benchmarks.timing import Runner, interleave
 
 __all__ = [
     "POINTS",
+    "PROGRAMS",
     "Point",
-    "compile_step",
     "counts_of",
     "draw",
     "main",
     "measure",
     "point",
     "probes",
-    "room",
 ]
-
-# A round holds every program's parameters and state twice, while they are moved.
-_SHARE_OF_ROOM = 0.7
 
 
 class Point(NamedTuple):
@@ -48,7 +44,7 @@ class Point(NamedTuple):
     leaves: int
 
     def __str__(self) -> str:
-        return f"{self.entries:.0e}x{self.leaves}".replace("e+0", "e").replace("e+", "e")
+        return f"{short(self.entries)}x{self.leaves}"
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Leaves of four sizes in turn; matrices of 8 columns where there is more than one."""
@@ -72,6 +68,10 @@ OPTIMIZERS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
     "adam": (lambda: optax.adam(1e-3), 7, 3),
 }
 """How to make it, what it moves at least (in P, unclipped), and P of parameters and state."""
+
+PROGRAMS = (BARE, OPTAX, OURS, TWIN, *torch_steps.PROGRAMS)
+"""What can be chosen; `_ALWAYS` and the probes run in any case."""
+_ALWAYS = (BARE, OURS)
 
 Make = Callable[[], optax.GradientTransformation]
 
@@ -105,12 +105,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=[*OPTIMIZERS],
         help="default: all; sgd for 4,000 leaves and more",
     )
+    parser.add_argument(
+        "--programs",
+        nargs="+",
+        choices=PROGRAMS,
+        default=PROGRAMS,
+        help=f"beside {' and '.join(_ALWAYS)}; default: all; fewer need less memory",
+    )
     parser.add_argument("--rounds", type=int, default=11, help="samples of each program (11)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured")
     parser.add_argument(
         "--merge",
         action="store_true",
-        help="keep what --json PATH holds, but for the same programs on the same trees",
+        help="keep what --json PATH holds of other trees, dtypes and optimizers",
     )
     parser.add_argument("--picture", type=Path, metavar="PATH", help="draw it; needs matplotlib")
     options = parser.parse_args(arguments)
@@ -119,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jax.config.update("jax_enable_compilation_cache", False)
     jax.jit(lambda x: x + 1).lower(1.0).compile()  # the compiler's own start is no one's cost
     start, rows = time.monotonic(), list[Row]()
+    programs = {*options.programs, *_ALWAYS}
     settings = environment() | torch_steps.versions()
     settings["rounds"] = str(options.rounds)
     try:  # now, not after an hour
@@ -129,11 +137,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     old = content
     for where, dtype, optimizer in _jobs(options):
         text = f"{where} {dtype} {optimizer}"
-        if not _fits(where, dtype, optimizer):
-            print(f"{text}: left out, needs more memory", file=sys.stderr)
+        size = where.entries * jnp.dtype(DTYPES[dtype]).itemsize
+        needs = sweep_memory.needed(size, OPTIMIZERS[optimizer][2], programs)
+        if not sweep_memory.fits(needs):
+            print(f"{text}: left out, {needs / 1e9:.1f} GB are too much here", file=sys.stderr)
             continue
         print(f"{time.monotonic() - start:4.0f} s  {text}", file=sys.stderr, flush=True)
-        rows += measure(where, dtype, optimizer, rounds=options.rounds)
+        rows += measure(where, dtype, optimizer, rounds=options.rounds, programs=programs)
         settings["minutes"] = f"{(time.monotonic() - start) / 60:.1f}"
         content = sweep_files.merged(old, settings, rows)
         if options.json is not None:  # after each tree: who stops it keeps what there is
@@ -141,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(sweep_report.render(rows, settings), end="")
     if options.picture is not None:
         sweep_report.draw(content.rows, content.runs, options.picture)
-    return int(any(one.verdict == sweep_report.MISSED for one in sweep_report.judge(rows)))
+    findings = sweep_report.judge(rows, settings["device"])
+    return int(any(one.verdict == sweep_report.MISSED for one in findings))
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[tuple[Point, str, str]]:
@@ -163,28 +174,14 @@ def point(text: str) -> Point:
     return Point(int(float(entries)), int(leaves))
 
 
-def room() -> int:
-    """Bytes that arrays may take on the default device; 2^40 where nothing tells."""
-    stats = jax.devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else 2**40
-
-
-def _fits(where: Point, dtype: str, optimizer: str) -> bool:
-    size = where.entries * jnp.dtype(DTYPES[dtype]).itemsize
-    held = OPTIMIZERS[optimizer][2]
-    torch = len(torch_steps.PROGRAMS) if torch_steps.available() else 0
-    # Each program's own, the gradient (PyTorch's each have theirs) and its copy; one program's more
-    # while it moves.
-    return size * (held * (4 + torch + 1) + 3 + torch) <= _SHARE_OF_ROOM * room()
-
-
-def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Row]:
+def measure(
+    where: Point,
+    dtype: str,
+    optimizer: str,
+    *,
+    rounds: int,
+    programs: Collection[str] = PROGRAMS,
+) -> list[Row]:
     """Compiles and times an optimizer's step with and without a clip on one tree.
 
     Args:
@@ -192,9 +189,10 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
       dtype: A name in `DTYPES`.
       optimizer: A name in `OPTIMIZERS`.
       rounds: Samples of each program's time.
+      programs: Names in `PROGRAMS`, those of the plain and of clipax's step among them.
 
     Returns:
-      A row for each program.
+      A row for each program, without the ratios to those that are not among them.
     """
     factory, least, _ = OPTIMIZERS[optimizer]
     params, grads = draw(where, dtype, 0, 0.1), draw(where, dtype, 1, None)
@@ -207,17 +205,23 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
     runners: dict[str, Any] = {}
     counts: dict[str, dict[str, float]] = {}
     for name, make in made.items():
-        step, state, seconds = compile_step(make(), params, grads)
+        if name not in programs:
+            continue
+        step, state, _, seconds = compile_step(make(), params, grads)
         counts[name] = counts_of(step, size) | {"compile_cpu_seconds": seconds}
         runners[name] = Runner(step, jax.tree.map(jnp.copy, params), state, grads)
-        if name == OURS:  # the same program in memory of its own: the control
+        if name == OURS and TWIN in programs:  # the same program in memory of its own: the control
             own, kept = jax.tree.map(jnp.copy, (params, state))
             runners[TWIN], counts[TWIN] = Runner(step, own, kept, grads), counts[name]
     for name, one in probes(grads).items():
         runners[name] = one
-    runners |= torch_steps.runners(optimizer, dtype, where.shapes())
+    chosen = [name for name in torch_steps.PROGRAMS if name in programs]
+    runners |= torch_steps.runners(
+        chosen, optimizer, dtype, where.shapes(), jax.devices()[0].platform
+    )
     times = interleave(runners, rounds)
     limit: np.ndarray = times[BARE] + times[READ]
+    peers = {"over_unclipped": BARE, "over_optax": OPTAX, "over_clipax": OURS}
     copied = 2 * size / float(np.median(times[COPY]))
     rows = []
     for name, taken in times.items():
@@ -234,10 +238,12 @@ def measure(where: Point, dtype: str, optimizer: str, *, rounds: int) -> list[Ro
                 "minimum": minimum,
                 **counts.get(name, {}),
                 "step_seconds": float(np.median(taken)),
-                "over_unclipped": float(np.median(taken / times[BARE])),
                 "over_limit": float(np.median(taken / limit)),
-                "over_optax": float(np.median(taken / times[OPTAX])),
-                "over_clipax": float(np.median(taken / times[OURS])),
+                **{
+                    key: float(np.median(taken / times[peer]))
+                    for key, peer in peers.items()
+                    if peer in times
+                },
                 "bytes_per_second": rate,
                 "share_of_copy": rate / copied,
             }
@@ -250,19 +256,6 @@ def draw(where: Point, dtype: str, seed: int, size: float | None) -> list[jax.Ar
     scale = 4 / where.entries**0.5 if size is None else size
     base = np.random.default_rng(seed).standard_normal(2**20, dtype=np.float32) * scale
     return [jnp.asarray(np.resize(base, shape), DTYPES[dtype]) for shape in where.shapes()]
-
-
-def compile_step(transformation: Any, params: Any, grads: Any) -> tuple[Any, Any, float]:
-    """The compiled step, a fresh state, and seconds of the processor to trace and compile."""
-
-    def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-        updates, state = transformation.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    state = transformation.init(params)
-    start = time.process_time()
-    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads).compile()
-    return compiled, state, time.process_time() - start
 
 
 def counts_of(step: Any, size: int) -> dict[str, float]:

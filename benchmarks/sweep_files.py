@@ -78,7 +78,8 @@ def merged(old: Content, settings: Mapping[str, str], rows: Sequence[Row]) -> Co
     Args:
       old: The file's.
       settings: Those of the further run.
-      rows: What it measured. Rows of the same program on the same tree are replaced.
+      rows: What it measured. All rows of the same optimizer on the same tree are replaced, also
+        of programs that it left out: what did not take turns with the rest is not comparable.
 
     Returns:
       All rows, each with its own run; runs of which no row is left are dropped.
@@ -91,8 +92,8 @@ def merged(old: Content, settings: Mapping[str, str], rows: Sequence[Row]) -> Co
             raise ValueError(
                 f"`device` must be that of the file, {one['device']}, got {settings['device']}."
             )
-    new = {_key(row) for row in rows}
-    together = [row for row in old.rows if _key(row) not in new]
+    new = {_key(row)[:4] for row in rows}
+    together = [row for row in old.rows if _key(row)[:4] not in new]
     together += [{**row, "run": len(old.runs)} for row in rows]
     runs = [*old.runs, dict(settings)]
     places = {number: i for i, number in enumerate(sorted({row["run"] for row in together}))}

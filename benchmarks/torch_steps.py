@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from typing import Any
 
 from benchmarks.sweep_report import FOREACH, FUSED
 
-__all__ = ["PROGRAMS", "TorchRunner", "available", "load", "runners", "versions"]
+__all__ = ["PROGRAMS", "TorchRunner", "available", "load", "make", "runners", "versions"]
 
 PROGRAMS = {FUSED: {"fused": True}, FOREACH: {"foreach": True}}
 """The programs, and how the optimizer of each is told to go through the leaves."""
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16"}
+# Libraries that are not there; a device that is not, or its memory; no CUDA in PyTorch.
+_FAILURES = (ImportError, OSError, RuntimeError, AssertionError)
 
 
 def available() -> bool:
@@ -79,31 +82,53 @@ class TorchRunner:
 
 
 def runners(
-    optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]]
+    programs: Sequence[str],
+    optimizer: str,
+    dtype: str,
+    shapes: Sequence[tuple[int, ...]],
+    platform: str,
 ) -> dict[str, TorchRunner]:
-    """The steps of an optimizer on a tree.
+    """The steps of an optimizer on a tree, each tried once.
+
+    On a GPU, PyTorch has what JAX's preallocation left. Where that is too little, or PyTorch was
+    built without CUDA, there is a line that says so instead.
 
     Args:
+      programs: Names in `PROGRAMS`.
       optimizer: "sgd" or "adam".
       dtype: "f32" or "bf16".
       shapes: Of the leaves.
+      platform: JAX's name of the device that it runs on: PyTorch runs on the same.
 
     Returns:
-      What can be timed, by name in `PROGRAMS`; nothing without PyTorch.
+      What can be timed, by name; nothing without PyTorch, or where one of them fails.
     """
-    if not available():
+    if not programs or not available():
         return {}
+    device = {"gpu": "cuda"}.get(platform, platform)
+    try:
+        made = {name: make(name, optimizer, dtype, shapes, device) for name in programs}
+        for one in made.values():
+            one.move()
+            one.run(1)
+    except _FAILURES as error:
+        about = " ".join(str(error).splitlines()[:1])
+        print(f"Without PyTorch: {type(error).__name__}: {about}", file=sys.stderr)
+        return {}
+    return made
+
+
+def make(
+    program: str, optimizer: str, dtype: str, shapes: Sequence[tuple[int, ...]], device: str
+) -> TorchRunner:
+    """One program's step; the arguments are those of `runners`, `device` is PyTorch's name."""
     torch = load()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, _DTYPES[dtype])
     entries = sum(torch.Size(shape).numel() for shape in shapes)
-    make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
-    made = {}
-    for name, how in PROGRAMS.items():
-        params = []
-        for shape in shapes:
-            one = torch.nn.Parameter((0.1 * torch.randn(shape, device=device)).to(kind))
-            one.grad = (4 / entries**0.5 * torch.randn(shape, device=device)).to(kind)
-            params.append(one)
-        made[name] = TorchRunner(params, make(params, lr=1e-3, **how), device)
-    return made
+    params = []
+    for shape in shapes:
+        one = torch.nn.Parameter((0.1 * torch.randn(shape, device=device)).to(kind))
+        one.grad = (4 / entries**0.5 * torch.randn(shape, device=device)).to(kind)
+        params.append(one)
+    factory = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
+    return TorchRunner(params, factory(params, lr=1e-3, **PROGRAMS[program]), device)

@@ -37,7 +37,7 @@ def compiled(transformation: Any, tree: str, dtype: str) -> Any:
     """The compiled step of an optimizer."""
     params = trees.parameters(tree, DTYPES[dtype], scale=SCALES[tree])
     grads = trees.gradients(tree, DTYPES[dtype], scale=SCALES[tree])
-    return compile_step(transformation, params, grads, DEFAULTS)[0]
+    return compile_step(transformation, params, grads, DEFAULTS).step
 
 
 def counts(transformation: Any, tree: str, dtype: str = "f32") -> Counts:
