@@ -66,13 +66,14 @@ def pieces(
     return values, Layout(blocks, copies, tuple(_is_whole(value) for value in values), mesh)
 
 
-def gathered(values: Sequence[Array], layout: Layout) -> tuple[list[Array], Layout]:
-    """The same entries in fewer pieces, where many small ones have one norm."""
+def gathered(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Array], Layout]:
+    """The same entries in fewer pieces, in `dtype` where many small real ones have one norm."""
     blocks, copies, whole, mesh = layout
-    groups: dict[tuple[Block, int, Any], list[int]] = {}
+    groups: dict[tuple[Block, int], list[int]] = {}
     for place, value in enumerate(values):
-        if whole[place] and value.size <= LARGEST and not blocks[place].keep:
-            groups.setdefault((blocks[place], copies[place], value.dtype), []).append(place)
+        small = value.size <= LARGEST and not jnp.iscomplexobj(value)
+        if small and whole[place] and not blocks[place].keep:
+            groups.setdefault((blocks[place], copies[place]), []).append(place)
     many = {key: places for key, places in groups.items() if len(places) >= FEWEST}
     gone = {place for places in many.values() for place in places}
     rows = [
@@ -80,11 +81,12 @@ def gathered(values: Sequence[Array], layout: Layout) -> tuple[list[Array], Layo
         for place in range(len(values))
         if place not in gone
     ]
-    for (block, shared, _), places in many.items():
+    for (block, shared), places in many.items():
         for start in range(0, len(places), AT_ONCE):
-            flat = [jnp.ravel(values[place]) for place in places[start : start + AT_ONCE]]
+            some = [values[place] for place in places[start : start + AT_ONCE]]
+            flat = jnp.concatenate([jnp.ravel(value).astype(dtype) for value in some])
             # Behind a barrier a second measurement reads it too, and does not gather again.
-            rows.append((lax.optimization_barrier(jnp.concatenate(flat)), block, shared, True))
+            rows.append((lax.optimization_barrier(flat), block, shared, True))
     columns = list(zip(*rows, strict=True))
     return list(columns[0]), Layout(columns[1], columns[2], columns[3], mesh)
 

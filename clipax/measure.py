@@ -101,7 +101,7 @@ def measure_stacked(
     values, layout = pieces(leaves, axis_name, params)
     # What is computed as it is read is not written to be gathered, nor what is not read.
     if derived is None and sums is None:
-        values, layout = gathered(values, layout)
+        values, layout = gathered(values, layout, dtype)
     function, arrays = derived or (_as_they_are, values)
     signed, stacked = _signed_squares(arrays, sums, function, layout, jnp.dtype(dtype))
     norms = {label: _norm(square) for label, square in signed.items()}

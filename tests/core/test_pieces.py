@@ -36,7 +36,7 @@ def exact(leaves: Any) -> float:
 
 def number_of_pieces(leaves: Any, scope: Any = scopes.GLOBAL) -> int:
     named, _ = named_leaves(leaves, scopes.resolve(scope))
-    return len(gathered(*pieces(named, None, None))[0])
+    return len(gathered(*pieces(named, None, None), jnp.float32)[0])
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_small_leaves_are_gathered_where_they_share_a_norm() -> None:
     assert number_of_pieces(leaves, "leaf") == LEAVES + 1
     few = {name: leaves[name] for name in list(leaves)[: _pieces.FEWEST - 1]}
     assert number_of_pieces(few) == len(few)
-    # Each type apart: what is added up is converted first.
     mixed = leaves | {name: leaf.astype(jnp.float16) for name, leaf in few.items()}
-    many = -(-(LEAVES - len(few)) // _pieces.AT_ONCE)
-    assert number_of_pieces(mixed) == many + len(few) + 1
+    assert number_of_pieces(mixed) == many + 1
+    others = leaves | {name: leaf.astype(jnp.complex64) for name, leaf in few.items()}
+    assert number_of_pieces(others) == -(-(LEAVES - len(few)) // _pieces.AT_ONCE) + len(few) + 1
 
 
 def test_arrays_with_explicit_axes_stay_on_one_device_too() -> None:
@@ -108,7 +108,7 @@ def test_leaves_of_one_shard_are_gathered_inside_shard_map() -> None:
 
     def norm(inside: Any) -> jax.Array:
         named, _ = named_leaves(inside, scopes.resolve(scopes.GLOBAL))
-        counts.append(len(gathered(*pieces(named, "data", None))[0]))
+        counts.append(len(gathered(*pieces(named, "data", None), jnp.float32)[0]))
         return clipax.global_norm(inside, axis_name="data")
 
     replicated = PartitionSpec()
