@@ -219,8 +219,10 @@ def _signed_squares(
         return signed, stack(signed)
 
     # The predicate is on the total, and on overflow (or NaN, which would hide one) alone: blocks
-    # that are exactly zero never trigger the second read.
-    parts = [jnp.sum(square) for label, square in plain.items() if label not in single]
+    # that are exactly zero never trigger the second read. Behind a barrier a total of units is that
+    # of their sums: XLA would sum up the entries once more, and write out their squares for both.
+    units = [square for label, square in plain.items() if label not in single]
+    parts = [jnp.sum(lax.optimization_barrier(square)) for square in units]
     total = _sums.total(parts if together is None else [jnp.sum(together), *parts])
     return lax.cond(~jnp.isfinite(total), rescaled, lambda: (plain, together))
 

@@ -138,7 +138,10 @@ def guarded(
         measured, stacked = stacked_in(dtype, leaves, axis_name, own)
         sizes: Norms = {}
         if needs_norms:
-            sizes = measured_in(dtype, replaced(leaves, own or ()), axis_name, None)
+            # Behind barriers for the same reason as the gradients below: who applies the updates
+            # converts the parameters too.
+            opaque = [lax.optimization_barrier(param) for param in own or ()]
+            sizes = measured_in(dtype, replaced(leaves, opaque), axis_name, None)
 
         excluded = {leaf.block.label for leaf in leaves if leaf.block.excluded}
         blocks = {label: norm for label, norm in measured.items() if label not in excluded}

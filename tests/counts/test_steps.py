@@ -181,3 +181,11 @@ def _most_additions(step: Any) -> int:
     computations, _ = hlo.parse(step.as_text())
     opcodes = [Counter(one.opcode for one in inside.values()) for inside in computations.values()]
     return max(counter["add"] for counter in opcodes)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_units_and_their_parameters_are_read_once_each(dtype: str) -> None:
+    found = counts(optax.chain(clipax.clip_by_param_norm(0.01), optax.sgd(0.1)), "shallow", dtype)
+    # The norms of all units, and what is decided on them, are no small part of so small a tree.
+    assert found.traffic == pytest.approx(5, abs=0.3)
+    assert found.temporaries < 0.1
