@@ -22,6 +22,9 @@ __all__ = ["Mesh"]
 
 T = TypeVar("T")
 
+_JOINED = 4096
+"""Entries of an array up to which it is summed over devices as a part of one vector."""
+
 
 class Mesh(NamedTuple):
     """The named mesh axes of one measurement.
@@ -141,10 +144,12 @@ class Mesh(NamedTuple):
         if not self.axes:
             return values
         leaves, structure = jax.tree.flatten(self.vary(values))
-        # All of one type as one vector: XLA merges no more than 256 collectives.
+        # Small ones of one type as one vector, as XLA merges no more than 256 collectives;
+        # gradients are not copied for it.
         alike: dict[Any, list[int]] = {}
         for place, leaf in enumerate(leaves):
-            alike.setdefault(leaf.dtype, []).append(place)
+            apart = place if leaf.size > _JOINED else None
+            alike.setdefault((leaf.dtype, apart), []).append(place)
         vectors = [
             jnp.concatenate([jnp.ravel(leaves[place]) for place in found])
             for found in alike.values()

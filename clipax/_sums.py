@@ -59,17 +59,15 @@ def square_sums(
     values: Sequence[Array], layout: Layout, dtype: Any, *, rescaled: bool = False
 ) -> Norms:
     """Sums of squares of the pieces, or of the pieces times `rescaling`."""
-    if not rescaled:
-        squares = [inner(value, value, dtype) for value in values]
-        return by_label(reduced(jnp.sum, squares, layout), layout)
     # Behind a barrier the scale is no constant: XLA would square it by itself, to zero, and the
     # entries by themselves, to infinity.
-    scale = lax.optimization_barrier(jnp.asarray(rescaling(dtype), dtype))
+    scale = lax.optimization_barrier(jnp.asarray(rescaling(dtype), dtype)) if rescaled else None
     found: list[Array] = []
     for value, whole, block in zip(values, layout.whole, layout.blocks, strict=True):
-        add = _sum_in_pairs if whole and value.size > _SMALL else jnp.sum
-        terms = inner(value, value, dtype, scale)
-        found.append(add(terms, reduced_axes(value.ndim, block)))
+        in_pairs = rescaled and whole and value.size > _SMALL
+        add = _sum_in_pairs if in_pairs else jnp.sum
+        squares = inner(value, value, dtype, scale)
+        found.append(add(squares, reduced_axes(value.ndim, block)))
     return by_label(found, layout)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import clipax
 from benchmarks import collectives, trees
+from clipax._mesh import Mesh
 from tests.mesh import every_method as every
 
 
@@ -74,3 +76,18 @@ def test_other_norms_take_a_collective_of_their_own(norm: Any, number: int) -> N
         out_specs=specs,
     )
     assert every.asked_for(step, gradients[0], params) == number
+
+
+def test_arrays_of_the_size_of_gradients_are_not_copied() -> None:
+    large = [jnp.ones(2**16), jnp.ones((2**10, 2**6))]
+    step = jax.shard_map(
+        lambda arrays: Mesh.of_batch(arrays, (), "data").psum((arrays, jnp.ones(()), jnp.ones(2))),
+        mesh=every.mesh(),
+        in_specs=P("data"),
+        out_specs=P(),
+    )
+    text = jax.jit(step).lower(large).as_text()
+    # The scalar and the vector, and nothing else.
+    assert re.findall(r"stablehlo.concatenate.* -> tensor<(\w+)>", text) == ["3xf32"]
+    for value in jax.tree.leaves(step(large)):
+        np.testing.assert_array_equal(value, 4)
