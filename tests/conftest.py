@@ -11,6 +11,9 @@ import jax
 import pytest
 
 from clipax.measure import _gather
+from tests.quick_code import quick_code
+
+__all__ = ["quick_code"]
 
 # The releases on which every warning is an error; on newer ones only those that clipax raises are.
 PINNED = "0.10."

@@ -11,8 +11,8 @@ from scipy import special
 import clipax
 from clipax import thresholds
 from clipax.thresholds import Context
-from tests.core.test_thresholds_quantile import follow
 from tests.oracles.marshall_2025 import best_threshold, criterion
+from tests.thresholds.test_quantile import follow
 
 
 def last(threshold, norms):
