@@ -14,8 +14,8 @@ import pytest
 import clipax
 
 BAD = [
-    (lambda: clipax.clip_by_global_norm(-1.0), "`threshold` must be positive, got -1.0."),
-    (lambda: clipax.clip_by_global_norm(0), "`threshold` must be positive, got 0."),
+    (lambda: clipax.clip_by_global_norm(-1.0), "`max_norm` must be positive, got -1.0."),
+    (lambda: clipax.clip_by_global_norm(0), "`max_norm` must be positive, got 0."),
     (lambda: clipax.clip_by_leaf_norm(float("nan")), "`threshold` must be positive, got nan."),
     (lambda: clipax.clip_by_value(np.float32(-2)), "`threshold` must be positive, got"),
     (lambda: clipax.clip_by_smooth_norm(1.0, response="cubic"), "`response` must be one of 'sqrt'"),
@@ -37,7 +37,7 @@ BAD = [
     (lambda: clipax.power_threshold(0.0, 1.5), "`sigma` must be positive and finite"),
     (lambda: clipax.power_threshold(1.0, 1.5, "best"), "`regime` must be one of 'design'"),
     (lambda: clipax.power_threshold(1.0, 1.5, horizon=0), "`horizon` must be at least 1, got 0."),
-    (lambda: clipax.clip_by_global_norm(np.ones(3)), "`threshold` must be a scalar, got an array"),
+    (lambda: clipax.clip_by_global_norm(np.ones(3)), "`max_norm` must be a scalar, got an array"),
     (
         lambda: clipax.clip_radagrad_norm(0.1, 1.0, reweight=0.0),
         "`reweight` must be positive and finite, got 0.0.",

@@ -12,10 +12,13 @@ import optax
 import clipax
 from clipax import norms
 from clipax.catalogue import ENTRIES, Entry
-from tests.oracles import ORACLES, Oracle, Tree, Updates, rules, wrappers
+from tests.oracles import ORACLES, Oracle, Tree, Updates
 from tests.oracles import _tree as tree
-from tests.oracles.chezhegov_2025 import scale_by_adagrad_norm
-from tests.oracles.zhang_he_sra_jadbabaie_2020 import clip_by_global_norm
+from tests.oracles import scale_by_norm as rules
+from tests.oracles._chain import chain
+from tests.oracles.clip_adam_norm import scale_by_adagrad_norm
+from tests.oracles.clip_by_global_norm import clip_by_global_norm
+from tests.oracles.skip_nonfinite import skip_nonfinite
 
 HEAVY_BALL = 0.5  # exact in every dtype
 
@@ -201,9 +204,9 @@ COMPOSED = (
         {"before": norms.chain(norms.clip(1.0), norms.adagrad_norm(0.5))},
         # A link that is handed a zero update remembers it; the chain leaves out the whole step.
         functools.partial(
-            wrappers.skip_nonfinite,
+            skip_nonfinite,
             inner=functools.partial(
-                wrappers.chain,
+                chain,
                 links=(
                     functools.partial(clip_by_global_norm, max_norm=1.0),
                     functools.partial(scale_by_adagrad_norm, b_init=0.5),

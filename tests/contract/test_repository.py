@@ -17,7 +17,8 @@ import clipax
 from clipax.catalogue import ENTRIES
 from tests.contract.cases import BASIC, CASES, REPRESENTATIVES, TWINS
 from tests.contract.harness import problem
-from tests.oracles import ORACLES
+from tests.oracles import ORACLES, _registry
+from tests.oracles._registry import oracle
 
 PACKAGE = Path(clipax.__file__).parent
 TOP = ("lab", "cli", "__main__")
@@ -157,6 +158,14 @@ def public_names(module: ModuleType) -> set[str]:
 
 def test_every_method_has_an_oracle() -> None:
     assert set(ENTRIES) == set(ORACLES)
+
+
+def test_a_method_has_one_oracle_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_registry, "ORACLES", {})
+    assert oracle("one", "other")(sum) is sum
+    assert {"one": sum, "other": sum} == _registry.ORACLES
+    with pytest.raises(ValueError, match="`other` has an oracle already"):
+        oracle("other")(sum)
 
 
 def test_every_method_has_a_case() -> None:

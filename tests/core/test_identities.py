@@ -10,7 +10,7 @@ import pytest
 
 import clipax
 from clipax import norms
-from tests.oracles import gorbunov_2020
+from tests.oracles.clipped_sstm import points
 
 STEPS = 60
 
@@ -168,7 +168,7 @@ def test_similar_triangles_follow_the_sequences_of_the_paper(x64):
     steps = gradients()
     start = jax.tree.map(jnp.ones_like, steps[0])
     flat = [{k: np.asarray(v) for k, v in tree.items()} for tree in (start, *steps)]
-    reached = gorbunov_2020.points(flat[1:], flat[0], **constants)
+    reached = points(flat[1:], flat[0], **constants)
     params, state = start, optimizer.init(start)
     update = jax.jit(optimizer.update)
     for gradient, (x, y) in zip(steps, reached, strict=True):

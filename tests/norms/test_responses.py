@@ -9,7 +9,7 @@ import pytest
 
 import clipax
 from clipax.thresholds import Context
-from tests.oracles.mai_johansson_2021 import bent
+from tests.oracles.clip_by_smooth_norm import bent
 
 # Of rounding, in the code that users get.
 OPTIMISED = True

@@ -15,7 +15,7 @@ from clipax import thresholds
 from clipax._statistics import _histogram
 from clipax.diagnostics._states import histogram_of
 from clipax.thresholds import Context
-from tests.oracles.quantile_thresholds import order_statistic
+from tests.oracles.quantile import order_statistic
 
 # Long runs.
 OPTIMISED = True

@@ -11,7 +11,7 @@ from scipy import special
 import clipax
 from clipax import thresholds
 from clipax.thresholds import Context
-from tests.oracles.marshall_2025 import best_threshold, criterion
+from tests.oracles.max_ccc import best_threshold, criterion
 from tests.thresholds.test_quantile import follow
 
 

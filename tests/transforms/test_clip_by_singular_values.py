@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import clipax
-from tests.oracles.jiang_2026 import clip_by_singular_values as oracle
+from tests.oracles.clip_by_singular_values import clip_by_singular_values as oracle
 
 
 def matrix(values, rows, columns, seed=0):
