@@ -175,3 +175,24 @@ def test_scopes_with_many_blocks_promote_nothing_implicitly(scope):
     with jax.numpy_dtype_promotion("strict"):
         _, state = jax.jit(clip.update)(grads, clip.init(grads))
     np.testing.assert_array_equal(state.clipped_count, [0, 1])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        clipax.scale_by_adam_norm(b_init=1.0),
+        clipax.delay_updates(1),
+        clipax.scale_by_adagrad_norm(b_init=1e-37, delay=1),
+        clipax.scale_by_norm(clipax.norms.clip(1.0), b1=0.9, weight_decay=0.1),
+        clipax.scale_by_norm(
+            clipax.norms.adagrad_norm(1e-10, delay=1), b1=0.9, after=clipax.norms.adagrad_norm(1.0)
+        ),
+    ],
+)
+def test_nothing_infinite_is_remembered_of_finite_gradients(method):
+    params = {"w": jnp.array([1.0, 6e4], jnp.float16)}
+    state = method.init(params)
+    for size in (1e7, 1e30, 1e-30, 0.0):
+        _, state = method.update({"w": jnp.full(2, size)}, state, params)
+        for leaf in jax.tree.leaves(state):
+            assert jnp.isfinite(leaf).all()

@@ -1,4 +1,4 @@
-"""What rounding may do to a norm and to a clipped gradient, in the code that users get."""
+"""Clips at one threshold: what rounding may do, and what schedules and compensations may not."""
 
 from __future__ import annotations
 
@@ -46,3 +46,27 @@ def test_a_gradient_within_the_threshold_passes_bit_for_bit():
     for name, leaf in grads.items():
         assert np.asarray(updates[name]).tobytes() == np.asarray(leaf).tobytes()
     assert state.clip_factor == 1
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("response", ["sqrt", "rational", "tanh", "huber", "hard"])
+def test_schedules_that_undershoot_let_next_to_nothing_pass(value, response):
+    def schedule(count):
+        return jnp.full((), value)
+
+    if response == "hard":
+        clip = clipax.clip_by_global_norm(schedule)
+    else:
+        clip = clipax.clip_by_smooth_norm(schedule, response=response)
+    for grads in (jnp.zeros(2), jnp.ones(2)):
+        update, state = clip.update(grads, clip.init(grads))
+        np.testing.assert_allclose(update, [0, 0], atol=1e-30)
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_compensation_belongs_to_hard_clips():
+    threshold = clipax.thresholds.rms_of_norms(0.5, compensate="bound")
+    clipax.clip_by_global_norm(threshold)
+    for make in (clipax.clip_by_smooth_norm, lambda c: clipax.clip_by_regularized_norm(c, 0.1)):
+        with pytest.raises(ValueError, match="`threshold` must be one without compensation"):
+            make(threshold)
