@@ -10,10 +10,9 @@ import pytest
 import clipax
 from tests.optimizers.histories import adam_state, follow, ordinary
 
-STABLE_ADAMW, SPAM, STABLE_SPAM = (
-    make(0.1) for make in (clipax.stable_adamw, clipax.spam, clipax.stable_spam)
+EACH = pytest.mark.parametrize(
+    "optimizer", [make(0.1) for make in (clipax.stable_adamw, clipax.spam, clipax.stable_spam)]
 )
-EACH = pytest.mark.parametrize("optimizer", [STABLE_ADAMW, SPAM, STABLE_SPAM])
 
 
 @EACH
