@@ -20,7 +20,7 @@ ENTRIES: dict[str, Entry] = {
 
 
 def markdown_table() -> str:
-    """The catalogue as a table for a page in `docs/`, each name linked to its docstring's file."""
+    """Write the catalogue as a table for a page in `docs/`, each name linked to its file."""
     rows = ["| method | what it does | formula | source |", "| --- | --- | --- | --- |"]
     for entry in ENTRIES.values():
         file = f"../{entry.factory.__module__.replace('.', '/')}.py"

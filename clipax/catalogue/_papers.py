@@ -1,4 +1,4 @@
-"""The papers that the methods come from, by the key under which the whole project knows them."""
+"""The papers that the methods come from, each under the key that the whole project uses for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Paper:
     arxiv: str | None = None
 
     def __str__(self) -> str:
-        """How a table quotes it."""
+        """Quote the paper as tables do."""
         number = f", arXiv {self.arxiv}" if self.arxiv else ""
         return f"{self.authors} {self.year}{number}"
 

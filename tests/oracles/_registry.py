@@ -14,7 +14,7 @@ _Oracle = TypeVar("_Oracle", bound=Oracle)
 
 
 def oracle(*names: str) -> Callable[[_Oracle], _Oracle]:
-    """Registers a function as the oracle of the catalogue entries with these names."""
+    """Register a function as the oracle of the catalogue entries with these names."""
 
     def register(function: _Oracle) -> _Oracle:
         for name in names:
