@@ -179,11 +179,12 @@ SCHEDULED: dict[str, tuple[str, ...]] = {
 
 
 def _scheduled(name: str) -> Case:
-    case = _of(ENTRIES[name], dict.fromkeys(SCHEDULED[name], decaying))
+    case = case_of(ENTRIES[name], dict.fromkeys(SCHEDULED[name], decaying))
     return dataclasses.replace(case, name=f"{name}-scheduled")
 
 
-def _of(entry: Entry, options: Mapping[str, Any]) -> Case:
+def case_of(entry: Entry, options: Mapping[str, Any]) -> Case:
+    """The case of an entry, with its example and these options; nothing else need be known."""
     # By their names, functions are the same in every process.
     told = {key: getattr(value, "__name__", value) for key, value in options.items()}
     name = entry.name + "".join(f"-{key}={value}" for key, value in told.items())
@@ -231,13 +232,13 @@ COMPOSED = (
 )
 
 BASIC: dict[str, Case] = {
-    name: _of(entry, {}) for name, entry in ENTRIES.items() if name not in TWINS
+    name: case_of(entry, {}) for name, entry in ENTRIES.items() if name not in TWINS
 }
 """Each entry with its example, without twins."""
 CASES: dict[str, Case] = BASIC | {
     case.name: case
     for name, options in OPTIONS.items()
-    for case in [_of(ENTRIES[name], option) for option in options]
+    for case in [case_of(ENTRIES[name], option) for option in options]
 }
 CASES |= {case.name: case for case in (*COMPOSED, *map(_scheduled, SCHEDULED))}
 """Each entry with its example and with its options, and compositions of building blocks."""
