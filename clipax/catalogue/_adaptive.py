@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clipax import thresholds, transforms
 from clipax.catalogue._entry import entry
+from clipax.catalogue._sources import MERAD
 
 __all__ = ["ENTRIES"]
 
@@ -73,6 +74,15 @@ ENTRIES = (
         "u = min(1, s m/n) g, m = median of the last S norms",
         YAO,
         {"scale": 2.0, "window": 30},
+        static_args=("window", "scope"),
+    ),
+    entry(
+        "clip_by_quantile",
+        transforms.clip_by_quantile,
+        "transformation",
+        "u = min(1, c_t/n) g, c_t = the ceil(p S)-th smallest of the last S norms",
+        MERAD,
+        {"quantile": 0.75, "window": 30},
         static_args=("window", "scope"),
     ),
     entry(

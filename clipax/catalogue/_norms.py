@@ -4,28 +4,37 @@ from __future__ import annotations
 
 from clipax import norms
 from clipax.catalogue._entry import DIES, entry
-from clipax.catalogue._sources import CHEZHEGOV, MAI, TUCAT, ZHANG
+from clipax.catalogue._sources import CHEZHEGOV, MARSHALL, ZHANG
 
 __all__ = ["ENTRIES"]
 
 ENTRIES = (
-    entry("norms.clip", norms.clip, "norm", "min(1, c/n)", ZHANG, {"threshold": 1.0}),
     entry(
-        "norms.regularized",
-        norms.regularized,
+        "norms.clip",
+        norms.clip,
         "norm",
-        "min(1, max(delta, c/n))",
-        TUCAT,
-        {"threshold": 1.0, "delta": 0.1},
-    ),
-    entry(
-        "norms.smooth",
-        norms.smooth,
-        "norm",
-        "1/sqrt(1 + (n/c)^2)",
-        MAI,
+        "min(1, c/n), min(1, max(floor, c/n)), 1/sqrt(1 + (n/c)^2), ...",
+        ZHANG,
         {"threshold": 1.0},
         static_args=("response",),
+    ),
+    entry(
+        "norms.rms_clip",
+        norms.rms_clip,
+        "norm",
+        "min(1, kappa R/n) min(max(1, 1/kappa), 1/share within), R^2 = EMA of n^2",
+        MARSHALL,
+        {"kappa": 0.5},
+        static_args=("compensate",),
+    ),
+    entry(
+        "norms.max_ccc_clip",
+        norms.max_ccc_clip,
+        "norm",
+        "min(1, c/n)/share within, c = argmax_c (share within)^2 mean n^2 / mean min(n^2, c^2)",
+        MARSHALL,
+        {"window": 30},
+        static_args=("window",),
     ),
     entry("norms.normalize", norms.normalize, "norm", "1/(n + eps)", ZHANG, {"eps": 1e-3}),
     entry(

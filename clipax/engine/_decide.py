@@ -14,7 +14,7 @@ from clipax.engine._blocks import Group, keep_rows, rows_of, with_rows
 from clipax.engine._entries import Plan
 from clipax.measure import combined
 from clipax.norms import Decision, NormRule
-from clipax.norms._base import handed_on
+from clipax.norms._base import scale_norms
 from clipax.thresholds import Context
 
 __all__ = ["Deciders", "Measured", "decide"]
@@ -163,7 +163,7 @@ def _behind(
     """The factor that `after` decides on, and its new state."""
     if after is None:
         return jnp.ones_like(norms), rows
-    decision, rows = after.update(handed_on(first, norms), rows, context)
+    decision, rows = after.update(scale_norms(first, norms), rows, context)
     return decision.factor, rows
 
 
@@ -171,7 +171,7 @@ def _together(
     total: NormRule, firsts: Sequence[Decision], norms: Sequence[Array], state: Any
 ) -> tuple[list[Decision], Array, Any]:
     """The decisions with a factor common to all blocks, that factor, and the state of `total`."""
-    reached = [handed_on(first, norm) for first, norm in zip(firsts, norms, strict=True)]
+    reached = [scale_norms(first, norm) for first, norm in zip(firsts, norms, strict=True)]
     norm = combined(reached)
     decision, new = total.update(norm, state.total, Context(state.count, total_norm=norm))
     clips = norm > decision.threshold

@@ -284,14 +284,6 @@ def test_no_derivative_of_power_means_is_bad():
     assert jnp.isfinite(slope).all()
 
 
-def test_compensation_belongs_to_hard_clips():
-    threshold = clipax.thresholds.rms_of_norms(0.5, compensate="bound")
-    clipax.clip_by_global_norm(threshold)
-    for make in (clipax.clip_by_smooth_norm, lambda c: clipax.clip_by_regularized_norm(c, 0.1)):
-        with pytest.raises(ValueError, match="`threshold` must be one without compensation"):
-            make(threshold)
-
-
 def test_scales_of_narrow_parameters_do_not_stand_still():
     # In bfloat16 the scale would stop at 256 times the gradient.
     optimizer = clipax.clip_adagrad(1.0, float("inf"), b_init=1e-3)

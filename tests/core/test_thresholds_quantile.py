@@ -10,6 +10,7 @@ import pytest
 
 import clipax
 from clipax import thresholds
+from clipax._statistics import _window
 from clipax.thresholds import Context
 
 
@@ -83,7 +84,7 @@ def test_whole_ranks_do_not_tip_up_in_either_precision():
     for x64 in (False, True):
         with jax.enable_x64(x64):
             share, count = jnp.asarray(shares, float)[:, None], jnp.arange(1, 1001)
-            ranks = jax.jit(thresholds._window.rank)(share, count)
+            ranks = jax.jit(_window.rank)(share, count)
         # Thousandths times whole numbers, rounded up: exact in integers.
         exact = -(-np.arange(1, 1000)[:, None] * np.arange(1, 1001) // 1000)
         np.testing.assert_array_equal(ranks, exact)
@@ -113,8 +114,8 @@ def test_a_schedule_of_quantiles_moves_up():
         rank = int(np.ceil(50 * (1 - 0.8 * (step + 1) ** -0.5)))
         assert found[step] == np.sort(norms[step - 49 : step + 1])[rank - 1]
     # At t = (50 * .8)^2 = 1600 the window has no higher quantile than its largest norm.
-    late = thresholds._window.rank(schedule(1601), jnp.asarray(50))
-    early = thresholds._window.rank(schedule(1500), jnp.asarray(50))
+    late = _window.rank(schedule(1601), jnp.asarray(50))
+    early = _window.rank(schedule(1500), jnp.asarray(50))
     assert (int(early), int(late)) == (49, 50)
 
 

@@ -45,6 +45,8 @@ ORACLES: dict[str, Oracle] = {
     "thresholds.geometric_quantile": quantiles.geometric_quantile,
     "thresholds.rms_of_norms": marshall.rms,
     "thresholds.max_ccc": marshall.max_ccc,
+    "norms.rms_clip": marshall.rms_clip,
+    "norms.max_ccc_clip": marshall.max_ccc_clip,
     "thresholds.anytime": theorems.anytime,
     "thresholds.fixed_horizon": theorems.fixed_horizon,
     "thresholds.zscore": kumar.zscore,
@@ -54,6 +56,7 @@ ORACLES: dict[str, Oracle] = {
     "clip_by_zscore": kumar.zscore,
     "clip_by_ema": wang.clip_by_ema,
     "clip_by_median": yao.median,
+    "clip_by_quantile": quantiles.quantile,
     "clip_by_param_norm": brock.clip_by_param_norm,
     "thresholds.percentile": autoclip.percentile,
     "thresholds.tail_power": norm_histogram.tail_power,
@@ -62,8 +65,6 @@ ORACLES: dict[str, Oracle] = {
     "norms.clip": lambda gradients, params, threshold: zhang.clip_by_global_norm(
         gradients, params, max_norm=threshold
     ),
-    "norms.smooth": mai_johansson.clip_by_smooth_norm,
-    "norms.regularized": tucat_mukherjee.clip_by_regularized_norm,
     "norms.normalize": zhang.normalize_by_global_norm,
     "norms.adagrad_norm": chezhegov.scale_by_adagrad_norm,
     "norms.adam_norm": functools.partial(chezhegov.scale_by_adam_norm, b1=None),
