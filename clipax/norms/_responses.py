@@ -54,8 +54,9 @@ def clip(
       ValueError: A `floor` or an `offset` with a response that is not `"hard"`.
 
     Notes:
-      - Without a floor `f(n) n` never falls as `n` grows and never exceeds `c`; squares of norms do
-        not overflow. With one the factor is exactly `floor` from `n = c/floor` on.
+      - Without a floor `f(n) n` never falls as `n` grows, never exceeds `c`, and is at least half
+        of the hard clip's; squares of norms do not overflow. With one the factor is exactly `floor`
+        from `n = c/floor` on.
       - The factor is exactly 1 where `n + offset <= c`, for `"huber"` up to `c/2`. At 0 it is 1
         (`c/offset` if that is less), and without an offset its derivative is 0 (`"hard"`).
       - The papers have no responses but `"hard"`; these are the smooth forms in use beside it.

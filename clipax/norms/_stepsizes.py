@@ -37,7 +37,7 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
     Notes:
       - The root is kept, not the square: a norm of 1e30 is added without overflow, and the scale
         stays positive and finite. It never decreases.
-      - The paper's delay is one step; this one is any number.
+      - The paper's delay is one step; this one is any number, and keeps as many numbers a block.
 
     Example:
       >>> import jax.numpy as jnp, clipax

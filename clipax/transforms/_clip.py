@@ -41,7 +41,7 @@ def clip_by_global_norm(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Notes:
       - The norm of the update is at most `max_norm * (1 + 4 eps)`, with `eps` of the leaves' dtype,
@@ -80,17 +80,12 @@ def clip_by_leaf_norm(
     gradient.
 
     Args:
-      threshold: Largest norm of each leaf's update, as for `clip_by_global_norm`; a `Threshold`
-        remembers for each leaf.
+      threshold: Largest norm of each leaf's update, as for `norms.clip`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
-
-    Notes:
-      The norm of each leaf's update is at most `threshold * (1 + 4 eps)`. Norms are all-reduced
-      together; factors are applied leaf by leaf.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -101,8 +96,7 @@ def clip_by_leaf_norm(
       [0.6 0.8] 0.5 0.2
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443 (the layer-wise clip of its experiments).
+      S. Chezhegov et al., arXiv 2406.04443 (the layer-wise clip of its experiments).
     """
     return scale_by_norm(
         norms.clip(threshold), scope="leaf", nonfinite=nonfinite, axis_name=axis_name
@@ -119,26 +113,18 @@ def clip_by_smooth_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """Bend the gradient's norm smoothly below a threshold.
 
-    `scale_by_norm(norms.clip(threshold, response=response))`: like a clip far out and like the
-    identity near zero, without a kink. Prefer it where the update is differentiated, or where a
-    hard cut at a badly known threshold is to be softened.
+    `scale_by_norm(norms.clip(threshold, response=response))`. Prefer it where the update is
+    differentiated, or where a hard cut at a badly known threshold is to be softened.
 
     Args:
-      threshold: The norm that updates approach for large gradients, or reach with `"hard"` and
-        `"huber"`; as for `norms.clip`.
-      response: `"sqrt"` (default), `"rational"`, `"tanh"`, `"huber"`, or `"hard"`, which is
-        `clip_by_global_norm`; formulas at `norms.clip`.
+      threshold: The norm that updates approach for large gradients, as for `norms.clip`.
+      response: `"sqrt"` (default), `"rational"`, `"tanh"`, `"huber"` or `"hard"`.
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
-
-    Notes:
-      - The norm of the update is at most `threshold * (1 + 4 eps)` and at least 1/2 of the hard
-        clip's. At `n = c` it is `c/sqrt(2)`, `c/2`, `c tanh(1)` and `7c/8`.
-      - `"huber"` keeps gradients of norm up to `threshold / 2` as they are, bit for bit.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -148,8 +134,7 @@ def clip_by_smooth_norm(
       [0.  2.4]
 
     References:
-      V. V. Mai, M. Johansson, "Stability and Convergence of Stochastic Gradient Clipping: Beyond
-      Lipschitz Continuity and Smoothness", ICML 2021, arXiv 2102.06489.
+      V. V. Mai, M. Johansson, ICML 2021, arXiv 2102.06489; more at `norms.clip`.
     """
     rule = norms.clip(threshold, response=response)
     return scale_by_norm(rule, scope=scope, nonfinite=nonfinite, axis_name=axis_name)
@@ -170,15 +155,14 @@ def clip_by_regularized_norm(
     a plain clip against outliers.
 
     Args:
-      threshold: Norm at which clipping begins, as for `norms.clip`.
-      delta: Smallest factor, in [0, 1]; 0 is `clip_by_global_norm`, 1 the identity. The authors use
-        1e-3 with a threshold of .1.
+      threshold: Norm at which clipping begins, as for `norms.clip`; the authors use .1.
+      delta: Smallest factor, in [0, 1]; the authors use 1e-3.
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Notes:
       In the authors' published ViT runs the floor never acted: norms were up to about 14, and the
@@ -192,8 +176,7 @@ def clip_by_regularized_norm(
       [0. 2.]
 
     References:
-      M. Tucat, A. Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep
-      Neural Networks", arXiv 2404.08624.
+      M. Tucat, A. Mukherjee et al., arXiv 2404.08624; more at `norms.clip`.
     """
     _validate.within("delta", delta, 0, 1)
     rule = norms.clip(threshold, floor=delta)

@@ -22,25 +22,19 @@ def clip_by_block_rms(
 ) -> optax.GradientTransformationExtraArgs:
     """Clip the root mean square of each leaf by itself (Adafactor's update clipping).
 
-    `scale_by_norm(norms.clip(thresholds.block_rms(threshold)), scope="leaf")`: one threshold fits
-    leaves of all sizes, since it is on the size of their entries. Use it behind a transformation
-    that brings entries to about 1, such as `optax.scale_by_adam`, to bound the updates themselves.
+    `scale_by_norm(norms.clip(thresholds.block_rms(threshold)), scope="leaf")`. Use it behind a
+    transformation that brings entries to about 1, such as `optax.scale_by_adam`, to bound the
+    updates.
 
     Args:
-      threshold: Largest root mean square: a positive number (infinity: never clip), an
-        `optax.Schedule` of the step count, or a `Threshold` on root mean squares; default 1
-        (paper).
+      threshold: Largest root mean square, as for `thresholds.block_rms`; default 1 (paper).
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`; its norms and thresholds are
-      root mean squares times the root of the number of entries.
-
-    Notes:
-      The root mean square of each leaf's update is at most `threshold * (1 + 4 eps)`. Entries are
-      counted over all shards.
+      root mean squares times the root of the number of entries, over all shards.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -51,8 +45,7 @@ def clip_by_block_rms(
       [0.2 1.4] 0.5
 
     References:
-      N. Shazeer, M. Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML
-      2018, arXiv 1804.04235, section 6.
+      N. Shazeer, M. Stern, ICML 2018, arXiv 1804.04235, section 6; more at `thresholds.block_rms`.
     """
     return scale_by_norm(
         norms.clip(block_rms(threshold)), scope=scope, nonfinite=nonfinite, axis_name=axis_name

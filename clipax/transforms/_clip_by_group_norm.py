@@ -51,7 +51,7 @@ def clip_by_group_norm(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Raises:
       ValueError: `labels` is empty or stands beside a `scope`; when used: a leaf without a label.

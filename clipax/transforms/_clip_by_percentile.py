@@ -27,9 +27,8 @@ def clip_by_percentile(
 ) -> optax.GradientTransformationExtraArgs:
     """Clip at a percentile of all norms so far ("AutoClip").
 
-    `scale_by_norm(norms.clip(thresholds.percentile(percentile, window=window)))`: a threshold that
-    needs no tuning to the scale of the gradients. Prefer it as a first choice on a new problem;
-    `clip_by_quantile` forgets old norms.
+    `scale_by_norm(norms.clip(thresholds.percentile(percentile, window=window)))`. Prefer it as a
+    first choice on a new problem; `clip_by_quantile` forgets old norms.
 
     Args:
       percentile: Which percentile, in (0, 100); default 10: about 90 % of all steps are clipped.
@@ -39,23 +38,19 @@ def clip_by_percentile(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` and
-      `clipax.advise` read.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.clip_by_percentile(50.0)
       >>> state = clip.init(jnp.zeros(2))
-      >>> for size in (1.0, 2.0, 0.5):
+      >>> for size in (1.0, 2.0, 0.5, 9.0):
       ...     update, state = clip.update(size * jnp.array([3.0, 4.0]), state)
-      ...     print(update, state.threshold)
-      [3. 4.] 5.0
-      [3. 4.] 5.0
-      [1.5 2. ] 5.0
+      >>> print(update)  # the second of four norms is 5
+      [3. 4.]
 
     References:
-      P. Seetharaman et al., "AutoClip", MLSP 2020, arXiv 2007.14469; more at
-      `thresholds.percentile`.
+      P. Seetharaman et al., arXiv 2007.14469; more at `thresholds.percentile`.
     """
     clip = norms.clip(percentile_of_norms(percentile, window=window))
     return scale_by_norm(clip, scope=scope, nonfinite=nonfinite, axis_name=axis_name)

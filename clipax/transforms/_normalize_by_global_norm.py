@@ -16,22 +16,21 @@ def normalize_by_global_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """Give the whole gradient (almost) unit norm.
 
-    `scale_by_norm(norms.normalize(eps))`: the length of the step no longer depends on the scale of
-    the loss. Prefer a clip where small gradients near a minimum should give small steps.
+    `scale_by_norm(norms.normalize(eps))`. Prefer a clip where small gradients near a minimum should
+    give small steps.
 
     Args:
-      eps: Keeps small gradients small, in units of the gradient norm; non-negative. The paper calls
-        it beta; gradients well below it are scaled by `1/eps`.
+      eps: Keeps small gradients small, in units of the gradient norm; non-negative. The paper's
+        beta.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Notes:
-      The norm of the update is at most `1 + 4 eps` of the leaves' dtype, and half of that at `n =
-      eps`. Norms below 1e-19 count as zero unless `eps` is larger; above 8e37 the factor is no
-      normal float, and the update zero.
+      Norms below 1e-19 count as zero unless `eps` is larger; above 8e37 the factor is no normal
+      float, and the update zero.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -41,7 +40,6 @@ def normalize_by_global_norm(
       [0.   0.75]
 
     References:
-      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
-      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+      J. Zhang et al., ICLR 2020, arXiv 1905.11881; more at `norms.normalize`.
     """
     return scale_by_norm(norms.normalize(eps), nonfinite=nonfinite, axis_name=axis_name)

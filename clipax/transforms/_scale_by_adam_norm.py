@@ -27,17 +27,12 @@ def scale_by_adagrad_norm(
     Args:
       b_init: The scale before the first step, in units of the gradient norm, at least 1e-37.
       b1: Decay rate of the momentum, in [0, 1), as for `scale_by_norm`; None (default) for none.
-      delay: How many steps the divisor lags behind the gradient; the first ones divide by `b_init`.
-        None (default) or 0: no delay.
+      delay: How many steps the divisor lags, as for `norms.adagrad_norm`; None (default): no delay.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
-
-    Notes:
-      A delay keeps `delay` numbers, no copy of a gradient. The momentum is sharded like the
-      parameters.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -47,8 +42,8 @@ def scale_by_adagrad_norm(
       [0.  0.8]
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, Algorithm 1 (without the clip); more at `norms.adagrad_norm`.
+      S. Chezhegov et al., arXiv 2406.04443, Algorithm 1 without the clip; more at
+      `norms.adagrad_norm`.
     """
     return scale_by_norm(
         after=norms.adagrad_norm(b_init, delay), b1=b1, nonfinite=nonfinite, axis_name=axis_name
@@ -77,17 +72,12 @@ def scale_by_adam_norm(
       b2: Decay rate of the averaged squared norm, in [0, 1); default .999 as in the paper's runs.
         `optax.inject_hyperparams` rounds it to the parameters' dtype, in bfloat16 to 1: pass it
         `hyperparam_dtype=jnp.float32`.
-      delay: How many steps the divisor lags behind the gradient; the first ones divide by `b_init`.
-        None (default) or 0: no delay.
+      delay: How many steps the divisor lags, as for `norms.adagrad_norm`; None (default): no delay.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
-
-    Notes:
-      A delay keeps `delay` numbers, no copy of a gradient. The momentum is sharded like the
-      parameters.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -97,8 +87,8 @@ def scale_by_adam_norm(
       [0.        1.1313709]
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, Algorithm 2 (without the clip); more at `norms.adam_norm`.
+      S. Chezhegov et al., arXiv 2406.04443, Algorithm 2 without the clip; more at
+      `norms.adam_norm`.
     """
     return scale_by_norm(
         after=norms.adam_norm(b_init, b2, delay), b1=b1, nonfinite=nonfinite, axis_name=axis_name
