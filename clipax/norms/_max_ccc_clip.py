@@ -46,8 +46,8 @@ def max_ccc_clip(*, window: int = 500, min_fraction: Scalar = 0.1) -> NormRule:
       1.0526
 
     References:
-      N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
-      SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
+      Clipping in High-Dimensions", arXiv 2406.11733.
     """
     source = max_ccc(window=window, min_fraction=min_fraction)
 

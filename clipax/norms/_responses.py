@@ -73,12 +73,12 @@ def clip(
       [1.  1.  0.5]
 
     References:
-      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
-      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
-      M. Tucat, A. Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep
-      Neural Networks", arXiv 2404.08624 (`floor`).
-      V. V. Mai, M. Johansson, "Stability and Convergence of Stochastic Gradient Clipping: Beyond
-      Lipschitz Continuity and Smoothness", ICML 2021, arXiv 2102.06489 (`response`).
+      - Zhang, He, Sra, Jadbabaie, "Why gradient clipping accelerates training: A theoretical
+        justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+      - Tucat, Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep Neural
+        Networks", arXiv 2404.08624 (`floor`).
+      - Mai, Johansson, "Stability and Convergence of Stochastic Gradient Clipping: Beyond Lipschitz
+        Continuity and Smoothness", ICML 2021, arXiv 2102.06489 (`response`).
     """
     _validate.one_of("response", response, RESPONSES)
     for name, value in (("floor", floor), ("offset", offset)):
@@ -138,8 +138,8 @@ def normalize(eps: Scalar) -> NormRule:
       [1.   0.25]
 
     References:
-      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
-      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+      Zhang, He, Sra, Jadbabaie, "Why gradient clipping accelerates training: A theoretical
+      justification for adaptivity", ICLR 2020, arXiv 1905.11881.
     """
     _validate.non_negative("eps", eps)
 

@@ -62,8 +62,8 @@ def rms_clip(
       2.0 1.0
 
     References:
-      N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
-      SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
+      Clipping in High-Dimensions", arXiv 2406.11733.
     """
     _validate.one_of("compensate", compensate, ("bound", "fraction"))
     source = rms_of_norms(kappa, decay=decay, limit=limit)

@@ -48,10 +48,11 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
       0.2 5.0
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, Algorithm 1; the weight is of Clip-RAdaGradD in its first
-      version. R. Ward, X. Wu, L. Bottou, "AdaGrad stepsizes: sharp convergence over nonconvex
-      landscapes", ICML 2019, arXiv 1806.01811.
+      - Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+        Heavy-Tailed", arXiv 2406.04443, Algorithm 1; the weight is of Clip-RAdaGradD in its first
+        version.
+      - Ward, Wu, Bottou, "AdaGrad stepsizes: sharp convergence over nonconvex landscapes", ICML
+        2019, arXiv 1806.01811.
     """
     return _divisor(adagrad(b_init, reweight), delay)
 
@@ -90,7 +91,7 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
       3.5355
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+      Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, Algorithm 2.
     """
     return _divisor(adam(b_init, b2), delay)

@@ -53,8 +53,8 @@ def anytime(
       ['1.3195', '8.6198', '109.3590']
 
     References:
-      T. D. Nguyen, T. H. Nguyen, A. Ene, H. L. Nguyen, "Improved Convergence in High Probability of
-      Clipped Gradient Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
+      Nguyen, Nguyen, Ene, Nguyen, "Improved Convergence in High Probability of Clipped Gradient
+      Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
     """
     _validate.positive("sigma", sigma)
     _validate.within("alpha", alpha, 1, 2, brackets="(]")
@@ -119,7 +119,7 @@ def fixed_horizon(
       173.7178
 
     References:
-      A. Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
+      Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
       Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
     """
     _validate.positive("radius", radius)

@@ -45,8 +45,8 @@ def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
       [1. 2.]
 
     References:
-      N. Shazeer, M. Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML
-      2018, arXiv 1804.04235, section 6.
+      Shazeer, Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML 2018,
+      arXiv 1804.04235, section 6.
     """
     inner = as_threshold(threshold)
 

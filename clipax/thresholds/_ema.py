@@ -97,8 +97,8 @@ def ema(
       1.35 0.95
 
     References:
-      G. Wang, S. Li, C. Chen, J. Zeng, J. Yang, D. Yu, Y. Ma, L. Shen, "AdaGC: Improving Training
-      Stability for Large Language Model Pretraining", arXiv 2502.11034, Algorithm 1.
+      Wang, Li, Chen, Zeng, Yang, Yu, Ma, Shen, "AdaGC: Improving Training Stability for Large
+      Language Model Pretraining", arXiv 2502.11034, Algorithm 1.
     """
     _validate.number("ratio", ratio, "above 1 and finite", lambda value: 1 < value < float("inf"))
     _validate.open_unit("decay", decay)

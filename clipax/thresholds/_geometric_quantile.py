@@ -99,8 +99,8 @@ def geometric_quantile(
       1.0000 1.0513
 
     References:
-      G. Andrew, O. Thakkar, H. B. McMahan, S. Ramaswamy, "Differentially Private Learning with
-      Adaptive Clipping", NeurIPS 2021, arXiv 1905.03871, Algorithm 1.
+      Andrew, Thakkar, McMahan, Ramaswamy, "Differentially Private Learning with Adaptive Clipping",
+      NeurIPS 2021, arXiv 1905.03871, Algorithm 1.
     """
     if not callable(quantile):
         _validate.within("quantile", quantile, 0, 1, brackets="()")

@@ -85,8 +85,8 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
       1.0 0.95
 
     References:
-      N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
-      SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
+      Clipping in High-Dimensions", arXiv 2406.11733.
     """
     window = _validate.index("window", window, minimum=2 * _LEAST_COUNT)
     _validate.within("min_fraction", min_fraction, 0, 1, brackets="(]")

@@ -58,9 +58,8 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
       4.0
 
     References:
-      Z. Yao, L. Guo, X. Yang, W. Kang, F. Kuang, Y. Yang, Z. Jin, L. Lin, D. Povey, "Zipformer: A
-      Faster and Better Encoder for Automatic Speech Recognition", arXiv 2310.11230, with the
-      authors' code.
+      Yao, Guo, Yang, Kang, Kuang, Yang, Jin, Lin, Povey, "Zipformer: A Faster and Better Encoder
+      for Automatic Speech Recognition", arXiv 2310.11230, with the authors' code.
     """
     _validate.positive("scale", scale)
     window = _validate.index("window", window, minimum=1)

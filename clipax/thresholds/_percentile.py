@@ -75,8 +75,8 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
       2.0
 
     References:
-      P. Seetharaman, G. Wichern, B. Pardo, J. Le Roux, "AutoClip: Adaptive Gradient Clipping for
-      Source Separation Networks", MLSP 2020, arXiv 2007.14469.
+      Seetharaman, Wichern, Pardo, Le Roux, "AutoClip: Adaptive Gradient Clipping for Source
+      Separation Networks", MLSP 2020, arXiv 2007.14469.
     """
     _validate.within("percentile", percentile, 0, 100, brackets="()")
     window = _validate.index("window", window, minimum=1)

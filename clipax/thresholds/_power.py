@@ -67,10 +67,10 @@ def power(
       [2.0, 4.0, 10.0]
 
     References:
-      A. Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
-      Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
-      T. D. Nguyen, T. H. Nguyen, A. Ene, H. L. Nguyen, "Improved Convergence in High Probability of
-      Clipped Gradient Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
+      - Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
+        Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
+      - Nguyen, Nguyen, Ene, Nguyen, "Improved Convergence in High Probability of Clipped Gradient
+        Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
     """
     _validate.positive("sigma", sigma)
     _validate.within("alpha", alpha, 1, 2, brackets="(]")

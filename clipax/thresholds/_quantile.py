@@ -69,10 +69,9 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
       2.0
 
     References:
-      I. Merad, S. Gaiffas, "Robust Stochastic Optimization via Gradient Quantile Clipping", arXiv
-      2309.17316.
-      E. Shulgin, P. Richtarik, "On the Convergence of DP-SGD with Adaptive Clipping", arXiv
-      2412.19916.
+      - Merad, Gaiffas, "Robust Stochastic Optimization via Gradient Quantile Clipping", arXiv
+        2309.17316.
+      - Shulgin, Richtarik, "On the Convergence of DP-SGD with Adaptive Clipping", arXiv 2412.19916.
     """
     if not callable(quantile):
         _validate.within("quantile", quantile, 0, 1, brackets="()")

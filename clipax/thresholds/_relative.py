@@ -53,8 +53,8 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
       ['0.5000', '0.0001']
 
     References:
-      A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image Recognition
-      Without Normalization", arXiv 2102.06171, equation 3.
+      Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition Without
+      Normalization", arXiv 2102.06171, equation 3.
     """
     _validate.positive("clipping", clipping)
     _validate.positive("eps", eps)

@@ -84,8 +84,8 @@ def rms_of_norms(
       4.0
 
     References:
-      N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
-      SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
+      Clipping in High-Dimensions", arXiv 2406.11733.
     """
     _validate.positive("kappa", kappa)
     _validate.open_unit("decay", decay)

@@ -73,9 +73,9 @@ def tail_power(
       3.464
 
     References:
-      The exponents: A. Sadiev et al., arXiv 2302.00999; T. D. Nguyen et al., arXiv 2304.01119. The
-      estimator: B. M. Hill, "A Simple General Approach to Inference about the Tail of a
-      Distribution", Annals of Statistics 3 (1975).
+      The exponents: Sadiev et al., arXiv 2302.00999; Nguyen et al., arXiv 2304.01119. The
+      estimator: Hill, "A Simple General Approach to Inference about the Tail of a Distribution",
+      Annals of Statistics 3 (1975).
     """
     if sigma is not None:
         _validate.positive("sigma", sigma)

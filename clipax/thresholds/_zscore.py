@@ -109,8 +109,8 @@ def zscore(
       4.61
 
     References:
-      A. Kumar, L. Owen, N. R. Chowdhury, F. Güra, "ZClip: Adaptive Spike Mitigation for LLM
-      Pre-Training", arXiv 2504.02507, with the authors' code.
+      Kumar, Owen, Chowdhury, Güra, "ZClip: Adaptive Spike Mitigation for LLM Pre-Training", arXiv
+      2504.02507, with the authors' code.
     """
     _validate.positive("z", z)
     _validate.open_unit("decay", decay)

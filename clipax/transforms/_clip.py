@@ -60,8 +60,8 @@ def clip_by_global_norm(
       [0.6 0. ] 0.8 5.0
 
     References:
-      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
-      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+      Zhang, He, Sra, Jadbabaie, "Why gradient clipping accelerates training: A theoretical
+      justification for adaptivity", ICLR 2020, arXiv 1905.11881.
     """
     rule = norms.clip(as_threshold(max_norm, name="max_norm"))
     return scale_by_norm(rule, nonfinite=nonfinite, axis_name=axis_name)
@@ -96,7 +96,7 @@ def clip_by_leaf_norm(
       [0.6 0.8] 0.5 0.2
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443 (the layer-wise clip of its experiments).
+      Chezhegov et al., arXiv 2406.04443 (the layer-wise clip of its experiments).
     """
     return scale_by_norm(
         norms.clip(threshold), scope="leaf", nonfinite=nonfinite, axis_name=axis_name
@@ -134,7 +134,7 @@ def clip_by_smooth_norm(
       [0.  2.4]
 
     References:
-      V. V. Mai, M. Johansson, ICML 2021, arXiv 2102.06489; more at `norms.clip`.
+      Mai, Johansson, ICML 2021, arXiv 2102.06489; more at `norms.clip`.
     """
     rule = norms.clip(threshold, response=response)
     return scale_by_norm(rule, scope=scope, nonfinite=nonfinite, axis_name=axis_name)
@@ -176,7 +176,7 @@ def clip_by_regularized_norm(
       [0. 2.]
 
     References:
-      M. Tucat, A. Mukherjee et al., arXiv 2404.08624; more at `norms.clip`.
+      Tucat, Mukherjee et al., arXiv 2404.08624; more at `norms.clip`.
     """
     _validate.within("delta", delta, 0, 1)
     rule = norms.clip(threshold, floor=delta)

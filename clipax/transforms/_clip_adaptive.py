@@ -57,7 +57,7 @@ def clip_by_zscore(
       4.111
 
     References:
-      A. Kumar et al., "ZClip", arXiv 2504.02507; more at `thresholds.zscore`.
+      Kumar et al., "ZClip", arXiv 2504.02507; more at `thresholds.zscore`.
     """
     threshold = thresholds.zscore(
         z,
@@ -113,7 +113,7 @@ def clip_by_ema(
       [0.75] [0.6]
 
     References:
-      G. Wang et al., "AdaGC", arXiv 2502.11034, Algorithm 1; more at `thresholds.ema`.
+      Wang et al., "AdaGC", arXiv 2502.11034, Algorithm 1; more at `thresholds.ema`.
     """
     threshold = thresholds.ema(ratio, decay=decay, warmup=warmup, absolute=absolute, floor=floor)
     return scale_by_norm(
@@ -154,7 +154,7 @@ def clip_by_median(
       [2.]
 
     References:
-      Z. Yao et al., arXiv 2310.11230, the authors' code; more at `thresholds.median`.
+      Yao et al., arXiv 2310.11230, the authors' code; more at `thresholds.median`.
     """
     threshold = thresholds.median(scale, window=window)
     return scale_by_norm(
@@ -195,7 +195,7 @@ def clip_by_quantile(
       [4.]
 
     References:
-      I. Merad, S. Gaiffas, arXiv 2309.17316; more at `thresholds.quantile`.
+      Merad, Gaiffas, arXiv 2309.17316; more at `thresholds.quantile`.
     """
     threshold = thresholds.quantile(quantile, window=window)
     return scale_by_norm(

@@ -45,7 +45,7 @@ def clip_by_block_rms(
       [0.2 1.4] 0.5
 
     References:
-      N. Shazeer, M. Stern, ICML 2018, arXiv 1804.04235, section 6; more at `thresholds.block_rms`.
+      Shazeer, Stern, ICML 2018, arXiv 1804.04235, section 6; more at `thresholds.block_rms`.
     """
     return scale_by_norm(
         norms.clip(block_rms(threshold)), scope=scope, nonfinite=nonfinite, axis_name=axis_name

@@ -79,9 +79,9 @@ def clip_by_group_norm(
       [0.6 0.8] [0.3 0.4]
 
     References:
-      The layer-wise clip of S. Chezhegov et al., arXiv 2406.04443 (experiments), followed by the
-      clip of J. Zhang et al., "Why gradient clipping accelerates training: A theoretical
-      justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+      The layer-wise clip of Chezhegov et al., arXiv 2406.04443 (experiments), followed by the clip
+      of Zhang et al., "Why gradient clipping accelerates training: A theoretical justification for
+      adaptivity", ICLR 2020, arXiv 1905.11881.
     """
     if labels is not None:
         if scope != "leaf":

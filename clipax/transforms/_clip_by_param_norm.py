@@ -69,8 +69,8 @@ def clip_by_param_norm(
        [0.   0.05]] [1. 1.]
 
     References:
-      A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image Recognition
-      Without Normalization", arXiv 2102.06171, equation 3; more at `thresholds.relative`.
+      Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition Without
+      Normalization", arXiv 2102.06171, equation 3; more at `thresholds.relative`.
     """
     if stacked is not None:
         if scopes.is_global(scopes.resolve(scope)):

@@ -50,7 +50,7 @@ def clip_by_percentile(
       [3. 4.]
 
     References:
-      P. Seetharaman et al., arXiv 2007.14469; more at `thresholds.percentile`.
+      Seetharaman et al., arXiv 2007.14469; more at `thresholds.percentile`.
     """
     clip = norms.clip(percentile_of_norms(percentile, window=window))
     return scale_by_norm(clip, scope=scope, nonfinite=nonfinite, axis_name=axis_name)

@@ -40,6 +40,6 @@ def normalize_by_global_norm(
       [0.   0.75]
 
     References:
-      J. Zhang et al., ICLR 2020, arXiv 1905.11881; more at `norms.normalize`.
+      Zhang et al., ICLR 2020, arXiv 1905.11881; more at `norms.normalize`.
     """
     return scale_by_norm(norms.normalize(eps), nonfinite=nonfinite, axis_name=axis_name)

@@ -42,7 +42,7 @@ def scale_by_adagrad_norm(
       [0.  0.8]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443, Algorithm 1 without the clip; more at
+      Chezhegov et al., arXiv 2406.04443, Algorithm 1 without the clip; more at
       `norms.adagrad_norm`.
     """
     return scale_by_norm(
@@ -87,8 +87,7 @@ def scale_by_adam_norm(
       [0.        1.1313709]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443, Algorithm 2 without the clip; more at
-      `norms.adam_norm`.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 2 without the clip; more at `norms.adam_norm`.
     """
     return scale_by_norm(
         after=norms.adam_norm(b_init, b2, delay), b1=b1, nonfinite=nonfinite, axis_name=axis_name
