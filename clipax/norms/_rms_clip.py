@@ -13,7 +13,7 @@ from clipax._typing import Array, Scalar
 from clipax.norms._base import Decision, NormRule
 from clipax.norms._factors import hard
 from clipax.thresholds import Context, rms_of_norms
-from clipax.thresholds._rms_of_norms import RmsState, share_within
+from clipax.thresholds._rms_of_norms import RmsOfNormsState, share_within
 
 __all__ = ["rms_clip"]
 
@@ -46,7 +46,7 @@ def rms_clip(
       compensate: `"fraction"` (default) or `"bound"`, which needs no estimate of the share.
 
     Returns:
-      A `NormRule` with an `RmsState`. A block counts as clipped where `n > kappa R`.
+      A `NormRule` with an `RmsOfNormsState`. A block counts as clipped where `n > kappa R`.
 
     Notes:
       - `f(n) n` never exceeds `max(1, kappa)` times the root mean square.
@@ -68,14 +68,16 @@ def rms_clip(
     _validate.one_of("compensate", compensate, ("bound", "fraction"))
     source = rms_of_norms(kappa, decay=decay, limit=limit)
 
-    def gain(state: RmsState) -> Array:
+    def gain(state: RmsOfNormsState) -> Array:
         # At least this share counts as within: the inverse is max(1, 1/kappa).
         least = jnp.minimum(1, jnp.asarray(kappa, state.weight.dtype))
         if compensate == "bound":
             return jnp.full_like(state.weight, 1 / least)
         return 1 / jnp.maximum(share_within(state), least)
 
-    def update(norms: Array, state: RmsState, context: Context) -> tuple[Decision, RmsState]:
+    def update(
+        norms: Array, state: RmsOfNormsState, context: Context
+    ) -> tuple[Decision, RmsOfNormsState]:
         threshold, state = source.update(norms, state, context)
         return Decision(hard(norms, threshold) * gain(state), threshold), state
 

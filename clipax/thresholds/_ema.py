@@ -16,10 +16,10 @@ from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
 from clipax.thresholds._base import Context, Threshold, raise_to_normal
 
-__all__ = ["EmaNormState", "ema"]
+__all__ = ["EmaState", "ema"]
 
 
-class EmaNormState(NamedTuple):
+class EmaState(NamedTuple):
     """State of `ema`; each array has the shape of the norms.
 
     Attributes:
@@ -72,7 +72,7 @@ def ema(
         1e-3. With 0 it ignores zeros alone.
 
     Returns:
-      A `Threshold` with an `EmaNormState`: where clipping begins; in warm-up, where the global clip
+      A `Threshold` with an `EmaState`: where clipping begins; in warm-up, where the global clip
       acts, the norm that it leaves of the block.
 
     Notes:
@@ -106,12 +106,12 @@ def ema(
     _validate.threshold("absolute", absolute)
     _validate.open_unit("floor", floor)
 
-    def init(shape: tuple[int, ...]) -> EmaNormState:
-        return EmaNormState(
+    def init(shape: tuple[int, ...]) -> EmaState:
+        return EmaState(
             jnp.zeros(shape, float), jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32)
         )
 
-    def update(norms: Array, state: EmaNormState, context: Context) -> tuple[Array, EmaNormState]:
+    def update(norms: Array, state: EmaState, context: Context) -> tuple[Array, EmaState]:
         dtype = state.average.dtype
         size = norms.astype(dtype)
         seen = size >= jnp.finfo(dtype).smallest_normal
@@ -129,7 +129,7 @@ def ema(
         later = state.average + share * (entering - state.average)
         first, mildest = _smallest(state, entering, jnp.broadcast_to(factor, size.shape))
         average = jnp.where(warm, first, later)
-        new = EmaNormState(
+        new = EmaState(
             # A subnormal average counts as zero: the next norm is then taken as the first.
             jnp.where(average < jnp.finfo(dtype).smallest_normal, 0, average),
             jnp.where(warm, mildest, state.mildest),
@@ -138,7 +138,7 @@ def ema(
         state = jax.tree.map(lambda now, old: jnp.where(seen, now, old), new, state)
         return raise_to_normal(threshold.astype(norms.dtype)), state
 
-    def _smallest(state: EmaNormState, entering: Array, factor: Array) -> tuple[Array, Array]:
+    def _smallest(state: EmaState, entering: Array, factor: Array) -> tuple[Array, Array]:
         """Update the smallest norm and the mildest factor of the warm-up, by ordinary steps."""
         share = jnp.asarray(floor, entering.dtype)
         # The first step, or the first that the global clip does not cut to next to nothing.

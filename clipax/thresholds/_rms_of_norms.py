@@ -15,10 +15,10 @@ from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
 from clipax.thresholds._base import Context, Threshold, raise_to_normal
 
-__all__ = ["RmsState", "rms_of_norms", "share_within"]
+__all__ = ["RmsOfNormsState", "rms_of_norms", "share_within"]
 
 
-class RmsState(NamedTuple):
+class RmsOfNormsState(NamedTuple):
     """State of `rms_of_norms`; each array has the shape of the norms.
 
     Attributes:
@@ -62,7 +62,7 @@ def rms_of_norms(
         is.
 
     Returns:
-      A `Threshold` with an `RmsState`.
+      A `Threshold` with an `RmsOfNormsState`.
 
     Notes:
       - The root is kept, not the square: norms of 1e30 do not overflow.
@@ -92,10 +92,12 @@ def rms_of_norms(
     if limit is not None:
         _validate.number("limit", limit, "above 1", lambda value: value > 1)
 
-    def init(shape: tuple[int, ...]) -> RmsState:
-        return RmsState(*(jnp.zeros(shape, float) for _ in RmsState._fields))
+    def init(shape: tuple[int, ...]) -> RmsOfNormsState:
+        return RmsOfNormsState(*(jnp.zeros(shape, float) for _ in RmsOfNormsState._fields))
 
-    def update(norms: Array, state: RmsState, context: Context) -> tuple[Array, RmsState]:
+    def update(
+        norms: Array, state: RmsOfNormsState, context: Context
+    ) -> tuple[Array, RmsOfNormsState]:
         dtype = state.scale.dtype
         old, new = _moving.weights(decay, dtype)
         entering = norms.astype(dtype)
@@ -114,11 +116,11 @@ def rms_of_norms(
     return Threshold(init, update)
 
 
-def share_within(state: RmsState) -> Array:
+def share_within(state: RmsOfNormsState) -> Array:
     """Compute the average share of the norms within the threshold, zero before the first step."""
     return state.within / jnp.where(state.weight > 0, state.weight, 1)
 
 
-def _root(state: RmsState) -> Array:
+def _root(state: RmsOfNormsState) -> Array:
     """Compute the root mean square of the norms so far, zero before the first step."""
     return state.scale / jnp.sqrt(jnp.where(state.weight > 0, state.weight, 1))
