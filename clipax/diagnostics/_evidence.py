@@ -102,7 +102,7 @@ def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
         steps=norms.size,
         nonfinite_count=int(norms.size - kept.size),
         clip_fraction=fraction,
-        histogram=_histogram.of(jnp.asarray(kept, float)),
+        histogram=_histogram.from_norms(jnp.asarray(kept, float)),
         drift=last / first if first > 0 else None,
     )
 

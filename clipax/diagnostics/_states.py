@@ -51,7 +51,7 @@ def histogram_of(norms_or_state: Any) -> HistogramState:
         ) from None
     if norms.ndim == 0:
         raise ValueError(f"`norms` must have an axis of steps, got {norms_or_state!r}.")
-    return _histogram.of(norms)
+    return _histogram.from_norms(norms)
 
 
 def _histograms(state: Any) -> list[Array]:

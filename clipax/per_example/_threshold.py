@@ -28,7 +28,7 @@ def current_threshold(opt_state: Any) -> Array:
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> from clipax import norms, thresholds
-      >>> follow = norms.regularized(thresholds.geometric_quantile(0.5, initial=2.0), delta=1.0)
+      >>> follow = norms.observe(thresholds.geometric_quantile(0.5, initial=2.0))
       >>> state = clipax.scale_by_norm(follow).init({"w": jnp.zeros(3)})
       >>> print(clipax.per_example.current_threshold(state))
       2.0

@@ -85,6 +85,7 @@ SIGNATURES = {
     ),
     "clip_by_ema": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
     "clip_by_median": "scale=2.0, *, window=100",
+    "clip_by_quantile": "quantile, *, window=100, scope='global'",
     "clip_by_param_norm": "clipping=0.01, *, eps=1e-3, exclude=None, stacked=None, scope='unit'",
     "clip_by_singular_values": "threshold, *, scope='leaf'",
     "with_error_feedback": "inner",

@@ -67,7 +67,7 @@ HELPERS = {
         "noise_split",
         "block_rms",
     },
-    "clipax.norms": {"Decision", "NormRule", "chain", "delay", "identity"},
+    "clipax.norms": {"Decision", "NormRule", "chain", "delay", "identity", "observe"},
     "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked"},
     "clipax.transforms": set(),
     "clipax.per_example": {
