@@ -53,7 +53,7 @@ class Advice:
 
 
 def advise(history_or_state: Any, *, quantile: Scalar = 0.9) -> Advice:
-    """Says in plain words what a run's norms say about its clip, and proposes a threshold.
+    """Say in plain words what a run's norms say about its clip, and proposes a threshold.
 
     Call it now and then outside of compiled code: it reads arrays off the device.
 
@@ -75,15 +75,15 @@ def advise(history_or_state: Any, *, quantile: Scalar = 0.9) -> Advice:
       An `Advice`. Of a state that measures several blocks the norms of all blocks are taken
       together, as for a clip with one threshold for each of them.
 
-    Guarantees:
-      Nothing is guessed from too little: with fewer than 50 finite steps, or 5 norms above the
-      quantile, there is no threshold, with fewer than 500 no tail index, and a finding says so.
-      Quantiles are within 4.5 %.
-
     Raises:
       TypeError: `quantile` is no number.
       ValueError: `quantile` outside (0, 1); nothing to judge in `history_or_state`, a negative
         norm, or a state of several runs.
+
+    Notes:
+      Nothing is guessed from too little: with fewer than 50 finite steps, or 5 norms above the
+      quantile, there is no threshold, with fewer than 500 no tail index, and a finding says so.
+      Quantiles are within 4.5 %.
 
     Example:
       >>> import numpy as np, optax, clipax

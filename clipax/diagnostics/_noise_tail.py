@@ -23,7 +23,7 @@ _QUARTILE = 0.6744897501960817
 
 
 def gradient_noise(grad_fun: Callable[..., Any], params: Any, batches: Iterable[Any]) -> np.ndarray:
-    r"""Measures how far minibatch gradients at one point lie from their mean.
+    r"""Measure how far minibatch gradients at one point lie from their mean.
 
     .. math:: \|g_i - \bar g\|, \qquad \bar g = \frac1n \sum_{i=1}^n g_i
 

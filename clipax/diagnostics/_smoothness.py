@@ -49,7 +49,7 @@ def difference(minuend: Any, subtrahend: Any) -> Any:
 def local_smoothness(
     grad_fun: GradFun, params: Any, new_params: Any, *args: Any, points: int = 10
 ) -> LocalSmoothness:
-    r"""Measures how fast the gradient changes between two iterates.
+    r"""Measure how fast the gradient changes between two iterates.
 
     Plotted against the norm of the gradient it tells whether the smoothness grows with it, which is
     what makes a clip faster than a constant step; `fit_smoothness` gives the line.
@@ -71,13 +71,16 @@ def local_smoothness(
     Returns:
       A `LocalSmoothness`. May be traced.
 
-    Guarantees:
-      Exact on quadratics, where it is the curvature along the step. No NaN, whatever the gradients.
-      Where the parameters' type rounds `x + s d`, the distance is that of the rounded point.
-
     Raises:
       TypeError: `points` is no integer; a leaf is not of a floating-point or complex type.
       ValueError: `points` below 1; trees of different structures.
+
+    Notes:
+      Exact on quadratics, where it is the curvature along the step. No NaN, whatever the gradients.
+      Where the parameters' type rounds `x + s d`, the distance is that of the rounded point.
+
+      The authors' code looks at the midpoint alone and divides one of the two gradients by the
+      number of batches.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -89,10 +92,6 @@ def local_smoothness(
     References:
       Zhang, He, Sra and Jadbabaie, "Why Gradient Clipping Accelerates Training", arXiv 1905.11881,
       section 5.
-
-    Differences from the paper:
-      The authors' code looks at the midpoint alone and divides one of the two gradients by the
-      number of batches.
     """
     points = _validate.index("points", points, minimum=1)
     gradient = grad_fun(params, *args)
@@ -131,21 +130,21 @@ class SmoothnessRecorder:
     a few numbers on the host. Steps on which the parameters did not move, or a gradient was not
     finite, are left out and counted.
 
+    Attributes:
+      steps: How many calls there were.
+      skipped: How many measurements gave nothing.
+
     Args:
       grad_fun: From parameters and a batch to a gradient, as for `local_smoothness`.
       points: How many points of a step to look at, at least 1; default 10.
       every: Measure every so manieth call, at least 1; default 1. A measurement takes `points + 1`
         gradients and waits for them.
 
-    Attributes:
-      steps: How many calls there were.
-      skipped: How many measurements gave nothing.
-
     Raises:
       TypeError: `points` or `every` is no integer.
       ValueError: `points` or `every` below 1.
 
-    Edge cases:
+    Notes:
       A training step that donates its parameters leaves none to compare with: hand the recorder a
       copy.
 
@@ -182,7 +181,7 @@ class SmoothnessRecorder:
         self._measured = measured
 
     def __call__(self, params: Any, new_params: Any, *batch: Any) -> None:
-        """Measures the step from `params` to `new_params` on `batch`, if it is its turn."""
+        """Measure the step from `params` to `new_params` on `batch`, if it is its turn."""
         step = self.steps
         self.steps += 1
         if step % self._every:

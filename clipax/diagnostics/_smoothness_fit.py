@@ -63,7 +63,7 @@ def fit_smoothness(
     block: int | None = None,
     seed: int = 0,
 ) -> SmoothnessFit:
-    r"""Fits a line to local smoothness as a function of the gradient norm.
+    r"""Fit a line to local smoothness as a function of the gradient norm.
 
     Smoothness and norms of one run span orders of magnitude, and errors are relative ones, so that
     plain least squares would see the largest values alone. The fit is least squares of logarithms,

@@ -16,7 +16,7 @@ __all__ = ["norm_quantiles", "tail_index"]
 
 
 def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array:
-    r"""Estimates the tail index of gradient norms.
+    r"""Estimate the tail index of gradient norms.
 
     The index says which moments the norms have: below 2 no variance, below 1 no mean. It is Hill's
     estimator on norms in logarithmic bins, where the maximum of the likelihood has a closed form
@@ -41,15 +41,15 @@ def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array
       The estimate, infinite where there is no tail to be seen: no norms, or all in one bin. Its
       standard deviation on Pareto norms is about `alpha / sqrt(fraction * steps)`. May be traced.
 
-    Guarantees:
+    Raises:
+      TypeError: `fraction` is no number.
+      ValueError: `fraction` outside (0, 1); no norms in `norms`.
+
+    Notes:
       From 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean absolute error is below .1, and
       from as many of Student's t. It is no guide where the power law sets in late: stable laws with
       an index near 2 look lighter, by .8 at 1.8 (`benchmarks/results/tail_index.md`). Norms whose
       scale drifts look heavier.
-
-    Raises:
-      TypeError: `fraction` is no number.
-      ValueError: `fraction` outside (0, 1); no norms in `norms`.
 
     Example:
       >>> import numpy as np, clipax
@@ -66,7 +66,7 @@ def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array
 
 
 def norm_quantiles(norms: Any, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) -> Array:
-    """Reads quantiles of gradient norms off what was remembered of them.
+    """Read quantiles of gradient norms off what was remembered of them.
 
     Args:
       norms: As for `tail_index`: the state of an optimizer that remembers norms, or an array.

@@ -113,7 +113,7 @@ def clipped_grad(
     noise_multiplier: Scalar | None = None,
     axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[..., tuple[Any, ExampleStats]]:
-    r"""Clips every example's own gradient, then averages or sums them, in little memory.
+    r"""Clip every example's own gradient, then averages or sums them, in little memory.
 
     No example moves the result by more than the threshold, whatever its gradient is: what learning
     with outliers and differentially private training need, and what clipping the averaged gradient
@@ -157,14 +157,23 @@ def clipped_grad(
       that are padding; `key`, with a `noise_multiplier`, a fresh key of `jax.random` for each call.
       The gradients have the parameters' types; `stats` is an `ExampleStats`.
 
-    Guarantees:
+    Raises:
+      TypeError: `fun` is not callable, an argument not a number, or a parameter not floating-point.
+        When called: `fun` does not return a scalar, or with `has_aux` a pair with arrays; `key` is
+        not one key.
+      ValueError: `threshold` or `eps` not positive, `threshold` infinite with noise or
+        `"normalize"`, `response` or `reduction` unknown, `microbatch_size` below 1,
+        `noise_multiplier` negative. When called: no example, arrays of different lengths, a mask
+        of another shape, a `key` without a `noise_multiplier` or the reverse, noise in a scope that
+        leaves parameters out, mesh axes not named.
+
+    Notes:
       One example's contribution to the sum, cast to the parameters' type, has a norm of at most
       `threshold * (1 + 4 eps)`, with `eps` of that type, for any number of leaves (block by block
       in other scopes). Norms, factors, sums and noise are computed in float32 or better; noise is
       added once, to the sum over all devices. The result does not depend on the microbatch's size
       but for rounding. Memory does not grow with the batch, outputs for each example apart.
 
-    Edge cases:
       ==================================== ========================================================
       example, batch                       result
       ==================================== ========================================================
@@ -176,7 +185,6 @@ def clipped_grad(
       a traced threshold not above zero    adds zero (and no noise)
       ==================================== ========================================================
 
-    Sharding:
       Under `jit` with a batch sharded over its examples give a `microbatch_size` that is a multiple
       of the number of shards: neighbours in a microbatch come from different shards, so no example
       moves; the gradient is reduced once a microbatch. Inside `shard_map` with `axis_name` each
@@ -194,16 +202,6 @@ def clipped_grad(
       threshold that follows the norms costs privacy too: give `thresholds.geometric_quantile` a
       `noise` and take the multiplier that `thresholds.noise_split` leaves; its count is divided by
       the number of examples, which that analysis takes as public.
-
-    Raises:
-      TypeError: `fun` is not callable, an argument not a number, or a parameter not floating-point.
-        When called: `fun` does not return a scalar, or with `has_aux` a pair with arrays; `key` is
-        not one key.
-      ValueError: `threshold` or `eps` not positive, `threshold` infinite with noise or
-        `"normalize"`, `response` or `reduction` unknown, `microbatch_size` below 1,
-        `noise_multiplier` negative. When called: no example, arrays of different lengths, a mask
-        of another shape, a `key` without a `noise_multiplier` or the reverse, noise in a scope that
-        leaves parameters out, mesh axes not named.
 
     Example:
       The threshold lives in the optimizer's state and follows the median of the examples' norms;

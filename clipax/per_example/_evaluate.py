@@ -54,7 +54,7 @@ class Options:
         return decision._replace(factor=factor)
 
     def check(self, threshold: Scalar) -> None:
-        """Raises unless the threshold, if it is known by now, fits the other options."""
+        """Raise unless the threshold, if it is known by now, fits the other options."""
         _validate.threshold("threshold", threshold)
         bounded = self.response == "normalize" or self.noise_multiplier is not None
         if bounded and isinstance(threshold, numbers.Real) and math.isinf(threshold):

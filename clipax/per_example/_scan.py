@@ -105,7 +105,7 @@ def add_up(
     decide: Decide,
     mesh: Mesh,
 ) -> Sums:
-    """Adds up the clipped gradients of all examples.
+    """Add up the clipped gradients of all examples.
 
     Args:
       fun: From parameters and one example to its loss and auxiliary output.

@@ -66,7 +66,7 @@ def tree_norm(tree: Tree) -> float:
 
 
 def _entry(value: float) -> Apply:
-    """Puts a value in place of the first entry of the largest leaf."""
+    """Put a value in place of the first entry of the largest leaf."""
 
     def apply(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
         return [_with_entry(gradient, value) for gradient in gradients]
@@ -83,7 +83,7 @@ def _with_entry(tree: Tree, value: float) -> Tree:
 
 
 def _of_norm(size: float, *, relative: bool = False) -> Apply:
-    """Rescales each gradient to a norm, where `relative` in units of the typical one."""
+    """Rescale each gradient to a norm, where `relative` in units of the typical one."""
 
     def apply(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
         wanted = size * norm if relative else size

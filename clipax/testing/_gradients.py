@@ -119,7 +119,7 @@ def default_params(seed: int) -> Tree:
 
 
 def record(params: Tree, count: int, *, steps: int, norm: float, seed: int) -> Recording:
-    """Draws gradients with Student-t entries: heavy tails, yet no fault among them.
+    """Draw gradients with Student-t entries: heavy tails, yet no fault among them.
 
     Args:
       params: What they are gradients of.

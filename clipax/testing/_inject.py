@@ -43,7 +43,7 @@ def inject_faults(
     tolerance: float = 0.2,
     seed: int = 0,
 ) -> Report:
-    """Injects faults into the gradients of any gradient transformation and says what became of it.
+    """Inject faults into the gradients of any gradient transformation and says what became of it.
 
     Each fault strikes once early, in the warm-up, and once late, in a run of its own. What follows
     is compared with the run in which the step was ordinary and with the one that leaves it out:

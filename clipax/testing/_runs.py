@@ -177,7 +177,7 @@ def _stack(trees: Sequence[Tree]) -> Tree:
 
 
 def _trace(first: Tree, states: Tree, updates: Tree) -> Trace:
-    """Reads states and updates, arrays with a leading axis of steps."""
+    """Read states and updates, arrays with a leading axis of steps."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(updates)]
     steps = len(leaves[0])
     entries = [leaf.reshape(steps, -1) for leaf in leaves]

@@ -29,7 +29,7 @@ def clip_adagrad_norm_convex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdagradNormParameters:
-    r"""Gives the parameters of Clip-AdaGradD-Norm for convex objectives.
+    r"""Compute the parameters of Clip-AdaGradD-Norm for convex objectives.
 
     For the delayed method and the average of its iterates. The theorem fixes only the ratio of the
     rate to the first scale, and that ratio is what decides: with a scale of 1 AdaGrad-Norm stalls,
@@ -62,9 +62,9 @@ def clip_adagrad_norm_convex(
       `ClipAdagradNormParameters`: keyword arguments of `clipax.clip_adagrad_norm`, `delay=1`
       included.
 
-    Raises:
-      TypeError: An argument is not a concrete number, or `steps` no integer.
-      ValueError: An argument is out of its range.
+    Notes:
+      The numerical constants are `c1` and `c2`, of our naming. The paper states the theorem for any
+      first scale; `gamma = R` is our choice of it. There is no convex theorem without delay here.
 
     Example:
       >>> import clipax
@@ -79,10 +79,6 @@ def clip_adagrad_norm_convex(
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the convex theorem of the delayed methods.
-
-    Differences from the paper:
-      The numerical constants are `c1` and `c2`, of our naming. The paper states the theorem for any
-      first scale; `gamma = R` is our choice of it. There is no convex theorem without delay here.
     """
     b1 = optional_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)
@@ -104,7 +100,7 @@ def clip_adam_norm_convex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdamNormParameters:
-    r"""Gives the parameters of Clip-AdamD-Norm for convex objectives.
+    r"""Compute the parameters of Clip-AdamD-Norm for convex objectives.
 
     For the delayed method and the average of its iterates. As for `clip_adagrad_norm_convex`, with
     a memory of the squared norms as long as the run.
@@ -133,9 +129,8 @@ def clip_adam_norm_convex(
     Returns:
       `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay=1` included.
 
-    Raises:
-      TypeError: An argument is not a concrete number, or `steps` no integer.
-      ValueError: An argument is out of its range.
+    Notes:
+      As for `clip_adagrad_norm_convex`.
 
     Example:
       >>> import clipax
@@ -150,9 +145,6 @@ def clip_adam_norm_convex(
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the convex theorem of the delayed methods.
-
-    Differences from the paper:
-      As for `clip_adagrad_norm_convex`.
     """
     b1 = optional_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)

@@ -29,7 +29,7 @@ def clip_adagrad_norm_nonconvex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdagradNormParameters:
-    r"""Gives the parameters of Clip-AdaGrad(D)-Norm for non-convex objectives.
+    r"""Compute the parameters of Clip-AdaGrad(D)-Norm for non-convex objectives.
 
     For the average of the squared gradient norms, with or without delay. As in the convex case only
     the ratio of the rate to the first scale is fixed, and with a scale of 1 AdaGrad-Norm stalls; by
@@ -70,9 +70,9 @@ def clip_adagrad_norm_nonconvex(
     Returns:
       `ClipAdagradNormParameters`: keyword arguments of `clipax.clip_adagrad_norm`, with `delay`.
 
-    Raises:
-      TypeError: An argument is not a concrete number, `steps` no integer, `delayed` no bool.
-      ValueError: An argument is out of its range.
+    Notes:
+      The numerical constants are `c1` and `c2`, of our naming; the exponents were derived anew. The
+      paper states the theorem for any first scale; `gamma = sqrt(2 D/L)` is our choice of it.
 
     Example:
       >>> import clipax
@@ -86,10 +86,6 @@ def clip_adagrad_norm_nonconvex(
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
-
-    Differences from the paper:
-      The numerical constants are `c1` and `c2`, of our naming; the exponents were derived anew. The
-      paper states the theorem for any first scale; `gamma = sqrt(2 D/L)` is our choice of it.
     """
     b1 = optional_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)
@@ -112,7 +108,7 @@ def clip_adam_norm_nonconvex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdamNormParameters:
-    r"""Gives the parameters of Clip-Adam(D)-Norm for non-convex objectives.
+    r"""Compute the parameters of Clip-Adam(D)-Norm for non-convex objectives.
 
     For the average of the squared gradient norms, with or without delay: rate, threshold and first
     scale are those of `clip_adagrad_norm_nonconvex`, with a memory of the squared norms as long as
@@ -141,9 +137,8 @@ def clip_adam_norm_nonconvex(
     Returns:
       `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay` included.
 
-    Raises:
-      TypeError: An argument is not a concrete number, `steps` no integer, `delayed` no bool.
-      ValueError: An argument is out of its range.
+    Notes:
+      As for `clip_adagrad_norm_nonconvex`.
 
     Example:
       >>> import clipax
@@ -158,9 +153,6 @@ def clip_adam_norm_nonconvex(
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
-
-    Differences from the paper:
-      As for `clip_adagrad_norm_nonconvex`.
     """
     b1 = optional_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)

@@ -15,7 +15,7 @@ __all__ = ["clip_normalized_momentum_nonconvex"]
 def clip_normalized_momentum_nonconvex(
     *, moment: float, alpha: float, steps: int, scale: float = 1.0
 ) -> ClipNormalizedMomentumParameters:
-    r"""Gives the parameters of clipping, momentum and normalisation for non-convex objectives.
+    r"""Compute the parameters of clipping, momentum and normalisation for non-convex objectives.
 
     .. math::
         \eta = s\, T^{-\frac{2\alpha-1}{3\alpha-2}}, \quad c = G\, T^{\frac{1}{3\alpha-2}}, \quad
@@ -36,9 +36,8 @@ def clip_normalized_momentum_nonconvex(
       `ClipNormalizedMomentumParameters`: `learning_rate`, `threshold` and `decay` for
       `clipax.clip_normalized_momentum`.
 
-    Raises:
-      TypeError: An argument is not a concrete number, or `steps` no integer.
-      ValueError: An argument is out of its range.
+    Notes:
+      Its factors of proportionality in rate and decay are `scale` and 1.
 
     Example:
       >>> from clipax import theory
@@ -49,9 +48,6 @@ def clip_normalized_momentum_nonconvex(
     References:
       A. Cutkosky, H. Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with
       Heavy Tails", NeurIPS 2021, arXiv 2106.14343.
-
-    Differences from the paper:
-      Its factors of proportionality in rate and decay are `scale` and 1.
     """
     moment = _arguments.positive("moment", moment)
     alpha = _arguments.tail_index(alpha)

@@ -15,7 +15,7 @@ __all__ = ["clip_sgd_any_threshold", "clipping_bias"]
 def clip_sgd_any_threshold(
     *, l0: float, l1: float, threshold: float | None = None, constant: float = 9.0
 ) -> ClipSgdParameters:
-    r"""Gives the step of clipped SGD for a constant threshold.
+    r"""Compute the step of clipped SGD for a constant threshold.
 
     For any threshold, which exact gradients pay with a term of higher order only; stochastic ones
     with a bias, `clipping_bias`, that no step size removes.
@@ -35,9 +35,8 @@ def clip_sgd_any_threshold(
     Returns:
       `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
+    Notes:
+      It allows any step up to this one; this is the largest.
 
     Example:
       >>> import clipax
@@ -49,9 +48,6 @@ def clip_sgd_any_threshold(
     References:
       A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and
       tight convergence guarantees", ICML 2023, arXiv 2305.01588.
-
-    Differences from the paper:
-      It allows any step up to this one; this is the largest.
     """
     l0, l1 = _arguments.positive("l0", l0), _arguments.positive("l1", l1)
     threshold = l0 / l1 if threshold is None else _arguments.positive("threshold", threshold)
@@ -60,7 +56,7 @@ def clip_sgd_any_threshold(
 
 
 def clipping_bias(sigma: float, threshold: float) -> float:
-    r"""Gives the gradient at which clipped SGD comes to rest under a skewed noise.
+    r"""Compute the gradient at which clipped SGD comes to rest under a skewed noise.
 
     The exact fixed point of a toy: some noise of this size costs a constant threshold at least so
     much, at any step size.
@@ -83,9 +79,8 @@ def clipping_bias(sigma: float, threshold: float) -> float:
     Returns:
       The size of the gradient at the fixed point, in the units of `sigma`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
+    Notes:
+      The paper bounds the bias by the order of `min(sigma, sigma^2/c)`; the toy, ours, is exact.
 
     Example:
       >>> from clipax import theory
@@ -95,9 +90,6 @@ def clipping_bias(sigma: float, threshold: float) -> float:
     References:
       A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and
       tight convergence guarantees", ICML 2023, arXiv 2305.01588.
-
-    Differences from the paper:
-      The paper bounds the bias by the order of `min(sigma, sigma^2/c)`; the toy, ours, is exact.
     """
     sigma = _arguments.positive("sigma", sigma)
     threshold = _arguments.positive("threshold", threshold)

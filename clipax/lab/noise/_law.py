@@ -57,7 +57,7 @@ class Law:
         return self.name
 
     def from_words(self, *words: Array) -> Array:
-        """Makes variates out of random words.
+        """Make variates out of random words.
 
         Args:
           *words: `self.words` uint32 arrays of one shape, each entry uniform on all 32-bit words.
@@ -71,7 +71,7 @@ class Law:
         return self.transform(*words)
 
     def sample(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Draws independent float32 variates, a pure function of `key` and `shape`.
+        """Draw independent float32 variates, a pure function of `key` and `shape`.
 
         Args:
           key: A JAX random key.

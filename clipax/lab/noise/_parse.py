@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from clipax.lab.errors import InputError
+from clipax.lab._errors import InputError
 from clipax.lab.noise._law import Law
 from clipax.lab.noise._skewed import skewed_pareto
 from clipax.lab.noise._stable import alpha_stable
@@ -73,7 +73,7 @@ class Noise:
         return self.family == "none"
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Draws independent float32 variates, a pure function of `key` and `shape`.
+        """Draw independent float32 variates, a pure function of `key` and `shape`.
 
         Args:
           key: a JAX random key.
@@ -93,7 +93,7 @@ def _forms() -> str:
 
 
 def parse_noise(text: str) -> Noise:
-    """Reads a noise law from text such as `pareto:1.5`.
+    """Read a noise law from text such as `pareto:1.5`.
 
     Args:
       text: `none`, `gaussian:S`, `pareto:ALPHA`, `skewed-pareto:ALPHA`, `student-t:DF` or

@@ -40,9 +40,6 @@ def alpha_stable(alpha: float, beta: float = 0.0) -> Law:
       The law. Its tail index is `alpha` (infinite for 2); the mean is 0 for `alpha > 1`, and there
       is none otherwise; the variance is infinite but for `alpha = 2`. `standardised()` does nothing
       but for `alpha = 2`.
-
-    Raises:
-      ValueError: An argument is out of its range.
     """
     _validate.within("alpha", alpha, 0.5, 2.0)
     _validate.within("beta", beta, -1.0, 1.0)

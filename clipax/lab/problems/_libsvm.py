@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipax.lab.errors import InputError
+from clipax.lab._errors import InputError
 
 __all__ = ["load_libsvm"]
 
@@ -21,7 +21,7 @@ _MOST_BYTES = 8 * 2**30
 def load_libsvm(
     path: str | os.PathLike[str], *, features: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Reads examples and labels from LIBSVM text, a line `label index:value ...` each.
+    r"""Read examples and labels from LIBSVM text, a line `label index:value ...` each.
 
     Indices begin at 1 and increase along a line; what is not named is 0, and a line may name
     nothing. Text after `#` and empty lines are left out. Nothing is repaired: a line that is not

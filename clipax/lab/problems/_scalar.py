@@ -141,9 +141,6 @@ def cosh(*, start: float = 3.0) -> Problem:
     Returns:
       The problem: `L0 = L1 = mu = 1`, `L` infinite.
 
-    Raises:
-      ValueError: `start` not finite.
-
     Example:
       >>> from clipax.lab.problems import cosh
       >>> print(round(cosh().M, 3), round(cosh().L_sublevel, 3))

@@ -69,7 +69,7 @@ class TwoPointNoise:
         return jnp.where(word < jnp.uint32(share), jnp.float32(self.high), jnp.float32(self.low))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Array:
-        """Draws independent float32 variates, a pure function of `key` and `shape`."""
+        """Draw independent float32 variates, a pure function of `key` and `shape`."""
         return self.from_words(jax.random.bits(key, shape, jnp.uint32))
 
     def fixed_point(self, threshold: float) -> float:
