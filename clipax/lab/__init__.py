@@ -3,32 +3,19 @@
 It needs the extra `lab`: `pip install "clipax[lab]"`. Nothing else in the package imports it.
 """
 
-from clipax.lab import noise, problems
-from clipax.lab._compare.comparison import compare
-from clipax.lab._compare.data import Dataset, Split, load_data
-from clipax.lab._compare.plots import plot_curves
-from clipax.lab._compare.results import MethodResult
-from clipax.lab._compare.settings import Settings
-from clipax.lab._errors import InputError
-from clipax.lab._simulate.result import Curve, Simulation, quantile_interval
-from clipax.lab._simulate.simulation import simulate
-from clipax.lab.noise import Noise, parse_noise
-
-__all__ = [
-    "Curve",
-    "Dataset",
-    "InputError",
-    "MethodResult",
-    "Noise",
-    "Settings",
-    "Simulation",
-    "Split",
-    "compare",
-    "load_data",
-    "noise",
-    "parse_noise",
-    "plot_curves",
-    "problems",
-    "quantile_interval",
-    "simulate",
-]
+from clipax.lab import noise as noise
+from clipax.lab import problems as problems
+from clipax.lab._compare.comparison import compare as compare
+from clipax.lab._compare.data import Dataset as Dataset
+from clipax.lab._compare.data import Split as Split
+from clipax.lab._compare.data import load_data as load_data
+from clipax.lab._compare.plots import plot_curves as plot_curves
+from clipax.lab._compare.results import MethodResult as MethodResult
+from clipax.lab._compare.settings import Settings as Settings
+from clipax.lab._errors import InputError as InputError
+from clipax.lab._simulate.result import Curve as Curve
+from clipax.lab._simulate.result import Simulation as Simulation
+from clipax.lab._simulate.result import quantile_interval as quantile_interval
+from clipax.lab._simulate.simulation import simulate as simulate
+from clipax.lab.noise import Noise as Noise
+from clipax.lab.noise import parse_noise as parse_noise

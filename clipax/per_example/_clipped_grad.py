@@ -200,7 +200,7 @@ def clipped_grad(
       noise that is safe on floating-point numbers. Not private: `stats`, losses and auxiliary
       output, a mean over a secret number of examples, and choices made by looking at them. A
       threshold that follows the norms costs privacy too: give `thresholds.geometric_quantile` a
-      `noise` and take the multiplier that `thresholds.noise_split` leaves; its count is divided by
+      `noise` and take the multiplier that `noise_split` leaves; its count is divided by
       the number of examples, which that analysis takes as public.
 
     Example:

@@ -5,20 +5,13 @@ faults in `FAULTS` (a NaN, a zero gradient, norms of 1e38, a spike, ...), early 
 reports for each whether it recovers.
 """
 
-from clipax.testing._faults import FAULTS, Fault
-from clipax.testing._inject import inject_faults
-from clipax.testing._report import BREAKS, DELAYED, DIES, RECOVERS, Report, Row
-from clipax.testing._runs import StepByStep
-
-__all__ = [
-    "BREAKS",
-    "DELAYED",
-    "DIES",
-    "FAULTS",
-    "RECOVERS",
-    "Fault",
-    "Report",
-    "Row",
-    "StepByStep",
-    "inject_faults",
-]
+from clipax.testing._faults import FAULTS as FAULTS
+from clipax.testing._faults import Fault as Fault
+from clipax.testing._inject import inject_faults as inject_faults
+from clipax.testing._report import BREAKS as BREAKS
+from clipax.testing._report import DELAYED as DELAYED
+from clipax.testing._report import DIES as DIES
+from clipax.testing._report import RECOVERS as RECOVERS
+from clipax.testing._report import Report as Report
+from clipax.testing._report import Row as Row
+from clipax.testing._runs import StepByStep as StepByStep

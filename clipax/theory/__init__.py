@@ -8,59 +8,38 @@ plain Python numbers.
 `clipax.theory.dynamics` predicts the risk of clipped SGD on streaming least squares.
 """
 
-from clipax.theory import dynamics
-from clipax.theory._chezhegov2025 import clip_adagrad_norm_convex, clip_adam_norm_convex
+from clipax.theory import dynamics as dynamics
+from clipax.theory._chezhegov2025 import clip_adagrad_norm_convex as clip_adagrad_norm_convex
+from clipax.theory._chezhegov2025 import clip_adam_norm_convex as clip_adam_norm_convex
 from clipax.theory._chezhegov2025_nonconvex import (
-    clip_adagrad_norm_nonconvex,
-    clip_adam_norm_nonconvex,
+    clip_adagrad_norm_nonconvex as clip_adagrad_norm_nonconvex,
 )
-from clipax.theory._chezhegov2025_reweighted import clip_radagrad_norm_convex
-from clipax.theory._cutkosky2021 import clip_normalized_momentum_nonconvex
-from clipax.theory._koloskova2023 import clip_sgd_any_threshold, clipping_bias
-from clipax.theory._merad2024 import quantile_clipping_bias
+from clipax.theory._chezhegov2025_nonconvex import (
+    clip_adam_norm_nonconvex as clip_adam_norm_nonconvex,
+)
+from clipax.theory._chezhegov2025_reweighted import (
+    clip_radagrad_norm_convex as clip_radagrad_norm_convex,
+)
+from clipax.theory._cutkosky2021 import (
+    clip_normalized_momentum_nonconvex as clip_normalized_momentum_nonconvex,
+)
+from clipax.theory._koloskova2023 import clip_sgd_any_threshold as clip_sgd_any_threshold
+from clipax.theory._koloskova2023 import clipping_bias as clipping_bias
+from clipax.theory._merad2024 import quantile_clipping_bias as quantile_clipping_bias
+from clipax.theory._parameters import ClipAdagradNormParameters as ClipAdagradNormParameters
+from clipax.theory._parameters import ClipAdamNormParameters as ClipAdamNormParameters
 from clipax.theory._parameters import (
-    ClipAdagradNormParameters,
-    ClipAdamNormParameters,
-    ClipNormalizedMomentumParameters,
-    ClipRadagradNormParameters,
-    ClipSgdParameters,
-    NormalizedSgdParameters,
-    OffsetClipSgdParameters,
-    SgdParameters,
+    ClipNormalizedMomentumParameters as ClipNormalizedMomentumParameters,
 )
-from clipax.theory._sadiev2023 import clip_sgd_convex
-from clipax.theory._vankov2024 import clip_sgd_tight, normalized_sgd_tight
-from clipax.theory._zhang2020 import (
-    clip_sgd_bounded_noise,
-    clip_sgd_practical,
-    clip_sgd_smooth,
-    sgd_smooth,
-)
-
-__all__ = [
-    "ClipAdagradNormParameters",
-    "ClipAdamNormParameters",
-    "ClipNormalizedMomentumParameters",
-    "ClipRadagradNormParameters",
-    "ClipSgdParameters",
-    "NormalizedSgdParameters",
-    "OffsetClipSgdParameters",
-    "SgdParameters",
-    "clip_adagrad_norm_convex",
-    "clip_adagrad_norm_nonconvex",
-    "clip_adam_norm_convex",
-    "clip_adam_norm_nonconvex",
-    "clip_normalized_momentum_nonconvex",
-    "clip_radagrad_norm_convex",
-    "clip_sgd_any_threshold",
-    "clip_sgd_bounded_noise",
-    "clip_sgd_convex",
-    "clip_sgd_practical",
-    "clip_sgd_smooth",
-    "clip_sgd_tight",
-    "clipping_bias",
-    "dynamics",
-    "normalized_sgd_tight",
-    "quantile_clipping_bias",
-    "sgd_smooth",
-]
+from clipax.theory._parameters import ClipRadagradNormParameters as ClipRadagradNormParameters
+from clipax.theory._parameters import ClipSgdParameters as ClipSgdParameters
+from clipax.theory._parameters import NormalizedSgdParameters as NormalizedSgdParameters
+from clipax.theory._parameters import OffsetClipSgdParameters as OffsetClipSgdParameters
+from clipax.theory._parameters import SgdParameters as SgdParameters
+from clipax.theory._sadiev2023 import clip_sgd_convex as clip_sgd_convex
+from clipax.theory._vankov2024 import clip_sgd_tight as clip_sgd_tight
+from clipax.theory._vankov2024 import normalized_sgd_tight as normalized_sgd_tight
+from clipax.theory._zhang2020 import clip_sgd_bounded_noise as clip_sgd_bounded_noise
+from clipax.theory._zhang2020 import clip_sgd_practical as clip_sgd_practical
+from clipax.theory._zhang2020 import clip_sgd_smooth as clip_sgd_smooth
+from clipax.theory._zhang2020 import sgd_smooth as sgd_smooth

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _window
 from clipax._typing import Array, Scalar, ScalarOrSchedule
-from clipax.thresholds import _window
 from clipax.thresholds._base import Context, Threshold
 
-__all__ = ["GeometricQuantileState", "geometric_quantile", "noise_split"]
+__all__ = ["GeometricQuantileState", "geometric_quantile"]
 
 # Where the threshold stays: far from both ends of float32, so that it can always walk back.
 _LEAST, _MOST = 1e-30, 1e30
@@ -62,7 +62,7 @@ def geometric_quantile(
 
     Args:
       quantile: Share of the norms that is to pass unclipped, in (0, 1), default .5 as in the paper;
-        or an `optax.Schedule` of the 0-based step count, for example `increasing_quantile`.
+        or an `optax.Schedule` of the 0-based step count, for example `quantile_schedule`.
       initial: The first threshold, in [1e-30, 1e30]; default .1 as in the paper.
       learning_rate: Logarithm of the largest factor by which a step could move the threshold,
         positive; default .2 as in the paper.
@@ -116,7 +116,7 @@ def geometric_quantile(
     Differences from the paper:
       The paper counts users of federated learning; here the records are examples, or steps. It
       centres the count at m/2 for its sensitivity, which changes no number as long as m is public.
-      `noise_split` is its division of the noise between gradient and count.
+      `clipax.per_example.noise_split` is its division of the noise between gradient and count.
     """
     if not callable(quantile):
         _validate.within("quantile", quantile, 0, 1, brackets="()")
@@ -150,42 +150,6 @@ def geometric_quantile(
         return now.astype(norms.dtype), GeometricQuantileState(moved, key)
 
     return Threshold(init, update)
-
-
-def noise_split(noise_multiplier: float, count_noise: float) -> float:
-    r"""The noise multiplier that the gradient is left with when the count is noised too.
-
-    .. math:: z_\Delta = (z^{-2} - (2 s_b)^{-2})^{-1/2}
-
-    Gradients noised with :math:`z_\Delta` and counts noised with :math:`s_b` together are as
-    private as gradients alone noised with :math:`z`.
-
-    Args:
-      noise_multiplier: :math:`z`, the noise multiplier that the whole step is to have; positive.
-      count_noise: :math:`s_b`, the `noise` of `geometric_quantile`; more than `z/2`.
-
-    Returns:
-      The noise multiplier of the gradient, more than `noise_multiplier`.
-
-    Raises:
-      TypeError: An argument is not a number.
-      ValueError: An argument is not positive, or `count_noise` at most half of `noise_multiplier`:
-        then the count alone tells more than is allowed.
-
-    Example:
-      >>> import clipax
-      >>> print(f"{clipax.thresholds.noise_split(1.0, count_noise=5.0):.4f}")
-      1.0050
-    """
-    _validate.positive("noise_multiplier", noise_multiplier)
-    _validate.positive("count_noise", count_noise)
-    z, of_count = float(noise_multiplier), 2 * float(count_noise)
-    if of_count <= z:
-        raise ValueError(
-            f"`count_noise` must be more than half of `noise_multiplier` = {noise_multiplier!r}, "
-            f"got {count_noise!r}."
-        )
-    return z / math.sqrt(1 - (z / of_count) ** 2)
 
 
 def _records(norms: Array, example_norms: Array | None) -> Array:

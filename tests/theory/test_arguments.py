@@ -12,9 +12,7 @@ import pytest
 
 from clipax import theory
 
-FUNCTIONS = {
-    name: getattr(theory, name) for name in theory.__all__ if name.islower() and name != "dynamics"
-}
+FUNCTIONS = dict(inspect.getmembers(theory, inspect.isfunction))
 GOOD = {
     **dict.fromkeys(("l0", "l1", "smoothness", "radius", "gap", "sigma", "moment"), 2.0),
     **dict.fromkeys(("noise_bound", "gradient_bound", "threshold", "scale", "constant"), 2.0),

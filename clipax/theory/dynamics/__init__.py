@@ -5,53 +5,23 @@ noise such as `gaussian_noise(1.0)`; `reduction_factors`, the comparison criteri
 are computed from the same law.
 """
 
-from clipax.theory.dynamics._comparison import (
-    clipping_comparison,
-    clipping_stability,
-    max_ccc_threshold,
-)
-from clipax.theory.dynamics._label_noise import (
-    cauchy_noise,
-    empirical_noise,
-    gaussian_noise,
-    laplace_noise,
-    mixture_noise,
-    rademacher_noise,
-    student_t_noise,
-    uniform_noise,
-)
-from clipax.theory.dynamics._reduction_factors import (
-    LabelNoise,
-    ReductionFactors,
-    reduction_factors,
-)
-from clipax.theory.dynamics._risk import homogenized_paths, homogenized_risk
-from clipax.theory.dynamics._schedules import (
-    ClippingSchedule,
-    ClipSgdSchedules,
-    max_ccc_schedule,
-    proportional_schedule,
-)
-
-__all__ = [
-    "ClipSgdSchedules",
-    "ClippingSchedule",
-    "LabelNoise",
-    "ReductionFactors",
-    "cauchy_noise",
-    "clipping_comparison",
-    "clipping_stability",
-    "empirical_noise",
-    "gaussian_noise",
-    "homogenized_paths",
-    "homogenized_risk",
-    "laplace_noise",
-    "max_ccc_schedule",
-    "max_ccc_threshold",
-    "mixture_noise",
-    "proportional_schedule",
-    "rademacher_noise",
-    "reduction_factors",
-    "student_t_noise",
-    "uniform_noise",
-]
+from clipax.theory.dynamics._comparison import clipping_comparison as clipping_comparison
+from clipax.theory.dynamics._comparison import clipping_stability as clipping_stability
+from clipax.theory.dynamics._comparison import max_ccc_threshold as max_ccc_threshold
+from clipax.theory.dynamics._label_noise import cauchy_noise as cauchy_noise
+from clipax.theory.dynamics._label_noise import empirical_noise as empirical_noise
+from clipax.theory.dynamics._label_noise import gaussian_noise as gaussian_noise
+from clipax.theory.dynamics._label_noise import laplace_noise as laplace_noise
+from clipax.theory.dynamics._label_noise import mixture_noise as mixture_noise
+from clipax.theory.dynamics._label_noise import rademacher_noise as rademacher_noise
+from clipax.theory.dynamics._label_noise import student_t_noise as student_t_noise
+from clipax.theory.dynamics._label_noise import uniform_noise as uniform_noise
+from clipax.theory.dynamics._reduction_factors import LabelNoise as LabelNoise
+from clipax.theory.dynamics._reduction_factors import ReductionFactors as ReductionFactors
+from clipax.theory.dynamics._reduction_factors import reduction_factors as reduction_factors
+from clipax.theory.dynamics._risk import homogenized_paths as homogenized_paths
+from clipax.theory.dynamics._risk import homogenized_risk as homogenized_risk
+from clipax.theory.dynamics._schedules import ClippingSchedule as ClippingSchedule
+from clipax.theory.dynamics._schedules import ClipSgdSchedules as ClipSgdSchedules
+from clipax.theory.dynamics._schedules import max_ccc_schedule as max_ccc_schedule
+from clipax.theory.dynamics._schedules import proportional_schedule as proportional_schedule

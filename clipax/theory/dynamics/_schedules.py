@@ -198,7 +198,8 @@ def proportional_schedule(
         word; another argument is not positive and finite.
 
     Notes:
-      The rule without the noise's law is `clipax.thresholds.rms`, from an average of the norms.
+      The rule without the noise's law is `clipax.thresholds.rms_of_norms`, from an
+      average of the norms.
 
     Example:
       >>> import numpy as np
