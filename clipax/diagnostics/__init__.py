@@ -1,8 +1,8 @@
-"""Diagnostics: what the norms and gradients of a run say about its noise and where to clip.
+"""Diagnostics: noise, smoothness and a good threshold, from the norms and gradients of a run.
 
-`clipax.monitor_norms` and the thresholds that remember all norms collect; `advise`, `tail_index`
-and `norm_quantiles` read. The others take gradients of their own: of the smoothness along the path,
-and of the noise at a point.
+`advise`, `tail_index` and `norm_quantiles` read the norms that `clipax.monitor_norms` and some
+thresholds remember. `local_smoothness` and `gradient_noise` compute further gradients: along the
+path, and at one point.
 """
 
 from clipax.diagnostics._advise import Advice as Advice

@@ -1,4 +1,4 @@
-"""Finds what was recorded in an optimizer state, in whatever nesting."""
+"""The telemetry and histograms in an optimizer state, in any nesting."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _Path = tuple[str, ...]
 
 
 class Record(NamedTuple):
-    """What one transformation recorded.
+    """The record of one transformation.
 
     Attributes:
-      fields: Its telemetry, by field; empty for a threshold's state by itself.
+      fields: Its telemetry, by field; empty for the state of a threshold.
       histogram: The norms of all its blocks together; None where it does not remember them.
     """
 
@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 
 def records(state: Any) -> list[Record]:
-    """The records of all transformations in a state, in order."""
+    """Find the records of all transformations in a state, in order."""
     nodes: dict[_Path, dict[str, Any]] = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
         names = tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
@@ -60,7 +60,7 @@ def records(state: Any) -> list[Record]:
 
 
 def histogram_of(norms_or_state: Any) -> HistogramState:
-    """The first histogram in a state; otherwise that of an array of norms, along its last axis."""
+    """Find the first histogram in a state, or make one of an array of norms by its last axis."""
     for record in records(norms_or_state):
         if record.histogram is not None:
             return record.histogram
@@ -77,7 +77,7 @@ def histogram_of(norms_or_state: Any) -> HistogramState:
 
 
 def _pooled(histograms: list[Any]) -> HistogramState | None:
-    """The norms of all blocks and labels as one distribution."""
+    """Pool the norms of all blocks and labels in one histogram."""
     if not histograms:
         return None
     rows = [

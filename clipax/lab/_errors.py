@@ -4,4 +4,4 @@ __all__ = ["InputError"]
 
 
 class InputError(ValueError):
-    """What the user asked for cannot be done; the message is one clear line that says why."""
+    """Bad input of a user; the message is one line that says why."""

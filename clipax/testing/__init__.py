@@ -1,4 +1,4 @@
-"""Fault injection: what becomes of a gradient transformation once its gradients go wrong.
+"""Fault injection: does a gradient transformation recover after bad gradients?
 
 `inject_faults` puts any optax transformation, or any other method as a `StepByStep`, through the
 faults in `FAULTS` (a NaN, a zero gradient, norms of 1e38, a spike, ...), early and late, and

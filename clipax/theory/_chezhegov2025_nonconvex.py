@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from clipax.theory import _arguments
-from clipax.theory._chezhegov2025 import Constants, Noise, optional_decay, scaled
+from clipax.theory._chezhegov2025 import Constants, Noise, check_decay, fix_scale
 from clipax.theory._parameters import ClipAdagradNormParameters, ClipAdamNormParameters
 
 __all__ = ["clip_adagrad_norm_nonconvex", "clip_adam_norm_nonconvex"]
@@ -31,9 +31,9 @@ def clip_adagrad_norm_nonconvex(
 ) -> ClipAdagradNormParameters:
     r"""Compute the parameters of Clip-AdaGrad(D)-Norm for non-convex objectives.
 
-    For the average of the squared gradient norms, with or without delay. As in the convex case only
-    the ratio of the rate to the first scale is fixed, and with a scale of 1 AdaGrad-Norm stalls; by
-    default the rate is the length :math:`\sqrt{2D/L}`, within which a quadratic loses the gap.
+    For the average of the squared gradient norms, with or without delay. As in the convex case the
+    theorem fixes only the ratio of the rate to the first scale, and a scale of 1 stalls; by default
+    the rate is the length :math:`\sqrt{2D/L}`, over which a quadratic falls by the gap.
 
     .. math::
         \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L (K+1)^q A},
@@ -87,10 +87,10 @@ def clip_adagrad_norm_nonconvex(
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
     """
-    b1 = optional_decay(b1)
+    b1 = check_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = _nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
-    rate, b_init = scaled(ratio, math.sqrt(2 * gap / smoothness), b_init)
+    ratio, threshold = _compute_nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
+    rate, b_init = fix_scale(ratio, math.sqrt(2 * gap / smoothness), b_init)
     return ClipAdagradNormParameters(rate, threshold, b_init, b1, 1 if delayed else None)
 
 
@@ -110,9 +110,9 @@ def clip_adam_norm_nonconvex(
 ) -> ClipAdamNormParameters:
     r"""Compute the parameters of Clip-Adam(D)-Norm for non-convex objectives.
 
-    For the average of the squared gradient norms, with or without delay: rate, threshold and first
-    scale are those of `clip_adagrad_norm_nonconvex`, with a memory of the squared norms as long as
-    the run.
+    For the average of the squared gradient norms, with or without delay. Rate, threshold and first
+    scale are those of `clip_adagrad_norm_nonconvex`, with a moving average of the squared norms
+    over the whole run.
 
     .. math:: b_2 = \frac{K}{K+1}
 
@@ -138,7 +138,7 @@ def clip_adam_norm_nonconvex(
       `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay` included.
 
     Notes:
-      As for `clip_adagrad_norm_nonconvex`.
+      Constants and first scale are chosen as for `clip_adagrad_norm_nonconvex`.
 
     Example:
       >>> import clipax
@@ -154,14 +154,14 @@ def clip_adam_norm_nonconvex(
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
     """
-    b1 = optional_decay(b1)
+    b1 = check_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = _nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
-    rate, b_init = scaled(ratio, math.sqrt(2 * gap / smoothness), b_init)
+    ratio, threshold = _compute_nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
+    rate, b_init = fix_scale(ratio, math.sqrt(2 * gap / smoothness), b_init)
     return ClipAdamNormParameters(rate, threshold, b_init, b1, noise.b2, 1 if delayed else None)
 
 
-def _nonconvex(
+def _compute_nonconvex(
     smoothness: float,
     gap: float,
     noise: Noise,
@@ -169,10 +169,10 @@ def _nonconvex(
     b1: float | None,
     delayed: bool,
 ) -> tuple[float, float]:
-    """Ratio of the rate to the first scale, and threshold."""
+    """Compute the ratio of the rate to the first scale, and the threshold."""
     smoothness = _arguments.positive("smoothness", smoothness)
     gap = _arguments.positive("gap", gap)
-    c1, c2 = constants.checked()
+    c1, c2 = constants.check()
     if not isinstance(delayed, bool):
         raise TypeError(f"`delayed` must be True or False, got {delayed!r}.")
     log = noise.log if delayed else math.log(4 / noise.failure_probability)

@@ -7,7 +7,7 @@ first version of arXiv 2406.04443.
 from __future__ import annotations
 
 from clipax.theory import _arguments
-from clipax.theory._chezhegov2025 import Constants, Noise, convex
+from clipax.theory._chezhegov2025 import Constants, Noise, compute_convex
 from clipax.theory._parameters import ClipRadagradNormParameters
 
 __all__ = ["clip_radagrad_norm_convex"]
@@ -27,8 +27,8 @@ def clip_radagrad_norm_convex(
 ) -> ClipRadagradNormParameters:
     r"""Compute the parameters of Clip-RAdaGradD for convex objectives.
 
-    The weight of the new gradients does what a large first scale does for
-    `clip_adagrad_norm_convex`: the iterates are the same, whatever the first scale here.
+    The small weight of new gradients replaces the large first scale of `clip_adagrad_norm_convex`:
+    the iterates are the same for any first scale.
 
     .. math::
         \gamma = b_{-1} \min\left( \frac{C_1}{L A},
@@ -48,7 +48,7 @@ def clip_radagrad_norm_convex(
       alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).
-      b_init: The first scale, positive, default 1. It sets the unit of the rate, and nothing else.
+      b_init: The first scale, positive, default 1. It only sets the unit of the rate.
       c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
@@ -72,7 +72,7 @@ def clip_radagrad_norm_convex(
       2024, arXiv 2406.04443, first version.
     """
     noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = convex(smoothness, radius, noise, Constants(c1, c2), None)
+    ratio, threshold = compute_convex(smoothness, radius, noise, Constants(c1, c2), None)
     b_init = _arguments.positive("b_init", b_init)
     rate = ratio * b_init
     return ClipRadagradNormParameters(rate, threshold, b_init, (rate / float(radius)) ** 2)

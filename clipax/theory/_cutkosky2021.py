@@ -29,8 +29,8 @@ def clip_normalized_momentum_nonconvex(
         bound of it; positive, a gradient.
       alpha: Order of that moment, in (1, 2]; the paper's p.
       steps: Number of steps of the whole run, at least 1.
-      scale: The length that the rate is a multiple of, positive; default 1. The theorem gives the
-        rate up to this factor, which is to be tuned.
+      scale: Factor of the rate, a length, positive; default 1. The theorem gives the rate up to
+        this factor: tune it.
 
     Returns:
       `ClipNormalizedMomentumParameters`: `learning_rate`, `threshold` and `decay` for
@@ -41,8 +41,9 @@ def clip_normalized_momentum_nonconvex(
 
     Example:
       >>> from clipax import theory
-      >>> found = theory.clip_normalized_momentum_nonconvex(moment=3.0, alpha=2.0, steps=10_000)
-      >>> print(" ".join(f"{name}={value:.3f}" for name, value in found._asdict().items()))
+      >>> problem = dict(moment=3.0, alpha=2.0, steps=10_000)
+      >>> parameters = theory.clip_normalized_momentum_nonconvex(**problem)
+      >>> print(" ".join(f"{name}={value:.3f}" for name, value in parameters._asdict().items()))
       learning_rate=0.001 threshold=30.000 decay=0.990
 
     References:

@@ -17,8 +17,8 @@ def clip_sgd_any_threshold(
 ) -> ClipSgdParameters:
     r"""Compute the step of clipped SGD for a constant threshold.
 
-    For any threshold, which exact gradients pay with a term of higher order only; stochastic ones
-    with a bias, `clipping_bias`, that no step size removes.
+    For any threshold. It costs exact gradients only a term of higher order, and stochastic ones a
+    bias, `clipping_bias`, that no step size removes.
 
     .. math:: \eta = \frac{1}{9 (L_0 + c L_1)}, \qquad c = L_0/L_1 \text{ by default}
 
@@ -58,8 +58,8 @@ def clip_sgd_any_threshold(
 def clipping_bias(sigma: float, threshold: float) -> float:
     r"""Compute the gradient at which clipped SGD comes to rest under a skewed noise.
 
-    The exact fixed point of a toy: some noise of this size costs a constant threshold at least so
-    much, at any step size.
+    The exact fixed point of an example: a lower bound of the bias that noise of this size can cause
+    at any step size.
 
     .. math::
         \text{bias} = \frac{\sigma^2}{4 c} \text{ for } c > \sigma/2, \qquad
@@ -68,7 +68,7 @@ def clipping_bias(sigma: float, threshold: float) -> float:
     with :math:`\sigma` the `sigma` and :math:`c` the `threshold`, for :math:`f(x) = x^2/2` and a
     noise that is :math:`\sigma/s` with probability :math:`s^2/(1+s^2)`, else :math:`-\sigma s`:
     the clipped gradient has mean zero where the gradient is :math:`\sigma s - c s^2`. Above
-    :math:`\sigma/2` the skewness is the one of the largest bias, :math:`s = \sigma/(2c)`; below it
+    :math:`\sigma/2` the skewness has the largest bias, :math:`s = \sigma/(2c)`; below it
     is :math:`s = 1/2`, one example and not the worst, so the value falls to :math:`3\sigma/8` at
     :math:`c = \sigma/2`.
 
@@ -80,7 +80,7 @@ def clipping_bias(sigma: float, threshold: float) -> float:
       The size of the gradient at the fixed point, in the units of `sigma`.
 
     Notes:
-      The paper bounds the bias by the order of `min(sigma, sigma^2/c)`; the toy, ours, is exact.
+      The paper bounds the bias by the order of `min(sigma, sigma^2/c)`; the exact example is ours.
 
     Example:
       >>> from clipax import theory

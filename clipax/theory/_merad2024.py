@@ -15,15 +15,15 @@ __all__ = ["quantile_clipping_bias"]
 
 
 def quantile_clipping_bias(quantile: float, sigma: float, *, order: float = 2.0) -> float:
-    r"""Bound the bias of clipping at a quantile of the gradient norm.
+    r"""Compute a bound of the bias of clipping at a quantile of the gradient norm.
 
     .. math::
         \left\| E[f g] - E[f]\, \nabla f \right\| \le (1-p)^{1-1/q}\, \sigma_q, \qquad
         \sigma_q = (E\|g - \nabla f\|^q)^{1/q}
 
     for the factor :math:`f = \min(1, c/\|g\|)` with the threshold :math:`c` the :math:`p`-quantile
-    of :math:`\|g\|`; :math:`p` is the `quantile`, :math:`q` the `order`. What is bounded is how far
-    the clipped gradient is from a multiple of the true one. Where the threshold is at least the
+    of :math:`\|g\|`; :math:`p` is the `quantile`, :math:`q` the `order`. It bounds the distance of
+    the clipped gradient from a multiple of the true one. Where the threshold is at least the
     norm of the true gradient, the bound holds for :math:`\| E[f g] - \nabla f \|` as well.
 
     Args:

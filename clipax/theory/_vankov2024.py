@@ -31,7 +31,7 @@ def normalized_sgd_tight(*, l0: float, l1: float) -> NormalizedSgdParameters:
       `NormalizedSgdParameters`: `learning_rate` and `eps` for `clipax.normalized_sgd`.
 
     Notes:
-      None; written as a normalised step.
+      The paper's step, written as a normalised step.
 
     Example:
       >>> import clipax
@@ -66,7 +66,7 @@ def clip_sgd_tight(*, l0: float, l1: float) -> ClipSgdParameters:
       `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
 
     Notes:
-      None; written as a clip.
+      The paper's step, written as a clip.
 
     Example:
       >>> from clipax import theory

@@ -17,8 +17,7 @@ __all__ = ["clip_sgd_bounded_noise", "clip_sgd_practical", "clip_sgd_smooth", "s
 def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
     r"""Compute the step of gradient descent under (L0, L1)-smoothness.
 
-    The step must fit the largest gradient on the way, which is what clipping is there to avoid:
-    compare `clip_sgd_smooth`.
+    The step must suit the largest gradient of the path; `clip_sgd_smooth` avoids that.
 
     .. math:: \eta = \frac{1}{2 (M L_1 + L_0)}, \qquad
         \|\nabla^2 f(x)\| \le L_0 + L_1 \|\nabla f(x)\|
@@ -42,7 +41,7 @@ def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
     """
-    l0, l1 = _smoothness(l0, l1)
+    l0, l1 = _check_smoothness(l0, l1)
     bound = _arguments.positive("gradient_bound", gradient_bound)
     return SgdParameters(1 / (2 * (bound * l1 + l0)))
 
@@ -50,7 +49,7 @@ def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
 def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
     r"""Compute the parameters of clipped gradient descent under (L0, L1)-smoothness.
 
-    For exact gradients; no bound of them is needed. Its constants are cautious: `clip_sgd_tight`
+    For exact gradients, of which no bound is needed. Its constants are cautious: `clip_sgd_tight`
     and `clip_sgd_practical` take larger steps.
 
     .. math:: \eta = \frac{1}{10 L_0}, \qquad
@@ -66,7 +65,7 @@ def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
       `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
 
     Notes:
-      None. Its first bound of the threshold, `10 L0`, limits a step to length 1 in whatever unit
+      The first bound of the threshold, `10 L0`, limits a step to length 1 in whatever unit
       lengths are measured; where it acts (`l1` below 1/10), the result depends on that unit.
 
     Example:
@@ -80,7 +79,7 @@ def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881, Theorem 3.
     """
-    l0, l1 = _smoothness(l0, l1)
+    l0, l1 = _check_smoothness(l0, l1)
     return ClipSgdParameters(1 / (10 * l0), min(10 * l0, l0 / l1))
 
 
@@ -127,7 +126,7 @@ def clip_sgd_bounded_noise(
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881, the stochastic
       theorem.
     """
-    l0, l1 = _smoothness(l0, l1)
+    l0, l1 = _check_smoothness(l0, l1)
     noise_bound = _arguments.positive("noise_bound", noise_bound)
     root = math.sqrt(_arguments.steps(steps))
     rate = min(1 / (20 * l0), 1 / (128 * l1) / noise_bound, 1 / root)
@@ -163,9 +162,9 @@ def clip_sgd_practical(*, l0: float, l1: float) -> ClipSgdParameters:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
     """
-    l0, l1 = _smoothness(l0, l1)
+    l0, l1 = _check_smoothness(l0, l1)
     return ClipSgdParameters(1 / l0, l0 / l1)
 
 
-def _smoothness(l0: float, l1: float) -> tuple[float, float]:
+def _check_smoothness(l0: float, l1: float) -> tuple[float, float]:
     return _arguments.positive("l0", l0), _arguments.positive("l1", l1)

@@ -18,7 +18,7 @@ from tests.diagnostics.runs import STEPS, after, at, gradients, monitored, watch
 def test_states_are_found_in_any_nesting():
     _, given = gradients()
     expected = clipax.advise(at(watched(given)))
-    threshold = optax.inject_hyperparams(clipax.clip_by_global_norm)(threshold=1.02)
+    threshold = optax.inject_hyperparams(clipax.clip_by_global_norm)(max_norm=1.02)
     inner = optax.chain(optax.identity(), clipax.monitor_norms(), threshold, optax.adam(0.1))
     masked = optax.masked(inner, {"a": True, "b": True})
     parts = optax.partition({"x": masked}, {"a": "x", "b": "x"})

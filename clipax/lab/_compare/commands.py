@@ -14,9 +14,9 @@ from rich.table import Table
 
 import clipax
 from clipax.lab._compare.comparison import compare
-from clipax.lab._compare.methods import BASELINES, DEFAULT_METHODS, untunable
+from clipax.lab._compare.methods import BASELINES, DEFAULT_METHODS, list_untunable
 from clipax.lab._compare.plots import plot_curves
-from clipax.lab._compare.report import remarks, summary, table, title
+from clipax.lab._compare.report import make_table, make_title, write_remarks, write_summary
 from clipax.lab._compare.results import MethodResult
 from clipax.lab._compare.settings import QUICK, Settings, parse_learning_rates
 from clipax.lab._errors import InputError
@@ -78,22 +78,22 @@ def _methods(
         listed.add_column(column, no_wrap=column == "name")
     for entry in clipax.catalogue.ENTRIES.values():
         source = f"{entry.paper}, arXiv {entry.arxiv}" if entry.arxiv else entry.paper
-        listed.add_row(entry.name, entry.kind, _plain(entry.formula), source)
+        listed.add_row(entry.name, entry.kind, _escape(entry.formula), source)
         for variant, extra in entry.variants.items():
             given = ", ".join(f"{name}={value}" for name, value in extra.items())
             listed.add_row(variant, entry.kind, f"{entry.name} with {given}", source)
     for name, (_, formula) in BASELINES.items():
-        listed.add_row(name, "baseline", _plain(formula), "optax")
+        listed.add_row(name, "baseline", _escape(formula), "optax")
     console.print(listed)
     console.print(
         "`clipax compare --methods` takes the optimizers and the baselines.", markup=False
     )
-    if left_out := untunable():
+    if left_out := list_untunable():
         console.print(f"Except those without a learning rate: {', '.join(left_out)}.", markup=False)
 
 
-def _plain(text: str) -> str:
-    """Text whose brackets rich leaves alone."""
+def _escape(text: str) -> str:
+    """Escape brackets, which rich would read as markup."""
     return text.replace("[", r"\[")
 
 
@@ -120,20 +120,20 @@ class _Bar:
             self._progress.stop()
 
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
-        # Not before: bad input is found first, and ends with one line and no bar.
+        # The bar starts only now: bad input, which is checked first, ends with one line and no bar.
         if kept:
             self._progress.console.print(f"kept from the last run: {', '.join(kept)}")
         if stretches:
             self._progress.update(self._task, total=stretches)
             self._progress.start()
 
-    def method(self, name: str) -> None:
+    def begin_method(self, name: str) -> None:
         self._progress.update(self._task, description=name)
 
     def advance(self) -> None:
         self._progress.advance(self._task)
 
-    def saved(self, result: MethodResult) -> None:
+    def end_method(self, result: MethodResult) -> None:
         self._progress.console.print(f"saved {result.method} ({result.seconds:.0f} s)")
 
 
@@ -212,9 +212,9 @@ def _compare(
         noise=noise,
         noise_scale=noise_scale,
         threshold=threshold,
-        steps=_first(steps, short.get("steps"), Settings.steps),
+        steps=_pick_given(steps, short.get("steps"), Settings.steps),
         batch_size=batch_size,
-        seeds=_first(seeds, short.get("seeds"), Settings.seeds),
+        seeds=_pick_given(seeds, short.get("seeds"), Settings.seeds),
         learning_rates=None if learning_rates is None else parse_learning_rates(learning_rates),
     )
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -229,19 +229,19 @@ def _compare(
         raise typer.Exit(_INTERRUPTED) from None
 
 
-def _first(*values: Any) -> Any:
-    """The first value that is given."""
+def _pick_given(*values: Any) -> Any:
+    """Pick the first value that is not None."""
     return next(value for value in values if value is not None)
 
 
 def _report(results: Sequence[MethodResult], settings: Settings, out: Path) -> None:
     console = _console()
-    console.print(table(results, settings))
-    for remark in remarks(results):
+    console.print(make_table(results, settings))
+    for remark in write_remarks(results):
         console.print(remark, markup=False)
     try:
-        (out / "summary.md").write_text(summary(results, settings), encoding="utf-8")
-        plot_curves(results, title(settings), out / "curves.png")
+        (out / "summary.md").write_text(write_summary(results, settings), encoding="utf-8")
+        plot_curves(results, make_title(settings), out / "curves.png")
     except OSError as error:
         raise InputError(f"output folder {out} cannot be used: {error.strerror}.") from None
     console.print(f"Written to {out}: results.jsonl, summary.md, curves.png", markup=False)

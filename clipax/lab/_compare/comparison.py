@@ -1,4 +1,4 @@
-"""The comparison: chooses each method's learning rate, then trains it on seeds of its own."""
+"""The comparison: chooses each method's learning rate, then trains it on other seeds."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["Observer", "choose_rate", "compare"]
 
 
 class Observer(Protocol):
-    """What a comparison tells while it runs."""
+    """Receives the progress of a comparison."""
 
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
-        """How many stretches of steps are ahead, and which methods are finished already."""
+        """Take the number of stretches of steps ahead, and the methods finished already."""
 
-    def method(self, name: str) -> None:
-        """A method begins."""
+    def begin_method(self, name: str) -> None:
+        """Take the name of the method that begins."""
 
     def advance(self) -> None:
-        """A stretch of steps is done."""
+        """Count a stretch of steps that is done."""
 
-    def saved(self, result: MethodResult) -> None:
-        """A method is finished and its result saved."""
+    def end_method(self, result: MethodResult) -> None:
+        """Take the result of a finished method, which is saved."""
 
 
 def choose_rate(validation_loss: np.ndarray, guessing: float) -> int:
@@ -55,41 +55,41 @@ def choose_rate(validation_loss: np.ndarray, guessing: float) -> int:
     return int(np.argmin(np.where(finite, validation_loss, worst).mean(axis=1)))
 
 
-class _Nobody:
-    """An observer to whom nothing matters."""
+class _SilentObserver:
+    """Ignores the progress."""
 
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
         pass
 
-    def method(self, name: str) -> None:
+    def begin_method(self, name: str) -> None:
         pass
 
     def advance(self) -> None:
         pass
 
-    def saved(self, result: MethodResult) -> None:
+    def end_method(self, result: MethodResult) -> None:
         pass
 
 
 def compare(
     settings: Settings, methods: Sequence[str], folder: Path, observer: Observer | None = None
 ) -> list[MethodResult]:
-    """Run a comparison, or what is left of it.
+    """Run a comparison, or the part of it that is not in the folder yet.
 
     Args:
       settings: what to train on and how.
       methods: names of methods, or `all`.
       folder: where results are kept. Methods that are there with the same settings are not trained
         again, and each method is saved as soon as it is finished.
-      observer: is told about the progress; None (default): nobody is, and nothing is printed.
+      observer: receives the progress; None (default): nothing is printed.
 
     Returns:
       The results of all methods in the folder, the best first.
 
     Raises:
-      InputError: if any of it cannot be done.
+      InputError: if a method, the data, a setting or the folder cannot be used.
     """
-    observer = _Nobody() if observer is None else observer
+    observer = _SilentObserver() if observer is None else observer
     chosen = resolve(methods, settings.threshold, settings.learning_rates)
     data = load_data(settings.data)
     plan = Plan(
@@ -105,15 +105,15 @@ def compare(
     observer.begin(stretches, tuple(store.results))
     trainer = Trainer(data, settings.model, plan)
     for method in waiting:
-        observer.method(method.name)
+        observer.begin_method(method.name)
         result = _run(trainer, method, settings, observer)
         store.add(result)
-        observer.saved(result)
+        observer.end_method(result)
     return sorted(store.results.values(), key=MethodResult.order)
 
 
 def _selection_runs(method: Method) -> list[tuple[int, float]]:
-    """Pairs of seed and rate; none where there is nothing to choose."""
+    """List the pairs of seed and rate that choose; none where there is one rate only."""
     rates = method.learning_rates
     return [(seed, rate) for rate in rates for seed in SELECTION_SEEDS if len(rates) > 1]
 
@@ -150,5 +150,5 @@ def _run(trainer: Trainer, method: Method, settings: Settings, observer: Observe
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """A matrix as tuples of numbers of six digits, as they are stored."""
+    """Convert a matrix to tuples of numbers of six digits, as they are stored."""
     return tuple(tuple(float(f"{value:.6g}") for value in row) for row in matrix)

@@ -38,10 +38,10 @@ class Dataset:
     """A classification problem, standardised and split.
 
     Attributes:
-      name: what to call it in titles.
-      train: what the gradients see.
-      validation: what chooses the learning rates.
-      test: what the results are reported on.
+      name: its name in titles.
+      train: the examples that gradients are computed on.
+      validation: the examples that choose the learning rates.
+      test: the examples that the results are reported on.
       classes: the number of classes.
       fingerprint: a digest of the raw examples, to tell two files of one name apart.
     """
@@ -133,10 +133,10 @@ def _read_archive(path: Path, file: BinaryIO) -> tuple[np.ndarray, np.ndarray]:
             if name not in archive.files:
                 held = ", ".join(archive.files) or "nothing"
                 raise InputError(f"data file {path} has no array {name!r}; it holds {held}.")
-        return _member(path, archive, "x"), _member(path, archive, "y")
+        return _read_array(path, archive, "x"), _read_array(path, archive, "y")
 
 
-def _member(path: Path, archive: Any, name: str) -> np.ndarray:
+def _read_array(path: Path, archive: Any, name: str) -> np.ndarray:
     try:
         array = archive[name]
     except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
@@ -164,7 +164,7 @@ def _prepare(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:
     for array in (x, labels):
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    parts = _stratified(y)
+    parts = _split_by_class(y)
     x = _standardise(name, x, parts[0])
     train, validation, test = (Split(x[rows], y[rows].astype(np.int32)) for rows in parts)
     return Dataset(name, train, validation, test, len(classes), digest.hexdigest()[:16])
@@ -198,8 +198,8 @@ def _check_labels(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return y.astype(np.int64)
 
 
-def _stratified(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the three parts; every class is in each of them."""
+def _split_by_class(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Split the rows into three parts; every class is in each of them."""
     random = np.random.default_rng(_SPLIT_SEED)
     train, validation, test = [], [], []
     for label in range(y.max() + 1):

@@ -14,9 +14,9 @@ from clipax import catalogue
 from clipax.lab._compare.plan import Method
 from clipax.lab._errors import InputError
 
-__all__ = ["BASELINES", "DEFAULT_METHODS", "available", "resolve", "untunable"]
+__all__ = ["BASELINES", "DEFAULT_METHODS", "list_available", "list_untunable", "resolve"]
 
-# name -> (factory, formula): not methods of clipax, so not in its catalogue.
+# Name -> (factory, formula); they are optax's, so the catalogue does not list them.
 BASELINES: dict[str, tuple[Any, str]] = {
     "sgd": (optax.sgd, "x <- x - eta g"),
     "adam": (optax.adam, "x <- x - eta m/(sqrt(v) + eps), of each coordinate"),
@@ -57,34 +57,34 @@ _GRIDS: dict[str, tuple[float, ...]] = {
 _WIDE = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
-def _entries() -> dict[str, tuple[catalogue.Entry, Mapping[str, Any]]]:
-    """Every optimizer of the catalogue, variants included, with the arguments it is made with."""
-    found: dict[str, tuple[catalogue.Entry, Mapping[str, Any]]] = {}
+def _list_entries() -> dict[str, tuple[catalogue.Entry, Mapping[str, Any]]]:
+    """List every optimizer of the catalogue, variants included, with its arguments."""
+    entries: dict[str, tuple[catalogue.Entry, Mapping[str, Any]]] = {}
     for entry in catalogue.ENTRIES.values():
         if entry.kind == "optimizer":
-            found[entry.name] = (entry, entry.example)
+            entries[entry.name] = (entry, entry.example)
             for variant, extra in entry.variants.items():
-                found[variant] = (entry, {**entry.example, **extra})
-    return found
+                entries[variant] = (entry, {**entry.example, **extra})
+    return entries
 
 
 def _takes(factory: Any, argument: str) -> bool:
     return argument in inspect.signature(factory).parameters
 
 
-def untunable() -> tuple[str, ...]:
-    """Optimizers of the catalogue that `resolve` leaves out: they take no learning rate."""
+def list_untunable() -> tuple[str, ...]:
+    """List the optimizers that `resolve` leaves out, as they take no learning rate."""
     return tuple(
         name
-        for name, (entry, _) in _entries().items()
+        for name, (entry, _) in _list_entries().items()
         if not _takes(entry.factory, "learning_rate")
     )
 
 
-def available() -> tuple[str, ...]:
-    """Names of all methods that can be compared, baselines first."""
-    left_out = untunable()
-    return (*BASELINES, *(name for name in _entries() if name not in left_out))
+def list_available() -> tuple[str, ...]:
+    """List the names of all methods that can be compared, baselines first."""
+    left_out = list_untunable()
+    return (*BASELINES, *(name for name in _list_entries() if name not in left_out))
 
 
 def resolve(
@@ -95,7 +95,7 @@ def resolve(
     """Make methods from their names.
 
     Args:
-      names: names from `available`, or `all` for every one of them.
+      names: names from `list_available`, or `all` for every one of them.
       threshold: the threshold for methods that take one.
       learning_rates: the rates to try for all methods; None for each method's own grid.
 
@@ -108,14 +108,14 @@ def resolve(
     """
     wanted = list(dict.fromkeys(names))
     if "all" in wanted:
-        wanted = list(available())
+        wanted = list(list_available())
     if not wanted:
         raise InputError("no method given; `clipax methods` lists them.")
     return [_resolve_one(name, threshold, learning_rates) for name in wanted]
 
 
 def _resolve_one(name: str, threshold: float, learning_rates: Sequence[float] | None) -> Method:
-    entries = _entries()
+    entries = _list_entries()
     options: dict[str, Any] = {}
     if name in BASELINES:
         factory, base = BASELINES[name][0], name
@@ -131,7 +131,7 @@ def _resolve_one(name: str, threshold: float, learning_rates: Sequence[float] | 
         kind = catalogue.ENTRIES[name].kind
         raise InputError(f"method {name} is a {kind}, no optimizer, so it cannot be compared.")
     else:
-        near = difflib.get_close_matches(name, available(), n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, list_available(), n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(near)}" if near else "`clipax methods` lists them"
         raise InputError(f"unknown method {name!r}; {hint}.")
     rates = tuple(sorted(set(learning_rates or _GRIDS.get(base, _WIDE))))

@@ -1,4 +1,4 @@
-"""What is trained: the plan that all runs share, and the methods that are compared."""
+"""The plan that all runs of a comparison share, and the methods that are compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Build = Callable[[Any], optax.GradientTransformation]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What all runs of a comparison share.
+    """Steps, batches and noise of a comparison, the same for all its runs.
 
     Attributes:
       steps: the number of updates.
@@ -45,11 +45,11 @@ class Plan:
 
     @property
     def points(self) -> tuple[int, ...]:
-        """The steps at which a curve has points: 0 first, `steps` last."""
+        """Steps at which a curve has points: 0 first, `steps` last."""
         return (*range(0, self.steps, self.stride), self.steps)
 
     def stretches(self, runs: int) -> int:
-        """How often `advance` is called for a list of so many runs."""
+        """Count the calls of `advance` for a list of so many runs."""
         return math.ceil(runs / WIDTH) * (len(self.points) - 1)
 
 

@@ -16,7 +16,7 @@ import clipax
 from clipax.lab._compare.results import MethodResult, quantile
 from clipax.lab._compare.settings import SELECTION_SEEDS, Settings
 
-__all__ = ["remarks", "summary", "table", "title"]
+__all__ = ["make_table", "make_title", "write_remarks", "write_summary"]
 
 _COLUMNS = ("method", "loss", "5-95 %", "acc %", "5-95 %", "div %", "clip %", "rate")
 
@@ -56,8 +56,8 @@ def _row(result: MethodResult) -> _Row:
     )
 
 
-def title(settings: Settings) -> str:
-    """One line that says what was compared.
+def make_title(settings: Settings) -> str:
+    """Make the title of a comparison, one line.
 
     Args:
       settings: the comparison's.
@@ -73,8 +73,8 @@ def title(settings: Settings) -> str:
     return f"{data}, {settings.model}, {noise}, {settings.steps} steps"
 
 
-def table(results: Sequence[MethodResult], settings: Settings) -> Table:
-    """The results as a table for the terminal.
+def make_table(results: Sequence[MethodResult], settings: Settings) -> Table:
+    """Make a table of the results for the terminal.
 
     Args:
       results: the best first.
@@ -83,7 +83,7 @@ def table(results: Sequence[MethodResult], settings: Settings) -> Table:
     Returns:
       A rich table, which fits a window of 80 columns.
     """
-    shown = Table(box=SIMPLE_HEAD, title=title(settings), padding=0, show_edge=False)
+    shown = Table(box=SIMPLE_HEAD, title=make_title(settings), padding=0, show_edge=False)
     shown.add_column(_COLUMNS[0], overflow="fold")
     for column in _COLUMNS[1:]:
         # In a narrow window the names are folded, never the numbers.
@@ -93,8 +93,8 @@ def table(results: Sequence[MethodResult], settings: Settings) -> Table:
     return shown
 
 
-def remarks(results: Sequence[MethodResult]) -> list[str]:
-    """What a reader of the table should know: one sentence or two each.
+def write_remarks(results: Sequence[MethodResult]) -> list[str]:
+    """Write remarks on the table, one or two sentences each.
 
     Args:
       results: the best first.
@@ -103,24 +103,24 @@ def remarks(results: Sequence[MethodResult]) -> list[str]:
       Warnings about rates at the edge of the grid, the rates at which methods diverged, and
       methods that took the same steps.
     """
-    found = []
+    remarks = []
     for result in results:
         if result.edge:
             further = "smaller" if result.edge == "smallest" else "larger"
-            found.append(
+            remarks.append(
                 f"Warning: the best rate of {result.method}, {result.learning_rate:g}, is the "
                 f"{result.edge} tried; a {further} one may do better (--learning-rates)."
             )
     for result in results:
         if lost := _lost(result):
-            found.append(f"{result.method} diverged at learning rates {lost}.")
+            remarks.append(f"{result.method} diverged at learning rates {lost}.")
     for twins in _twins(results):
-        found.append(f"{' and '.join(twins)} took the same steps at these settings.")
-    return found
+        remarks.append(f"{' and '.join(twins)} took the same steps at these settings.")
+    return remarks
 
 
 def _lost(result: MethodResult) -> str:
-    """The rates at which selection runs diverged, and how many of them did."""
+    """List the rates at which selection runs diverged, and how many of them did."""
     # There are no losses where there was no choice.
     tried = zip(result.learning_rates, result.validation_loss, strict=False)
     return ", ".join(
@@ -131,7 +131,7 @@ def _lost(result: MethodResult) -> str:
 
 
 def _twins(results: Sequence[MethodResult]) -> list[list[str]]:
-    """Groups of methods whose curves are equal, those that diverged everywhere apart."""
+    """Group methods whose curves are equal, except those that diverged everywhere."""
     groups: dict[tuple[tuple[float, ...], ...], list[str]] = {}
     for result in results:
         if result.diverged < 1:
@@ -139,8 +139,8 @@ def _twins(results: Sequence[MethodResult]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def summary(results: Sequence[MethodResult], settings: Settings) -> str:
-    """The results as a Markdown document.
+def write_summary(results: Sequence[MethodResult], settings: Settings) -> str:
+    """Write the results as a Markdown document.
 
     Args:
       results: the best first.
@@ -152,7 +152,7 @@ def summary(results: Sequence[MethodResult], settings: Settings) -> str:
     header = f"| {' | '.join(_COLUMNS)} |"
     rule = "| --- |" + " ---: |" * (len(_COLUMNS) - 1)
     rows = [f"| {' | '.join(_row(result))} |" for result in results]
-    noted = [f"- {remark}" for remark in remarks(results)]
+    noted = [f"- {remark}" for remark in write_remarks(results)]
     first, last = settings.test_seeds[0], settings.test_seeds[-1]
     made = [
         f"- {name.replace('_', ' ')}: {value}"
@@ -160,7 +160,7 @@ def summary(results: Sequence[MethodResult], settings: Settings) -> str:
         if value not in (None, "") and name != "clipax"
     ]
     lines = [
-        f"# {title(settings)}",
+        f"# {make_title(settings)}",
         "",
         header,
         rule,

@@ -18,7 +18,7 @@ Losses = tuple[tuple[float, ...], ...]
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """A quantile by linear interpolation, with infinite values in their place.
+    """Compute a quantile by linear interpolation; infinite values keep their rank.
 
     Args:
       values: numbers, some perhaps infinite.
@@ -39,7 +39,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class MethodResult:
-    """What came out for one method.
+    """The result of one method.
 
     Attributes:
       method: its name.
@@ -47,7 +47,7 @@ class MethodResult:
       validation_loss: last loss on the validation split, for each rate and selection seed;
         infinite where the run diverged, empty where there was one rate only.
       learning_rate: the rate chosen.
-      seeds: the seeds below, none of which took part in the choice.
+      seeds: the seeds of the results below; none of them took part in the choice.
       points: the steps at which the curves have points.
       loss: loss on the test split, for each seed and point; infinite once a run has diverged.
       accuracy: accuracy on the test split likewise; 0 once a run has diverged.
@@ -90,17 +90,17 @@ class MethodResult:
         return edges.get(self.learning_rate)
 
     def order(self) -> tuple[float, float, float]:
-        """Sorts results: by median test loss, then the share diverged, then the accuracy."""
+        """Compute a sort key: median test loss, then the share diverged, then the accuracy."""
         accuracy = quantile(self.final_accuracy, 0.5)
         return quantile(self.final_loss, 0.5), self.diverged, -accuracy
 
     def to_json(self) -> str:
-        """One line of strict JSON, with null for infinite losses."""
+        """Write one line of strict JSON, with null for infinite losses."""
         return json.dumps({"result": _finite_or_null(dataclasses.asdict(self))}, allow_nan=False)
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> MethodResult:
-        """Rebuilds a result from the fields of its line."""
+        """Rebuild a result from the fields of its line."""
         return cls(**{name: _infinite_where_null(name, value) for name, value in fields.items()})
 
 
@@ -137,7 +137,7 @@ class ResultStore:
             folder.mkdir(parents=True, exist_ok=True)
             kept = self.path.read_bytes() if self.path.exists() else b""
         except OSError as error:
-            raise _unwritable(folder, error) from None
+            raise _make_folder_error(folder, error) from None
         if kept:
             self._load(kept, settings)
         # Written anew under another name and moved, so that a crash leaves the old or the new.
@@ -148,7 +148,7 @@ class ResultStore:
             draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             draft.replace(self.path)
         except OSError as error:
-            raise _unwritable(folder, error) from None
+            raise _make_folder_error(folder, error) from None
 
     def add(self, result: MethodResult) -> None:
         """Save a finished method at once.
@@ -165,7 +165,7 @@ class ResultStore:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _unwritable(self.path.parent, error) from None
+            raise _make_folder_error(self.path.parent, error) from None
         self.results[result.method] = result
 
     def _load(self, kept: bytes, settings: dict[str, Any]) -> None:
@@ -173,9 +173,9 @@ class ResultStore:
         lines = kept.split(b"\n")[:-1]
         try:
             records = [json.loads(line) for line in lines]
-            found = records[0]["settings"] if records else settings
+            stored = records[0]["settings"] if records else settings
             results = [MethodResult.from_fields(record["result"]) for record in records[1:]]
-            differences = _differences(found, settings)
+            differences = _describe_differences(stored, settings)
         except (ValueError, TypeError, LookupError, AttributeError):
             raise InputError(
                 f"{self.path} was not written by `clipax compare`, or is damaged; choose another "
@@ -189,12 +189,12 @@ class ResultStore:
         self.results = {result.method: result for result in results}
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    names = [*found, *(name for name in wanted if name not in found)]
+def _describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
+    names = [*stored, *(name for name in current if name not in stored)]
     return ", ".join(
-        f"{name}: {_show(found.get(name))} there, {_show(wanted.get(name))} now"
+        f"{name}: {_show(stored.get(name))} there, {_show(current.get(name))} now"
         for name in names
-        if found.get(name) != wanted.get(name)
+        if stored.get(name) != current.get(name)
     )
 
 
@@ -202,5 +202,5 @@ def _show(value: Any) -> str:
     return "each method's own" if value is None else str(value)
 
 
-def _unwritable(folder: Path, error: OSError) -> InputError:
+def _make_folder_error(folder: Path, error: OSError) -> InputError:
     return InputError(f"output folder {folder} cannot be used: {error.strerror or error}.")

@@ -1,4 +1,4 @@
-"""What a comparison is run with, apart from the methods, and the checks of it."""
+"""The settings of a comparison, apart from the methods, and their checks."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ class Settings:
 
     @property
     def test_seeds(self) -> tuple[int, ...]:
-        """The seeds that the results are reported over."""
+        """Seeds that the results are reported over."""
         first = len(SELECTION_SEEDS)
         return tuple(range(first, first + self.seeds))
 
     def record(self, fingerprint: str) -> dict[str, Any]:
-        """The settings as they are stored beside results.
+        """Make the record of the settings that is stored beside results.
 
         Args:
-          fingerprint: the data's, which tells a changed file from the one that was used.
+          fingerprint: the data's, by which a changed file is noticed.
 
         Returns:
           A dictionary of JSON values.

@@ -77,7 +77,7 @@ class Trainer:
             params = nnx.state(make_model(model, data, _keys(seed).init))
             return params, _GROWTH_LIMIT * clipax.global_norm(params)
 
-        # One after the other: vectorised initialisers take seconds longer to compile.
+        # `lax.map`, not `vmap`: vectorised initialisers take seconds longer to compile.
         self._init = jax.jit(lambda seeds: jax.lax.map(begin, seeds))
         self._evaluate = jax.jit(jax.vmap(self._score, in_axes=(0, None, None, None)))
 
@@ -107,7 +107,7 @@ class Trainer:
                 runs = advance_runs(runs, seeds, rates, step, *self._train)
                 if curve or step == self.plan.points[-2]:
                     scores.append((*self._evaluate(runs.params, *pieces), runs.diverged))
-                # Waits for the device, so that the progress shown is real and Ctrl-C is heeded.
+                # Wait for the device, so that the progress is real and Ctrl-C takes effect.
                 jax.block_until_ready(runs.diverged)
                 advance()
             loss, accuracy, diverged = (np.stack(column, 1) for column in zip(*scores, strict=True))
@@ -132,7 +132,7 @@ class Trainer:
         return train
 
     def _loss(self, params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Losses and right answers, for each example."""
+        """Compute the loss of each example, and whether its class is right."""
         logits = nnx.merge(self._graph, params)(x)
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, y)
         return losses, jnp.argmax(logits, -1) == y
@@ -140,7 +140,7 @@ class Trainer:
     def _score(
         self, params: Any, x: jax.Array, y: jax.Array, weight: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Mean loss and accuracy over pieces of examples, those of weight 0 left out."""
+        """Compute mean loss and accuracy over pieces of examples; weight 0 leaves one out."""
 
         def piece(total: tuple[jax.Array, jax.Array], part: Any) -> tuple[Any, None]:
             x, y, weight = part
@@ -161,7 +161,7 @@ class Trainer:
         x: jax.Array,
         y: jax.Array,
     ) -> _Runs:
-        """A block's next `stride` steps, as far as the plan goes."""
+        """Run the next `stride` steps of a block, at most to the end of the plan."""
 
         def body(runs: _Runs, step: jax.Array) -> tuple[_Runs, None]:
             def one(run: _Runs, seed: jax.Array, rate: jax.Array) -> _Runs:
@@ -185,7 +185,7 @@ class Trainer:
         x: jax.Array,
         y: jax.Array,
     ) -> _Runs:
-        """One update of one run, which stands still once it has diverged."""
+        """Take one step of one run; a diverged run keeps its parameters."""
         keys = _keys(seed)
         rows = jax.random.randint(
             jax.random.fold_in(keys.batch, step), (self.plan.batch_size,), 0, len(y)
@@ -207,7 +207,7 @@ class Trainer:
         return _Runs(params, opt_state, run.diverged | ~sound, run.limit)
 
     def _perturb(self, gradient: Any, key: jax.Array) -> Any:
-        """The gradient `g` plus `s * ||g|| / sqrt(d) * xi`, `xi` independent in each coordinate."""
+        """Add `s * ||g|| / sqrt(d) * xi` to the gradient `g`, with independent entries of `xi`."""
         if self.plan.noise.is_none:
             return gradient
         leaves, tree = jax.tree.flatten(gradient)
@@ -229,28 +229,28 @@ class _Keys(NamedTuple):
 
 
 def _keys(seed: jax.Array) -> _Keys:
-    """The three streams of randomness of a run: initial weights, batches, noise."""
+    """Make the three random streams of a run: initial weights, batches, noise."""
     return _Keys(*jax.random.split(jax.random.key(seed), 3))
 
 
 def _clip_fraction(opt_state: Any) -> jax.Array | None:
-    """The clip fraction that a state's telemetry records (the first of several), or None.
+    """Read the clip fraction from a state's telemetry (the first of several), or None.
 
-    NaN where the method has no threshold: it does not clip, which is not to clip no step.
+    NaN where the method has no threshold, to tell it from one that clipped no step.
     """
     try:
         telemetry = clipax.metrics(opt_state)
     except ValueError:
         return None
-    found = [name for name in telemetry if name.endswith("clip_fraction")]
-    if not found:
+    names = [name for name in telemetry if name.endswith("clip_fraction")]
+    if not names:
         return None
-    threshold = telemetry[found[0].replace("clip_fraction", "threshold")]
-    return jnp.where(jnp.isinf(threshold), jnp.nan, telemetry[found[0]])
+    threshold = telemetry[names[0].replace("clip_fraction", "threshold")]
+    return jnp.where(jnp.isinf(threshold), jnp.nan, telemetry[names[0]])
 
 
 def _pieces(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A split cut into pieces of equal size, the last filled up with examples of weight 0."""
+    """Cut a split into pieces of equal size; examples of weight 0 pad the last."""
     size = min(_PIECE, len(split))
     count = math.ceil(len(split) / size)
     fill = count * size - len(split)
@@ -264,7 +264,7 @@ def _pieces(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _join(results: list[Any], runs: int) -> Outcome:
-    """The blocks' results as one, without the runs that filled up the last block."""
+    """Join the results of blocks, without the runs that pad the last block."""
     columns = list(zip(*results, strict=True))
     loss, accuracy, diverged = (np.concatenate(column)[:runs] for column in columns[:3])
     fraction = None if columns[3][0] is None else np.concatenate(columns[3])[:runs]

@@ -64,9 +64,9 @@ def run_chunks(
     """Compute all runs on all cores.
 
     Args:
-      tile: What `compile_tile` returned.
-      shape: How many records and points there are.
-      runs: How many runs.
+      tile: The result of `compile_tile`.
+      shape: Numbers of records and points.
+      runs: Number of runs.
       width: Runs in a tile.
       chunk: Runs that a core takes at a time, rounded up to whole tiles.
       advance: Called with the number of runs done and of all runs.

@@ -17,9 +17,9 @@ import optax
 from jax import lax
 
 from clipax._typing import Array
-from clipax.lab._simulate.words import words
+from clipax.lab._simulate.words import draw_words
 
-__all__ = ["BLOCK", "Law", "Problem", "live_leaves", "tile_program"]
+__all__ = ["BLOCK", "Law", "Problem", "find_live_leaves", "tile_program"]
 
 BLOCK = 8
 """Steps whose noise is made at once."""
@@ -29,20 +29,20 @@ Make = Callable[[dict[str, Array]], optax.GradientTransformation]
 
 
 class Law(Protocol):
-    """What a simulation needs of a law of noise."""
+    """A law of noise, as far as a simulation uses it."""
 
     @property
     def words(self) -> int:
-        """How many random words make one variate."""
+        """Number of random words in one variate."""
         ...
 
     def from_words(self, *words: Array) -> Array:
-        """The variates that words of 32 random bits make."""
+        """Make variates out of words of 32 random bits."""
         ...
 
 
 class Problem(Protocol):
-    """What a simulation needs of a problem."""
+    """A problem, as far as a simulation uses it."""
 
     @property
     def name(self) -> str:
@@ -60,11 +60,11 @@ class Problem(Protocol):
         ...
 
     def value(self, x: Array) -> Array:
-        """The objective."""
+        """Compute the objective."""
         ...
 
     def gradient(self, x: Array) -> Array:
-        """Its gradient, without noise."""
+        """Compute its gradient, without noise."""
         ...
 
 
@@ -79,7 +79,7 @@ def tile_program(
     points: dict[str, Array],
     count: int,
 ) -> Callable[[Array, Array, Array, dict[str, Array]], Array]:
-    """The program for a tile of `width` runs, for all hyper-parameters at once.
+    """Make the program for a tile of `width` runs, for all hyper-parameters at once.
 
     Args:
       make: From hyper-parameters (scalars) to the optimizer.
@@ -100,7 +100,7 @@ def tile_program(
     start = jnp.asarray(problem.start, jnp.float32)
     parameters = {name: values[0] for name, values in points.items()}
     structure = jax.tree.structure(jax.eval_shape(lambda: make(parameters).init(start)))
-    live = live_leaves(make, start, parameters)
+    live = find_live_leaves(make, start, parameters)
     over_runs = jax.vmap(measure, in_axes=-1, out_axes=-1)
 
     def begin(point: dict[str, Array]) -> list[Array]:
@@ -110,7 +110,7 @@ def tile_program(
     def move(
         point: dict[str, Array], whole: list[Array], x: Array, state: list[Array], noise: Array
     ) -> tuple[Array, list[Array]]:
-        """One step of all runs; what is not carried has its first value, on which nothing hangs."""
+        """Take one step of all runs; leaves that are not carried keep their initial value."""
         optimizer = make(point)
         leaves = list(whole)
         for place, leaf in zip(live, state, strict=True):
@@ -135,7 +135,7 @@ def tile_program(
             noise = jnp.zeros((BLOCK, len(start), 1), jnp.float32)
             if law is not None:
                 now = lax.dynamic_slice_in_dim(keys, step, BLOCK)
-                noise = law.from_words(*words(now, first, width, len(start), law.words))
+                noise = law.from_words(*draw_words(now, first, width, len(start), law.words))
             noise = jnp.broadcast_to(noise, (BLOCK, len(start), width))
 
             def body(place: Array, carry: Any) -> Any:
@@ -154,8 +154,8 @@ def tile_program(
             _, _, x, mean, state = lax.while_loop(
                 lambda carry: carry[0] < carry[1], block, (interval[0], interval[1], *carry)
             )
-            found = jax.vmap(over_runs)(mean if average else x)
-            return (x, mean, state), jnp.where(jnp.isfinite(found), found, jnp.inf)
+            values = jax.vmap(over_runs)(mean if average else x)
+            return (x, mean, state), jnp.where(jnp.isfinite(values), values, jnp.inf)
 
         mean = x if average else jnp.zeros((), jnp.float32)
         return lax.scan(stretch, (x, mean, [whole[place] for place in live]), intervals)[1]
@@ -163,8 +163,8 @@ def tile_program(
     return program
 
 
-def live_leaves(make: Make, start: Array, parameters: dict[str, Array]) -> list[int]:
-    """Places of the leaves of an optimizer's state that its updates ever depend on."""
+def find_live_leaves(make: Make, start: Array, parameters: dict[str, Array]) -> list[int]:
+    """Find the leaves of an optimizer's state on which its updates ever depend, by index."""
     shape = jax.eval_shape(lambda: make(parameters).init(start))
     leaves, structure = jax.tree.flatten(shape)
 
@@ -174,18 +174,18 @@ def live_leaves(make: Make, start: Array, parameters: dict[str, Array]) -> list[
 
     jaxpr = jax.make_jaxpr(step)(leaves, start, parameters).jaxpr
     inputs = jaxpr.invars[: len(leaves)]
-    wanted = _sources(jaxpr, jaxpr.outvars[len(leaves) :])
+    wanted = _find_sources(jaxpr, jaxpr.outvars[len(leaves) :])
     live: set[int] = set()
     while True:
         more = {place for place, variable in enumerate(inputs) if variable in wanted} - live
         if not more:
             return sorted(live)
         live |= more
-        wanted |= _sources(jaxpr, [jaxpr.outvars[place] for place in more])
+        wanted |= _find_sources(jaxpr, [jaxpr.outvars[place] for place in more])
 
 
-def _sources(jaxpr: Any, outputs: Sequence[Any]) -> set[Any]:
-    """The variables that outputs depend on; an equation's outputs count as a function of all."""
+def _find_sources(jaxpr: Any, outputs: Sequence[Any]) -> set[Any]:
+    """Find the variables that outputs depend on; an equation uses all its inputs."""
     wanted = {variable for variable in outputs if not hasattr(variable, "val")}
     for equation in reversed(jaxpr.eqns):
         if any(variable in wanted for variable in equation.outvars):

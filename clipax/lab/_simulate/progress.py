@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress
 
-__all__ = ["bar_of"]
+__all__ = ["show_bar"]
 
 
 @contextmanager
-def bar_of(wanted: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on the terminal, if wanted and there is one.
+def show_bar(wanted: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar, if wanted and stderr is a terminal.
 
     Args:
-      wanted: Whether to show it.
+      wanted: Whether to show it at all.
 
     Yields:
-      What to call with a name, how much of it is done and how much there is to do.
+      A function to call with a name, the amount done and the total.
     """
     console = Console(stderr=True)
     tasks = {}

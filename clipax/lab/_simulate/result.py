@@ -1,4 +1,4 @@
-"""What a simulation gives: quantiles with confidence intervals, their plot and their file."""
+"""The result of a simulation: quantiles with confidence intervals, their plot and file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Numbers = tuple[float, ...]
 
 
 def quantile_interval(runs: int, level: float, confidence: float = 0.95) -> tuple[int, int]:
-    r"""Ranks of the order statistics that enclose a quantile, whatever the distribution.
+    r"""Compute ranks of order statistics that enclose a quantile, for any distribution.
 
     With :math:`B \sim \mathrm{Bin}(n, q)` the number of values at or below the quantile, ranks
     :math:`l` and :math:`u` (from 1) enclose it with probability
@@ -60,7 +60,7 @@ def quantile_interval(runs: int, level: float, confidence: float = 0.95) -> tupl
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """What came out for an optimizer with one choice of hyper-parameters.
+    """The results of an optimizer with one choice of hyper-parameters.
 
     Attributes:
       method: Its name.
@@ -97,7 +97,7 @@ def summarise(
     levels: Numbers,
     confidence: float,
 ) -> Curve:
-    """The curve of all runs' values at the recorded steps, `(records, runs)`."""
+    """Make the curve of all runs' values at the recorded steps, `(records, runs)`."""
     ordered = np.sort(values, axis=-1)
     runs = values.shape[-1]
     # The inverse of the empirical distribution function: a value of a run, also beside infinities.
@@ -126,12 +126,12 @@ def _rows(values: np.ndarray) -> tuple[Numbers, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Simulation:
-    """The results of `simulate`, and what they are results of.
+    """The results of `simulate`, and the arguments that they depend on.
 
     Attributes:
       problem: The problem's name.
       law: The law of the noise, as text.
-      measure: What was recorded.
+      measure: The name of the number that was recorded.
       runs: Number of runs.
       record: The steps after which it was recorded.
       levels: The levels of the quantiles.
@@ -198,7 +198,7 @@ class Simulation:
         return axes
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything as JSON: wholly or, if interrupted, not at all.
+        """Write everything as JSON, under another name and then moved: wholly or not at all.
 
         Args:
           path: The file.
@@ -208,13 +208,13 @@ class Simulation:
         """
         path = Path(path)
         draft = path.with_name(path.name + ".part")
-        text = json.dumps(_encoded(dataclasses.asdict(self)), allow_nan=False, indent=1)
+        text = json.dumps(_encode(dataclasses.asdict(self)), allow_nan=False, indent=1)
         draft.write_text(text + "\n", encoding="utf-8")
         draft.replace(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Simulation:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Args:
           path: The file.
@@ -227,7 +227,7 @@ class Simulation:
           ValueError: It was not written by `save`, or is damaged.
         """
         try:
-            fields = _decoded(json.loads(Path(path).read_text(encoding="utf-8")))
+            fields = _decode(json.loads(Path(path).read_text(encoding="utf-8")))
             curves = tuple(Curve(**curve) for curve in fields.pop("curves"))
             return cls(**fields, curves=curves)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -236,18 +236,18 @@ class Simulation:
             ) from error
 
 
-def _encoded(value: Any) -> Any:
-    """JSON knows no infinity: the text `"inf"` or `"-inf"` stands for it."""
+def _encode(value: Any) -> Any:
+    """Make JSON of a value, which knows no infinity: the text `"inf"` or `"-inf"` stands for it."""
     if isinstance(value, dict):
-        return {name: _encoded(item) for name, item in value.items()}
+        return {name: _encode(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_encoded(item) for item in value]
+        return [_encode(item) for item in value]
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
-def _decoded(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _decoded(item) for name, item in value.items()}
+        return {name: _decode(item) for name, item in value.items()}
     if isinstance(value, list):
-        return tuple(_decoded(item) for item in value)
+        return tuple(_decode(item) for item in value)
     return float(value) if value in ("inf", "-inf") else value

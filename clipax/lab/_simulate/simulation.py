@@ -17,7 +17,7 @@ from clipax import _validate
 from clipax._typing import Array
 from clipax.lab._simulate.chunks import compile_tile, run_chunks, tile_width
 from clipax.lab._simulate.program import BLOCK, Law, Problem, tile_program
-from clipax.lab._simulate.progress import bar_of
+from clipax.lab._simulate.progress import show_bar
 from clipax.lab._simulate.result import Simulation, summarise
 from clipax.lab._simulate.words import step_keys
 from clipax.measure import global_norm
@@ -104,11 +104,11 @@ def simulate(
       ...     def gradient(self, x):
       ...         return x
       >>> clipped = lambda learning_rate: clipax.clip_sgd(learning_rate, 0.25)
-      >>> found = simulate(
+      >>> simulation = simulate(
       ...     {"clip": clipped}, Parabola(), None, runs=1, record=[0, 2], quantiles=[0.5],
       ...     grid={"learning_rate": [1.0, 2.0]},
       ... )
-      >>> for curve in found.curves:
+      >>> for curve in simulation.curves:
       ...     print(curve.label, curve.quantiles)
       clip, learning_rate 1 ((0.5,), (0.125,))
       clip, learning_rate 2 ((0.5,), (0.0,))
@@ -123,10 +123,10 @@ def simulate(
     for level in quantiles:
         _validate.within("quantiles", level, 0, 1, brackets="()")
     _validate.within("confidence", confidence, 0, 1, brackets="()")
-    steps = _steps(record)
-    dim = _dim(problem)
-    name, function = _measure(measure, problem)
-    points = _points(grid or {})
+    steps = _check_record(record)
+    dim = _check_start(problem)
+    name, function = _resolve_measure(measure, problem)
+    points = _combine_grid(grid or {})
     made = {name: _is_maker(name, optimizer) for name, optimizer in optimizers.items()}
     width = {
         method: tile_width(dim * (len(points) if made[method] else 1)) for method in optimizers
@@ -150,7 +150,7 @@ def simulate(
     )
     keys = step_keys(np.uint32(seed), steps[-1] + BLOCK)
     intervals = jnp.array([(0, steps[0]), *itertools.pairwise(steps)], jnp.int32)
-    with bar_of(progress) as bar:
+    with show_bar(progress) as bar:
         for method, optimizer in optimizers.items():
             chosen = points if made[method] else [{}]
             vectors = {
@@ -190,7 +190,7 @@ def _make(optimizer: Any, parameters: dict[str, Array]) -> optax.GradientTransfo
 
 
 def _is_maker(name: str, optimizer: Any) -> bool:
-    """Whether `optimizer` makes optimizers, which are themselves tuples of functions."""
+    """Check that `optimizer` is one or makes one; true if it makes one."""
     if isinstance(optimizer, optax.GradientTransformation):
         return False
     if not callable(optimizer):
@@ -201,7 +201,7 @@ def _is_maker(name: str, optimizer: Any) -> bool:
     return True
 
 
-def _steps(record: Sequence[int]) -> tuple[int, ...]:
+def _check_record(record: Sequence[int]) -> tuple[int, ...]:
     steps = tuple(_validate.index("record", step) for step in record)
     if not steps or any(a >= b for a, b in itertools.pairwise(steps)):
         raise ValueError(f"`record` must be steps in increasing order, at least one, got {steps}.")
@@ -210,15 +210,15 @@ def _steps(record: Sequence[int]) -> tuple[int, ...]:
     return steps
 
 
-def _dim(problem: Problem) -> int:
+def _check_start(problem: Problem) -> int:
     shape = np.shape(problem.start)
     if len(shape) != 1 or not shape[0]:
         raise ValueError(f"`problem.start` must be a vector, got an array of shape {shape}.")
     return shape[0]
 
 
-def _points(grid: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
-    """All combinations of the hyper-parameters."""
+def _combine_grid(grid: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """List all combinations of the hyper-parameters."""
     for name, values in grid.items():
         if not len(values):
             raise ValueError(f"`grid` must have a value for every name, got none for {name!r}.")
@@ -228,8 +228,8 @@ def _points(grid: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
     return [dict(zip(grid, values, strict=True)) for values in combinations]
 
 
-def _measure(measure: str | Measure, problem: Problem) -> tuple[str, Measure]:
-    """The measure's name and function."""
+def _resolve_measure(measure: str | Measure, problem: Problem) -> tuple[str, Measure]:
+    """Find the measure's name and function."""
     if callable(measure):
         return getattr(measure, "__name__", "measure"), measure
     _validate.one_of("measure", measure, ("suboptimality", "value", "gradient_norm"))

@@ -14,14 +14,14 @@ import numpy as np
 
 from clipax._typing import Array
 
-__all__ = ["step_keys", "threefry", "words"]
+__all__ = ["draw_words", "step_keys", "threefry"]
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
 
 def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Threefry-2x32 with 20 rounds: two random words for each key and counter.
+    """Compute Threefry-2x32 with 20 rounds: two random words for each key and counter.
 
     Args:
       key: The two words of a key, as `jax.random.key_data` gives them.
@@ -48,14 +48,16 @@ def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Ar
 
 @partial(jax.jit, static_argnames="steps")
 def step_keys(seed: np.uint32, steps: int) -> Array:
-    """The keys of the first steps: `fold_in(key(seed), step)`, as rows of two words."""
+    """Make the keys of the first steps: `fold_in(key(seed), step)`, as rows of two words."""
     key = jax.random.key(seed, impl="threefry2x32")
     folded = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(steps, dtype=jnp.uint32))
     return jax.random.key_data(folded)
 
 
-def words(keys: Array, first: Array | int, runs: int, dim: int, count: int) -> tuple[Array, ...]:
-    """Random words of runs `first` to `first + runs - 1`, for each coordinate of some steps.
+def draw_words(
+    keys: Array, first: Array | int, runs: int, dim: int, count: int
+) -> tuple[Array, ...]:
+    """Draw random words for runs `first` to `first + runs - 1` and each coordinate and step.
 
     With `key = jax.random.fold_in(jax.random.key(seed), step)`, words `2 j` and `2 j + 1` are the
     upper and the lower half of entry `[run, coordinate, j]` of
@@ -65,9 +67,9 @@ def words(keys: Array, first: Array | int, runs: int, dim: int, count: int) -> t
     Args:
       keys: Rows of `step_keys`, one for each step.
       first: Number of the first run.
-      runs: How many runs.
-      dim: How many coordinates.
-      count: How many words for each coordinate of each step.
+      runs: Number of runs.
+      dim: Number of coordinates.
+      count: Number of words for each coordinate of each step.
 
     Returns:
       `count` uint32 arrays of shape `(steps, dim, runs)`.
@@ -77,5 +79,5 @@ def words(keys: Array, first: Array | int, runs: int, dim: int, count: int) -> t
     place = run[None, :] * np.uint32(dim) + jnp.arange(dim, dtype=jnp.uint32)[:, None]
     key = keys[:, 0, None, None], keys[:, 1, None, None]
     zero = jnp.zeros_like(place)
-    found = [threefry(key, (zero, place * np.uint32(pairs) + np.uint32(j))) for j in range(pairs)]
-    return tuple(word for pair in found for word in pair)[:count]
+    drawn = [threefry(key, (zero, place * np.uint32(pairs) + np.uint32(j))) for j in range(pairs)]
+    return tuple(word for pair in drawn for word in pair)[:count]

@@ -20,7 +20,7 @@ __all__ = ["LAWS", "Noise", "parse_noise"]
 
 @dataclasses.dataclass(frozen=True)
 class _Family:
-    """A family of laws: its parameter's name and range, and what it means, for messages."""
+    """A family of laws: its parameter's name, range and meaning, for messages."""
 
     parameter: str
     low: float
@@ -69,7 +69,7 @@ class Noise:
 
     @property
     def is_none(self) -> bool:
-        """Whether there is no noise."""
+        """True for no noise."""
         return self.family == "none"
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -80,7 +80,7 @@ class Noise:
           shape: the shape of the result.
 
         Returns:
-          Finite variates; their tail is the law's own for as far as 32 random bits reach.
+          Finite variates; they follow the law's tail as far as 32 random bits reach.
         """
         if self.is_none:
             return jnp.zeros(shape, jnp.float32)

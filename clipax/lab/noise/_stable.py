@@ -19,14 +19,14 @@ import numpy as np
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.noise._law import Law, call
+from clipax.lab.noise._law import Law, describe_call
 from clipax.lab.noise._words import exponential, flip, half_unit, sine, tail_exponential
 
 __all__ = ["alpha_stable"]
 
 
 def alpha_stable(alpha: float, beta: float = 0.0) -> Law:
-    """Alpha-stable noise: characteristic function `exp(-|s|^alpha (1 - i beta sign(s) Phi))`.
+    """Make alpha-stable noise: characteristic function `exp(-|s|^alpha (1 - i beta sign(s) Phi))`.
 
     `Phi = tan(pi alpha/2)`, and `-(2/pi) log|s|` for `alpha = 1` (the parametrisation that
     `scipy.stats.levy_stable` calls S1, scale 1, location 0). `alpha = 2` is a normal law of
@@ -48,7 +48,9 @@ def alpha_stable(alpha: float, beta: float = 0.0) -> Law:
     else:
         transform = _skewed_cauchy(beta) if alpha == 1.0 else _skewed(alpha, beta)
     return Law(
-        call("alpha_stable", alpha, beta) if beta else call("alpha_stable", alpha),
+        describe_call("alpha_stable", alpha, beta)
+        if beta
+        else describe_call("alpha_stable", alpha),
         2,
         transform,
         0.0 if alpha > 1 else math.nan,

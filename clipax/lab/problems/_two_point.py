@@ -58,11 +58,11 @@ class TwoPointNoise:
 
     @property
     def words(self) -> int:
-        """How many random words make one variate."""
+        """Number of random words in one variate."""
         return 1
 
     def from_words(self, *words: Array) -> Array:
-        """The float32 variates that words of 32 random bits make, `p` to within `2^-32`."""
+        """Make float32 variates out of words of 32 random bits, `p` to within `2^-32`."""
         (word,) = words
         # Of the 2^32 words that many give the upper value, at least one and not all.
         share = min(max(round(self.probability * 2**32), 1), 2**32 - 1)
@@ -73,7 +73,7 @@ class TwoPointNoise:
         return self.from_words(jax.random.bits(key, shape, jnp.uint32))
 
     def fixed_point(self, threshold: float) -> float:
-        r"""Where clipped SGD on :math:`x^2 / 2` stays in the mean, for any learning rate.
+        r"""Compute where clipped SGD on :math:`x^2 / 2` stays in the mean, for any learning rate.
 
         .. math:: x = \sigma s - c s^2
 
@@ -97,7 +97,7 @@ class TwoPointNoise:
 def two_point_bias(
     sigma: float = 1.0, threshold: float = 1.0, *, start: float = 0.0
 ) -> tuple[Problem, TwoPointNoise, float]:
-    r"""The problem on which clipped SGD has the largest known bias, which no learning rate removes.
+    r"""Make the problem on which clipped SGD has the largest known bias, at any learning rate.
 
     .. math:: f(x) = x^2 / 2, \quad s = \sigma / (2 c) \text{ or }
               \tfrac12, \quad \text{bias } \sigma^2 / (4 c) \text{ or } \sigma / 2 - c / 4

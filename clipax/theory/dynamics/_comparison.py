@@ -1,4 +1,4 @@
-"""When clipping helps, and which threshold helps most.
+"""The criterion by which clipping helps, and the threshold at which it helps most.
 
 N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of SGD with
 Gradient Clipping in High-Dimensions", arXiv 2406.11733.
@@ -15,16 +15,15 @@ import numpy as np
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.theory.dynamics._reduction_factors import LabelNoise, factors, reduction_factors
+from clipax.theory.dynamics._reduction_factors import LabelNoise, compute_factors, reduction_factors
 
-__all__ = ["best_threshold", "clipping_comparison", "clipping_stability", "max_ccc_threshold"]
+__all__ = ["clipping_comparison", "clipping_stability", "find_best_threshold", "max_ccc_threshold"]
 
-# Candidates in units of the residual's scale, and how often the best one's surroundings are
-# searched anew.
+# Candidates in units of the residual's scale, and rounds of a finer search about the best.
 _GRID = np.geomspace(0.01, 8, 128)
 _FINER = np.linspace(-1, 1, 17)
 _ROUNDS = 3
-# The criterion tends to 1 for large thresholds: it must exceed 1 by this, and by rounding errors.
+# The criterion tends to 1 for large thresholds: it must exceed 1 by this and by rounding errors.
 _MARGIN = 1e-9
 
 
@@ -55,7 +54,7 @@ def clipping_stability(noise: LabelNoise, risk: Any, threshold: Any) -> Array:
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
     """
     mu, m2 = reduction_factors(noise, risk, threshold)
-    return _over_unclipped(noise, risk, threshold, mu / m2)
+    return _compare_to_unclipped(noise, risk, threshold, mu / m2)
 
 
 def clipping_comparison(noise: LabelNoise, risk: Any, threshold: Any) -> Array:
@@ -89,7 +88,7 @@ def clipping_comparison(noise: LabelNoise, risk: Any, threshold: Any) -> Array:
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
     """
     mu, m2 = reduction_factors(noise, risk, threshold)
-    return _over_unclipped(noise, risk, threshold, mu**2 / m2)
+    return _compare_to_unclipped(noise, risk, threshold, mu**2 / m2)
 
 
 def max_ccc_threshold(noise: LabelNoise, risk: Any) -> Array:
@@ -110,8 +109,8 @@ def max_ccc_threshold(noise: LabelNoise, risk: Any) -> Array:
       The threshold on the residual, an array; infinite where clipping does not help.
 
     Notes:
-      Noise without a variance, for which the criterion is infinite at every threshold, has a best
-      one all the same: the noise's raw scale stands for its deviation in the range above.
+      For noise without a variance the criterion is infinite at every threshold; the best one is
+      still found, with the noise's raw scale for its deviation in the range above.
 
     Example:
       >>> from clipax.theory import dynamics
@@ -129,14 +128,14 @@ def max_ccc_threshold(noise: LabelNoise, risk: Any) -> Array:
     return _compiled(noise, risk)
 
 
-def best_threshold(noise: LabelNoise, risk: Array) -> Array:
+def find_best_threshold(noise: LabelNoise, risk: Array) -> Array:
     """`max_ccc_threshold` without checks, for use inside compiled functions."""
     dtype = jnp.result_type(float)
     risk = jnp.asarray(risk, dtype)[..., None]
     scale = jnp.sqrt(2 * risk + jnp.asarray(noise.scale, dtype) ** 2)
 
     def best(candidates: Array) -> tuple[Array, Array]:
-        mu, m2 = factors(noise, risk, candidates)
+        mu, m2 = compute_factors(noise, risk, candidates)
         # An atom at zero without any risk: clipping at 0 would pass it and no noise.
         value = jnp.where(m2 > 0, mu**2 / jnp.where(m2 > 0, m2, 1), jnp.inf)
         place = jnp.argmax(value, -1, keepdims=True)
@@ -145,21 +144,21 @@ def best_threshold(noise: LabelNoise, risk: Array) -> Array:
             jnp.take_along_axis(value, place, -1),
         )
 
-    def finer(round: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+    def refine(round: Array, previous: tuple[Array, Array]) -> tuple[Array, Array]:
         width = math.log(_GRID[1] / _GRID[0]) * (_FINER[1] - _FINER[0]) ** round
-        return best(found[0] * jnp.exp(jnp.asarray(_FINER, dtype) * width))
+        return best(previous[0] * jnp.exp(jnp.asarray(_FINER, dtype) * width))
 
-    # A loop, so that the law is compiled twice and not once a round.
-    found = jax.lax.fori_loop(0, _ROUNDS, finer, best(scale * jnp.asarray(_GRID, dtype)))
-    threshold, value = found[0][..., 0], found[1][..., 0]
+    # A loop compiles the law once for all rounds.
+    result = jax.lax.fori_loop(0, _ROUNDS, refine, best(scale * jnp.asarray(_GRID, dtype)))
+    threshold, value = result[0][..., 0], result[1][..., 0]
     criterion = value * (2 * risk[..., 0] + jnp.asarray(noise.second_moment, dtype))
     margin = max(_MARGIN, 64 * float(jnp.finfo(dtype).eps))
     return jnp.where(criterion > 1 + margin, threshold, jnp.inf)
 
 
-_compiled = jax.jit(best_threshold)
+_compiled = jax.jit(find_best_threshold)
 
 
-def _over_unclipped(noise: LabelNoise, risk: Any, threshold: Any, ratio: Array) -> Array:
+def _compare_to_unclipped(noise: LabelNoise, risk: Any, threshold: Any, ratio: Array) -> Array:
     moment = 2 * jnp.asarray(risk, ratio.dtype) + jnp.asarray(noise.second_moment, ratio.dtype)
     return jnp.where(jnp.isposinf(jnp.asarray(threshold)), 1, ratio * moment)

@@ -120,8 +120,8 @@ def rademacher_noise(sigma: Scalar, probability: Scalar) -> MixtureNoise:
 def student_t_noise(freedom: float, scale: Scalar) -> ScaleMixtureNoise:
     """Describe noise of Student's t distribution.
 
-    Gaussians whose precision has a gamma law, integrated over its logarithm by the trapezoidal
-    rule, which converges geometrically there.
+    A mixture of Gaussians whose precision has a gamma law, integrated over its logarithm by the
+    trapezoidal rule, which converges geometrically.
 
     Args:
       freedom: Degrees of freedom, at least 0.2 and finite; concrete. Up to 2 the variance is
@@ -150,7 +150,7 @@ def student_t_noise(freedom: float, scale: Scalar) -> ScaleMixtureNoise:
     u = np.arange(-reach - 1, math.log1p(reach + math.sqrt(2 * reach)) + step, step)
     exponent = freedom / 2 * (u - np.exp(u) + 1)
     u, weights = u[exponent > -_NEGLIGIBLE], np.exp(exponent[exponent > -_NEGLIGIBLE])
-    # So large that every threshold clips them all, and float32 holds them.
+    # e^60: large enough that every threshold clips, small enough for float32.
     variances = _array(scale) ** 2 * np.exp(np.minimum(-u, 60))
     if freedom > 2:
         moment = scale**2 * (freedom / (freedom - 2))
@@ -218,7 +218,7 @@ def empirical_noise(residuals: Any) -> MixtureNoise:
     """Describe noise by a sample of it, each value equally likely.
 
     Args:
-      residuals: What labels deviate by, an array of one axis; in units of the labels.
+      residuals: Deviations of labels, an array of one axis; in units of the labels.
 
     Returns:
       A `LabelNoise`. A factor takes time in proportion to the sample.
@@ -244,5 +244,5 @@ def empirical_noise(residuals: Any) -> MixtureNoise:
 
 
 def _array(value: Any) -> Any:
-    """`value` as an array, in float64 where it is not traced."""
+    """Convert `value` to an array, in float64 where it is not traced."""
     return jnp.asarray(value) if isinstance(value, jax.Array) else np.asarray(value, np.float64)

@@ -1,4 +1,4 @@
-"""What clipping does to a residual: the share that passes, and the second moment that is left.
+"""Reduction factors of clipping: the share of residuals that pass, and their second moment.
 
 N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of SGD with
 Gradient Clipping in High-Dimensions", arXiv 2406.11733.
@@ -24,7 +24,7 @@ __all__ = [
     "ReductionFactors",
     "ScaleMixtureNoise",
     "UniformNoise",
-    "factors",
+    "compute_factors",
     "reduction_factors",
 ]
 
@@ -43,11 +43,11 @@ _ROOT_WEIGHTS = np.polynomial.legendre.leggauss(20)[1] * _ROOTS
 
 
 class ReductionFactors(NamedTuple):
-    """What is left of a residual that is clipped.
+    """The share and the second moment of a clipped residual.
 
     Attributes:
-      mu: Share of the residuals within the threshold; so much of the mean gradient is left.
-      m2: Second moment of the clipped residual; so much of the noise is left.
+      mu: Share of the residuals within the threshold, the factor of the mean gradient.
+      m2: Second moment of the clipped residual, the size of the noise.
     """
 
     mu: Array
@@ -70,8 +70,8 @@ class LabelNoise(Protocol):
     def scale(self) -> Any:
         """Size."""
 
-    def clipped(self, square: Array, threshold: Array) -> tuple[Array, Array]:
-        """The two factors for a Gaussian signal of variance `square` and a finite threshold."""
+    def factors(self, square: Array, threshold: Array) -> tuple[Array, Array]:
+        """Compute the two factors, for a Gaussian signal of variance `square`, finite threshold."""
 
 
 class ScaleMixtureNoise(NamedTuple):
@@ -82,11 +82,11 @@ class ScaleMixtureNoise(NamedTuple):
     second_moment: Any
     scale: Any
 
-    def clipped(self, square: Array, threshold: Array) -> tuple[Array, Array]:
-        """No difference of near numbers: components far above the threshold lose nothing."""
+    def factors(self, square: Array, threshold: Array) -> tuple[Array, Array]:
+        """Compute both factors without cancellation, also far above the threshold."""
         variances = square[..., None] + self.variances
         c = threshold[..., None]
-        z = jnp.minimum(c / jnp.sqrt(_floored(variances)), _FAR)
+        z = jnp.minimum(c / jnp.sqrt(_avoid_zero(variances)), _FAR)
         inside = erf(z / _ROOT_TWO)
         density = math.sqrt(2 / math.pi) * jnp.exp(-(z**2) / 2)
         # E[w^2; |w| <= c] is S^2 F(z), F(z) = density * z^3 (1/3 + z^2/15 + z^4/105 + ...).
@@ -106,15 +106,15 @@ class MixtureNoise(NamedTuple):
     second_moment: Any
     scale: Any
 
-    def clipped(self, square: Array, threshold: Array) -> tuple[Array, Array]:
-        """Moments of truncated Gaussians; by quadrature where closed forms would cancel."""
-        deviation = jnp.sqrt(_floored(square[..., None] + self.variances))
+    def factors(self, square: Array, threshold: Array) -> tuple[Array, Array]:
+        """Compute moments of truncated Gaussians, by quadrature where closed forms cancel."""
+        deviation = jnp.sqrt(_avoid_zero(square[..., None] + self.variances))
         # The size of a residual depends on that of the mean alone.
         c, m = threshold[..., None], jnp.abs(jnp.asarray(self.means, deviation.dtype))
         # Stacked, so that the distribution function is compiled once.
         ends = jnp.clip(jnp.stack([-c - m, c - m, m - c]) / deviation, -_FAR, _FAR)
         below, above, beyond = ndtr(ends)
-        lower, upper, _ = _density(ends)
+        lower, upper, _ = _normal_density(ends)
         inside = above - below
         second = (m**2 + deviation**2) * inside
         second += deviation * ((m - c) * lower - (m + c) * upper)
@@ -122,7 +122,7 @@ class MixtureNoise(NamedTuple):
         height, centre = jnp.minimum(c / deviation, 1), m / deviation
         mass, moment = jnp.zeros_like(inside), jnp.zeros_like(inside)
         for node, weight in zip(_FEW_NODES, _FEW_WEIGHTS, strict=True):
-            part = weight * height * _density(jnp.clip(node * height - centre, -_FAR, _FAR))
+            part = weight * height * _normal_density(jnp.clip(node * height - centre, -_FAR, _FAR))
             mass, moment = mass + part, moment + node**2 * part
         narrow = c < deviation
         inside = jnp.where(narrow, mass, inside)
@@ -138,18 +138,18 @@ class LaplaceNoise(NamedTuple):
     second_moment: Any
     scale: Any
 
-    def clipped(self, square: Array, threshold: Array) -> tuple[Array, Array]:
-        """In closed form, by erfcx; by quadrature where that would cancel."""
+    def factors(self, square: Array, threshold: Array) -> tuple[Array, Array]:
+        """Compute both factors by erfcx, or by quadrature where that cancels."""
         b, c = jnp.asarray(self.width, square.dtype), threshold
         s = jnp.maximum(jnp.sqrt(square), 1e-12 * b)
         places = jnp.asarray(np.append(_ROOTS**2, 1.0), s.dtype)
-        first, second = self._sides(s[..., None], c[..., None] * places)
+        first, second = self._compute_sides(s[..., None], c[..., None] * places)
         # The residual's density at w is (first + second)/(2b) there.
         sums, first, second = (first + second)[..., :-1], first[..., -1], second[..., -1]
         z = jnp.minimum(c / s, _FAR)
         outside = erfc(z / _ROOT_TWO)
         mu = 1 - outside - first + second
-        truncated = s**2 * (erf(z / _ROOT_TWO) - 2 * z * _density(z))
+        truncated = s**2 * (erf(z / _ROOT_TWO) - 2 * z * _normal_density(z))
         m2 = truncated + c**2 * outside - 2 * b * c * (first + second) + 2 * b**2 * mu
         # m2 = c^2 (1 - 2 int_0^c f(w) (1 - w^2/c^2) dw).
         mass = c[..., None] / b * jnp.asarray(_ROOT_WEIGHTS, s.dtype) * sums
@@ -157,8 +157,8 @@ class LaplaceNoise(NamedTuple):
         mu = jnp.where(small, jnp.sum(mass, -1), mu)
         return mu, jnp.where(small, c**2 * (1 - jnp.sum(mass * (1 - places[:-1] ** 2), -1)), m2)
 
-    def _sides(self, s: Array, c: Array) -> tuple[Array, Array]:
-        """`exp(r^2/2 -+ c/b) Phi(+-c/s - r)` with `r = s/b`."""
+    def _compute_sides(self, s: Array, c: Array) -> tuple[Array, Array]:
+        """Compute `exp(r^2/2 -+ c/b) Phi(+-c/s - r)` with `r = s/b`."""
         ratio, z = s / self.width, jnp.minimum(c / s, 1e15)
         tail = jnp.exp(-(jnp.minimum(z, _FAR) ** 2) / 2) / 2
         # The first form overflows in neither region.
@@ -174,10 +174,10 @@ class UniformNoise(NamedTuple):
     second_moment: Any
     scale: Any
 
-    def clipped(self, square: Array, threshold: Array) -> tuple[Array, Array]:
-        """The density of the residual is flat up to a layer about the end, which is integrated."""
+    def factors(self, square: Array, threshold: Array) -> tuple[Array, Array]:
+        """Integrate the density of the residual, which is flat but for a layer about the end."""
         a, c = jnp.asarray(self.half, square.dtype), threshold
-        s = jnp.sqrt(_floored(square))
+        s = jnp.sqrt(_avoid_zero(square))
         first, last = jnp.maximum(a - 8 * s, 0), a + 8 * s
         # The layer below the threshold, and the layer above it.
         starts = jnp.stack([jnp.minimum(first, c), jnp.maximum(first, c)])
@@ -193,10 +193,10 @@ class UniformNoise(NamedTuple):
 
 
 def reduction_factors(noise: LabelNoise, risk: Any, threshold: Any) -> ReductionFactors:
-    r"""Compute what clipping leaves of the gradient and of its noise, in high dimensions.
+    r"""Compute the factors by which clipping reduces a gradient and its noise.
 
-    For streaming least squares, one sample a step: the norm of a gradient is then nearly
-    proportional to the residual's size, and clipping it clips the residual.
+    For streaming least squares in high dimensions, one sample a step: the norm of a gradient is
+    then nearly proportional to the residual, and clipping it clips the residual.
 
     .. math::
         \mu_c(R) = P(|w| \le c), \qquad m_{2,c}(R) = E \min(w^2, c^2), \qquad
@@ -222,8 +222,8 @@ def reduction_factors(noise: LabelNoise, risk: Any, threshold: Any) -> Reduction
 
     Example:
       >>> from clipax.theory import dynamics
-      >>> found = dynamics.reduction_factors(dynamics.gaussian_noise(5.0), 3.0, 4.0)
-      >>> print(f"{found.mu:.4f} {found.m2:.3f}")
+      >>> factors = dynamics.reduction_factors(dynamics.gaussian_noise(5.0), 3.0, 4.0)
+      >>> print(f"{factors.mu:.4f} {factors.m2:.3f}")
       0.5275 10.185
 
     References:
@@ -237,29 +237,29 @@ def reduction_factors(noise: LabelNoise, risk: Any, threshold: Any) -> Reduction
     return _compiled(noise, risk, threshold)
 
 
-def factors(noise: LabelNoise, risk: Array, threshold: Array) -> ReductionFactors:
+def compute_factors(noise: LabelNoise, risk: Array, threshold: Array) -> ReductionFactors:
     """`reduction_factors` without checks, for use inside compiled functions."""
     dtype = jnp.result_type(float)
     risk, threshold = jnp.broadcast_arrays(jnp.asarray(risk, dtype), jnp.asarray(threshold, dtype))
     clips = jnp.isfinite(threshold)
-    mu, m2 = noise.clipped(2 * risk, jnp.where(clips, threshold, 1))
+    mu, m2 = noise.factors(2 * risk, jnp.where(clips, threshold, 1))
     unclipped = 2 * risk + jnp.asarray(noise.second_moment, dtype)
     return ReductionFactors(jnp.where(clips, mu, 1), jnp.where(clips, m2, unclipped))
 
 
-_compiled = jax.jit(factors)
+_compiled = jax.jit(compute_factors)
 
 
-def _floored(x: Array) -> Array:
+def _avoid_zero(x: Array) -> Array:
     return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
 
-def _density(x: Array) -> Array:
+def _normal_density(x: Array) -> Array:
     return jnp.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
 
 def _erfcx(x: Array) -> Array:
-    """`exp(x^2) erfc(x)` for x >= 0."""
+    """Compute `exp(x^2) erfc(x)` for x >= 0."""
     switch = 4.0 if x.dtype == jnp.float32 else 8.0
     low, high = jnp.minimum(x, switch), jnp.maximum(x, switch)
     inverse = 1 / (2 * high**2)

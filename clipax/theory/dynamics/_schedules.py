@@ -17,9 +17,9 @@ from clipax import _validate
 from clipax._typing import Array
 from clipax.theory import _arguments
 from clipax.theory.dynamics._arguments import check_spectrum, check_start
-from clipax.theory.dynamics._comparison import best_threshold
-from clipax.theory.dynamics._reduction_factors import LabelNoise, factors
-from clipax.theory.dynamics._risk import Control, solve, whole_steps
+from clipax.theory.dynamics._comparison import find_best_threshold
+from clipax.theory.dynamics._reduction_factors import LabelNoise, compute_factors
+from clipax.theory.dynamics._risk import Control, count_steps, solve
 
 __all__ = ["ClipSgdSchedules", "ClippingSchedule", "max_ccc_schedule", "proportional_schedule"]
 
@@ -32,17 +32,17 @@ class ClipSgdSchedules(NamedTuple):
 
 
 class _MaxCcc(NamedTuple):
-    """The best threshold, its bias made up for."""
+    """The best threshold, with the rate compensated for its bias."""
 
     learning_rate: Array
 
     def __call__(self, step: Array, risk: Array, noise: LabelNoise) -> tuple[Array, Array]:
-        threshold = best_threshold(noise, risk)
-        return self.learning_rate / factors(noise, risk, threshold).mu, threshold
+        threshold = find_best_threshold(noise, risk)
+        return self.learning_rate / compute_factors(noise, risk, threshold).mu, threshold
 
 
 class _Proportional(NamedTuple):
-    """A multiple of the residual's scale."""
+    """A multiple of the residual's scale, with the rate compensated."""
 
     learning_rate: Array
     kappa: Array
@@ -50,7 +50,7 @@ class _Proportional(NamedTuple):
 
     def __call__(self, step: Array, risk: Array, noise: LabelNoise) -> tuple[Array, Array]:
         threshold = self.kappa * jnp.sqrt(2 * risk + jnp.asarray(noise.scale, risk.dtype) ** 2)
-        mu = factors(noise, risk, threshold).mu
+        mu = compute_factors(noise, risk, threshold).mu
         compensation = jnp.where(self.exact, 1 / mu, jnp.maximum(1, 1 / self.kappa))
         return self.learning_rate * compensation, threshold
 
@@ -74,7 +74,7 @@ class ClippingSchedule:
     dimension: float
 
     def parameters(self) -> ClipSgdSchedules:
-        """Arguments of `clipax.clip_sgd`: `optax` schedules of the step count.
+        """Make arguments of `clipax.clip_sgd`: `optax` schedules of the step count.
 
         The rate is divided by the dimension, and the threshold multiplied by its root. Between
         the times the rate and one over the threshold are linear; beyond the horizon both stay.
@@ -85,13 +85,14 @@ class ClippingSchedule:
         root = float(np.sqrt(self.dimension))
         steps = self.time * self.dimension
 
+        def interpolate(count: Any, values: np.ndarray) -> Array:
+            return jnp.interp(_to_floats(count), _to_floats(steps), _to_floats(values))
+
         def learning_rate(count: Any) -> Array:
-            return jnp.interp(_floats(count), _floats(steps), _floats(self.learning_rate)) / (
-                self.dimension
-            )
+            return interpolate(count, self.learning_rate) / self.dimension
 
         def threshold(count: Any) -> Array:
-            return root / jnp.interp(_floats(count), _floats(steps), _floats(1 / self.threshold))
+            return root / interpolate(count, 1 / self.threshold)
 
         return ClipSgdSchedules(learning_rate, threshold)
 
@@ -107,7 +108,7 @@ def max_ccc_schedule(
 ) -> ClippingSchedule:
     r"""Make the schedule of clipped SGD that is best by the comparison criterion.
 
-    At every risk the `max_ccc_threshold`, with a rate that makes up for what it clips off. It is
+    At every risk the `max_ccc_threshold`, with a rate that compensates for the clipped part. It is
     never worse than SGD of the same `learning_rate` (Theorem 3), and the same where clipping does
     not help.
 
@@ -153,7 +154,7 @@ def max_ccc_schedule(
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733, max-CCC.
     """
     control = _MaxCcc(jnp.asarray(_arguments.positive("learning_rate", learning_rate)))
-    return _scheduled(spectrum, start, noise, control, horizon, dt)
+    return _make_schedule(spectrum, start, noise, control, horizon, dt)
 
 
 def proportional_schedule(
@@ -169,7 +170,7 @@ def proportional_schedule(
 ) -> ClippingSchedule:
     r"""Make a schedule of one parameter: thresholds in proportion to the residual's deviation.
 
-    Where the best threshold is not known, a share of the deviation is a good one for many laws.
+    Where the best threshold is not known, a share of the deviation is good for many laws.
 
     .. math::
         c(t) = \kappa \sqrt{2 R_t + \sigma^2}, \qquad
@@ -198,8 +199,8 @@ def proportional_schedule(
         word; another argument is not positive and finite.
 
     Notes:
-      The rule without the noise's law is `clipax.thresholds.rms_of_norms`, from an
-      average of the norms.
+      Where the noise's law is not known, `clipax.thresholds.rms_of_norms` estimates the deviation
+      from an average of the norms.
 
     Example:
       >>> import numpy as np
@@ -224,22 +225,22 @@ def proportional_schedule(
         jnp.asarray(_arguments.positive("kappa", kappa)),
         jnp.asarray(compensation == "exact"),
     )
-    return _scheduled(spectrum, start, noise, control, horizon, dt)
+    return _make_schedule(spectrum, start, noise, control, horizon, dt)
 
 
-def _scheduled(
+def _make_schedule(
     spectrum: Any, start: Any, noise: LabelNoise, control: Control, horizon: float, dt: float
 ) -> ClippingSchedule:
     eigenvalues = check_spectrum(spectrum)
     first = check_start(start, eigenvalues)
     horizon, dt = _arguments.positive("horizon", horizon), _arguments.positive("dt", dt)
-    steps = whole_steps(horizon, dt)
-    found = solve(_floats(eigenvalues), _floats(first), noise, control, dt, steps)
-    risk, rate, threshold = (np.asarray(values) for values in found)
+    steps = count_steps(horizon, dt)
+    record = solve(_to_floats(eigenvalues), _to_floats(first), noise, control, dt, steps)
+    risk, rate, threshold = (np.asarray(values) for values in record)
     return ClippingSchedule(
         dt * np.arange(steps + 1), risk, threshold, rate, float(eigenvalues.sum())
     )
 
 
-def _floats(values: Any) -> Array:
+def _to_floats(values: Any) -> Array:
     return jnp.asarray(values, float)

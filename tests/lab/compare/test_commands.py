@@ -148,7 +148,7 @@ def test_bad_input_ends_with_one_line_and_status_2(capsys, words, message):
 
 def test_an_output_folder_that_fails_at_the_end_is_told(capsys, monkeypatch):
     monkeypatch.setattr(commands, "compare", lambda *_: [])
-    monkeypatch.setattr(commands, "summary", lambda *_: "")
+    monkeypatch.setattr(commands, "write_summary", lambda *_: "")
     Path("out").write_text("a file where the folder was")
     status, _, err = run(capsys, "compare", "--out", "out")
     assert (status, err) == (2, "clipax: output folder out cannot be used: Not a directory.\n")

@@ -25,13 +25,13 @@ class Recorder:
     def begin(self, stretches, kept):
         self.begun = (stretches, kept)
 
-    def method(self, name):
+    def begin_method(self, name):
         self.methods.append(name)
 
     def advance(self):
         self.advances += 1
 
-    def saved(self, result):
+    def end_method(self, result):
         self.results.append(result)
 
 
@@ -107,10 +107,10 @@ def test_a_rerun_trains_what_is_left_and_keeps_the_rest(tmp_path, trained, monke
     names = ["sgd", "adam", "clip_sgd"]
 
     class Interrupting(Recorder):
-        def method(self, name):
+        def begin_method(self, name):
             if name == "adam":
                 raise KeyboardInterrupt
-            super().method(name)
+            super().begin_method(name)
 
     with pytest.raises(KeyboardInterrupt):
         compare(settings(), names, tmp_path, Interrupting())

@@ -24,8 +24,8 @@ def test_every_optimizer_of_the_catalogue_can_be_compared():
     optimizers = [entry for entry in ENTRIES.values() if entry.kind == "optimizer"]
     expected = {entry.name for entry in optimizers}
     expected |= {variant for entry in optimizers for variant in entry.variants}
-    expected = expected - set(methods.untunable()) | {"sgd", "adam"}
-    assert set(methods.available()) == expected
+    expected = expected - set(methods.list_untunable()) | {"sgd", "adam"}
+    assert set(methods.list_available()) == expected
     assert {method.name for method in methods.resolve(["all"], 1.0)} == expected
     assert set(methods.DEFAULT_METHODS) <= expected
 
@@ -79,8 +79,8 @@ def test_no_name_at_all_is_refused():
 
 
 def test_an_optimizer_without_a_learning_rate_is_left_out():
-    assert methods.untunable() == ("clipped_sstm",)
-    assert "clipped_sstm" not in methods.available()
+    assert methods.list_untunable() == ("clipped_sstm",)
+    assert "clipped_sstm" not in methods.list_available()
     assert "clipped_sstm" not in [method.name for method in methods.resolve(["all"], 1.0)]
     with pytest.raises(InputError, match="method clipped_sstm takes no learning rate"):
         methods.resolve(["clipped_sstm"], 1.0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 import clipax
-from clipax.lab._simulate.program import live_leaves
+from clipax.lab._simulate.program import find_live_leaves
 
 
 def test_only_what_iterates_depend_on_is_carried():
@@ -19,6 +19,6 @@ def test_only_what_iterates_depend_on_is_carried():
         "schedule": (clipax.clip_sgd(lambda count: 0.1 / (count + 1), 1.0), ["count"]),
     }
     for name, (optimizer, expected) in paths.items():
-        places = live_leaves(lambda _, one=optimizer: one, start, {})
+        places = find_live_leaves(lambda _, one=optimizer: one, start, {})
         leaves = jax.tree.leaves_with_path(optimizer.init(start))
         assert [leaves[place][0][-1].name for place in places] == expected, name

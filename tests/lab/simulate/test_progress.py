@@ -15,6 +15,6 @@ def test_bar_is_for_terminals(monkeypatch):
         text = io.StringIO()
         console = partial(Console, file=text, force_terminal=terminal, width=60)
         monkeypatch.setattr(progress, "Console", lambda stderr, made=console: made())
-        with progress.bar_of(wanted) as bar:
+        with progress.show_bar(wanted) as bar:
             bar("method", 1, 2)
         assert ("method" in text.getvalue()) == shown

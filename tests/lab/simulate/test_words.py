@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clipax.lab._simulate.words import step_keys, threefry, words
+from clipax.lab._simulate.words import draw_words, step_keys, threefry
 
 
 def test_words_are_those_of_jax():
@@ -14,7 +14,7 @@ def test_words_are_those_of_jax():
         keys = step_keys(np.uint32(seed), 10)
         key = jax.random.fold_in(jax.random.key(seed), step)
         assert np.array_equal(keys[step], jax.random.key_data(key))
-        ours = jax.jit(words, static_argnums=(2, 3, 4))(keys[step : step + 1], first, 4, 3, 5)
+        ours = jax.jit(draw_words, static_argnums=(2, 3, 4))(keys[step : step + 1], first, 4, 3, 5)
         with jax.enable_x64(True):
             bits = np.asarray(jax.random.bits(key, (first + 4, 3, 3), "uint64"))[first:]
         for place, word in enumerate(ours):
