@@ -59,14 +59,14 @@ def advise(history_or_state: Any, *, quantile: Scalar = 0.9) -> Advice:
 
     Args:
       history_or_state: The state of an optimizer in any nesting, best with
-        `clipax.monitor_norms()` in front of the clip, as the telemetry of a clip alone does not
-        remember norms. Or a sequence of norms, one a step; or of what `clipax.metrics` returned.
+        `clipax.monitor_norms()` in front of the clip, as a clip remembers no norms. Or a sequence
+        of norms, one a step; or of results of `clipax.metrics`.
       quantile: Which quantile of the norms to propose as a threshold, in (0, 1); default .9: one
         step in ten would be clipped.
 
     Returns:
-      An `Advice`. Of a state that measures several blocks the norms of all blocks are taken
-      together, as for a clip with one threshold for each of them.
+      An `Advice`. The norms of several blocks in a state are pooled, as for a clip with the same
+      threshold for each block.
 
     Raises:
       ValueError: `history_or_state` has no norms, a negative norm, or is the state of several runs.

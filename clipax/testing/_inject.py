@@ -71,9 +71,6 @@ def inject_faults(
     Returns:
       A `Report`: `report.rows`, `report.verdict`, `report.passed(...)`, `str(report)`.
 
-    Raises:
-      ValueError: A number is out of range, or a fault is unknown.
-
     Example:
       A clip at the root mean square of all norms before, into which spikes and NaN enter:
 

@@ -54,7 +54,7 @@ def clip_adagrad_norm_convex(
       b1: Decay rate of the momentum, in [0, 1); None (default) for none, the paper's AdaGrad-Norm.
       b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
         the radius, so that it grows with it. With a number the rate follows from it.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c1: Constant of the rate, positive; default 1. The paper's constants are not known here.
       c2: Constant of the threshold, at least `4 c1`; default 4. The threshold is then at least
         `4 L R`, so that true gradients near the solution pass as they are.
 
@@ -115,22 +115,18 @@ def clip_adam_norm_convex(
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
       radius: Bound of the distance from start to solution, positive; a length.
-      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
-      alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
+      sigma: Scale of the noise, positive; gradient.
+      alpha: Tail index of the noise, in (1, 2].
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).
       b1: Decay rate of the momentum, in [0, 1); default .9, as `clipax.clip_adam_norm`; None for
         none.
-      b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
-        the radius. With a number the rate follows from it.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      b_init: The first scale, as for `clip_adagrad_norm_convex`.
+      c1: Constant of the rate, as for `clip_adagrad_norm_convex`.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
     Returns:
       `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay=1` included.
-
-    Notes:
-      Constants and first scale are chosen as for `clip_adagrad_norm_convex`.
 
     Example:
       >>> import clipax

@@ -64,7 +64,7 @@ def clip_adagrad_norm_nonconvex(
       b1: Decay rate of the momentum, in [0, 1); None (default) for none, the paper's AdaGrad-Norm.
       b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
         :math:`\sqrt{2D/L}`. With a number the rate follows from it.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c1: Constant of the rate, positive; default 1. The paper's constants are not known here.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
     Returns:
@@ -120,25 +120,20 @@ def clip_adam_norm_nonconvex(
 
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
-      gap: Bound of :math:`f(x_0) - \inf f`, positive; gradient times length. Without delay a bound
-        of :math:`\sup f - \inf f`, which must be finite.
-      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
-      alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
+      gap: Bound of :math:`f(x_0) - \inf f`, as for `clip_adagrad_norm_nonconvex`.
+      sigma: Scale of the noise, positive; gradient.
+      alpha: Tail index of the noise, in (1, 2].
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).
       delayed: Whether the divisor lags one step behind the gradient (default), or not at all.
       b1: Decay rate of the momentum, in [0, 1); default .9, as `clipax.clip_adam_norm`; None for
         none. Without delay rate and threshold do not depend on it.
-      b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
-        :math:`\sqrt{2D/L}`. With a number the rate follows from it.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      b_init: The first scale, as for `clip_adagrad_norm_nonconvex`.
+      c1: Constant of the rate, as for `clip_adagrad_norm_nonconvex`.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
     Returns:
       `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay` included.
-
-    Notes:
-      Constants and first scale are chosen as for `clip_adagrad_norm_nonconvex`.
 
     Example:
       >>> import clipax

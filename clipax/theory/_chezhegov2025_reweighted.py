@@ -49,7 +49,7 @@ def clip_radagrad_norm_convex(
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).
       b_init: The first scale, positive, default 1. It only sets the unit of the rate.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c1: Constant of the rate, positive; default 1. The paper's constants are not known here.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
     Returns:

@@ -35,9 +35,6 @@ def quantile_clipping_bias(quantile: float, sigma: float, *, order: float = 2.0)
     Returns:
       The bound, in the units of `sigma`.
 
-    Raises:
-      ValueError: `quantile` outside (0, 1), `sigma` not positive, `order` below 1 or infinite.
-
     Notes:
       For a threshold that is the quantile itself; an estimate from a window of norms has an error
       of its own.

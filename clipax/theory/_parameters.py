@@ -1,4 +1,4 @@
-"""Results of the theorems: the keyword arguments of an optimizer, under its own names."""
+"""Results of the theorems: keyword arguments of an optimizer."""
 
 from __future__ import annotations
 

@@ -104,9 +104,6 @@ def clip_sgd_bounded_noise(
     Returns:
       `OffsetClipSgdParameters`: `learning_rate`, `threshold` and `offset` for `clipax.clip_sgd`.
 
-    Raises:
-      ValueError: A constant is not positive and finite, or `steps` below 1.
-
     Notes:
       The print has a further `eta` in the denominator of the second step size, `1/(16 eta L1 (n +
       tau))`, which does not fit the units; it is left out here. `1/sqrt(T)` is as printed: a step

@@ -141,7 +141,7 @@ def _run(trainer: Trainer, method: Method, settings: Settings, observer: Observe
         points=trainer.plan.points,
         loss=_rows(outcome.loss),
         accuracy=_rows(outcome.accuracy),
-        # A run that diverged at its first step may have no threshold on record.
+        # A run that diverged at its first step may have recorded no threshold.
         clip_fraction=None
         if fraction is None or np.isnan(fraction).all()
         else tuple(map(float, np.nan_to_num(fraction))),

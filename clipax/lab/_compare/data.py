@@ -17,7 +17,7 @@ from clipax.lab._errors import InputError
 
 __all__ = ["BUILT_IN", "Dataset", "Split", "load_data"]
 
-# Shares of the examples of each class; training takes what is left.
+# Shares of the examples of each class; the rest is for training.
 _VALIDATION = _TEST = 0.2
 _SPLIT_SEED = 20_240_604
 

@@ -86,7 +86,7 @@ def check_model(name: str, data: Dataset) -> None:
 
 
 def make_model(name: str, data: Dataset, key: Any) -> nnx.Module:
-    """Builds a model for a data set.
+    """Build a model for a data set.
 
     Args:
       name: one of `MODELS`, which `check_model` allows.

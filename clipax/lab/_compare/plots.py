@@ -12,8 +12,7 @@ from clipax.lab._compare.results import MethodResult, quantile
 __all__ = ["plot_curves"]
 
 _COLOURS = 10
-# Losses above this multiple of the first mean "useless" whatever they are: the axes end there, and
-# lines and bands of diverged runs leave through the top.
+# The loss axes end at this multiple of the first loss; curves of diverged runs leave the picture.
 _HEADROOM = 2.0
 _BAND = (0.05, 0.95)
 
@@ -58,7 +57,7 @@ def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None
     for axes, axis in ((curves, curves.yaxis), (rates, rates.yaxis), (ends, ends.xaxis)):
         axes.grid(True, axis="both" if axes is not ends else "x", color="0.9")
         _scale_losses(axes, axis, results, ceiling)
-    # The ends are all below the start as a rule; a band that goes on leaves at the right.
+    # Final losses are usually below the start; wider bands leave the picture at the right.
     widest = max(_bands(result.final_loss, ceiling)[2] for result in results)
     ends.set_xlim(right=min(1.5 * widest, ceiling))
     figure.legend(
@@ -74,7 +73,7 @@ def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None
 
 
 def _style(place: int) -> dict[str, Any]:
-    """Every second line is dashed, so that one of two equal curves shows through the other."""
+    """Choose colour and dashes; every second line is dashed, so that equal curves both show."""
     from matplotlib import colormaps
 
     dashes = ("-", (0, (4, 2)), "-.", ":")
@@ -83,13 +82,13 @@ def _style(place: int) -> dict[str, Any]:
 
 
 def _scale_losses(axes: Any, axis: Any, results: Sequence[MethodResult], ceiling: float) -> None:
-    """A log scale with plain numbers, from the best loss reached to the ceiling."""
+    """Set a log scale with plain numbers, from the lowest loss to the ceiling."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    reached = [loss for r in results for curve in r.loss for loss in curve if 0 < loss < math.inf]
+    losses = [loss for r in results for curve in r.loss for loss in curve if 0 < loss < math.inf]
     name = axis.axis_name
     getattr(axes, f"set_{name}scale")("log")
-    getattr(axes, f"set_{name}lim")(0.8 * min([*reached, ceiling / _HEADROOM]), ceiling)
+    getattr(axes, f"set_{name}lim")(0.8 * min([*losses, ceiling / _HEADROOM]), ceiling)
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -121,7 +121,7 @@ def write_remarks(results: Sequence[MethodResult]) -> list[str]:
 
 def _lost(result: MethodResult) -> str:
     """List the rates at which selection runs diverged, and how many of them did."""
-    # There are no losses where there was no choice.
+    # `validation_loss` is empty where only one rate was given.
     tried = zip(result.learning_rates, result.validation_loss, strict=False)
     return ", ".join(
         f"{rate:g} ({count} of {len(losses)} seeds)"

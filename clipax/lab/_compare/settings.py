@@ -11,13 +11,13 @@ from clipax.lab.noise import parse_noise
 
 __all__ = ["QUICK", "SELECTION_SEEDS", "Settings", "parse_learning_rates"]
 
-# Seeds that choose the learning rates. The seeds of the results follow them and are others.
+# Seeds that choose the learning rates; the seeds of the results follow them.
 SELECTION_SEEDS = (0, 1, 2, 3)
 
-# What `--quick` puts in place of the defaults.
+# The defaults under `--quick`.
 QUICK: dict[str, Any] = {"steps": 60, "seeds": 4}
 
-# More would not fit into memory, or not end.
+# Limits on memory and time.
 _MOST = {"steps": 10_000_000, "batch_size": 100_000, "seeds": 10_000}
 
 

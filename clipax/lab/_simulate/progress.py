@@ -12,11 +12,11 @@ __all__ = ["show_bar"]
 
 
 @contextmanager
-def show_bar(wanted: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar, if wanted and stderr is a terminal.
+def show_bar(enabled: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar, if enabled and stderr is a terminal.
 
     Args:
-      wanted: Whether to show it at all.
+      enabled: Whether to show it at all.
 
     Yields:
       A function to call with a name, the amount done and the total.
@@ -24,7 +24,7 @@ def show_bar(wanted: bool) -> Iterator[Callable[[str, int, int], None]]:
     console = Console(stderr=True)
     tasks = {}
     with Progress(
-        console=console, transient=True, disable=not (wanted and console.is_terminal)
+        console=console, transient=True, disable=not (enabled and console.is_terminal)
     ) as progress:
 
         def advance(name: str, done: int, total: int) -> None:

@@ -34,9 +34,6 @@ def quantile_interval(runs: int, level: float, confidence: float = 0.95) -> tupl
       :math:`l` and :math:`u`; `0` and `runs + 1` say that no value bounds the quantile: there are
       too few for a level this extreme.
 
-    Raises:
-      ValueError: `runs` below 1, `level` or `confidence` outside (0, 1).
-
     Example:
       >>> from clipax.lab import quantile_interval
       >>> quantile_interval(100_000, 0.999)
@@ -100,7 +97,7 @@ def summarise(
     """Make the curve of all runs' values at the recorded steps, `(records, runs)`."""
     ordered = np.sort(values, axis=-1)
     runs = values.shape[-1]
-    # The inverse of the empirical distribution function: a value of a run, also beside infinities.
+    # `inverted_cdf` picks the value of a run, without interpolation, which infinities would spoil.
     quantiles = np.quantile(ordered, levels, axis=-1, method="inverted_cdf").T
     edge = np.full((len(ordered), 1), np.inf, ordered.dtype)
     padded = np.concatenate([-edge, ordered, edge], axis=-1)
@@ -180,7 +177,7 @@ class Simulation:
             )
             (line,) = axes.plot(self.record, np.where(np.isinf(middle), np.nan, middle))
             line.set_label(curve.label)
-            # An end that no run bounds is not drawn.
+            # Unbounded ends of intervals are not drawn.
             known = np.isfinite(low) & np.isfinite(high)
             axes.fill_between(
                 self.record, low, high, where=known, color=line.get_color(), alpha=0.25, linewidth=0

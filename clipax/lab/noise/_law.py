@@ -91,19 +91,16 @@ class Law:
 
         Returns:
           The law.
-
-        Raises:
-          ValueError: `scale` is not positive, or one of them is not finite.
         """
         _validate.positive("scale", scale)
         _validate.number("shift", shift, "finite", math.isfinite)
-        added = f" {'+' if shift > 0 else '-'} {_digits(abs(shift))}" if shift else ""
+        offset = f" {'+' if shift > 0 else '-'} {_digits(abs(shift))}" if shift else ""
         factor = "" if scale == 1 else f"{_digits(scale)} * "
-        # Bracketed, or two laws of different steps would have one name and be taken as equal.
+        # Brackets keep the names of different laws different: laws of one name are equal.
         name = f"({self.name})" if " * " in self.name or not self.name.endswith(")") else self.name
         return dataclasses.replace(
             self,
-            name=f"{factor}{name}{added}",
+            name=f"{factor}{name}{offset}",
             transform=lambda *words: scale * self.transform(*words) + shift,
             mean=scale * self.mean + shift,
             variance=scale**2 * self.variance,

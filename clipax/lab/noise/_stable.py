@@ -68,7 +68,7 @@ def _symmetric(alpha: float) -> Callable[..., Array]:
         turn = alpha * delta
         numerator = sine(jnp.maximum(jnp.minimum(offset + turn, (math.pi - offset) - turn), 0.0))
         waiting = tail_exponential(height) if alpha >= 1 else exponential(height)
-        ratio = waiting / sine(_folded(offset + (alpha - 1.0) * delta, alpha))
+        ratio = waiting / sine(_fold(offset + (alpha - 1.0) * delta, alpha))
         power = jnp.log(sine(delta)) / -alpha
         if alpha != 1.0:
             power = power + (1.0 - 1.0 / alpha) * jnp.log(ratio)
@@ -77,8 +77,8 @@ def _symmetric(alpha: float) -> Callable[..., Array]:
     return transform
 
 
-def _folded(angle: Array, alpha: float) -> Array:
-    """An angle in [0, pi] as one in [0, pi/2] of the same sine; above 1 it lies there already."""
+def _fold(angle: Array, alpha: float) -> Array:
+    """Fold an angle to [0, pi/2] with the same sine; with `alpha` from 1 on it lies there."""
     return angle if alpha >= 1 else math.pi - angle
 
 

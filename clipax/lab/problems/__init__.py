@@ -1,4 +1,7 @@
-"""Test problems: objectives with exact gradients and constants that theorems ask for."""
+"""Test problems: objectives with exact gradients and constants that theorems ask for.
+
+An argument out of its range, of another shape or not finite raises ValueError.
+"""
 
 from clipax.lab.problems._libsvm import load_libsvm as load_libsvm
 from clipax.lab.problems._logistic import LogisticRegression as LogisticRegression

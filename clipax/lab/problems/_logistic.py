@@ -82,8 +82,7 @@ def logistic_regression(
       `M`.
 
     Raises:
-      ValueError: Shapes that do not match, entries that are not finite, not two classes, `l2` out
-        of range, `solve` without `l2`, or no minimum found.
+      ValueError: `solve` finds no minimum, as `l2` is too small.
 
     Example:
       >>> import jax.numpy as jnp

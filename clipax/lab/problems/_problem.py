@@ -75,9 +75,6 @@ def check_start(start: Any, dim: int) -> tuple[Array, np.ndarray]:
     Args:
       start: A number for all entries, or a vector.
       dim: How many entries there must be.
-
-    Raises:
-      ValueError: The shape is another, or an entry is not finite.
     """
     exact = np.asarray(start, np.float64)
     if exact.shape not in ((), (dim,)):

@@ -35,10 +35,6 @@ def quadratic(
     Returns:
       The problem: `L = L0` the largest eigenvalue, `mu` the smallest that is not zero, `L1 = 0`.
 
-    Raises:
-      ValueError: `curvature` of another shape, not finite, not symmetric, zero or with a negative
-        eigenvalue; `start` or `optimum` of another shape or not finite.
-
     Example:
       >>> from clipax.lab.problems import quadratic
       >>> problem = quadratic([1.0, 4.0], optimum=2.0)
@@ -110,9 +106,6 @@ def ill_conditioned_quadratic(dim: int = 20, *, start: Any = 10.0) -> Problem:
     Returns:
       The problem: `L = L0 = 1`, `L1 = 0`, `mu = 1e-3`.
 
-    Raises:
-      ValueError: `dim` below 2; `start` of another shape or not finite.
-
     Example:
       >>> from clipax.lab.problems import ill_conditioned_quadratic
       >>> problem = ill_conditioned_quadratic()
@@ -146,9 +139,6 @@ def wide_least_squares(
     Returns:
       The problem: `L = L0` and `mu` are the largest and the smallest eigenvalue of :math:`A A^\top`
       (:math:`\beta` and :math:`\mu`); `optimum` is the solution nearest to `start`.
-
-    Raises:
-      ValueError: Sizes out of range, `scale` not positive.
 
     Example:
       >>> from clipax.lab.problems import wide_least_squares

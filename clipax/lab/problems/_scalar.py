@@ -25,9 +25,6 @@ def huber(nu: float, *, start: float = 10.0) -> Problem:
     Returns:
       The problem: `L = L0 = 1`, `L1 = 0`, no `mu`.
 
-    Raises:
-      ValueError: `nu` not positive and finite; `start` not finite.
-
     Example:
       >>> from clipax.lab.problems import huber
       >>> print(huber(0.5).gradient(huber(0.5).start))
@@ -72,9 +69,6 @@ def huber_counterexample(eps: float, *, start: float = 10.0) -> Problem:
     Returns:
       The problem.
 
-    Raises:
-      ValueError: `eps` not positive and finite; `start` not finite.
-
     Example:
       >>> from clipax.lab.problems import huber_counterexample
       >>> print(round(huber_counterexample(0.02).M, 3))
@@ -101,9 +95,6 @@ def quartic(L1: float = 1.0, *, start: float = 30.0) -> Problem:
 
     Returns:
       The problem: `L0 = 16 / L1^2`, `L` infinite, no `mu`.
-
-    Raises:
-      ValueError: `L1` not positive and finite; `start` not finite.
 
     Example:
       >>> from clipax.lab.problems import quartic
@@ -176,9 +167,6 @@ def l0l1_quartic(L1: float, *, start: float = 5.0) -> Problem:
     Returns:
       The problem: `L0 = 1` as in the literature, of which a half would do; `mu = 1/2`, `L`
       infinite.
-
-    Raises:
-      ValueError: `L1` not positive and finite; `start` not finite.
 
     Example:
       >>> from clipax.lab.problems import l0l1_quartic

@@ -29,8 +29,8 @@ class StreamingLeastSquares(Problem):
     .. math:: b = \langle a, \theta^* \rangle + \varepsilon, \quad a \sim N(0, K), \qquad
               R(\theta) = \tfrac12 (\theta - \theta^*)^\top K (\theta - \theta^*)
 
-    with :math:`\theta^* = 0`, which is no restriction: all depends on differences from it alone.
-    `value` is the risk :math:`R`, without the noise's own part, and `gradient` its gradient, the
+    with :math:`\theta^* = 0`, without loss of generality. `value` is the risk :math:`R`, without
+    the variance of the noise, and `gradient` its gradient, the
     mean of `sample_gradient` where the noise has one.
 
     Attributes:
@@ -89,9 +89,6 @@ def streaming_least_squares(
     Returns:
       The problem; the parameters to be found are all zero. `L = L0 = 1`, `L1 = 0`, `mu` the
       smallest eigenvalue.
-
-    Raises:
-      ValueError: A number out of range; `start` of another shape or not finite.
 
     Example:
       >>> import jax

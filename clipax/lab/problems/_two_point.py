@@ -26,9 +26,6 @@ class TwoPointNoise:
     Attributes:
       sigma: The standard deviation :math:`\sigma`, positive.
       probability: Of the upper value, :math:`p`, in (0, 1).
-
-    Raises:
-      ValueError: `sigma` or `probability` out of range.
     """
 
     sigma: float
@@ -64,7 +61,7 @@ class TwoPointNoise:
     def from_words(self, *words: Array) -> Array:
         """Make float32 variates out of words of 32 random bits, `p` to within `2^-32`."""
         (word,) = words
-        # Of the 2^32 words that many give the upper value, at least one and not all.
+        # So many of the 2^32 words give the upper value: at least one, and not all.
         share = min(max(round(self.probability * 2**32), 1), 2**32 - 1)
         return jnp.where(word < jnp.uint32(share), jnp.float32(self.high), jnp.float32(self.low))
 
@@ -81,8 +78,8 @@ class TwoPointNoise:
           threshold: The threshold :math:`c`, positive.
 
         Raises:
-          ValueError: `threshold` not positive and finite; or the upper value is not clipped there,
-            or the lower one is, so that the formula does not hold.
+          ValueError: The upper value is not clipped there, or the lower one is, so that the formula
+            does not hold.
         """
         _validate.positive("threshold", threshold)
         point = self.sigma * self.skew - threshold * self.skew**2
@@ -111,9 +108,6 @@ def two_point_bias(
 
     Returns:
       The problem, its noise, and where clipped SGD ends in the mean.
-
-    Raises:
-      ValueError: `sigma` or `threshold` not positive and finite; `start` not finite.
 
     Example:
       >>> from clipax.lab.problems import two_point_bias

@@ -2,7 +2,8 @@
 
 `homogenized_risk` predicts the risk from the spectrum of the features and a law of the labels'
 noise such as `gaussian_noise(1.0)`; `reduction_factors`, the comparison criterion and the schedules
-are computed from the same law.
+are computed from the same law. An argument out of its range raises ValueError, one of another type
+TypeError.
 """
 
 from clipax.theory.dynamics._comparison import clipping_comparison as clipping_comparison

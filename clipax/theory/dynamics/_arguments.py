@@ -28,7 +28,7 @@ def check_start(value: Any, spectrum: np.ndarray) -> np.ndarray:
 
 
 def check_times(value: Any) -> np.ndarray:
-    """Return the times at which a solution is wanted."""
+    """Return the times of a solution."""
     return _vector("times", value)
 
 

@@ -136,7 +136,7 @@ def find_best_threshold(noise: LabelNoise, risk: Array) -> Array:
 
     def best(candidates: Array) -> tuple[Array, Array]:
         mu, m2 = compute_factors(noise, risk, candidates)
-        # An atom at zero without any risk: clipping at 0 would pass it and no noise.
+        # `m2` is 0 for an atom at zero without risk.
         value = jnp.where(m2 > 0, mu**2 / jnp.where(m2 > 0, m2, 1), jnp.inf)
         place = jnp.argmax(value, -1, keepdims=True)
         return (

@@ -101,9 +101,6 @@ def rademacher_noise(sigma: Scalar, probability: Scalar) -> MixtureNoise:
     Returns:
       A `LabelNoise`.
 
-    Raises:
-      ValueError: `sigma` is not positive and finite, `probability` outside (0, 1].
-
     Example:
       >>> from clipax.theory import dynamics
       >>> dynamics.rademacher_noise(2.0, 0.25).means.tolist()
@@ -131,10 +128,6 @@ def student_t_noise(freedom: float, scale: Scalar) -> ScaleMixtureNoise:
 
     Returns:
       A `LabelNoise`.
-
-    Raises:
-      TypeError: `scale` is not a number, or `freedom` not a concrete one.
-      ValueError: `freedom` below 0.2 or infinite, `scale` not positive and finite.
 
     Example:
       >>> from clipax.theory import dynamics
@@ -186,10 +179,6 @@ def mixture_noise(weights: Any, means: Any, variances: Any) -> MixtureNoise:
     Returns:
       A `LabelNoise`.
 
-    Raises:
-      ValueError: Shapes differ or have not one axis; a weight or variance is negative, the weights
-        do not sum to 1, or a number is not finite.
-
     Example:
       >>> from clipax.theory import dynamics
       >>> dynamics.mixture_noise([0.5, 0.5], [-1.0, 3.0], [0.0, 2.0]).second_moment
@@ -222,9 +211,6 @@ def empirical_noise(residuals: Any) -> MixtureNoise:
 
     Returns:
       A `LabelNoise`. A factor takes time in proportion to the sample.
-
-    Raises:
-      ValueError: `residuals` has not one axis, is empty, or not finite.
 
     Example:
       >>> from clipax.theory import dynamics

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _ROOT_TWO = math.sqrt(2)
-# Beyond so many deviations a normal law has no mass in float64.
+# Deviations beyond which a normal law has no mass in float64.
 _FAR = 40.0
 # 1/3, 1/(3*5), 1/(3*5*7), ...: more than float64 needs up to z = 1; highest order first.
 _ODD = 1 / np.cumprod(np.arange(3.0, 33.0, 2.0))[::-1]
@@ -109,7 +109,7 @@ class MixtureNoise(NamedTuple):
     def factors(self, square: Array, threshold: Array) -> tuple[Array, Array]:
         """Compute moments of truncated Gaussians, by quadrature where closed forms cancel."""
         deviation = jnp.sqrt(_avoid_zero(square[..., None] + self.variances))
-        # The size of a residual depends on that of the mean alone.
+        # By symmetry only the size of the mean matters.
         c, m = threshold[..., None], jnp.abs(jnp.asarray(self.means, deviation.dtype))
         # Stacked, so that the distribution function is compiled once.
         ends = jnp.clip(jnp.stack([-c - m, c - m, m - c]) / deviation, -_FAR, _FAR)

@@ -85,9 +85,7 @@ def homogenized_risk(
       The risk at the `times`, linear between multiples of `dt`.
 
     Raises:
-      ValueError: An array is negative, not finite or of another shape, `dt` or a threshold not
-        positive, a learning rate negative, or a threshold infinite for noise without a second
-        moment.
+      ValueError: A threshold is infinite for noise without a second moment.
 
     Notes:
       A fixed step suffices, as the solution is smooth and not stiff.
@@ -154,9 +152,6 @@ def homogenized_paths(
 
     Returns:
       The risks, a row for each path and a column for each of the `times`.
-
-    Raises:
-      ValueError: As for `homogenized_risk`.
 
     Notes:
       Theorems speak of the limit of large `d`, where the scatter vanishes. At `d = 180` and a rate

@@ -131,10 +131,6 @@ def max_ccc_schedule(
     Returns:
       A `ClippingSchedule`; its `parameters()` are arguments of `clipax.clip_sgd`.
 
-    Raises:
-      ValueError: An array is negative, not finite or of another shape; another argument is not
-        positive and finite.
-
     Notes:
       The threshold is sought in a range (`max_ccc_threshold`). `clipax.max_ccc_sgd` estimates the
       criterion from a window of gradient norms, for problems whose law is not known.
@@ -193,10 +189,6 @@ def proportional_schedule(
 
     Returns:
       A `ClippingSchedule`; its `parameters()` are arguments of `clipax.clip_sgd`.
-
-    Raises:
-      ValueError: An array is negative, not finite or of another shape; `compensation` is another
-        word; another argument is not positive and finite.
 
     Notes:
       Where the noise's law is not known, `clipax.thresholds.rms_of_norms` estimates the deviation
