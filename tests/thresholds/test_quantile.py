@@ -275,15 +275,6 @@ def test_runs_with_noise_side_by_side_are_those_alone():
         np.testing.assert_allclose(follow(threshold, alone)[0], found, rtol=1e-6)
 
 
-def test_the_split_of_the_noise():
-    z = thresholds.noise_split(1.2, 3.0)
-    assert z**-2 + 6.0**-2 == pytest.approx(1.2**-2)
-    assert thresholds.noise_split(1.0, 1e6) == pytest.approx(1.0)
-    for count_noise in (0.5, 0.1):
-        with pytest.raises(ValueError, match=r"`count_noise` must be more than half .* 1.0, got"):
-            thresholds.noise_split(1.0, count_noise)
-
-
 @pytest.mark.parametrize("bad", [0, 1, -0.5, 1.5, float("nan")])
 def test_quantiles_are_checked(bad):
     for factory in (thresholds.quantile, thresholds.geometric_quantile):
