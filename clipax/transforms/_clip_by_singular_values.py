@@ -1,6 +1,7 @@
-"""Spectral clipping: the singular values of every matrix are cut at a threshold.
+"""The clip of every matrix's singular values (spectral clipping).
 
-X. Jiang, A. Semenov, S. U. Stich, "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.
+X. Jiang, A. Semenov, S. U. Stich, "Enhancing LLM Training via Spectral Clipping", arXiv
+2603.14315.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ def clip_by_singular_values(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Cuts the singular values of every matrix at a threshold.
+    r"""Cut the singular values of every matrix at a threshold.
 
-    A spike in a few directions is cut there, and all others are left as they are, where a clip by
-    norm would shrink them too. For gradients, or behind an optimizer for its updates. It costs one
-    singular value decomposition a step for each matrix longer than the threshold: prefer
-    `clip_by_leaf_norm` where that is too much.
+    A spike in a few directions is cut there and all other directions stay as they are; a clip by
+    norm would shrink them too. Use it on gradients, or behind an optimizer on its updates. It costs
+    one singular value decomposition a step for each matrix whose norm is above the threshold:
+    prefer `clip_by_leaf_norm` where that is too much.
 
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
@@ -60,45 +61,31 @@ def clip_by_singular_values(
     Args:
       threshold: Largest singular value of an update: a positive number (infinity: never clip) or an
         `optax.Schedule` of the step count.
-      scope: What is one matrix. `"leaf"` (default): a leaf, where all axes but the last are its
-        rows (as of a convolution's kernel). `clipax.scopes.stacked(0, where="blocks/*")` for
-        kernels that `nn.scan` stacks: each layer's slice. `clipax.scopes.exclude("embed/*",
-        "leaf")` leaves out leaves.
-      nonfinite: `"zero"` (default): a leaf (or slice) with NaN or infinity gives a zero update, the
-        others are not touched; `"propagate"`: it gives NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      scope: Which entries are one matrix. `"leaf"` (default): a leaf, all axes but the last as its
+        rows (as for a convolution's kernel); `clipax.scopes.stacked` for kernels of stacked layers.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`. The norm that it records of a
-      block is its largest singular value; the Euclidean norm, where that is within the threshold
-      and nothing was decomposed.
-
-    Guarantees:
-      No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32. The difference to
-      the exact result is about `eps` of the gradient's norm. Where no singular value exceeds the
-      threshold the update is the gradient bit for bit. Derivatives are finite, also where singular
-      values are equal.
-
-    Edge cases:
-      =============================== ==========================================
-      gradient                        update
-      =============================== ==========================================
-      Euclidean norm within `c`       the gradient, bit for bit; nothing is decomposed
-      scalar, vector, one row         clipped by its norm
-      bfloat16, float16               decomposed in float32
-      norms up to 1e37                no overflow
-      NaN or infinity                 zero for that leaf, counted for it
-      =============================== ==========================================
-
-    Sharding:
-      Under `jit` a sharded matrix is gathered for its decomposition. Inside `shard_map` matrices
-      must be whole: one that is known to be sharded is refused (with `check_vma=False` only if
-      `axis_name` names its axes); sharded vectors share one `psum`.
+      block is its largest singular value, or its Euclidean norm where that is within the threshold.
 
     Raises:
-      TypeError: `threshold` is no number or schedule.
-      ValueError: `threshold` is not positive, `scope` merges leaves; when used: inside `shard_map`,
-        a matrix is sharded.
+      ValueError: `scope` merges leaves; when used: a matrix is sharded inside `shard_map`.
+
+    Notes:
+      - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32; the error is
+        about `eps` of the gradient's norm. float16 and bfloat16 are decomposed in float32.
+      - Where no singular value exceeds the threshold the update is the gradient bit for bit; where
+        the Euclidean norm is within it nothing is decomposed.
+      - Norms up to 1e37 do not overflow. Derivatives are finite, also at equal singular values.
+      - Under `jit` a sharded matrix is gathered for its decomposition. Inside `shard_map` matrices
+        must be whole: one known to be sharded is refused (with `check_vma=False` only if
+        `axis_name` names its axes); sharded vectors share one `psum`.
+      - The paper's experiments use a smooth cut, `S/sqrt(1 + (S/c)^2)`, by a Newton-Schulz
+        iteration; its scaling and weight decay are links of their own. It leaves vectors alone.
+      - A hard cut by polar decompositions is not used: the terms that it adds and subtracts are as
+        large as the spike, and their rounding error lifts the result above the threshold.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -112,14 +99,6 @@ def clip_by_singular_values(
     References:
       X. Jiang, A. Semenov, S. U. Stich, "Enhancing LLM Training via Spectral Clipping", arXiv
       2603.14315.
-
-    Differences from the paper:
-      The cut is the paper's hard one, by the decomposition itself. The paper's experiments replace
-      it by a smooth one, `S/sqrt(1 + (S/c)^2)`, computed by a Newton-Schulz iteration; its scaling
-      and weight decay are links of their own. Polar decompositions, the other way to the hard
-      cut, are not used: they add and subtract what is as large as the largest singular value, so
-      that a spike comes out above the threshold by its rounding error. Vectors, which the paper
-      leaves alone, are clipped.
     """
     if isinstance(threshold, Threshold):
         raise TypeError(

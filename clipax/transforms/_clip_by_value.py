@@ -1,4 +1,4 @@
-"""Clipping entry by entry."""
+"""The clip of every entry by itself."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def clip_by_value(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips every entry of the gradient by itself ("coordinate-wise").
+    r"""Clip every entry of the gradient by itself ("coordinate-wise").
 
-    Nothing is measured, so nothing is read twice; the direction of the gradient changes. Prefer it
-    against outliers in single coordinates.
+    Nothing is measured, so no second read is needed; the direction of the gradient changes. Prefer
+    it against outliers in single coordinates.
 
     .. math:: u_j = \max(-c, \min(c, g_j)) \qquad \text{or} \qquad u_j = f(|g_j|)\, g_j
 
-    with :math:`c` the `threshold`; complex entries keep their phase, their magnitude is cut. The
-    second form bends every entry with the factor :math:`f` of `clip_by_smooth_norm`.
+    with :math:`c` the `threshold`; a complex entry keeps its phase, its magnitude is cut. The
+    second form scales every entry by the factor :math:`f` of `clip_by_smooth_norm`.
 
     Args:
       threshold: Largest magnitude of an entry: a positive number (infinity: never clip) or an
@@ -49,32 +49,17 @@ def clip_by_value(
       response: `"hard"` (default), the first form; `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`,
         the second.
       nonfinite: `"zero"` (default): a NaN entry becomes 0 and an infinite one is clipped;
-        `"propagate"`: such entries become NaN.
-      axis_name: Accepted as everywhere; entries need no other shard, so it has no effect.
+        `"propagate"`: both become NaN.
+      axis_name: Accepted for uniformity, without effect: no entry needs another shard.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ClipByValueState`.
 
-    Guarantees:
-      No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
-      within half of it) are kept bit for bit.
-
-    Edge cases:
-      =================== ========================
-      entry               update
-      =================== ========================
-      `inf`, `-inf`       `c`, `-c`
-      NaN                 0
-      `inf` for `c = inf` 0
-      complex, infinite   0
-      =================== ========================
-
-    Sharding:
-      No communication.
-
-    Raises:
-      TypeError: `threshold` is no number or schedule.
-      ValueError: `threshold` is not positive, `response` or `nonfinite` unknown.
+    Notes:
+      - No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
+        within half of it) are kept bit for bit.
+      - An infinite entry becomes 0 where the threshold is infinite or the entry complex.
+      - The smooth responses are not the papers'.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -86,9 +71,6 @@ def clip_by_value(
     References:
       The coordinate-wise clip of S. Chezhegov et al., arXiv 2406.04443 (experiments), and of
       J. Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
-
-    Differences from the paper:
-      None for finite gradients; the smooth responses are not the papers'.
     """
     if not callable(threshold):
         _validate.threshold("threshold", threshold)

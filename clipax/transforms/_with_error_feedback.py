@@ -1,7 +1,7 @@
-"""Error feedback: what a clip cuts off is not lost but comes later.
+"""Error feedback: the part of a gradient that a clip cuts off is not lost but comes later.
 
-S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error Feedback
-for Gradient Clipping", arXiv 2305.18929.
+S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error
+Feedback for Gradient Clipping", arXiv 2305.18929.
 """
 
 from __future__ import annotations
@@ -37,52 +37,39 @@ class ErrorFeedbackState(NamedTuple):
 def with_error_feedback(
     inner: optax.GradientTransformation, *, axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips the change of the gradient instead of the gradient, and hands on the sum of changes.
+    r"""Clip the change of the gradient instead of the gradient, and give the sum of the changes.
 
-    The bias of a clip goes away: under a gradient that stays the same, the update reaches it and
-    keeps it, where a clip alone would cut it for ever. Prefer it for gradients with little noise
-    (large batches, or one's own gradient on each of many workers); one bad gradient moves the
-    update by no more than the threshold, but the way back takes steps too.
+    The bias of a clip goes away: under a constant gradient the update reaches the gradient and
+    stays there, where a clip alone would cut it for ever. Prefer it for gradients with little noise
+    (large batches, or the gradient of each worker). After one bad gradient the update moves by no
+    more than the threshold, but needs steps for the way back too.
 
     .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
 
     with the clip :math:`\mathrm{clip}` the `inner`.
 
     Args:
-      inner: Any clip, of this package or of optax: a transformation that hands on what it
-        is given where that is small.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
-        Give it to the clip too.
+      inner: Any clip, of this package or of optax: a transformation that keeps small gradients.
+      axis_name: As for `scale_by_norm`; give it to the clip too.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `SkipNonfiniteState` around an
-      `ErrorFeedbackState`; `clipax.metrics` reads the clip's telemetry, of the changes, and
-      `skipped_count`.
-
-    Guarantees:
-      From one step to the next the update changes by no more than the clip lets through. Under a
-      constant gradient of norm G, a clip of the global norm at tau and `ceil(G/tau)` steps, the
-      update is the gradient up to rounding, and stays it. A step with a gradient that is not finite
-      leaves no trace.
-
-    Edge cases:
-      ======================== ===============================================
-      gradient                 update
-      ======================== ===============================================
-      first step               the clip of the gradient
-      NaN or infinity anywhere zero; nothing is remembered of the step
-      `None` for a leaf        `None`; what is remembered of it is kept
-      float16, bfloat16        of that type; remembered in float32
-      threshold infinite       the gradient up to rounding
-      ======================== ===============================================
-
-    Sharding:
-      Entries by themselves, sharded as the parameters are; one all-reduce of a scalar beside those
-      of the clip.
+      `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and the clip's telemetry, which
+      is of the changes.
 
     Raises:
-      TypeError: `inner` is no gradient transformation, or (when used) a leaf is an
-        integer.
+      TypeError: `inner` is no gradient transformation; when used: a leaf is of an integer type.
+
+    Notes:
+      - From one step to the next the update changes by no more than the clip lets through.
+      - Under a constant gradient of norm G, a clip of the global norm at tau and after
+        `ceil(G/tau)` steps, the update is the gradient up to rounding, and stays it. With an
+        infinite threshold it is so from the first step.
+      - NaN or infinity anywhere: the update is zero and nothing is remembered of the step.
+      - A leaf that is `None` stays `None`, its memory is kept. The memory is in float32 or better,
+        sharded like the parameters; one all-reduce of a scalar beside those of the clip.
+      - The paper has one memory a worker and steps along their average: this is one worker's, to be
+        run before the average (`jax.lax.pmean`). Its noise for differential privacy is not here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -100,11 +87,6 @@ def with_error_feedback(
     References:
       S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error
       Feedback for Gradient Clipping", arXiv 2305.18929, Algorithm 1.
-
-    Differences from the paper:
-      The paper has one such memory on each worker and steps along their average; this is one
-      worker's, to be run before the average is taken (`jax.lax.pmean`). Its noise for differential
-      privacy is not here. The guard against gradients that are not finite is this library's.
     """
     pair = getattr(inner, "init", None), getattr(inner, "update", None)
     if not all(callable(part) for part in pair):
