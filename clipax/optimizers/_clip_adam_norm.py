@@ -152,7 +152,7 @@ def clip_radagrad_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run delayed AdaGrad-Norm on the clipped gradient, with weighted squares (Clip-RAdaGradD-Norm).
+    r"""Run delayed AdaGrad-Norm on the clipped gradient, squares weighted (Clip-RAdaGradD-Norm).
 
     The method of the paper's first version. The weight is a second handle on how fast the step size
     falls; the theory of that version ties it to the distance to the solution.

@@ -84,7 +84,7 @@ def clipped_sstm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Accelerated descent on clipped gradients: the similar triangles method (clipped-SSTM).
+    r"""Accelerate descent on clipped gradients: the method of similar triangles (clipped-SSTM).
 
     The threshold falls as the step size grows, so that no single gradient moves the sequence z by
     more than a constant. Prefer it for convex smooth problems whose smoothness is known. It has no
@@ -106,33 +106,21 @@ def clipped_sstm(
       a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
       clip_constant: Longest step of the sequence z, in units of the parameters: a positive number
         (infinity: never clip).
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      nonfinite: As for `scale_by_norm`; such a step is not counted as a step of the method.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. It needs
-      `params` and keeps two copies of them, in float32 or better.
-
-    Guarantees:
-      One read of the gradient. The sequence z moves by at most `clip_constant` a step. After an
-      update the parameters are the next point x, up to rounding.
-
-    Edge cases:
-      ================= ===========================================
-      gradient          step
-      ================= ===========================================
-      zero              of the averaging alone
-      NaN or infinity   none; y and z are kept, the step is not counted
-      ================= ===========================================
-
-    Sharding:
-      As for `clip_sgd`; y and z are sharded like the parameters.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
     Raises:
-      TypeError: An argument is not a number.
-      ValueError: `smoothness` or `a` not positive and finite, `clip_constant` not positive; when
-        used: no `params`.
+      ValueError: When used: no `params`.
+
+    Notes:
+      - The sequence z moves by at most `clip_constant` a step. After an update the parameters are
+        the next point x, up to rounding.
+      - The state holds two copies of the parameters, y and z, in float32 or better and sharded like
+        the parameters.
+      - Mini-batches are the caller's.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -148,15 +136,12 @@ def clipped_sstm(
     References:
       E. Gorbunov, M. Danilova, A. Gasnikov, "Stochastic Optimization with Heavy-Tailed Noise via
       Accelerated Gradient Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
-
-    Differences from the paper:
-      None for finite gradients; mini-batches are the caller's.
     """
     return similar_triangles(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)
 
 
 def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Params:
-    """The point at which to evaluate a model that `clipped_sstm` trains: the sequence y.
+    """Return the point at which to evaluate a model that `clipped_sstm` trains, the sequence y.
 
     Args:
       opt_state: The optimizer's state, in any nesting of optax's.

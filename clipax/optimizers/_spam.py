@@ -1,7 +1,7 @@
-"""Adam without spikes: SPAM.
+"""SPAM: Adam without spikes.
 
-T. Huang, Z. Zhu, G. Jin, L. Liu, Z. Wang, S. Liu, "SPAM: Spike-Aware Adam with Momentum Reset for
-Stable LLM Training", ICLR 2025, arXiv 2501.06842.
+T. Huang, Z. Zhu, G. Jin, L. Liu, Z. Wang, S. Liu, "SPAM: Spike-Aware Adam with Momentum Reset
+for Stable LLM Training", ICLR 2025, arXiv 2501.06842.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def spam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adam that cuts spikes of single entries and resets its averages (SPAM).
+    r"""Run Adam with spikes of single entries cut and its averages reset now and then (SPAM).
 
-    An entry whose square exceeds many times its average is cut to that; what gets through is
+    An entry whose square exceeds many times its average is cut to that; the rest of a spike is
     forgotten at the next reset. Prefer it where rare entries spike by factors of hundreds, as in
     the training of language models; it needs no threshold in units of the gradient.
 
@@ -108,46 +108,36 @@ def spam(
       b1: Decay rate of the momentum, in [0, 1); default .9.
       b2: Decay rate of the second moment, in [0, 1); default .999. `optax.inject_hyperparams`
         rounds it to the parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
-      eps: Keeps the divisor from zero, in units of the gradient; at least 1e-37, default 1e-8.
+      eps: Keeps the divisor from zero, in units of the gradient; at least 1e-37, default 1e-8 (the
+        authors' code: 1e-6).
       theta: Largest square of an entry in units of its average, positive (infinity: never clip);
         default 5000 as in the paper.
-      reset: Steps from one reset to the next, at least 1; default 500 as in the paper. None: none.
-      warmup: Steps of the warm-up after each reset; default 150 as in the paper. None or 0: none.
-      weight_decay: Decoupled weight decay, :math:`\lambda`, not warmed up; non-negative, None
-        (default) for none.
-      clip_from: Step of each cycle from which on spikes are cut, the reset being its step 0;
-        default 20 as in the authors' code. 0: from the reset on, as the paper has it.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      reset: Steps from one reset to the next, a concrete integer of at least 1; default 500 as in
+        the paper. None: no reset.
+      warmup: Steps of the warm-up after each reset, a concrete integer; default 150 as in the
+        paper. None or 0: no warm-up.
+      weight_decay: Decoupled weight decay, not warmed up; non-negative, None (default) for none.
+      clip_from: Step of each cycle from which on spikes are cut, a concrete integer; the reset is
+        its step 0. Default 20 as in the authors' code; 0: from the reset on, as the paper has it.
+      nonfinite: As for `scale_by_norm`; such a step delays the resets.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. Both averages
-      are kept in float32 or better.
-
-    Guarantees:
-      An entry whose average is zero is not cut, so that it cannot stay zero for ever. Steps that do
-      not count delay the resets. Of the second moment the root is kept: 1e30 is remembered as such,
-      until the reset at the latest.
-
-    Edge cases:
-      ================= ==========================================
-      gradient          step
-      ================= ==========================================
-      zero              of the momentum, over decayed scales
-      `v = 0`           the entry is not cut
-      NaN or infinity   none; averages and the count of steps are kept
-      ================= ==========================================
-
-    Sharding:
-      As for `clip_sgd`; both averages are sharded like the parameters.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
     Raises:
-      TypeError: An argument is of the wrong type; `reset`, `warmup` and `clip_from` must be
-        concrete integers (`static_args` of `optax.inject_hyperparams`).
-      ValueError: `learning_rate`, `weight_decay`, `warmup` or `clip_from` negative, `b1` or `b2`
-        outside [0, 1), `eps` below 1e-37, `theta` not positive, `reset` below 1; when used: no
-        `params` with decay.
+      ValueError: When used: no `params` with `weight_decay`.
+
+    Notes:
+      - An entry whose average is zero is not cut: the paper's rule would make it, and so its
+        average, zero for ever.
+      - Of the second moment the root is kept: 1e30 does not overflow and is remembered until the
+        next reset at most. Both averages are in float32 or better, sharded like the parameters.
+      - As in the authors' code, the paper being silent: the start of the cosine, no warm-up in the
+        first cycle, and a bias correction that counts all steps. After a reset it corrects next to
+        nothing, and the first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as Adam's first,
+        times the .01 of the warm-up.
+      - The sparse momentum of the paper is left out.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -163,14 +153,6 @@ def spam(
     References:
       T. Huang, Z. Zhu, G. Jin, L. Liu, Z. Wang, S. Liu, "SPAM: Spike-Aware Adam with Momentum Reset
       for Stable LLM Training", ICLR 2025, arXiv 2501.06842, Algorithm 1.
-
-    Differences from the paper:
-      Entries with an average of zero are not cut: there the paper's rule makes them, and so their
-      average, zero for ever. The paper does not say what the cosine starts from, nor that the cut
-      waits for `clip_from`, nor that the first cycle has no warm-up: these are as in the authors'
-      code, whose `eps` is 1e-6. The bias correction counts all steps, as there: after a reset it
-      corrects next to nothing, and the first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as
-      Adam's first, times the .01 of the warm-up. The sparse momentum of the paper is left out.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -1,7 +1,7 @@
-"""Adam on gradients without spikes and of even norms: Stable-SPAM.
+"""Stable-SPAM: Adam on gradients with entries cut and norms evened out.
 
-T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
-"Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
+T. Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
+2502.17055.
 """
 
 from __future__ import annotations
@@ -253,11 +253,11 @@ def stable_spam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
+    r"""Run Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
 
-    In each tensor entries above an average of the largest are cut (AdaClip), then the norm is
-    brought to about 1, less where it is unusually small (AdaGN). Made for training in very low
-    precision, where gradient norms jump; there is no threshold in units of the gradient.
+    In each leaf entries above an average of the largest are cut (AdaClip), then the norm is brought
+    to about 1, less where it is unusually small (AdaGN). Made for training in very low precision,
+    where gradient norms jump; there is no threshold in units of the gradient.
 
     .. math::
         T_t = \mathrm{ema}_{\gamma_3}(\max |g_t|), \quad
@@ -282,41 +282,30 @@ def stable_spam(
       square_decay: Decay rate of the average squared norm, in [0, 1); default .9, its gamma 2.
       peak_decay: Decay rate of the average of the largest entry, in [0, 1); default .999, its
         gamma 3.
-      reset: Steps from one reset to the next, at least 1; default 1000 as in the paper. None: none.
-      weight_decay: Decoupled weight decay, :math:`\lambda`; non-negative, None (default) for none.
-      nonfinite: `"zero"` (default): a leaf with NaN or infinity gives no step and is forgotten, the
-        others are not touched; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      reset: Steps from one reset to the next, a concrete integer of at least 1; default 1000 as in
+        the paper. None: no reset.
+      weight_decay: Decoupled weight decay; non-negative, None (default) for none.
+      nonfinite: As for `scale_by_norm`, leaf by leaf.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. Momentum and
-      second moment are kept in float32 or better. Its telemetry is of the entries' clip, leaf by
-      leaf: the largest entry in place of the norm, and the threshold :math:`T_t`.
-
-    Guarantees:
-      A tensor whose entries stay within the threshold is not cut. Norms and scales are kept, no
-      squares, so that 1e30 does not overflow.
-
-    Edge cases:
-      ================= ============================================
-      gradient          step
-      ================= ============================================
-      first             of a gradient of norm 1: nothing is cut
-      zero              of the momentum; averages are fed a norm of 0
-      NaN or infinity   none in that leaf; its averages and its count of steps are kept
-      a huge spike      enters the threshold at once, and the mean square, whose root falls by a
-                        twentieth a step: the gradients after it count for little until then
-      ================= ============================================
-
-    Sharding:
-      Two reductions for each mesh axis, largest entries first, then norms; momentum and second
-      moment are sharded like the parameters.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      Its telemetry is of the entries' clip, leaf by leaf: the largest entry in place of the norm,
+      and the threshold :math:`T_t`.
 
     Raises:
-      TypeError: An argument is of the wrong type; `reset` must be a concrete integer (`static_args`
-        of `optax.inject_hyperparams`).
-      ValueError: `learning_rate` or `weight_decay` negative, a decay rate outside [0, 1), `eps`
-        below 1e-37, `reset` below 1; when used: no `params` with decay.
+      ValueError: When used: no `params` with `weight_decay`.
+
+    Notes:
+      - A leaf whose entries stay within the threshold is not cut; the first gradient never is.
+      - A huge spike enters threshold and mean square at once. The root of the latter falls by a
+        twentieth a step: until then the gradients after it count for little.
+      - A zero gradient is fed to all averages as a norm of 0; the published code leaves its tensor
+        out. Its bias corrections begin anew with a reset, as here; its schedule for `b1` is not
+        here.
+      - Norms and scales are kept, never squares: 1e30 does not overflow. Both averages are in
+        float32 or better, sharded like the parameters.
+      - Two reductions for each mesh axis: the largest entries first, then the norms.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -331,11 +320,6 @@ def stable_spam(
     References:
       T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
       "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
-
-    Differences from the paper:
-      A gradient that is zero is fed to all averages; the published code leaves its tensor out. The
-      bias corrections of momentum and second moment begin anew with them, as in that code; its
-      schedule for `b1` is left out.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(
