@@ -60,25 +60,24 @@ def acclip(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clip every entry of the momentum at a moving average of its magnitude (ACClip).
 
-    The thresholds adapt to each coordinate, which matters where the noise has heavy tails in some
-    coordinates only, as in attention models. Prefer it to `clip_adam` where the steps should keep
-    the gradient's size.
+    The thresholds adapt to each coordinate, for noise with heavy tails in some coordinates only, as
+    in attention models. Prefer it to `clip_adam` where steps should keep the gradient's size.
 
     .. math::
         m_t = b_1 m_{t-1} + (1 - b_1) g_t, \quad
         \tau_t^\alpha = b_2 \tau_{t-1}^\alpha + (1 - b_2) |g_t|^\alpha, \quad
         x_{t+1} = x_t - \eta_t \min\Big(1, \frac{\tau_t}{|m_t| + \epsilon}\Big) m_t
 
-    entry by entry, with :math:`\eta` the `learning_rate`, :math:`\alpha` the `alpha` and
-    :math:`\epsilon` the `eps`; both averages start at zero, without bias correction.
+    entry by entry, from zero without bias correction, with :math:`\eta` the `learning_rate`,
+    :math:`\alpha` the `alpha`, :math:`\epsilon` the `eps`, :math:`b_1` and :math:`b_2` the `b1`,
+    `b2`.
 
     Args:
       learning_rate: Step size in units of the parameters over those of the gradient; non-negative,
         or an `optax.Schedule`.
       b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper.
-      b2: Decay rate of the thresholds, in [0, 1), default .99 as in the paper.
-        `optax.inject_hyperparams` rounds it to the parameters' dtype: in bfloat16 pass it
-        `hyperparam_dtype=jnp.float32`.
+      b2: Decay rate of the thresholds, in [0, 1), default .99 as in the paper; to inject it, see
+        `scale_by_norm`.
       alpha: Power in which magnitudes are averaged, in [1, 2], default 1 as in the paper.
       eps: Keeps the ratio finite, positive, in units of the gradient; default 1e-5.
       nonfinite: As for `scale_by_norm`.
@@ -88,24 +87,19 @@ def acclip(
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
     Notes:
-      - No entry moves by more than `learning_rate * tau`. A zero gradient leaves a step along the
-        momentum, within the decayed thresholds.
-      - Thresholds are kept in float32 or better and as such, not as powers: 1e30 does not overflow.
-        They are sharded like the parameters.
-      - The gradient is read once more than by the method alone, to guard against non-finite
-        entries.
+      - No entry moves by more than `learning_rate * tau`.
+      - Non-finite entries are looked for in one read of the gradient more.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.acclip(1.0, b1=0.5, b2=0.75)
-      >>> params = jnp.array([8.0, 0.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([8.0, 0.0]), optimizer.init(jnp.zeros(2)))
       >>> print(update)  # the momentum 4, clipped at 2
       [-1.999995 -0.      ]
 
     References:
-      J. Zhang, S. P. Karimireddy, A. Veit, S. Kim, S. J. Reddi, S. Kumar, S. Sra, "Why are Adaptive
-      Methods Good for Attention Models?", NeurIPS 2020, arXiv 1912.03194, Algorithm 2.
+      J. Zhang, S. P. Karimireddy et al., "Why are Adaptive Methods Good for Attention Models?",
+      NeurIPS 2020, arXiv 1912.03194, Algorithm 2.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

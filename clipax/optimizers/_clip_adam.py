@@ -134,43 +134,32 @@ def clip_adagrad(
       b_init: The scale of every entry before the first step, at least 1e-37, in units of the
         gradient; default .01. It stands in place of an epsilon.
       delay: Steps that the divisor lags behind the gradient, a concrete integer; 1 is the paper's
-        delayed method and keeps no further copy, `d >= 2` keeps `d` further copies of the scales.
-        The first `delay` steps divide by `b_init`. None (default) or 0: no delay.
+        delayed method, `d >= 2` an option that keeps `d` further copies of the scales. The first
+        `delay` steps divide by `b_init`. None (default) or 0: no delay.
       clip: Clips the norm of the whole gradient (`"global"`, default, as in the theory), of each
         leaf (`"leaf"`) or every entry by itself (`"coordinate"`).
-      weight_decay: Decoupled weight decay as in AdamW, an option of ours; non-negative, None
-        (default) for none.
+      weight_decay: Decoupled as in AdamW, non-negative; None (default), as in the paper: none.
       nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Raises:
-      ValueError: When used: no `params` with `weight_decay`.
-
     Notes:
       - One clipped gradient feeds step and scales, for one more read of it than AdaGrad's.
-      - Scales are kept in float32 or better and never as squares: 1e30 does not overflow. They are
-        sharded like the parameters.
-      - With `clip="coordinate"` a gradient with an infinite entry, or of a norm above the largest
-        float, is left out, not clipped. The telemetry then shows the norm, but neither threshold
-        nor clipped entries.
-      - For a delay of two or more steps the divisor is the recorded scale of that many steps ago.
-      - The authors' published code also steps with the previous gradient when delayed, and adds an
-        epsilon; this follows the paper.
+      - With `clip="coordinate"` a gradient with an infinite entry, or of an infinite norm, is left
+        out, not clipped. Telemetry then shows the norm, but neither threshold nor clipped entries.
+      - The authors' code also delays the gradient and adds an epsilon; this follows the paper.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adagrad(1.0, threshold=5.0, b_init=4.0)
-      >>> params = jnp.array([6.0, 8.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([6.0, 8.0]), optimizer.init(jnp.zeros(2)))
       >>> [round(float(u), 4) for u in update]  # clipped to (3, 4), over 5 and the root of 32
       [-0.6, -0.7071]
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, the coordinate-wise form of Algorithm 1.
+      S. Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 1.
     """
     return _clipped(
         learning_rate,
@@ -208,8 +197,8 @@ def clip_adam(
         b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \hat g_t^2, \quad
         x_{t+1} = x_t - \gamma_t (m_t / b_{t-d} + \lambda x_t)
 
-    entry by entry, with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`,
-    :math:`b_{-1}` the `b_init`, :math:`d` the `delay` and :math:`\lambda` the `weight_decay`.
+    entry by entry, with the symbols of `clip_adagrad`, :math:`b_1` the `b1` and :math:`b_2` the
+    `b2`.
 
     Args:
       learning_rate: As for `clip_adagrad`.
@@ -217,32 +206,26 @@ def clip_adam(
         on CoLA and RTE: 1 and 2 leaf by leaf, .02 and .005 for entries.
       b_init: As for `clip_adagrad`, but it decays; default .001.
       b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper's runs; None for none.
-      b2: Decay rate of the averaged squares, in [0, 1), default .999 as in the paper's runs.
-        `optax.inject_hyperparams` rounds it to the parameters' dtype, in bfloat16 to 1: pass it
-        `hyperparam_dtype=jnp.float32`.
-      delay: As for `clip_adagrad`.
-      clip: As for `clip_adagrad`.
+      b2: Decay rate of the averaged squares, in [0, 1), default .999 as in the paper's runs; to
+        inject it, see `scale_by_norm`.
+      delay: As for `clip_adagrad`; after many zero gradients a delayed step is very long.
+      clip: As for `clip_adagrad`, with the notes there.
       weight_decay: As for `clip_adagrad`.
       nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, as `clip_adagrad`, the notes of which hold here too.
-
-    Notes:
-      - After zero gradients for long the scales have decayed: the next gradient, delayed, is
-        divided by very little.
+      An optimizer, as `clip_adagrad`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adam(1.0, threshold=5.0, b_init=4.0, b1=0.5, b2=0.75)
-      >>> params = jnp.array([6.0, 8.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([6.0, 8.0]), optimizer.init(jnp.zeros(2)))
       >>> [round(float(u), 4) for u in update]  # half of (3, 4), over the root of 57/4 and 4
       [-0.3974, -0.5]
 
     References:
-      As `clip_adagrad`: S. Chezhegov et al., arXiv 2406.04443, the form of Algorithm 2 for entries.
+      S. Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 2.
     """
     return _clipped(
         learning_rate,

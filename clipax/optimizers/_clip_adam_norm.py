@@ -29,16 +29,16 @@ def clip_adagrad_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run AdaGrad-Norm on the clipped gradient (Clip-AdaGrad-Norm; delayed, Clip-AdaGradD-Norm).
 
-    One outlier ruins the stepsize of AdaGrad-Norm for good; the clip bounds its effect, which turns
-    a polynomial dependence on the failure probability into a logarithmic one. Prefer it where the
-    smoothness is unknown and the noise heavy-tailed.
+    One outlier ruins the stepsize of AdaGrad-Norm for good; the clip turns a polynomial dependence
+    on the failure probability into a logarithmic one. Prefer it where the smoothness is unknown and
+    the noise heavy-tailed.
 
     .. math::
         \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
-    with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`, :math:`b_{-1}` the `b_init`
-    and :math:`d` the `delay`. One clipped gradient feeds both :math:`m` and :math:`b`.
+    with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`, :math:`b_{-1}` the `b_init`,
+    :math:`d` the `delay`, :math:`b_1` the `b1`.
 
     Args:
       learning_rate: Numerator of the step size, in units of the parameters; non-negative, or an
@@ -58,25 +58,20 @@ def clip_adagrad_norm(
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
     Notes:
-      - No step is longer than `learning_rate * threshold / b_init`.
-      - Clip and divisor share one read of the gradient. A delay keeps `delay` numbers, no copy of a
-        gradient.
-      - Momentum, and a delay of two or more steps (the divisor is then the recorded scale of that
-        many steps ago), are options of ours.
-      - The authors' published code also steps with the previous gradient when delayed, and adds an
-        epsilon; this follows the paper.
+      - No step is longer than `learning_rate * threshold / b_init`. Clip and divisor share one
+        read.
+      - A delay keeps `delay` numbers, no gradient; of more than one step, it is an option of ours.
+      - The authors' code also delays the gradient and adds an epsilon; this follows the paper.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adagrad_norm(1.0, threshold=4.0, b_init=3.0)
-      >>> params = jnp.array([0.0, 100.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([0.0, 100.0]), optimizer.init(jnp.zeros(2)))
       >>> print(update)  # clipped to 4, then divided by sqrt(9 + 16)
       [-0.  -0.8]
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, Algorithm 1 and its delayed form.
+      S. Chezhegov et al., arXiv 2406.04443, Algorithm 1 and its delayed form.
     """
     return _clipped(
         learning_rate, threshold, norms.adagrad_norm(b_init, delay), b1, nonfinite, axis_name
@@ -104,8 +99,7 @@ def clip_adam_norm(
         b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2, \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
-    with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`, :math:`b_{-1}` the `b_init`
-    and :math:`d` the `delay`.
+    with the symbols of `clip_adagrad_norm` and :math:`b_2` the `b2`.
 
     Args:
       learning_rate: As for `clip_adagrad_norm`.
@@ -113,30 +107,23 @@ def clip_adam_norm(
       b_init: As for `clip_adagrad_norm`; the authors' code takes it squared.
       b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper's runs; None for none.
       b2: Decay rate of the averaged squared norm, in [0, 1), default .999 as in the paper's runs;
-        the theory takes `K/(K + 1)` for K + 1 steps. `optax.inject_hyperparams` rounds it to the
-        parameters' dtype, in bfloat16 to 1: pass it `hyperparam_dtype=jnp.float32`.
-      delay: As for `clip_adagrad_norm`.
+        the theory takes `K/(K + 1)` for K + 1 steps. To inject it, see `scale_by_norm`.
+      delay: As for `clip_adagrad_norm`; after many zero gradients a delayed step is very long.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, as `clip_adagrad_norm`.
-
-    Notes:
-      - The scale is positive and finite after any gradients: one that decays below the smallest
-        normal number stays there. After many zero gradients a delayed step divides by very little.
+      An optimizer, as `clip_adagrad_norm`. Its scale stays positive and finite after any gradients.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adam_norm(1.0, threshold=4.0, b_init=3.0, b1=None, b2=0.5)
-      >>> params = jnp.array([100.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([100.0]), optimizer.init(jnp.zeros(1)))
       >>> print(update)  # clipped to 4, then divided by sqrt((9 + 16)/2)
       [-1.1313709]
 
     References:
-      As `clip_adagrad_norm`: S. Chezhegov et al., arXiv 2406.04443, Algorithm 2 and its delayed
-      form.
+      S. Chezhegov et al., arXiv 2406.04443, Algorithm 2 and its delayed form.
     """
     return _clipped(
         learning_rate, threshold, norms.adam_norm(b_init, b2, delay), b1, nonfinite, axis_name
@@ -154,15 +141,15 @@ def clip_radagrad_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run delayed AdaGrad-Norm on the clipped gradient, squares weighted (Clip-RAdaGradD-Norm).
 
-    The method of the paper's first version. The weight is a second handle on how fast the step size
-    falls; the theory of that version ties it to the distance to the solution.
+    The method of the paper's first version, whose theory ties the weight, a second handle on how
+    fast the step size falls, to the distance to the solution. It is `clip_adagrad_norm` with
+    `delay=1` and `learning_rate` and `b_init` over the root of `reweight`: prefer that.
 
     .. math::
         \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
         x_{t+1} = x_t - \gamma_t \hat g_t / b_{t-1}
 
-    with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`, :math:`b_{-1}` the `b_init`
-    and :math:`w` the `reweight`.
+    with the symbols of `clip_adagrad_norm` and :math:`w` the `reweight`.
 
     Args:
       learning_rate: As for `clip_adagrad_norm`.
@@ -173,21 +160,16 @@ def clip_radagrad_norm(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, as `clip_adagrad_norm`: the same as that with `delay=1`, and `learning_rate` and
-      `b_init` over the root of `reweight`.
+      An optimizer, as `clip_adagrad_norm`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> optimizer = clipax.clip_radagrad_norm(1.0, threshold=4.0, b_init=3.0, reweight=1.0)
-      >>> params, state = jnp.array([100.0]), optimizer.init(jnp.zeros(1))
-      >>> for _ in range(2):
-      ...     update, state = optimizer.update(params, state)
-      ...     print(update)  # the clipped 4 over 3, then over 5
-      [-1.3333334]
-      [-0.8]
+      >>> optimizer = clipax.clip_radagrad_norm(1.0, threshold=4.0, b_init=2.0)
+      >>> print(optimizer.update(jnp.array([100.0]), optimizer.init(jnp.zeros(1)))[0])  # 4 over 2
+      [-2.]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443, first version, Clip-RAdaGradD (at second hand here).
+      S. Chezhegov et al., arXiv 2406.04443, first version (at second hand here).
     """
     stepsize = norms.adagrad_norm(b_init, delay=1, reweight=reweight)
     return _clipped(learning_rate, threshold, stepsize, None, nonfinite, axis_name)

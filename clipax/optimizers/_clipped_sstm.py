@@ -86,9 +86,9 @@ def clipped_sstm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Accelerate descent on clipped gradients: the method of similar triangles (clipped-SSTM).
 
-    The threshold falls as the step size grows, so that no single gradient moves the sequence z by
-    more than a constant. Prefer it for convex smooth problems whose smoothness is known. It has no
-    learning rate; evaluate the model at `clipped_sstm_eval_params(opt_state)`.
+    The threshold falls as the step size grows. Prefer it for convex smooth problems whose
+    smoothness is known. It has no learning rate; evaluate the model at
+    `clipped_sstm_eval_params(opt_state)`.
 
     .. math::
         \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
@@ -97,8 +97,8 @@ def clipped_sstm(
         y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}
 
     with :math:`g` the gradient at :math:`x_{k+1}`, :math:`L` the `smoothness`, :math:`a` the `a`,
-    :math:`B` the `clip_constant`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The parameters that
-    are optimized are the points :math:`x`; the output of the method is :math:`y`.
+    :math:`B` the `clip_constant`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The optimized
+    parameters are the points :math:`x` (up to rounding); the output of the method is :math:`y`.
 
     Args:
       smoothness: Lipschitz constant of the gradient, in units of the gradient over those of the
@@ -106,21 +106,12 @@ def clipped_sstm(
       a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
       clip_constant: Longest step of the sequence z, in units of the parameters: a positive number
         (infinity: never clip).
-      nonfinite: As for `scale_by_norm`; such a step is not counted as a step of the method.
+      nonfinite: As for `scale_by_norm`; such a step does not count.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
-
-    Raises:
-      ValueError: When used: no `params`.
-
-    Notes:
-      - The sequence z moves by at most `clip_constant` a step. After an update the parameters are
-        the next point x, up to rounding.
-      - The state holds two copies of the parameters, y and z, in float32 or better and sharded like
-        the parameters.
-      - Mini-batches are the caller's.
+      It needs `params` and keeps two copies of them, y and z.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -134,8 +125,8 @@ def clipped_sstm(
       True
 
     References:
-      E. Gorbunov, M. Danilova, A. Gasnikov, "Stochastic Optimization with Heavy-Tailed Noise via
-      Accelerated Gradient Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
+      E. Gorbunov et al., "Stochastic Optimization with Heavy-Tailed Noise via Accelerated Gradient
+      Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
     """
     return similar_triangles(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)
 

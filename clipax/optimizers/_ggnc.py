@@ -209,9 +209,9 @@ def ggnc(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Move along the momentum's steepest direction in a norm of choice, clipped by its dual norm.
 
-    Clipping for other geometries than Euclid's: far from a minimum a step of fixed length, as of
-    sign descent or Muon, near it steepest descent with steps that vanish with the gradient. Prefer
-    it to `momentum_clip_sgd` where the parameters are matrices (`"spectral"`, "clipped Scion").
+    Far from a minimum steps have a fixed length, as of sign descent or Muon; near it they vanish
+    with the gradient. Prefer it to `momentum_clip_sgd` for matrices (`"spectral"`, "clipped
+    Scion").
 
     .. math::
         m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
@@ -233,33 +233,26 @@ def ggnc(
       learning_rate: Step size; non-negative, or an `optax.Schedule`.
       radius: The dual norm of the momentum above which it is clipped: a positive number (infinity:
         never clip), an `optax.Schedule` or a `Threshold`.
-      norm: The norm of the parameters. `"euclidean"` (default) of all together, `"max"`: the
-        largest magnitude of an entry, or `"spectral"`: the largest singular value of a matrix;
-        vectors and scalars are matrices of one column.
+      norm: The norm of the parameters: `"euclidean"` (default), `"max"` (largest magnitude of an
+        entry) or `"spectral"` (largest singular value of a matrix; a vector or scalar is one
+        column).
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default .9
-        as in the authors' code. `optax.inject_hyperparams` rounds it to the parameters' dtype: in
-        bfloat16 pass it `hyperparam_dtype=jnp.float32`.
-      scope: Which entries are one matrix for `"spectral"`, as for `clip_by_singular_values`.
+        as in the authors' code. To inject it, see `scale_by_norm`.
+      scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Raises:
-      ValueError: `scope` given beside another norm than `"spectral"`; when used: `scope` merges
-        leaves, or a matrix is sharded inside `shard_map`.
-
     Notes:
-      - No step is longer than `learning_rate * radius` in the norm, up to rounding, also after a
-        spike of 1e30 while the momentum remembers it. `norm="euclidean"` is `momentum_clip_sgd`
-        with `max_step = learning_rate * radius`.
+      - No step is longer than `learning_rate * radius` in the norm, up to rounding; the Euclidean
+        method is `momentum_clip_sgd` with that as its `max_step`.
       - Telemetry is of two norms: the gradient's Euclidean one and the dual one of the momentum.
-        The momentum is kept in float32 or better, sharded like the parameters.
-      - `"spectral"` costs one singular value decomposition a step for each matrix. Along singular
-        vectors of a value below `eps` times rows or columns of the largest it does not move.
+        Inside `shard_map` it takes two collectives; parts of matrices raise.
+      - `"spectral"` costs one singular value decomposition a step for each matrix, and does not
+        move along values below `eps` times rows or columns of the largest.
       - Under differentiation `sign(m)` and `U V^T` are constants.
-      - Inside `shard_map` it takes two collectives; `"spectral"` refuses parts of matrices.
       - All leaves have one norm and the radius 1: the paper's Scion scales the spectral norm by the
         matrix's sides and gives layers norms and radii of their own, with one dual norm for all
         (`optax.partition` clips each group by itself). The polar factor is exact, not that of a
@@ -268,18 +261,13 @@ def ggnc(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", b1=0.0)
-      >>> params = jnp.array([3.0, -4.0])
-      >>> state = optimizer.init(params)
-      >>> for gradient in (params, 0.125 * params):  # of dual norm 7, then 0.875
-      ...     update, state = optimizer.update(gradient, state, params)
-      ...     print(update)
+      >>> state = optimizer.init(jnp.zeros(2))
+      >>> print(optimizer.update(jnp.array([3.0, -4.0]), state)[0])  # of dual norm 7, cut to 2
       [-0.2  0.2]
-      [-0.0875  0.0875]
 
     References:
-      T. Pethick, W. Xie, M. Erdogan, K. Antonakopoulos, A. Silveti-Falls, V. Cevher, "Generalized
-      Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness", NeurIPS 2025, arXiv 2506.01913,
-      Algorithm 3.
+      T. Pethick et al., "Generalized Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness",
+      NeurIPS 2025, arXiv 2506.01913, Algorithm 3.
     """
     _validate.learning_rate(learning_rate)
     if not (callable(radius) or isinstance(radius, Threshold)):

@@ -38,9 +38,8 @@ def mixed_clip_sgd(
         x_{t+1} = x_t - \Big[ \nu \min\Big(\eta_t, \frac{G}{\|m_t\|}\Big) m_t
         + (1 - \nu) \min\Big(\eta_t, \frac{G}{\|g_t\|}\Big) g_t \Big]
 
-    with :math:`\eta` the `learning_rate`, :math:`G` the `max_step`, :math:`\nu` the `nu` and
-    :math:`b` the `decay`. The soft response replaces :math:`\min(\eta, G/n)` by
-    :math:`\eta/(1 + \eta n/G)`, which lies within half of it and all of it.
+    with :math:`\eta` the `learning_rate`, :math:`G` the `max_step`, :math:`\nu` the `nu`, :math:`b`
+    the `decay`.
 
     Args:
       learning_rate: Step size in units of the parameters over those of the gradient; non-negative,
@@ -50,9 +49,9 @@ def mixed_clip_sgd(
         threshold on the norm, as in the authors' runs, let it decay with the rate.
       nu: Share of the momentum, in [0, 1]; default .7 as in the authors' code.
       decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default
-        .999 as in the authors' code. `optax.inject_hyperparams` rounds it to the parameters' dtype:
-        in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
-      response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code.
+        .999 as in the authors' code. To inject it, see `scale_by_norm`.
+      response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code:
+        :math:`\eta/(1 + \eta n/G)`, within half of :math:`\min(\eta, G/n)` and all of it.
       weight_decay: Coupled weight decay: this multiple of the parameters is added to the gradient
         before momentum and norms; non-negative, None (default) for none.
       nonfinite: As for `scale_by_norm`.
@@ -61,27 +60,22 @@ def mixed_clip_sgd(
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Raises:
-      ValueError: When used: no `params` with `weight_decay`.
-
     Notes:
       - No step is longer than `max_step`, up to rounding. With a rate of 0 there is no step and the
         momentum advances. Scaling `learning_rate` and `max_step` scales the step.
       - Telemetry is of two norms, the gradient's and the momentum's, each with at most one
         collective for each mesh axis.
-      - The momentum is kept in float32 or better, sharded like the parameters.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.mixed_clip_sgd(1.0, max_step=1.0, nu=0.5, decay=0.5)
-      >>> params = jnp.array([6.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))
       >>> print(update)  # momentum 3 and gradient 6, both cut to 1
       [-1.]
 
     References:
-      B. Zhang, J. Jin, C. Fang, L. Wang, "Improved Analysis of Clipping Algorithms for Non-convex
-      Optimization", NeurIPS 2020, arXiv 2010.02519, Algorithm 1.
+      B. Zhang et al., "Improved Analysis of Clipping Algorithms for Non-convex Optimization",
+      NeurIPS 2020, arXiv 2010.02519, Algorithm 1.
     """
     return _clipped(
         learning_rate, max_step, response, decay, nu, weight_decay, nonfinite, axis_name
@@ -107,8 +101,7 @@ def momentum_clip_sgd(
         m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
         x_{t+1} = x_t - \min\Big(\eta_t, \frac{G}{\|m_t\|}\Big) m_t
 
-    with :math:`\eta` the `learning_rate`, :math:`G` the `max_step` and :math:`b` the `decay`: it is
-    `mixed_clip_sgd` with `nu = 1`, the notes of which hold here too.
+    with the symbols of `mixed_clip_sgd`: it is that with `nu = 1`.
 
     Args:
       learning_rate: As for `mixed_clip_sgd`.
@@ -125,13 +118,12 @@ def momentum_clip_sgd(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.momentum_clip_sgd(1.0, max_step=2.0, decay=0.5)
-      >>> params = jnp.array([6.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))
       >>> print(update)  # the momentum 3, cut to 2
       [-2.]
 
     References:
-      As `mixed_clip_sgd`: B. Zhang et al., arXiv 2010.02519, Algorithm 1 with nu = 1.
+      B. Zhang et al., arXiv 2010.02519, Algorithm 1 with nu = 1.
     """
     return _clipped(
         learning_rate, max_step, response, decay, None, weight_decay, nonfinite, axis_name

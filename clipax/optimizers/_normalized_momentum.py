@@ -28,9 +28,9 @@ def clip_normalized_momentum(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Move by a fixed length along the average of clipped gradients.
 
-    The clip tames outliers before they enter the momentum, the normalisation makes the step length
-    independent of the gradient. It converges with high probability under noise without a variance;
-    `clipax.theory` has the theorem's parameters.
+    The clip tames outliers before they enter the momentum; the step length does not depend on the
+    gradient. Prefer it under noise without a variance, where it converges with high probability
+    (`clipax.theory` has the theorem's parameters).
 
     .. math::
         m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
@@ -44,8 +44,7 @@ def clip_normalized_momentum(
       threshold: Largest norm of a gradient that enters the momentum: a positive number (infinity:
         never clip), an `optax.Schedule` or a `Threshold`.
       decay: Decay rate of the momentum, in [0, 1), default .9; from zero and without bias
-        correction, which would cancel. `optax.inject_hyperparams` rounds it to the parameters'
-        dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
+        correction, which would cancel. To inject it, see `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -57,20 +56,18 @@ def clip_normalized_momentum(
         vanish: a momentum of such entries is measured as shorter, one below 1e-19 gives no step.
       - Telemetry is of two norms, the gradient's and the momentum's, each with at most one
         collective for each mesh axis.
-      - The momentum is kept in float32 or better, sharded like the parameters.
-      - The paper's restarts and its second-order variant are not here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_normalized_momentum(0.5, threshold=1.0)
-      >>> params = jnp.array([30.0, 40.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([30.0, 40.0]), optimizer.init(jnp.zeros(2)))
       >>> [round(float(u), 4) for u in update]
       [-0.3, -0.4]
 
     References:
       A. Cutkosky, H. Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with
-      Heavy Tails", NeurIPS 2021, arXiv 2106.14343, Algorithm 1.
+      Heavy Tails", arXiv 2106.14343, Algorithm 1 (neither its restarts nor its second-order
+      variant).
     """
     return _normalized(learning_rate, norms.clip(threshold), decay, nonfinite, axis_name)
 
@@ -85,8 +82,7 @@ def normalized_momentum(
     r"""Move by a fixed length along the averaged gradient.
 
     Momentum removes the need for large batches that normalised descent has. Prefer
-    `clip_normalized_momentum`, the notes of which hold here too, where single gradients can be
-    large.
+    `clip_normalized_momentum` where single gradients can be very large.
 
     .. math::
         m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
@@ -100,13 +96,12 @@ def normalized_momentum(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, as `clip_normalized_momentum`.
+      An optimizer, as `clip_normalized_momentum`, with the notes there.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.normalized_momentum(0.5)
-      >>> params = jnp.array([3.0, 4.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([3.0, 4.0]), optimizer.init(jnp.zeros(2)))
       >>> [round(float(u), 4) for u in update]
       [-0.3, -0.4]
 

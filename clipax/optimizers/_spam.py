@@ -88,7 +88,7 @@ def spam(
 
     An entry whose square exceeds many times its average is cut to that; the rest of a spike is
     forgotten at the next reset. Prefer it where rare entries spike by factors of hundreds, as in
-    the training of language models; it needs no threshold in units of the gradient.
+    language models; it needs no threshold in units of the gradient.
 
     .. math::
         \hat g_t = \mathrm{sign}(g_t) \min(|g_t|, \sqrt{\theta v_{t-1}}), \quad
@@ -106,53 +106,45 @@ def spam(
     Args:
       learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
       b1: Decay rate of the momentum, in [0, 1); default .9.
-      b2: Decay rate of the second moment, in [0, 1); default .999. `optax.inject_hyperparams`
-        rounds it to the parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
+      b2: Decay rate of the second moment, in [0, 1); default .999. To inject it, see
+        `scale_by_norm`.
       eps: Keeps the divisor from zero, in units of the gradient; at least 1e-37, default 1e-8 (the
         authors' code: 1e-6).
       theta: Largest square of an entry in units of its average, positive (infinity: never clip);
         default 5000 as in the paper.
-      reset: Steps from one reset to the next, a concrete integer of at least 1; default 500 as in
-        the paper. None: no reset.
-      warmup: Steps of the warm-up after each reset, a concrete integer; default 150 as in the
-        paper. None or 0: no warm-up.
-      weight_decay: Decoupled weight decay, not warmed up; non-negative, None (default) for none.
+      reset: Steps between resets, a concrete integer of at least 1; default 500 as in the paper;
+        None: no reset.
+      warmup: Steps of the warm-up after a reset, a concrete integer; default 150 as in the paper.
+      weight_decay: Decoupled weight decay, not warmed up, needs `params`; non-negative, None
+        (default) for none.
       clip_from: Step of each cycle from which on spikes are cut, a concrete integer; the reset is
-        its step 0. Default 20 as in the authors' code; 0: from the reset on, as the paper has it.
+        its step 0. Default 20 as in the authors' code; 0 as in the paper.
       nonfinite: As for `scale_by_norm`; such a step delays the resets.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Raises:
-      ValueError: When used: no `params` with `weight_decay`.
-
     Notes:
-      - An entry whose average is zero is not cut: the paper's rule would make it, and so its
-        average, zero for ever.
-      - Of the second moment the root is kept: 1e30 does not overflow and is remembered until the
-        next reset at most. Both averages are in float32 or better, sharded like the parameters.
-      - As in the authors' code, the paper being silent: the start of the cosine, no warm-up in the
-        first cycle, and a bias correction that counts all steps. After a reset it corrects next to
-        nothing, and the first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as Adam's first,
-        times the .01 of the warm-up.
+      - An entry whose average is zero is not cut: the paper's rule would keep it zero for ever.
+      - The start of the cosine, the first cycle without warm-up and a bias correction that counts
+        all steps are the authors' code's. The correction does next to nothing after a reset: the
+        first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as Adam's first, times the .01 of
+        the warm-up.
       - The sparse momentum of the paper is left out.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.spam(1.0, b1=0.0, b2=0.75, theta=4.0, clip_from=1)
-      >>> params = jnp.zeros(1)
-      >>> state = optimizer.init(params)
+      >>> state = optimizer.init(jnp.zeros(1))
       >>> for gradient in (2.0, 1000.0):  # the second is cut to 2, twice the root of v = 1
-      ...     update, state = optimizer.update(jnp.array([gradient]), state, params)
-      ...     print(update.round(4))
-      [-1.]
+      ...     update, state = optimizer.update(jnp.array([gradient]), state)
+      >>> print(update.round(4))
       [-1.]
 
     References:
-      T. Huang, Z. Zhu, G. Jin, L. Liu, Z. Wang, S. Liu, "SPAM: Spike-Aware Adam with Momentum Reset
-      for Stable LLM Training", ICLR 2025, arXiv 2501.06842, Algorithm 1.
+      T. Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", ICLR
+      2025, arXiv 2501.06842, Algorithm 1.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -1,7 +1,7 @@
 """Stable-SPAM: Adam on gradients with entries cut and norms evened out.
 
-T. Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
-2502.17055.
+T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
+"Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
 """
 
 from __future__ import annotations
@@ -256,8 +256,8 @@ def stable_spam(
     r"""Run Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
 
     In each leaf entries above an average of the largest are cut (AdaClip), then the norm is brought
-    to about 1, less where it is unusually small (AdaGN). Made for training in very low precision,
-    where gradient norms jump; there is no threshold in units of the gradient.
+    to about 1, less where it is unusually small (AdaGN). Prefer it for training in very low
+    precision, where gradient norms jump; there is no threshold in units of the gradient.
 
     .. math::
         T_t = \mathrm{ema}_{\gamma_3}(\max |g_t|), \quad
@@ -268,33 +268,28 @@ def stable_spam(
         {\sqrt{\mathrm{ema}_{b_2}(\hat g_t^2)} + \epsilon} + \lambda x_t\Big)
 
     leaf by leaf, all moving averages with bias correction, with :math:`\eta` the `learning_rate`,
-    :math:`\epsilon` the `eps`, :math:`\gamma_1` the `norm_decay`, :math:`\gamma_2` the
-    `square_decay`, :math:`\gamma_3` the `peak_decay` and :math:`\lambda` the `weight_decay`. Before
-    each step (from 1) that is a multiple of `reset` the last two averages begin anew.
+    :math:`\epsilon` the `eps` and :math:`\lambda` the `weight_decay`. Before each step (from 1)
+    that is a multiple of `reset` the last two averages begin anew.
 
     Args:
       learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
       b1: Decay rate of the momentum, in [0, 1); default .9.
-      b2: Decay rate of the second moment, in [0, 1); default .999. `optax.inject_hyperparams`
-        rounds it to the parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
+      b2: Decay rate of the second moment, in [0, 1); default .999. To inject it, see
+        `scale_by_norm`.
       eps: Keeps both divisors from zero; at least 1e-37, default 1e-8.
-      norm_decay: Decay rate of the average norm, in [0, 1); default .7, the paper's gamma 1.
-      square_decay: Decay rate of the average squared norm, in [0, 1); default .9, its gamma 2.
-      peak_decay: Decay rate of the average of the largest entry, in [0, 1); default .999, its
-        gamma 3.
-      reset: Steps from one reset to the next, a concrete integer of at least 1; default 1000 as in
-        the paper. None: no reset.
-      weight_decay: Decoupled weight decay; non-negative, None (default) for none.
+      norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
+      square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.
+      peak_decay: Decay rate :math:`\gamma_3` of the average largest entry, in [0, 1); default .999.
+      reset: Steps between resets, a concrete integer of at least 1; default 1000 as in the paper;
+        None: no reset.
+      weight_decay: Decoupled weight decay, needs `params`; non-negative, None (default) for none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
-      Its telemetry is of the entries' clip, leaf by leaf: the largest entry in place of the norm,
-      and the threshold :math:`T_t`.
-
-    Raises:
-      ValueError: When used: no `params` with `weight_decay`.
+      Its telemetry is, leaf by leaf, the largest entry in place of the norm, and the threshold
+      :math:`T_t`.
 
     Notes:
       - A leaf whose entries stay within the threshold is not cut; the first gradient never is.
@@ -303,23 +298,20 @@ def stable_spam(
       - A zero gradient is fed to all averages as a norm of 0; the published code leaves its tensor
         out. Its bias corrections begin anew with a reset, as here; its schedule for `b1` is not
         here.
-      - Norms and scales are kept, never squares: 1e30 does not overflow. Both averages are in
-        float32 or better, sharded like the parameters.
       - Two reductions for each mesh axis: the largest entries first, then the norms.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.stable_spam(1.0, peak_decay=0.5)
-      >>> params = jnp.zeros(2)
-      >>> state = optimizer.init(params)
+      >>> state = optimizer.init(jnp.zeros(2))
       >>> for gradient in ([3.0, 1.0], [6.0, 1.0]):  # the average of 3, 6, 6 is 5
-      ...     _, state = optimizer.update(jnp.array(gradient), state, params)
+      ...     _, state = optimizer.update(jnp.array(gradient), state)
       >>> print(clipax.metrics(state)["threshold"])
       5.0
 
     References:
-      T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
-      "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
+      T. Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
+      2502.17055.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

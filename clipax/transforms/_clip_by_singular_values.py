@@ -48,21 +48,20 @@ def clip_by_singular_values(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Cut the singular values of every matrix at a threshold.
 
-    A spike in a few directions is cut there and all other directions stay as they are; a clip by
-    norm would shrink them too. Use it on gradients, or behind an optimizer on its updates. It costs
-    one singular value decomposition a step for each matrix whose norm is above the threshold:
-    prefer `clip_by_leaf_norm` where that is too much.
+    A spike in a few directions is cut and all other directions stay as they are; a clip by norm
+    shrinks them too. Use it on gradients, or behind an optimizer on its updates. Prefer
+    `clip_by_leaf_norm` where a singular value decomposition a step, for each matrix of a norm above
+    it, is too much.
 
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
-    for each leaf :math:`g` as a matrix, with :math:`c` the `threshold`. A vector is a matrix of one
-    column, whose only singular value is its norm.
+    for each leaf :math:`g` as a matrix, with :math:`c` the `threshold`. A vector is one column.
 
     Args:
       threshold: Largest singular value of an update: a positive number (infinity: never clip) or an
         `optax.Schedule` of the step count.
-      scope: Which entries are one matrix. `"leaf"` (default): a leaf, all axes but the last as its
-        rows (as for a convolution's kernel); `clipax.scopes.stacked` for kernels of stacked layers.
+      scope: Which entries are one matrix: `"leaf"` (default), all axes but the last as its rows (as
+        for a convolution's kernel), or `clipax.scopes.stacked` for stacked layers; not `"global"`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -70,22 +69,19 @@ def clip_by_singular_values(
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`. The norm that it records of a
       block is its largest singular value, or its Euclidean norm where that is within the threshold.
 
-    Raises:
-      ValueError: `scope` merges leaves; when used: a matrix is sharded inside `shard_map`.
-
     Notes:
       - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32; the error is
         about `eps` of the gradient's norm. float16 and bfloat16 are decomposed in float32.
-      - Where no singular value exceeds the threshold the update is the gradient bit for bit; where
-        the Euclidean norm is within it nothing is decomposed.
-      - Norms up to 1e37 do not overflow. Derivatives are finite, also at equal singular values.
-      - Under `jit` a sharded matrix is gathered for its decomposition. Inside `shard_map` matrices
-        must be whole: one known to be sharded is refused (with `check_vma=False` only if
-        `axis_name` names its axes); sharded vectors share one `psum`.
+      - Where all are within the threshold the update is the gradient bit for bit; where the
+        Euclidean norm is, nothing is decomposed. Derivatives are finite, also at equal singular
+        values.
+      - Under `jit` a sharded matrix is gathered. Inside `shard_map` a matrix known to be sharded
+        raises (with `check_vma=False` only if `axis_name` names its axes); sharded vectors share
+        one `psum`.
       - The paper's experiments use a smooth cut, `S/sqrt(1 + (S/c)^2)`, by a Newton-Schulz
-        iteration; its scaling and weight decay are links of their own. It leaves vectors alone.
-      - A hard cut by polar decompositions is not used: the terms that it adds and subtracts are as
-        large as the spike, and their rounding error lifts the result above the threshold.
+        iteration, and leave vectors alone; scaling and weight decay are links of their own here. A
+        hard cut by polar decompositions would lift the result above the threshold by the rounding
+        of a spike.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -97,8 +93,7 @@ def clip_by_singular_values(
        [0.5 0. ]] [0.6 0.8]
 
     References:
-      X. Jiang, A. Semenov, S. U. Stich, "Enhancing LLM Training via Spectral Clipping", arXiv
-      2603.14315.
+      X. Jiang et al., "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.
     """
     if isinstance(threshold, Threshold):
         raise TypeError(

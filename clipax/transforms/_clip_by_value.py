@@ -35,8 +35,7 @@ def clip_by_value(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clip every entry of the gradient by itself ("coordinate-wise").
 
-    Nothing is measured, so no second read is needed; the direction of the gradient changes. Prefer
-    it against outliers in single coordinates.
+    The direction of the gradient changes. Prefer it against outliers in single coordinates.
 
     .. math:: u_j = \max(-c, \min(c, g_j)) \qquad \text{or} \qquad u_j = f(|g_j|)\, g_j
 
@@ -47,9 +46,9 @@ def clip_by_value(
       threshold: Largest magnitude of an entry: a positive number (infinity: never clip) or an
         `optax.Schedule` of the step count.
       response: `"hard"` (default), the first form; `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`,
-        the second.
-      nonfinite: `"zero"` (default): a NaN entry becomes 0 and an infinite one is clipped;
-        `"propagate"`: both become NaN.
+        the second, which is not the papers'.
+      nonfinite: `"zero"` (default): NaN becomes 0, infinity is clipped; `"propagate"`: both give
+        NaN.
       axis_name: Accepted for uniformity, without effect: no entry needs another shard.
 
     Returns:
@@ -59,7 +58,6 @@ def clip_by_value(
       - No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
         within half of it) are kept bit for bit.
       - An infinite entry becomes 0 where the threshold is infinite or the entry complex.
-      - The smooth responses are not the papers'.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -69,8 +67,7 @@ def clip_by_value(
       [ 0.5 -1.   1.   0. ]
 
     References:
-      The coordinate-wise clip of S. Chezhegov et al., arXiv 2406.04443 (experiments), and of
-      J. Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
+      S. Chezhegov et al., arXiv 2406.04443 (experiments); J. Zhang et al., arXiv 1912.03194.
     """
     if not callable(threshold):
         _validate.threshold("threshold", threshold)

@@ -33,8 +33,8 @@ def delay_updates(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Give the update of `delay` steps ago.
 
-    It simulates stale gradients, as asynchronous workers see them. For the delayed *stepsize* of
-    Clip-AdaGrad-Norm use the `delay` of `clip_adagrad_norm`, which keeps no copy of a gradient.
+    It simulates stale gradients, as asynchronous workers see them. Prefer the `delay` of
+    `clip_adagrad_norm`, which keeps no copy of a gradient, to delay a stepsize.
 
     .. math:: u_t = g_{t-d}, \qquad u_t = 0 \text{ for } t < d
 
@@ -43,7 +43,7 @@ def delay_updates(
     Args:
       delay: Number of steps, a concrete integer of at least 0; None or 0: no delay and no memory.
       nonfinite: `"zero"` (default): NaN and infinite entries are remembered as 0; `"propagate"`:
-        the same, and the update of the step in which they arrive is NaN at those entries.
+        also, and the update of the step in which they arrive is NaN there.
       axis_name: Accepted for uniformity, without effect.
 
     Returns:
@@ -51,10 +51,7 @@ def delay_updates(
 
     Notes:
       - The state holds `delay + 1` copies of the parameters, of which one is written and one read a
-        step (in bfloat16 XLA for CPU rewrites all). They are sharded like the parameters.
-      - Updates are remembered in the parameters' dtype, bit for bit where they have it. No NaN or
-        infinity enters the state.
-      - A leaf that is `None` stays `None`; its copies are kept.
+        step (in bfloat16 XLA for CPU rewrites all), in their dtype and sharded like them.
       - In S. Chezhegov et al., arXiv 2406.04443, only the stepsize is delayed; their published code
         also delays the gradient, which this reproduces behind a stepsize.
 
@@ -62,12 +59,11 @@ def delay_updates(
       >>> import jax.numpy as jnp, clipax
       >>> late = clipax.delay_updates(1)
       >>> state = late.init(jnp.zeros(1))
-      >>> for step in (1.0, 2.0, 3.0):
+      >>> for step in (1.0, 2.0):
       ...     update, state = late.update(jnp.array([step]), state)
       ...     print(update)
       [0.]
       [1.]
-      [2.]
 
     References:
       A building block; no paper.

@@ -31,8 +31,7 @@ def monitor_norms(
     r"""Remember the distribution of gradient norms, and change nothing.
 
     In front of a clip it sees the raw norms, behind one the clipped norms: put it in front to find
-    out where to clip, with `clipax.advise(opt_state)`. It needs no threshold and costs one read of
-    the gradient.
+    out where to clip, with `clipax.advise(opt_state)`. It needs no threshold and costs one read.
 
     .. math:: u_t = g_t, \qquad N_j \leftarrow N_j + [\, n_t < 2^{(j + 1)/8 - 64} \,]
 
@@ -41,21 +40,19 @@ def monitor_norms(
 
     Args:
       scope: Which entries share a norm, as for `scale_by_norm`.
-      nonfinite: As for `scale_by_norm`, but `"propagate"` (default) lets a gradient that is not
-        finite pass as it is, entry for entry, and counts it.
+      nonfinite: As for `scale_by_norm`; `"propagate"` (default) counts a gradient that is not
+        finite and lets it pass as it is, entry for entry.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, for `clipax.metrics` (last
-      norm, counts), `clipax.diagnostics.norm_quantiles` and `tail_index` (distribution) and
-      `clipax.advise`.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics`,
+      `clipax.advise`, `clipax.diagnostics.norm_quantiles` and `tail_index` read.
 
     Notes:
-      - The update is the gradient, bit for bit. The state has the same size at every step: 4 KiB a
-        block, which with scope `"unit"` is more than most parameters take.
+      - The update is the gradient, bit for bit. The state has a constant size of 4 KiB a block,
+        with scope `"unit"` more than most parameters.
       - Quantiles of norms in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %, of the exact
-        ones.
-      - A zero gradient counts in the lowest bin; one that is not finite is counted by itself.
+        ones; zeros count in the lowest bin.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax

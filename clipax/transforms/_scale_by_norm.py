@@ -37,50 +37,50 @@ def scale_by_norm(
     `b1`, :math:`m_t` is the scaled gradient itself; :math:`\lambda` is `weight_decay`.
 
     Args:
-      before: Decides on the factor of the gradient, for example `clipax.norms.clip(1.0)`; None
-        (default) leaves the gradient as it is.
-      after: Decides on the factor of the momentum, for example `clipax.norms.adagrad_norm(1.0)`;
-        None (default): no factor.
+      before: Rule for the factor of the gradient, as `clipax.norms.clip(1.0)`; None (default): 1.
+      after: Rule for the factor of the momentum, as `norms.adagrad_norm(1.0)`; None (default): 1.
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; None
         (default): no momentum and no memory for it.
-      weight_decay: Adds this multiple of the parameters to the gradient after measuring: it is
-        scaled with the gradient but not part of the norm. Non-negative; None (default): none.
-      total: Decides on one more factor of :math:`f_t`, common to all blocks, from the norm of all
-        of them together as `before` leaves them: two levels of clipping for one read of the
-        gradient. It may not depend on the parameters; None (default): no such factor.
-      scope: Which entries share a norm; entries that do are a block. `"global"` (default): one norm
-        for the whole tree. `"leaf"`: one for each array. `"unit"`: one for each output unit of a
-        kernel, where all axes but the last are reduced; a vector or scalar is one block.
-        `clipax.scopes` makes others: parameter groups, stacked layers, leaves left out.
-      nonfinite: What happens to a block whose norm is not finite. `"zero"` (default): its update is
-        zero, so that an optimizer of this package takes no step there. `"propagate"`: its update is
-        NaN. Either way thresholds, stepsizes and momentum of the block keep their values,
+      weight_decay: Adds this multiple of the parameters to the gradient after measuring: scaled
+        with it but not part of the norm. Non-negative; None (default): none.
+      total: Rule for one more factor of :math:`f_t`, common to all blocks, decided from the norm of
+        all together as `before` leaves them. It may not depend on the parameters; None (default):
+        none.
+      scope: Which entries share a norm; those that do are a block. `"global"` (default): the whole
+        tree. `"leaf"`: each array. `"unit"`: each output unit of a kernel, where all axes but the
+        last are reduced; a vector or scalar is one block. `clipax.scopes` makes others: parameter
+        groups, stacked layers, leaves left out.
+      nonfinite: Decides on a block whose norm is not finite. `"zero"` (default): its update is
+        zero, an optimizer of this package takes no step there. `"propagate"`: its update is NaN.
+        Either way thresholds, stepsizes and momentum of the block keep their values,
         `nonfinite_count` rises, and all other blocks are treated as usual.
       axis_name: Inside `shard_map`, the mesh axes over which the gradients are sharded: a name, a
         tuple of names, or (needed where `check_vma=False`) a mapping from path patterns to names or
-        to a `PartitionSpec`. `()` measures each shard by itself. Under `jit` leave it None
-        (default).
+        to a `PartitionSpec`. `()` measures each shard by itself. Leave it None (default) under
+        `jit`.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
     Raises:
-      TypeError: An argument is of the wrong type; when used: a leaf is of an integer type.
-      ValueError: An argument is outside its range (checked at construction for concrete numbers;
-        traced ones pass); when used: no `params` where they are needed, leaves unknown to the
-        state, mesh axes that are not named.
+      TypeError: An argument has the wrong type; when used: a leaf has an integer type.
+      ValueError: An argument is outside its range (tracers are not checked); when used: no `params`
+        where needed, leaves unknown to the state, mesh axes without a name.
 
     Notes:
-      - The gradient is read once, or twice if the sum of squares overflows. A norm above the
-        largest float counts as not finite.
-      - Sums are accumulated in float32 or better; the update has the gradient's dtype.
-      - A factor of exactly 1 keeps every normal number bit for bit.
-      - No NaN or infinity enters the state. The derivative at a zero gradient is finite.
-      - A leaf that is `None` stays `None`; what is remembered for it is kept. A tree without leaves
-        is fine.
-      - Under `jit` sharded gradients take at most one all-reduce for each mesh axis outside the
-        overflow branch (for up to 256 leaves: XLA merges no more). Inside `shard_map` it is one
-        `psum` over `axis_name`. Momentum is sharded like the parameters.
+      - One read of the gradient, or two if the sum of squares overflows. A norm above the largest
+        float is not finite. Sums are in float32 or better; the update has the gradient's dtype.
+      - A factor of exactly 1 keeps every normal number bit for bit. The derivative at zero is
+        finite.
+      - No NaN or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
+      - Sharded gradients take at most one all-reduce for each mesh axis under `jit` outside the
+        overflow branch (for up to 256 leaves: XLA merges no more), and one `psum` inside
+        `shard_map`.
+      - In all optimizers of this package momentum and scales of entries are kept in float32 or
+        better, sharded like the parameters, and never as squares: 1e30 does not overflow.
+      - `optax.inject_hyperparams` rounds decay rates to the parameters' dtype (.999 in bfloat16 to
+        1): pass it `hyperparam_dtype=jnp.float32`. Arguments that must be concrete are its
+        `static_args`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -93,8 +93,8 @@ def scale_by_norm(
       [0.3 0.4] 5.0
 
     References:
-      A building block of this package, for the forms of J. Zhang et al., arXiv 1905.11881, and S.
-      Chezhegov et al., arXiv 2406.04443. The guard against non-finite gradients is not from them.
+      A building block, for the forms of J. Zhang et al., arXiv 1905.11881, and S. Chezhegov et al.,
+      arXiv 2406.04443. The guard against non-finite gradients is this library's.
     """
     return guarded(
         before,

@@ -38,7 +38,8 @@ def skip_nonfinite(
     r"""Skip steps with a non-finite gradient: parameters and the inner state stay as they are.
 
     A clip that zeroes a bad gradient protects itself but not the links behind it: `optax.adam`
-    still moves on a zero update. Wrap the whole optimizer, in front of `optax.MultiSteps`.
+    still moves on a zero update. Prefer to wrap the whole optimizer, in front of
+    `optax.MultiSteps`.
 
     .. math::
         (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\
@@ -53,24 +54,18 @@ def skip_nonfinite(
     Returns:
       A `GradientTransformationExtraArgs` with a `SkipNonfiniteState`.
 
-    Raises:
-      TypeError: `inner` is no gradient transformation; when used: a leaf is of an integer type.
-
     Notes:
-      - One NaN or infinity anywhere skips the step. `inner` is then not run (under `vmap` its
-        result is selected away): its state stays bit for bit, and its schedules do not advance.
-      - Finite entries of any size pass: `optax.adam` squares 1e38 to infinity, which `skip_spikes`
-        prevents.
-      - Over sharded gradients it takes one all-reduce of a scalar.
+      - In a skipped step `inner` is not run (under `vmap` its result is selected away): its state
+        stays bit for bit, and its schedules do not advance. Sharded: one all-reduce of a scalar.
+      - Finite entries of any size pass; `optax.adam` squares 1e38 to infinity: see `skip_spikes`.
       - `optax.apply_if_finite` looks at the update instead of the gradient and gives in after a
         number of consecutive failures; this one never does.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
       >>> optimizer = clipax.skip_nonfinite(optax.sgd(0.1))
-      >>> params = jnp.ones(2)
-      >>> state = optimizer.init(params)
-      >>> update, state = optimizer.update(jnp.array([1.0, jnp.nan]), state, params)
+      >>> state = optimizer.init(jnp.ones(2))
+      >>> update, state = optimizer.update(jnp.array([1.0, jnp.nan]), state)
       >>> print(update, state.skipped_count)
       [0. 0.] 1
 

@@ -39,10 +39,9 @@ def with_error_feedback(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clip the change of the gradient instead of the gradient, and give the sum of the changes.
 
-    The bias of a clip goes away: under a constant gradient the update reaches the gradient and
-    stays there, where a clip alone would cut it for ever. Prefer it for gradients with little noise
-    (large batches, or the gradient of each worker). After one bad gradient the update moves by no
-    more than the threshold, but needs steps for the way back too.
+    Under a constant gradient the update reaches the gradient and stays there, where a clip alone
+    would cut it for ever. Prefer it for gradients with little noise (large batches, or the gradient
+    of each worker): after one bad gradient the update needs steps for the way back too.
 
     .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
 
@@ -57,36 +56,30 @@ def with_error_feedback(
       `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and the clip's telemetry, which
       is of the changes.
 
-    Raises:
-      TypeError: `inner` is no gradient transformation; when used: a leaf is of an integer type.
-
     Notes:
-      - From one step to the next the update changes by no more than the clip lets through.
-      - Under a constant gradient of norm G, a clip of the global norm at tau and after
-        `ceil(G/tau)` steps, the update is the gradient up to rounding, and stays it. With an
-        infinite threshold it is so from the first step.
+      - From one step to the next the update changes by no more than the clip lets through. Under a
+        constant gradient of norm G and a clip of the global norm at tau it is the gradient, up to
+        rounding, from step `ceil(G/tau)` on.
       - NaN or infinity anywhere: the update is zero and nothing is remembered of the step.
-      - A leaf that is `None` stays `None`, its memory is kept. The memory is in float32 or better,
-        sharded like the parameters; one all-reduce of a scalar beside those of the clip.
+      - The memory is in float32 or better, sharded like the parameters. Sharded gradients take one
+        all-reduce of a scalar beside those of the clip.
       - The paper has one memory a worker and steps along their average: this is one worker's, to be
         run before the average (`jax.lax.pmean`). Its noise for differential privacy is not here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.with_error_feedback(clipax.clip_by_global_norm(2.0))
-      >>> grads = jnp.array([3.0, 4.0])
-      >>> state = clip.init(grads)
-      >>> for _ in range(4):
-      ...     update, state = clip.update(grads, state)
+      >>> state = clip.init(jnp.zeros(2))
+      >>> for _ in range(3):
+      ...     update, state = clip.update(jnp.array([3.0, 4.0]), state)
       ...     print(f"{update[0]:.2f} {update[1]:.2f}")
       1.20 1.60
       2.40 3.20
       3.00 4.00
-      3.00 4.00
 
     References:
-      S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error
-      Feedback for Gradient Clipping", arXiv 2305.18929, Algorithm 1.
+      S. Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929,
+      Algorithm 1.
     """
     pair = getattr(inner, "init", None), getattr(inner, "update", None)
     if not all(callable(part) for part in pair):
