@@ -68,18 +68,16 @@ def acclip(
         \tau_t^\alpha = b_2 \tau_{t-1}^\alpha + (1 - b_2) |g_t|^\alpha, \quad
         x_{t+1} = x_t - \eta_t \min\Big(1, \frac{\tau_t}{|m_t| + \epsilon}\Big) m_t
 
-    entry by entry, from zero without bias correction, with :math:`\eta` the `learning_rate`,
-    :math:`\alpha` the `alpha`, :math:`\epsilon` the `eps`, :math:`b_1` and :math:`b_2` the `b1`,
-    `b2`.
+    entry by entry; both averages start at zero, without bias correction.
 
     Args:
-      learning_rate: Step size in units of the parameters over those of the gradient; non-negative,
-        or an `optax.Schedule`.
-      b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper.
-      b2: Decay rate of the thresholds, in [0, 1), default .99 as in the paper; to inject it, see
-        `scale_by_norm`.
-      alpha: Power in which magnitudes are averaged, in [1, 2], default 1 as in the paper.
-      eps: Keeps the ratio finite, positive, in units of the gradient; default 1e-5.
+      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1), default .9 as in the paper.
+      b2: Decay rate :math:`b_2` of the thresholds, in [0, 1), default .99 as in the paper; to
+        inject it, see `scale_by_norm`.
+      alpha: Power :math:`\alpha` of the averages, in [1, 2], default 1 as in the paper.
+      eps: :math:`\epsilon`, keeps the ratio finite, positive, in units of the gradient; default
+        1e-5.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

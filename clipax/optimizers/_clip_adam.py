@@ -124,21 +124,20 @@ def clip_adagrad(
         \hat g_t = \mathrm{clip}(g_t, c), \quad b_t^2 = b_{t-1}^2 + \hat g_t^2, \quad
         x_{t+1} = x_t - \gamma_t (\hat g_t / b_{t-d} + \lambda x_t)
 
-    entry by entry, with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`,
-    :math:`b_{-1}` the `b_init`, :math:`d` the `delay` and :math:`\lambda` the `weight_decay`.
-
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      threshold: Largest norm (or entry) of the clipped gradient: a positive number (infinity:
-        AdaGrad), an `optax.Schedule` or (but for `clip="coordinate"`) a `Threshold`.
-      b_init: The scale of every entry before the first step, at least 1e-37, in units of the
-        gradient; default .01. It stands in place of an epsilon.
-      delay: Steps that the divisor lags behind the gradient, a concrete integer; 1 is the paper's
-        delayed method, `d >= 2` an option that keeps `d` further copies of the scales. The first
-        `delay` steps divide by `b_init`. None (default) or 0: no delay.
+      learning_rate: Step size :math:`\gamma`, in units of the parameters; non-negative, or an
+        `optax.Schedule`.
+      threshold: Largest norm (or entry) :math:`c` of the clipped gradient: a positive number
+        (infinity: AdaGrad), an `optax.Schedule` or (but for `clip="coordinate"`) a `Threshold`.
+      b_init: The scale :math:`b_{-1}` of every entry before the first step, at least 1e-37, in
+        units of the gradient; default .01. It stands in place of an epsilon.
+      delay: Steps :math:`d` that the divisor lags behind the gradient, a concrete integer; 1 is the
+        paper's delayed method, `d >= 2` an option that keeps `d` further copies of the scales. The
+        first `delay` steps divide by `b_init`. None (default) or 0: no delay.
       clip: Clips the norm of the whole gradient (`"global"`, default, as in the theory), of each
         leaf (`"leaf"`) or every entry by itself (`"coordinate"`).
-      weight_decay: Decoupled as in AdamW, non-negative; None (default), as in the paper: none.
+      weight_decay: :math:`\lambda`, as in AdamW; needs `params`, non-negative. None (default):
+        none.
       nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
       axis_name: As for `scale_by_norm`.
 
@@ -197,20 +196,19 @@ def clip_adam(
         b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \hat g_t^2, \quad
         x_{t+1} = x_t - \gamma_t (m_t / b_{t-d} + \lambda x_t)
 
-    entry by entry, with the symbols of `clip_adagrad`, :math:`b_1` the `b1` and :math:`b_2` the
-    `b2`.
-
     Args:
-      learning_rate: As for `clip_adagrad`.
-      threshold: As for `clip_adagrad` (infinity: Adam without bias correction). The authors' best
-        on CoLA and RTE: 1 and 2 leaf by leaf, .02 and .005 for entries.
-      b_init: As for `clip_adagrad`, but it decays; default .001.
-      b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper's runs; None for none.
-      b2: Decay rate of the averaged squares, in [0, 1), default .999 as in the paper's runs; to
-        inject it, see `scale_by_norm`.
-      delay: As for `clip_adagrad`; after many zero gradients a delayed step is very long.
+      learning_rate: :math:`\gamma`, as for `clip_adagrad`.
+      threshold: :math:`c`, as for `clip_adagrad` (infinity: Adam without bias correction). The
+        authors' best on CoLA and RTE: 1 and 2 leaf by leaf, .02 and .005 for entries.
+      b_init: :math:`b_{-1}`, as for `clip_adagrad`, but it decays; default .001.
+      b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9 as in the paper; None for
+        none.
+      b2: Decay rate of the averaged squares, :math:`b_2`, in [0, 1), default .999 as in the paper;
+        injected: see `scale_by_norm`.
+      delay: :math:`d`, as for `clip_adagrad`; after many zero gradients a delayed step is very
+        long.
       clip: As for `clip_adagrad`, with the notes there.
-      weight_decay: As for `clip_adagrad`.
+      weight_decay: :math:`\lambda`, as for `clip_adagrad`.
       nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
       axis_name: As for `scale_by_norm`.
 

@@ -37,20 +37,19 @@ def clip_adagrad_norm(
         \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
-    with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`, :math:`b_{-1}` the `b_init`,
-    :math:`d` the `delay`, :math:`b_1` the `b1`.
-
     Args:
-      learning_rate: Numerator of the step size, in units of the parameters; non-negative, or an
-        `optax.Schedule`. The theory takes the distance to the solution.
-      threshold: Largest norm of the clipped gradient: a positive number (infinity: AdaGrad-Norm),
-        an `optax.Schedule` or a `Threshold`.
-      b_init: The scale before the first step, at least 1e-37, default 1; in place of an epsilon.
-        The theory lets it grow with the distance to the solution over the wanted step size.
-      b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; None
-        (default): no momentum, as in the paper's AdaGrad-Norm.
-      delay: Steps that the divisor lags behind the gradient, a concrete integer; 1 is the paper's
-        delayed method. The first `delay` steps divide by `b_init`. None (default) or 0: no delay.
+      learning_rate: Numerator :math:`\gamma` of the step size, in units of the parameters;
+        non-negative, or an `optax.Schedule`. The theory takes the distance to the solution.
+      threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity:
+        AdaGrad-Norm), an `optax.Schedule` or a `Threshold`.
+      b_init: The scale :math:`b_{-1}` before the first step, at least 1e-37, default 1; in place of
+        an epsilon. The theory lets it grow with the distance to the solution over the wanted step
+        size.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1), from zero and without bias correction;
+        None (default): no momentum, as in the paper's AdaGrad-Norm.
+      delay: Steps :math:`d` that the divisor lags behind the gradient, a concrete integer; 1 is the
+        paper's delayed method. The first `delay` steps divide by `b_init`. None (default) or 0: no
+        delay.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -99,16 +98,16 @@ def clip_adam_norm(
         b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2, \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
-    with the symbols of `clip_adagrad_norm` and :math:`b_2` the `b2`.
-
     Args:
-      learning_rate: As for `clip_adagrad_norm`.
-      threshold: As for `clip_adagrad_norm`.
-      b_init: As for `clip_adagrad_norm`; the authors' code takes it squared.
-      b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper's runs; None for none.
-      b2: Decay rate of the averaged squared norm, in [0, 1), default .999 as in the paper's runs;
-        the theory takes `K/(K + 1)` for K + 1 steps. To inject it, see `scale_by_norm`.
-      delay: As for `clip_adagrad_norm`; after many zero gradients a delayed step is very long.
+      learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
+      threshold: :math:`c`, as for `clip_adagrad_norm`.
+      b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
+      b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9 as in the paper; None for
+        none.
+      b2: Decay rate :math:`b_2` of the averaged squared norm, in [0, 1), default .999 as in the
+        paper's runs; the theory takes `K/(K + 1)` for K + 1 steps. Injected: see `scale_by_norm`.
+      delay: :math:`d`, as for `clip_adagrad_norm`; after many zero gradients a delayed step is
+        long.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -149,13 +148,11 @@ def clip_radagrad_norm(
         \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
         x_{t+1} = x_t - \gamma_t \hat g_t / b_{t-1}
 
-    with the symbols of `clip_adagrad_norm` and :math:`w` the `reweight`.
-
     Args:
-      learning_rate: As for `clip_adagrad_norm`.
-      threshold: As for `clip_adagrad_norm`.
-      b_init: As for `clip_adagrad_norm`.
-      reweight: Weight of a squared norm, positive; default 1.
+      learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
+      threshold: :math:`c`, as for `clip_adagrad_norm`.
+      b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`.
+      reweight: Weight :math:`w` of a squared norm, positive; default 1.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

@@ -34,16 +34,16 @@ def clip_sgd(
 
     .. math:: x_{t+1} = x_t - \eta_t \min\left(1, \frac{c}{\|g_t\| + \tau}\right) g_t
 
-    with :math:`\eta` the `learning_rate`, :math:`c` the `threshold`, :math:`\tau` the `offset`.
-
     Args:
-      learning_rate: Step size, non-negative, or an `optax.Schedule` of the 0-based step count.
-      threshold: Largest norm of the clipped gradient: a positive number (infinity: plain SGD, bit
-        for bit), an `optax.Schedule` or a `Threshold`. The theorem has `min(10 L0, L0/L1)` with a
-        rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
+      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule` of the 0-based
+        step count.
+      threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity: plain
+        SGD, bit for bit), an `optax.Schedule` or a `Threshold`. The theorem has `min(10 L0, L0/L1)`
+        with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
       scope: Which entries share a norm, as for `scale_by_norm`.
-      offset: Added to the norm before the comparison, non-negative: the bound of the noise in the
-        stochastic theorem (`clipax.theory.clip_sgd_bounded_noise`). None (default): none.
+      offset: :math:`\tau`, added to the norm before the comparison, non-negative: the bound of the
+        noise in the stochastic theorem (`clipax.theory.clip_sgd_bounded_noise`). None (default):
+        none.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -93,12 +93,11 @@ def normalized_sgd(
 
     .. math:: x_{t+1} = x_t - \frac{\eta_t}{\|g_t\| + \epsilon}\, g_t
 
-    with :math:`\eta` the `learning_rate` and :math:`\epsilon` the `eps`.
-
     Args:
-      learning_rate: Largest length of a step, non-negative, or an `optax.Schedule` of the count.
-      eps: Keeps the steps of small gradients small, in units of their norm; non-negative, in the
-        paper (its beta) the clipping threshold. With 0, norms below 1e-19 give no step.
+      learning_rate: Largest length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
+      eps: :math:`\epsilon`, keeps the steps of small gradients small, in units of their norm;
+        non-negative, in the paper (its beta) the clipping threshold. With 0, norms below 1e-19 give
+        no step.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -137,15 +136,12 @@ def regularized_clip_sgd(
 
     .. math:: x_{t+1} = x_t - \eta_t \min(1, \max(\delta, \gamma/\|g_t\|))\, (g_t + \lambda x_t)
 
-    with :math:`\eta` the `learning_rate`, :math:`\gamma` the `threshold`, :math:`\delta` the
-    `delta` and :math:`\lambda` the `weight_decay`.
-
     Args:
-      learning_rate: Step size, non-negative, or an `optax.Schedule` of the 0-based step count.
-      threshold: Gradient norm above which it clips, as for `clip_sgd`. The authors use .1.
-      delta: Smallest factor, in [0, 1]; the authors use 1e-3. 0 is `clip_sgd`, 1 plain SGD,
-        exactly.
-      weight_decay: Coupled weight decay, not part of the norm; non-negative, None (default): none.
+      learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
+      threshold: Gradient norm :math:`\gamma` above which it clips, as for `clip_sgd`. The authors
+        use .1.
+      delta: Smallest factor :math:`\delta`, in [0, 1]; the authors use 1e-3. 0: `clip_sgd`, 1: SGD.
+      weight_decay: :math:`\lambda`, not part of the norm; non-negative, None (default) for none.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -196,11 +192,10 @@ def quantile_clip_sgd(
 
     .. math:: x_{t+1} = x_t - \eta_t \min(1, c_t/\|g_t\|)\, g_t
 
-    with :math:`\eta` the `learning_rate`, :math:`c` of `thresholds.quantile(quantile,
-    window=window)`.
+    with the threshold :math:`c` of `thresholds.quantile(quantile, window=window)`.
 
     Args:
-      learning_rate: Step size, non-negative, or an `optax.Schedule` of the 0-based step count.
+      learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
       quantile: Which quantile, in (0, 1), or an `optax.Schedule`: a fixed one keeps a bias, those
         that increase to 1 (`thresholds.quantile_schedule`), with decreasing rates, remove it.
       window: How many norms are remembered, a concrete integer of at least 1; default 100.
@@ -249,12 +244,12 @@ def max_ccc_sgd(
 
     .. math:: x_{t+1} = x_t - \frac{\eta_t}{F_t(c_t)} \min(1, c_t/\|g_t\|)\, g_t
 
-    with :math:`\eta` the `learning_rate`, :math:`c` of `thresholds.max_ccc(window=window)`,
-    :math:`F` the share of the last norms within it, at least a tenth: steps are at most ten times
-    as long.
+    with the threshold :math:`c` of `thresholds.max_ccc(window=window)` and :math:`F` the share of
+    the last norms within it, at least a tenth: steps are at most ten times those of gradient
+    descent.
 
     Args:
-      learning_rate: Step size of unclipped gradient descent, non-negative, or an `optax.Schedule`.
+      learning_rate: Step size :math:`\eta` of unclipped gradient descent, as for `clip_sgd`.
       window: How many norms are remembered, a concrete integer of at least 20; default 500.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

@@ -96,16 +96,15 @@ def clipped_sstm(
         z_{k+1} = z_k - \alpha_{k+1} \min\Big(1, \frac{B/\alpha_{k+1}}{\|g\|}\Big) g, \quad
         y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}
 
-    with :math:`g` the gradient at :math:`x_{k+1}`, :math:`L` the `smoothness`, :math:`a` the `a`,
-    :math:`B` the `clip_constant`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The optimized
-    parameters are the points :math:`x` (up to rounding); the output of the method is :math:`y`.
+    with :math:`g` the gradient at :math:`x_{k+1}`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The
+    optimized parameters are the points :math:`x` (to rounding); the output of the method is
+    :math:`y`.
 
     Args:
-      smoothness: Lipschitz constant of the gradient, in units of the gradient over those of the
-        parameters; positive.
+      smoothness: Lipschitz constant :math:`L` of the gradient, positive.
       a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
-      clip_constant: Longest step of the sequence z, in units of the parameters: a positive number
-        (infinity: never clip).
+      clip_constant: Longest step :math:`B` of the sequence z, in units of the parameters: a
+        positive number (infinity: never clip).
       nonfinite: As for `scale_by_norm`; such a step does not count.
       axis_name: As for `scale_by_norm`.
 

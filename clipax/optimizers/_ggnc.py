@@ -218,8 +218,7 @@ def ggnc(
         v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \qquad
         x_{t+1} = x_t + \eta_t \min(\rho, \|m_t\|_*)\, v_t
 
-    with :math:`\eta` the `learning_rate`, :math:`\rho` the `radius`, :math:`b` the `b1` and
-    :math:`\|m\|_* = \langle m, -v \rangle` the dual norm:
+    with the dual norm :math:`\|m\|_* = \langle m, -v \rangle`:
 
     ============= ========================== ================================
     `norm`        :math:`-v`                 :math:`\|m\|_*`
@@ -230,14 +229,14 @@ def ggnc(
     ============= ========================== ================================
 
     Args:
-      learning_rate: Step size; non-negative, or an `optax.Schedule`.
-      radius: The dual norm of the momentum above which it is clipped: a positive number (infinity:
-        never clip), an `optax.Schedule` or a `Threshold`.
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      radius: The dual norm :math:`\rho` of the momentum above which it is clipped: a positive
+        number (infinity: never clip), an `optax.Schedule` or a `Threshold`.
       norm: The norm of the parameters: `"euclidean"` (default), `"max"` (largest magnitude of an
         entry) or `"spectral"` (largest singular value of a matrix; a vector or scalar is one
         column).
-      b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default .9
-        as in the authors' code. To inject it, see `scale_by_norm`.
+      b1: Decay rate :math:`b` of the momentum, in [0, 1), from zero and without bias correction;
+        default .9 as in the authors' code. Injected: see `scale_by_norm`.
       scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

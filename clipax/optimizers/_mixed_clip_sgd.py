@@ -38,22 +38,18 @@ def mixed_clip_sgd(
         x_{t+1} = x_t - \Big[ \nu \min\Big(\eta_t, \frac{G}{\|m_t\|}\Big) m_t
         + (1 - \nu) \min\Big(\eta_t, \frac{G}{\|g_t\|}\Big) g_t \Big]
 
-    with :math:`\eta` the `learning_rate`, :math:`G` the `max_step`, :math:`\nu` the `nu`, :math:`b`
-    the `decay`.
-
     Args:
-      learning_rate: Step size in units of the parameters over those of the gradient; non-negative,
-        or an `optax.Schedule`.
-      max_step: Longest step, in units of the parameters: a positive number, which stays constant
-        while the rate decays (infinity: never clip), or an `optax.Schedule`. For a constant
-        threshold on the norm, as in the authors' runs, let it decay with the rate.
-      nu: Share of the momentum, in [0, 1]; default .7 as in the authors' code.
-      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default
-        .999 as in the authors' code. To inject it, see `scale_by_norm`.
+      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
+      max_step: Longest step :math:`G`, in units of the parameters: a positive number, which stays
+        constant while the rate decays (infinity: never clip), or an `optax.Schedule`. For a
+        constant threshold on the norm, as in the authors' runs, let it decay with the rate.
+      nu: Share :math:`\nu` of the momentum, in [0, 1]; default .7 as in the authors' code.
+      decay: Decay rate :math:`b` of the momentum, in [0, 1), from zero and without bias correction;
+        default .999 as in the authors' code. Injected: see `scale_by_norm`.
       response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code:
         :math:`\eta/(1 + \eta n/G)`, within half of :math:`\min(\eta, G/n)` and all of it.
-      weight_decay: Coupled weight decay: this multiple of the parameters is added to the gradient
-        before momentum and norms; non-negative, None (default) for none.
+      weight_decay: Adds this multiple of the parameters to the gradient before momentum and norms;
+        needs `params`, non-negative, None (default) for none.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -101,12 +97,10 @@ def momentum_clip_sgd(
         m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
         x_{t+1} = x_t - \min\Big(\eta_t, \frac{G}{\|m_t\|}\Big) m_t
 
-    with the symbols of `mixed_clip_sgd`: it is that with `nu = 1`.
-
     Args:
-      learning_rate: As for `mixed_clip_sgd`.
-      max_step: As for `mixed_clip_sgd`.
-      decay: As for `mixed_clip_sgd`; default .9 as in the authors' code.
+      learning_rate: :math:`\eta`, as for `mixed_clip_sgd`.
+      max_step: :math:`G`, as for `mixed_clip_sgd`.
+      decay: :math:`b`, as for `mixed_clip_sgd`; default .9 as in the authors' code.
       response: As for `mixed_clip_sgd`.
       weight_decay: As for `mixed_clip_sgd`.
       nonfinite: As for `scale_by_norm`.

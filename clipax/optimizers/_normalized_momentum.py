@@ -36,15 +36,12 @@ def clip_normalized_momentum(
         m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
         x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
 
-    with :math:`\eta` the `learning_rate`, :math:`\tau` the `threshold` and :math:`b` the `decay`.
-
     Args:
-      learning_rate: Length of a step in units of the parameters; non-negative, or an
-        `optax.Schedule`.
-      threshold: Largest norm of a gradient that enters the momentum: a positive number (infinity:
-        never clip), an `optax.Schedule` or a `Threshold`.
-      decay: Decay rate of the momentum, in [0, 1), default .9; from zero and without bias
-        correction, which would cancel. To inject it, see `scale_by_norm`.
+      learning_rate: Length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
+      threshold: Largest norm :math:`\tau` of a gradient that enters the momentum: a positive number
+        (infinity: never clip), an `optax.Schedule` or a `Threshold`.
+      decay: Decay rate :math:`b` of the momentum, in [0, 1), default .9; from zero and without bias
+        correction, which would cancel. Injected: see `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -87,11 +84,9 @@ def normalized_momentum(
     .. math::
         m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
 
-    with :math:`\eta` the `learning_rate` and :math:`b` the `decay`.
-
     Args:
-      learning_rate: As for `clip_normalized_momentum`.
-      decay: As for `clip_normalized_momentum`.
+      learning_rate: :math:`\eta`, as for `clip_normalized_momentum`.
+      decay: :math:`b`, as for `clip_normalized_momentum`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

@@ -97,25 +97,25 @@ def spam(
         x_{t+1} = x_t - \eta_t \Big(s_t \, \frac{m_t/(1 - b_1^t)}{\sqrt{v_t/(1 - b_2^t)} + \epsilon}
         + \lambda x_t\Big)
 
-    entry by entry, with :math:`\eta` the `learning_rate`, :math:`\theta` the `theta`,
-    :math:`\epsilon` the `eps` and :math:`\lambda` the `weight_decay`. Before each step :math:`t`
-    (from 1) that is a multiple of `reset`, :math:`m` and :math:`v` are zero again, and the rate is
-    warmed up: :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` in the :math:`k`-th step after
-    it, :math:`k < N`, with :math:`N` the `warmup`; elsewhere :math:`s = 1`.
+    entry by entry. Before each step :math:`t` (from 1) that is a multiple of `reset`, :math:`m` and
+    :math:`v` are zero again, and the rate is warmed up:
+    :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` in the :math:`k`-th step after it,
+    :math:`k < N`; elsewhere :math:`s = 1`.
 
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      b1: Decay rate of the momentum, in [0, 1); default .9.
-      b2: Decay rate of the second moment, in [0, 1); default .999. To inject it, see
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate :math:`b_2` of the second moment, in [0, 1); default .999. Injected: see
         `scale_by_norm`.
-      eps: Keeps the divisor from zero, in units of the gradient; at least 1e-37, default 1e-8 (the
-        authors' code: 1e-6).
-      theta: Largest square of an entry in units of its average, positive (infinity: never clip);
-        default 5000 as in the paper.
+      eps: :math:`\epsilon`, keeps the divisor from zero; at least 1e-37, default 1e-8 (the authors'
+        code: 1e-6).
+      theta: Largest square :math:`\theta` of an entry in units of its average, positive (infinity:
+        never clip); default 5000 as in the paper.
       reset: Steps between resets, a concrete integer of at least 1; default 500 as in the paper;
         None: no reset.
-      warmup: Steps of the warm-up after a reset, a concrete integer; default 150 as in the paper.
-      weight_decay: Decoupled weight decay, not warmed up, needs `params`; non-negative, None
+      warmup: Steps :math:`N` of the warm-up after a reset, a concrete integer; default 150 as in
+        the paper.
+      weight_decay: :math:`\lambda`, decoupled, not warmed up; needs `params`, non-negative, None
         (default) for none.
       clip_from: Step of each cycle from which on spikes are cut, a concrete integer; the reset is
         its step 0. Default 20 as in the authors' code; 0 as in the paper.

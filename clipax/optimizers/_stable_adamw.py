@@ -227,17 +227,17 @@ def stable_adamw(
         x_{t+1} = x_t - \frac{\eta_t}{\max(1, R_t)}
         \Big(\frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda x_t\Big)
 
-    entry by entry, the mean over each leaf, with :math:`\eta` the `learning_rate`,
-    :math:`\epsilon` the `eps` and :math:`\lambda` the `weight_decay`; :math:`t` counts from 1.
+    entry by entry, the mean over each leaf; :math:`t` counts from 1.
 
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      b1: Decay rate of the momentum, in [0, 1); default .9.
-      b2: Decay rate of the second moment, in [0, 1); default .99. To inject it, see
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate :math:`b_2` of the second moment, in [0, 1); default .99. Injected: see
         `scale_by_norm`.
-      eps: The least scale of an entry, in units of the gradient; at least 1e-37, default 1e-6 (the
-        authors' code: 1e-8).
-      weight_decay: Decoupled weight decay, needs `params`; non-negative, None (default) for none.
+      eps: The least scale :math:`\epsilon` of an entry, in units of the gradient; at least 1e-37,
+        default 1e-6 (the authors' code: 1e-8).
+      weight_decay: :math:`\lambda`, decoupled; needs `params`, non-negative, None (default) for
+        none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.
       axis_name: As for `scale_by_norm`.
 

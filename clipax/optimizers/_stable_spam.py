@@ -267,22 +267,22 @@ def stable_spam(
         x_{t+1} = x_t - \eta_t \Big(\frac{\mathrm{ema}_{b_1}(\hat g_t)}
         {\sqrt{\mathrm{ema}_{b_2}(\hat g_t^2)} + \epsilon} + \lambda x_t\Big)
 
-    leaf by leaf, all moving averages with bias correction, with :math:`\eta` the `learning_rate`,
-    :math:`\epsilon` the `eps` and :math:`\lambda` the `weight_decay`. Before each step (from 1)
-    that is a multiple of `reset` the last two averages begin anew.
+    leaf by leaf, all moving averages with bias correction. Before each step (from 1) that is a
+    multiple of `reset` the last two averages begin anew.
 
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      b1: Decay rate of the momentum, in [0, 1); default .9.
-      b2: Decay rate of the second moment, in [0, 1); default .999. To inject it, see
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate :math:`b_2` of the second moment, in [0, 1); default .999. Injected: see
         `scale_by_norm`.
-      eps: Keeps both divisors from zero; at least 1e-37, default 1e-8.
+      eps: :math:`\epsilon`, keeps both divisors from zero; at least 1e-37, default 1e-8.
       norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
       square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.
       peak_decay: Decay rate :math:`\gamma_3` of the average largest entry, in [0, 1); default .999.
       reset: Steps between resets, a concrete integer of at least 1; default 1000 as in the paper;
         None: no reset.
-      weight_decay: Decoupled weight decay, needs `params`; non-negative, None (default) for none.
+      weight_decay: :math:`\lambda`, decoupled; needs `params`, non-negative, None (default) for
+        none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.
       axis_name: As for `scale_by_norm`.
 

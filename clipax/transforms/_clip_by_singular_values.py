@@ -55,13 +55,12 @@ def clip_by_singular_values(
 
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
-    for each leaf :math:`g` as a matrix, with :math:`c` the `threshold`. A vector is one column.
-
     Args:
-      threshold: Largest singular value of an update: a positive number (infinity: never clip) or an
-        `optax.Schedule` of the step count.
-      scope: Which entries are one matrix: `"leaf"` (default), all axes but the last as its rows (as
-        for a convolution's kernel), or `clipax.scopes.stacked` for stacked layers; not `"global"`.
+      threshold: Largest singular value :math:`c` of an update: a positive number (infinity: never
+        clip) or an `optax.Schedule` of the step count.
+      scope: Which entries are one matrix :math:`g`: `"leaf"` (default), all axes but the last as
+        its rows, a vector as one column; or `clipax.scopes.stacked` for stacked layers. Not
+        `"global"`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

@@ -39,14 +39,11 @@ def clip_by_value(
 
     .. math:: u_j = \max(-c, \min(c, g_j)) \qquad \text{or} \qquad u_j = f(|g_j|)\, g_j
 
-    with :math:`c` the `threshold`; a complex entry keeps its phase, its magnitude is cut. The
-    second form scales every entry by the factor :math:`f` of `clip_by_smooth_norm`.
-
     Args:
-      threshold: Largest magnitude of an entry: a positive number (infinity: never clip) or an
-        `optax.Schedule` of the step count.
+      threshold: Largest magnitude :math:`c` of an entry (of a complex one, which keeps its phase):
+        a positive number (infinity: never clip) or an `optax.Schedule` of the step count.
       response: `"hard"` (default), the first form; `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`,
-        the second, which is not the papers'.
+        the second with the factor :math:`f` of `clip_by_smooth_norm`, which is not the papers'.
       nonfinite: `"zero"` (default): NaN becomes 0, infinity is clipped; `"propagate"`: both give
         NaN.
       axis_name: Accepted for uniformity, without effect: no entry needs another shard.

@@ -35,8 +35,7 @@ def monitor_norms(
 
     .. math:: u_t = g_t, \qquad N_j \leftarrow N_j + [\, n_t < 2^{(j + 1)/8 - 64} \,]
 
-    with :math:`n_t` the norm of a block (of the `scope`) and :math:`N_j`, for j from 0 to 1023, the
-    number of its norms so far below the upper bound of bin j of a histogram.
+    with :math:`n_t` the norm of a block and j, a bin of a histogram, from 0 to 1023.
 
     Args:
       scope: Which entries share a norm, as for `scale_by_norm`.

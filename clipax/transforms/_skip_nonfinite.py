@@ -45,10 +45,8 @@ def skip_nonfinite(
         (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\
         (0, s_{t-1}) & \text{otherwise} \end{cases}
 
-    with :math:`s` the state of `inner`.
-
     Args:
-      inner: The transformation or optimizer to protect.
+      inner: The transformation or optimizer to protect, with the state :math:`s`.
       axis_name: As for `scale_by_norm`; all devices skip together.
 
     Returns:

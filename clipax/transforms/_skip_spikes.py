@@ -71,18 +71,17 @@ def skip_spikes(
         (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } n_t > c_t
         \text{ and } k_t \le K \\ \mathrm{inner}(g_t, s_{t-1}) & \text{otherwise} \end{cases}
 
-    with :math:`n` the global norm, :math:`c` the `threshold`, :math:`k_t` the number of spikes in a
-    row with this one, :math:`K` the `max_consecutive` and :math:`s` the state of `inner`.
+    with :math:`n` the global norm and :math:`k_t` the number of spikes in a row, this one included.
 
     Args:
-      inner: The transformation or optimizer to protect.
-      threshold: The largest norm that is no spike: a positive number (infinity: skip only
+      inner: The transformation or optimizer to protect, with the state :math:`s`.
+      threshold: The largest norm :math:`c` that is no spike: a positive number (infinity: skip only
         non-finite gradients), an `optax.Schedule` of the step count (of all steps) or a
         `Threshold`. None (default): `thresholds.median(10, window=50)`, 10 times the median of the
         last 50 norms.
-      max_consecutive: How many spikes in a row are skipped, a concrete integer of at least 1;
-        default 25, half the window. Those that follow are taken, until a norm is within the
-        threshold.
+      max_consecutive: How many spikes in a row are skipped, :math:`K`: a concrete integer of at
+        least 1; default 25, half the window. Those that follow are taken, until a norm is within
+        the threshold.
       axis_name: As for `scale_by_norm`; all devices skip together.
 
     Returns:

@@ -45,10 +45,9 @@ def with_error_feedback(
 
     .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
 
-    with the clip :math:`\mathrm{clip}` the `inner`.
-
     Args:
-      inner: Any clip, of this package or of optax: a transformation that keeps small gradients.
+      inner: Any :math:`\mathrm{clip}`, of this package or of optax: a transformation that keeps
+        small gradients.
       axis_name: As for `scale_by_norm`; give it to the clip too.
 
     Returns:
