@@ -73,11 +73,10 @@ def acclip(
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1), default .9 as in the paper.
-      b2: Decay rate :math:`b_2` of the thresholds, in [0, 1), default .99 as in the paper; to
-        inject it, see `scale_by_norm`.
+      b2: Decay rate :math:`b_2` of the thresholds, in [0, 1), default .99, the paper's (in
+        bfloat16: see `scale_by_norm`).
       alpha: Power :math:`\alpha` of the averages, in [1, 2], default 1 as in the paper.
-      eps: :math:`\epsilon`, keeps the ratio finite, positive, in units of the gradient; default
-        1e-5.
+      eps: :math:`\epsilon`, keeps the ratio finite, positive; default 1e-5.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

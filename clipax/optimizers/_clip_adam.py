@@ -125,8 +125,7 @@ def clip_adagrad(
         x_{t+1} = x_t - \gamma_t (\hat g_t / b_{t-d} + \lambda x_t)
 
     Args:
-      learning_rate: Step size :math:`\gamma`, in units of the parameters; non-negative, or an
-        `optax.Schedule`.
+      learning_rate: Step size :math:`\gamma`, non-negative, or an `optax.Schedule`.
       threshold: Largest norm (or entry) :math:`c` of the clipped gradient: a positive number
         (infinity: AdaGrad), an `optax.Schedule` or (but for `clip="coordinate"`) a `Threshold`.
       b_init: The scale :math:`b_{-1}` of every entry before the first step, at least 1e-37, in
@@ -201,12 +200,11 @@ def clip_adam(
       threshold: :math:`c`, as for `clip_adagrad` (infinity: Adam without bias correction). The
         authors' best on CoLA and RTE: 1 and 2 leaf by leaf, .02 and .005 for entries.
       b_init: :math:`b_{-1}`, as for `clip_adagrad`, but it decays; default .001.
-      b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9 as in the paper; None for
+      b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9, the paper's; None for
         none.
-      b2: Decay rate of the averaged squares, :math:`b_2`, in [0, 1), default .999 as in the paper;
-        injected: see `scale_by_norm`.
-      delay: :math:`d`, as for `clip_adagrad`; after many zero gradients a delayed step is very
-        long.
+      b2: Decay rate of the averaged squares, :math:`b_2`, in [0, 1), default .999 (in bfloat16: see
+        `scale_by_norm`).
+      delay: :math:`d`, as for `clip_adagrad`; after many zeros a delayed step is long.
       clip: As for `clip_adagrad`, with the notes there.
       weight_decay: :math:`\lambda`, as for `clip_adagrad`.
       nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.

@@ -30,8 +30,8 @@ def clip_adagrad_norm(
     r"""Run AdaGrad-Norm on the clipped gradient (Clip-AdaGrad-Norm; delayed, Clip-AdaGradD-Norm).
 
     One outlier ruins the stepsize of AdaGrad-Norm for good; the clip turns a polynomial dependence
-    on the failure probability into a logarithmic one. Prefer it where the smoothness is unknown and
-    the noise heavy-tailed.
+    on the failure probability into a logarithmic one, without knowledge of the smoothness. Prefer
+    it under heavy tails.
 
     .. math::
         \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
@@ -43,13 +43,11 @@ def clip_adagrad_norm(
       threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity:
         AdaGrad-Norm), an `optax.Schedule` or a `Threshold`.
       b_init: The scale :math:`b_{-1}` before the first step, at least 1e-37, default 1; in place of
-        an epsilon. The theory lets it grow with the distance to the solution over the wanted step
-        size.
+        an epsilon. In the theory it grows with the distance to the solution over the step size.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1), from zero and without bias correction;
         None (default): no momentum, as in the paper's AdaGrad-Norm.
       delay: Steps :math:`d` that the divisor lags behind the gradient, a concrete integer; 1 is the
-        paper's delayed method. The first `delay` steps divide by `b_init`. None (default) or 0: no
-        delay.
+        paper's delayed method. The first ones divide by `b_init`. None (default) or 0: no delay.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -57,8 +55,7 @@ def clip_adagrad_norm(
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
     Notes:
-      - No step is longer than `learning_rate * threshold / b_init`. Clip and divisor share one
-        read.
+      - No step is longer than `learning_rate * threshold / b_init`. Clip and divisor share a read.
       - A delay keeps `delay` numbers, no gradient; of more than one step, it is an option of ours.
       - The authors' code also delays the gradient and adds an epsilon; this follows the paper.
 
@@ -102,12 +99,12 @@ def clip_adam_norm(
       learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
       threshold: :math:`c`, as for `clip_adagrad_norm`.
       b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
-      b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9 as in the paper; None for
+      b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9, the paper's; None for
         none.
       b2: Decay rate :math:`b_2` of the averaged squared norm, in [0, 1), default .999 as in the
-        paper's runs; the theory takes `K/(K + 1)` for K + 1 steps. Injected: see `scale_by_norm`.
-      delay: :math:`d`, as for `clip_adagrad_norm`; after many zero gradients a delayed step is
-        long.
+        paper's runs; the theory takes `K/(K + 1)` for K + 1 steps (in bfloat16: see
+        `scale_by_norm`).
+      delay: :math:`d`, as for `clip_adagrad_norm`; after many zeros a delayed step is long.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

@@ -29,14 +29,13 @@ def clip_sgd(
     r"""Descend along the clipped gradient (clipped SGD).
 
     The step is bounded where the gradient explodes, so the learning rate may be larger, by any
-    factor, than the largest at which gradient descent is stable. The first choice under
-    heavy-tailed noise.
+    factor, than the largest at which gradient descent is stable. Prefer it under heavy tails.
 
     .. math:: x_{t+1} = x_t - \eta_t \min\left(1, \frac{c}{\|g_t\| + \tau}\right) g_t
 
     Args:
-      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule` of the 0-based
-        step count.
+      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule` (its count starts
+        at 0).
       threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity: plain
         SGD, bit for bit), an `optax.Schedule` or a `Threshold`. The theorem has `min(10 L0, L0/L1)`
         with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
@@ -96,8 +95,7 @@ def normalized_sgd(
     Args:
       learning_rate: Largest length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
       eps: :math:`\epsilon`, keeps the steps of small gradients small, in units of their norm;
-        non-negative, in the paper (its beta) the clipping threshold. With 0, norms below 1e-19 give
-        no step.
+        non-negative, in the paper (its beta) the clipping threshold. With 0: no step below 1e-19.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -138,8 +136,8 @@ def regularized_clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
-      threshold: Gradient norm :math:`\gamma` above which it clips, as for `clip_sgd`. The authors
-        use .1.
+      threshold: Gradient norm :math:`\gamma` above which it clips, as for `clip_sgd`; the authors:
+        .1.
       delta: Smallest factor :math:`\delta`, in [0, 1]; the authors use 1e-3. 0: `clip_sgd`, 1: SGD.
       weight_decay: :math:`\lambda`, not part of the norm; non-negative, None (default) for none.
       nonfinite: As for `scale_by_norm`.
@@ -149,8 +147,8 @@ def regularized_clip_sgd(
       An optimizer, as `clip_sgd`.
 
     Notes:
-      - On `||Aw - y||^2/2` with a rate of at most `1/beta` every step contracts the loss by
-        `1 - eta delta mu`; beta and mu are the largest and the smallest eigenvalue of `A A'`.
+      - On `||Aw - y||^2/2` with a rate of at most `1/beta` every step contracts the loss by `1 -
+        eta delta mu`; beta and mu are the largest and the smallest eigenvalue of `A A'`.
       - In the authors' published ViT runs the floor never acted: norms were up to about 14, and the
         floor starts at `threshold/delta`, 100 or more there.
 
@@ -239,14 +237,12 @@ def max_ccc_sgd(
     r"""Descend along the gradient, clipped where the clipping comparison criterion is largest.
 
     The threshold comes from the last gradient norms, the rate makes up for the part that is cut
-    off, and nothing is clipped where that would not help. Prefer it without a threshold to begin
-    with.
+    off, and nothing is clipped where that would not help. Prefer it where no threshold is known.
 
     .. math:: x_{t+1} = x_t - \frac{\eta_t}{F_t(c_t)} \min(1, c_t/\|g_t\|)\, g_t
 
     with the threshold :math:`c` of `thresholds.max_ccc(window=window)` and :math:`F` the share of
-    the last norms within it, at least a tenth: steps are at most ten times those of gradient
-    descent.
+    the last norms within it, at least a tenth: no step is longer than ten times that of SGD.
 
     Args:
       learning_rate: Step size :math:`\eta` of unclipped gradient descent, as for `clip_sgd`.

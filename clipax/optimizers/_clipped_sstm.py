@@ -87,8 +87,7 @@ def clipped_sstm(
     r"""Accelerate descent on clipped gradients: the method of similar triangles (clipped-SSTM).
 
     The threshold falls as the step size grows. Prefer it for convex smooth problems whose
-    smoothness is known. It has no learning rate; evaluate the model at
-    `clipped_sstm_eval_params(opt_state)`.
+    smoothness is known. It has no learning rate; evaluate at `clipped_sstm_eval_params(opt_state)`.
 
     .. math::
         \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
@@ -97,14 +96,13 @@ def clipped_sstm(
         y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}
 
     with :math:`g` the gradient at :math:`x_{k+1}`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The
-    optimized parameters are the points :math:`x` (to rounding); the output of the method is
-    :math:`y`.
+    optimized parameters are the points :math:`x`, to rounding; the output is :math:`y`.
 
     Args:
       smoothness: Lipschitz constant :math:`L` of the gradient, positive.
       a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
-      clip_constant: Longest step :math:`B` of the sequence z, in units of the parameters: a
-        positive number (infinity: never clip).
+      clip_constant: Longest step :math:`B` of the sequence z: a positive number (infinity: never
+        clip).
       nonfinite: As for `scale_by_norm`; such a step does not count.
       axis_name: As for `scale_by_norm`.
 

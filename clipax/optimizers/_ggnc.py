@@ -210,8 +210,7 @@ def ggnc(
     r"""Move along the momentum's steepest direction in a norm of choice, clipped by its dual norm.
 
     Far from a minimum steps have a fixed length, as of sign descent or Muon; near it they vanish
-    with the gradient. Prefer it to `momentum_clip_sgd` for matrices (`"spectral"`, "clipped
-    Scion").
+    with the gradient. Prefer it to `momentum_clip_sgd` for matrices ("clipped Scion").
 
     .. math::
         m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
@@ -233,10 +232,9 @@ def ggnc(
       radius: The dual norm :math:`\rho` of the momentum above which it is clipped: a positive
         number (infinity: never clip), an `optax.Schedule` or a `Threshold`.
       norm: The norm of the parameters: `"euclidean"` (default), `"max"` (largest magnitude of an
-        entry) or `"spectral"` (largest singular value of a matrix; a vector or scalar is one
-        column).
+        entry) or `"spectral"` (largest singular value; a vector is one column).
       b1: Decay rate :math:`b` of the momentum, in [0, 1), from zero and without bias correction;
-        default .9 as in the authors' code. Injected: see `scale_by_norm`.
+        default .9 as in the authors' code (in bfloat16: see `scale_by_norm`).
       scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

@@ -45,7 +45,7 @@ def mixed_clip_sgd(
         constant threshold on the norm, as in the authors' runs, let it decay with the rate.
       nu: Share :math:`\nu` of the momentum, in [0, 1]; default .7 as in the authors' code.
       decay: Decay rate :math:`b` of the momentum, in [0, 1), from zero and without bias correction;
-        default .999 as in the authors' code. Injected: see `scale_by_norm`.
+        default .999 as in the authors' code (in bfloat16: see `scale_by_norm`).
       response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code:
         :math:`\eta/(1 + \eta n/G)`, within half of :math:`\min(\eta, G/n)` and all of it.
       weight_decay: Adds this multiple of the parameters to the gradient before momentum and norms;
@@ -59,8 +59,7 @@ def mixed_clip_sgd(
     Notes:
       - No step is longer than `max_step`, up to rounding. With a rate of 0 there is no step and the
         momentum advances. Scaling `learning_rate` and `max_step` scales the step.
-      - Telemetry is of two norms, the gradient's and the momentum's, each with at most one
-        collective for each mesh axis.
+      - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
       >>> import jax.numpy as jnp, clipax

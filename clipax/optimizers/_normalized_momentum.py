@@ -41,7 +41,7 @@ def clip_normalized_momentum(
       threshold: Largest norm :math:`\tau` of a gradient that enters the momentum: a positive number
         (infinity: never clip), an `optax.Schedule` or a `Threshold`.
       decay: Decay rate :math:`b` of the momentum, in [0, 1), default .9; from zero and without bias
-        correction, which would cancel. Injected: see `scale_by_norm`.
+        correction, which would cancel (in bfloat16: see `scale_by_norm`).
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -51,8 +51,7 @@ def clip_normalized_momentum(
     Notes:
       - Every step has the length `learning_rate`, up to rounding. Squares of entries below 1e-18
         vanish: a momentum of such entries is measured as shorter, one below 1e-19 gives no step.
-      - Telemetry is of two norms, the gradient's and the momentum's, each with at most one
-        collective for each mesh axis.
+      - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -63,8 +62,7 @@ def clip_normalized_momentum(
 
     References:
       A. Cutkosky, H. Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with
-      Heavy Tails", arXiv 2106.14343, Algorithm 1 (neither its restarts nor its second-order
-      variant).
+      Heavy Tails", arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
     """
     return _normalized(learning_rate, norms.clip(threshold), decay, nonfinite, axis_name)
 

@@ -105,18 +105,16 @@ def spam(
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of the second moment, in [0, 1); default .999. Injected: see
-        `scale_by_norm`.
-      eps: :math:`\epsilon`, keeps the divisor from zero; at least 1e-37, default 1e-8 (the authors'
-        code: 1e-6).
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: see
+        `scale_by_norm`).
+      eps: :math:`\epsilon`, keeps the divisor positive, from 1e-37 on; default 1e-8 (the authors:
+        1e-6).
       theta: Largest square :math:`\theta` of an entry in units of its average, positive (infinity:
         never clip); default 5000 as in the paper.
-      reset: Steps between resets, a concrete integer of at least 1; default 500 as in the paper;
-        None: no reset.
-      warmup: Steps :math:`N` of the warm-up after a reset, a concrete integer; default 150 as in
-        the paper.
-      weight_decay: :math:`\lambda`, decoupled, not warmed up; needs `params`, non-negative, None
-        (default) for none.
+      reset: Steps between resets, concrete, at least 1; default 500, the paper's. None: no reset.
+      warmup: Steps :math:`N` of the warm-up after a reset, concrete; default 150, the paper's.
+      weight_decay: Decay :math:`\lambda`, decoupled, non-negative; needs `params`. None (default):
+        none.
       clip_from: Step of each cycle from which on spikes are cut, a concrete integer; the reset is
         its step 0. Default 20 as in the authors' code; 0 as in the paper.
       nonfinite: As for `scale_by_norm`; such a step delays the resets.
@@ -129,8 +127,7 @@ def spam(
       - An entry whose average is zero is not cut: the paper's rule would keep it zero for ever.
       - The start of the cosine, the first cycle without warm-up and a bias correction that counts
         all steps are the authors' code's. The correction does next to nothing after a reset: the
-        first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as Adam's first, times the .01 of
-        the warm-up.
+        first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as Adam's first, times .01.
       - The sparse momentum of the paper is left out.
 
     Example:
@@ -143,8 +140,8 @@ def spam(
       [-1.]
 
     References:
-      T. Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", ICLR
-      2025, arXiv 2501.06842, Algorithm 1.
+      T. Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", arXiv
+      2501.06842, Algorithm 1.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -232,26 +232,23 @@ def stable_adamw(
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of the second moment, in [0, 1); default .99. Injected: see
-        `scale_by_norm`.
-      eps: The least scale :math:`\epsilon` of an entry, in units of the gradient; at least 1e-37,
-        default 1e-6 (the authors' code: 1e-8).
-      weight_decay: :math:`\lambda`, decoupled; needs `params`, non-negative, None (default) for
-        none.
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .99 (in bfloat16: see
+        `scale_by_norm`).
+      eps: The least scale :math:`\epsilon` of an entry, from 1e-37 on; default 1e-6 (the authors:
+        1e-8).
+      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
-      Its telemetry is of :math:`R_t` in place of a norm, leaf by leaf: the number to watch for
-      spikes.
+      Its telemetry is of :math:`R_t` in place of norms, leaf by leaf: watch it for spikes.
 
     Notes:
       - :math:`R_t \le 1/\sqrt{1 - \hat b_2}`: it never overflows, and the first step is AdamW's.
       - After a spike the step is at most about Adam's longest; the scales stay as large as the
         spike for about `1/(1 - b2)` steps for each factor of e.
-      - Gradient and scales are read once more than by Adam, with collectives as for
-        `scale_by_norm`.
+      - Gradient and scales are read once more than by Adam; collectives as in `scale_by_norm`.
       - The authors' code decays the weights at the rate that is not clipped.
 
     Example:

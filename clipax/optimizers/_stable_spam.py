@@ -273,31 +273,27 @@ def stable_spam(
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of the second moment, in [0, 1); default .999. Injected: see
-        `scale_by_norm`.
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: see
+        `scale_by_norm`).
       eps: :math:`\epsilon`, keeps both divisors from zero; at least 1e-37, default 1e-8.
       norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
       square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.
       peak_decay: Decay rate :math:`\gamma_3` of the average largest entry, in [0, 1); default .999.
-      reset: Steps between resets, a concrete integer of at least 1; default 1000 as in the paper;
-        None: no reset.
-      weight_decay: :math:`\lambda`, decoupled; needs `params`, non-negative, None (default) for
-        none.
+      reset: Steps between resets, concrete, at least 1; default 1000, the paper's. None: no reset.
+      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
-      Its telemetry is, leaf by leaf, the largest entry in place of the norm, and the threshold
-      :math:`T_t`.
+      Its telemetry is, leaf by leaf, the largest entry in place of the norm, and :math:`T_t`.
 
     Notes:
       - A leaf whose entries stay within the threshold is not cut; the first gradient never is.
       - A huge spike enters threshold and mean square at once. The root of the latter falls by a
         twentieth a step: until then the gradients after it count for little.
       - A zero gradient is fed to all averages as a norm of 0; the published code leaves its tensor
-        out. Its bias corrections begin anew with a reset, as here; its schedule for `b1` is not
-        here.
+        out. Its schedule for `b1` is not here.
       - Two reductions for each mesh axis: the largest entries first, then the norms.
 
     Example:

@@ -50,8 +50,7 @@ def clip_by_singular_values(
 
     A spike in a few directions is cut and all other directions stay as they are; a clip by norm
     shrinks them too. Use it on gradients, or behind an optimizer on its updates. Prefer
-    `clip_by_leaf_norm` where a singular value decomposition a step, for each matrix of a norm above
-    it, is too much.
+    `clip_by_leaf_norm` where one decomposition a step for each matrix of larger norm is too much.
 
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
@@ -59,8 +58,7 @@ def clip_by_singular_values(
       threshold: Largest singular value :math:`c` of an update: a positive number (infinity: never
         clip) or an `optax.Schedule` of the step count.
       scope: Which entries are one matrix :math:`g`: `"leaf"` (default), all axes but the last as
-        its rows, a vector as one column; or `clipax.scopes.stacked` for stacked layers. Not
-        `"global"`.
+        its rows, a vector as one column; or `clipax.scopes.stacked`. Not `"global"`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -72,15 +70,14 @@ def clip_by_singular_values(
       - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32; the error is
         about `eps` of the gradient's norm. float16 and bfloat16 are decomposed in float32.
       - Where all are within the threshold the update is the gradient bit for bit; where the
-        Euclidean norm is, nothing is decomposed. Derivatives are finite, also at equal singular
-        values.
+        Euclidean norm is, nothing is decomposed. Derivatives are finite, even where singular values
+        are equal.
       - Under `jit` a sharded matrix is gathered. Inside `shard_map` a matrix known to be sharded
-        raises (with `check_vma=False` only if `axis_name` names its axes); sharded vectors share
-        one `psum`.
+        raises ValueError (with `check_vma=False` only if `axis_name` names its axes); vectors share
+        a `psum`.
       - The paper's experiments use a smooth cut, `S/sqrt(1 + (S/c)^2)`, by a Newton-Schulz
-        iteration, and leave vectors alone; scaling and weight decay are links of their own here. A
-        hard cut by polar decompositions would lift the result above the threshold by the rounding
-        of a spike.
+        iteration, and leave vectors alone; scaling and weight decay are links of their own here. By
+        polar decompositions a hard cut would exceed the threshold by the rounding of a spike.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -44,8 +44,7 @@ def clip_by_value(
         a positive number (infinity: never clip) or an `optax.Schedule` of the step count.
       response: `"hard"` (default), the first form; `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`,
         the second with the factor :math:`f` of `clip_by_smooth_norm`, which is not the papers'.
-      nonfinite: `"zero"` (default): NaN becomes 0, infinity is clipped; `"propagate"`: both give
-        NaN.
+      nonfinite: `"zero"` (default): NaN becomes 0, infinity is clipped; `"propagate"`: both NaN.
       axis_name: Accepted for uniformity, without effect: no entry needs another shard.
 
     Returns:

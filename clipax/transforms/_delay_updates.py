@@ -39,8 +39,7 @@ def delay_updates(
     .. math:: u_t = g_{t-d}, \qquad u_t = 0 \text{ for } t < d
 
     Args:
-      delay: Number :math:`d` of steps, a concrete integer of at least 0; None or 0: no delay and no
-        memory.
+      delay: Number :math:`d` of steps, a concrete integer; None or 0: no delay and no memory.
       nonfinite: `"zero"` (default): NaN and infinite entries are remembered as 0; `"propagate"`:
         also, and the update of the step in which they arrive is NaN there.
       axis_name: Accepted for uniformity, without effect.

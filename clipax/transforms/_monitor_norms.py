@@ -50,8 +50,8 @@ def monitor_norms(
     Notes:
       - The update is the gradient, bit for bit. The state has a constant size of 4 KiB a block,
         with scope `"unit"` more than most parameters.
-      - Quantiles of norms in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %, of the exact
-        ones; zeros count in the lowest bin.
+      - Quantiles of norms in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %, of the exact;
+        zeros count in the lowest bin.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax

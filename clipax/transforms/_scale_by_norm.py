@@ -45,7 +45,7 @@ def scale_by_norm(
         with it but not part of the norm. Non-negative; None (default): none.
       total: Rule for one more factor of :math:`f_t`, common to all blocks, decided from the norm of
         all together as `before` leaves them. It may not depend on the parameters; None (default):
-        none.
+        1.
       scope: Which entries share a norm; those that do are a block. `"global"` (default): the whole
         tree. `"leaf"`: each array. `"unit"`: each output unit of a kernel, where all axes but the
         last are reduced; a vector or scalar is one block. `clipax.scopes` makes others: parameter
@@ -56,8 +56,7 @@ def scale_by_norm(
         `nonfinite_count` rises, and all other blocks are treated as usual.
       axis_name: Inside `shard_map`, the mesh axes over which the gradients are sharded: a name, a
         tuple of names, or (needed where `check_vma=False`) a mapping from path patterns to names or
-        to a `PartitionSpec`. `()` measures each shard by itself. Leave it None (default) under
-        `jit`.
+        to a `PartitionSpec`. `()` measures each shard by itself. Under `jit`: None.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
@@ -70,17 +69,14 @@ def scale_by_norm(
     Notes:
       - One read of the gradient, or two if the sum of squares overflows. A norm above the largest
         float is not finite. Sums are in float32 or better; the update has the gradient's dtype.
-      - A factor of exactly 1 keeps every normal number bit for bit. The derivative at zero is
-        finite.
+      - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite.
       - No NaN or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
-      - Sharded gradients take at most one all-reduce for each mesh axis under `jit` outside the
-        overflow branch (for up to 256 leaves: XLA merges no more), and one `psum` inside
-        `shard_map`.
+      - Sharded gradients take one `psum` inside `shard_map`, and under `jit` at most one all-reduce
+        for each mesh axis outside the overflow branch (up to 256 leaves: XLA merges no more).
       - In all optimizers of this package momentum and scales of entries are kept in float32 or
         better, sharded like the parameters, and never as squares: 1e30 does not overflow.
       - `optax.inject_hyperparams` rounds decay rates to the parameters' dtype (.999 in bfloat16 to
-        1): pass it `hyperparam_dtype=jnp.float32`. Arguments that must be concrete are its
-        `static_args`.
+        1): pass it `hyperparam_dtype=jnp.float32`. Concrete integers are `static_args`.
 
     Example:
       >>> import jax.numpy as jnp, clipax

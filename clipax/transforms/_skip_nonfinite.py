@@ -38,8 +38,7 @@ def skip_nonfinite(
     r"""Skip steps with a non-finite gradient: parameters and the inner state stay as they are.
 
     A clip that zeroes a bad gradient protects itself but not the links behind it: `optax.adam`
-    still moves on a zero update. Prefer to wrap the whole optimizer, in front of
-    `optax.MultiSteps`.
+    still moves on a zero update. Wrap the whole optimizer, before `optax.MultiSteps`.
 
     .. math::
         (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\

@@ -77,11 +77,9 @@ def skip_spikes(
       inner: The transformation or optimizer to protect, with the state :math:`s`.
       threshold: The largest norm :math:`c` that is no spike: a positive number (infinity: skip only
         non-finite gradients), an `optax.Schedule` of the step count (of all steps) or a
-        `Threshold`. None (default): `thresholds.median(10, window=50)`, 10 times the median of the
-        last 50 norms.
+        `Threshold`. None (default): `thresholds.median(10, window=50)`, 10 times their median.
       max_consecutive: How many spikes in a row are skipped, :math:`K`: a concrete integer of at
-        least 1; default 25, half the window. Those that follow are taken, until a norm is within
-        the threshold.
+        least 1; default 25, half the window. Then they are taken, until a norm is within.
       axis_name: As for `scale_by_norm`; all devices skip together.
 
     Returns:
@@ -92,8 +90,7 @@ def skip_spikes(
         stays bit for bit, and its schedules do not advance. Sharded: the all-reduce of one norm.
       - A `Threshold` is fed all finite norms but zeros, spikes included: a permanent change of
         level stops at most `max_consecutive` finite steps, and the default accepts it after at most
-        half of its window. Detectors that remember only the norms that they let pass never accept
-        it.
+        half of its window. Fed only the norms that pass, a detector never accepts it.
       - Non-finite norms are always skipped and not remembered. A zero gradient is taken and not
         remembered, as it says nothing of the size of the others.
       - The default takes the first step whatever its size and skips spikes from the second on; it

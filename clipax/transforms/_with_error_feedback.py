@@ -46,19 +46,17 @@ def with_error_feedback(
     .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
 
     Args:
-      inner: Any :math:`\mathrm{clip}`, of this package or of optax: a transformation that keeps
-        small gradients.
+      inner: Any :math:`\mathrm{clip}` of this package or of optax: it must keep small gradients.
       axis_name: As for `scale_by_norm`; give it to the clip too.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `SkipNonfiniteState` around an
-      `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and the clip's telemetry, which
-      is of the changes.
+      `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and telemetry, of the changes.
 
     Notes:
       - From one step to the next the update changes by no more than the clip lets through. Under a
-        constant gradient of norm G and a clip of the global norm at tau it is the gradient, up to
-        rounding, from step `ceil(G/tau)` on.
+        constant gradient of norm G and a clip of the global norm at tau it is the gradient (to
+        rounding) from step `ceil(G/tau)` on.
       - NaN or infinity anywhere: the update is zero and nothing is remembered of the step.
       - The memory is in float32 or better, sharded like the parameters. Sharded gradients take one
         all-reduce of a scalar beside those of the clip.
@@ -77,8 +75,7 @@ def with_error_feedback(
       3.00 4.00
 
     References:
-      S. Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929,
-      Algorithm 1.
+      S. Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929.
     """
     pair = getattr(inner, "init", None), getattr(inner, "update", None)
     if not all(callable(part) for part in pair):
