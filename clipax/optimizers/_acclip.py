@@ -1,6 +1,7 @@
 """ACClip: every entry of the momentum clipped at a moving average of its magnitude.
 
-J. Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
+J. Zhang, S. P. Karimireddy, A. Veit, S. Kim, S. J. Reddi, S. Kumar, S. Sra, "Why are Adaptive
+Methods Good for Attention Models?", NeurIPS 2020, arXiv 1912.03194.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def acclip(
       [-1.999995 -0.      ]
 
     References:
-      J. Zhang, S. P. Karimireddy et al., "Why are Adaptive Methods Good for Attention Models?",
-      NeurIPS 2020, arXiv 1912.03194, Algorithm 2.
+      Zhang, Karimireddy et al., "Why are Adaptive Methods Good for Attention Models?", NeurIPS
+      2020, arXiv 1912.03194, Algorithm 2.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -157,7 +157,7 @@ def clip_adagrad(
       [-0.6, -0.7071]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 1.
+      Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 1.
     """
     return _clipped(
         learning_rate,
@@ -221,7 +221,7 @@ def clip_adam(
       [-0.3974, -0.5]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 2.
+      Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 2.
     """
     return _clipped(
         learning_rate,

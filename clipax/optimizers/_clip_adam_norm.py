@@ -67,7 +67,7 @@ def clip_adagrad_norm(
       [-0.  -0.8]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443, Algorithm 1 and its delayed form.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 1 and its delayed form.
     """
     return _clipped(
         learning_rate, threshold, norms.adagrad_norm(b_init, delay), b1, nonfinite, axis_name
@@ -119,7 +119,7 @@ def clip_adam_norm(
       [-1.1313709]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443, Algorithm 2 and its delayed form.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 2 and its delayed form.
     """
     return _clipped(
         learning_rate, threshold, norms.adam_norm(b_init, b2, delay), b1, nonfinite, axis_name
@@ -163,7 +163,7 @@ def clip_radagrad_norm(
       [-2.]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443, first version (at second hand here).
+      Chezhegov et al., arXiv 2406.04443, first version (at second hand here).
     """
     stepsize = norms.adagrad_norm(b_init, delay=1, reweight=reweight)
     return _clipped(learning_rate, threshold, stepsize, None, nonfinite, axis_name)

@@ -63,8 +63,8 @@ def clip_sgd(
       [-0.5]
 
     References:
-      - J. Zhang et al., "Why gradient clipping accelerates training", arXiv 1905.11881, Theorem 3.
-      - A. Koloskova et al., "Revisiting Gradient Clipping", ICML 2023, arXiv 2305.01588.
+      - Zhang et al., "Why gradient clipping accelerates training", arXiv 1905.11881, Theorem 3.
+      - Koloskova et al., "Revisiting Gradient Clipping", ICML 2023, arXiv 2305.01588.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(
@@ -160,8 +160,8 @@ def regularized_clip_sgd(
       [-0. -4.]
 
     References:
-      M. Tucat, A. Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep
-      Neural Networks", arXiv 2404.08624.
+      Tucat, Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep Neural
+      Networks", arXiv 2404.08624.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(
@@ -213,8 +213,8 @@ def quantile_clip_sgd(
       [-2.]
 
     References:
-      I. Merad, S. Gaiffas, arXiv 2309.17316 (quantiles of the distribution at the current
-      parameters, averaged parameters); E. Shulgin, P. Richtarik, arXiv 2412.19916.
+      Merad, Gaiffas, arXiv 2309.17316 (quantiles of the distribution at the current parameters,
+      averaged parameters); Shulgin, Richtarik, arXiv 2412.19916.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(
@@ -263,7 +263,7 @@ def max_ccc_sgd(
       [-1.0526316]
 
     References:
-      N. Marshall et al., "To Clip or not to Clip", arXiv 2406.11733; their schedule knows the
+      Marshall et al., "To Clip or not to Clip", arXiv 2406.11733; their schedule knows the
       residuals of streaming least squares, this criterion is empirical.
     """
     _validate.learning_rate(learning_rate)

@@ -122,7 +122,7 @@ def clipped_sstm(
       True
 
     References:
-      E. Gorbunov et al., "Stochastic Optimization with Heavy-Tailed Noise via Accelerated Gradient
+      Gorbunov et al., "Stochastic Optimization with Heavy-Tailed Noise via Accelerated Gradient
       Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
     """
     return similar_triangles(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)

@@ -263,7 +263,7 @@ def ggnc(
       [-0.2  0.2]
 
     References:
-      T. Pethick et al., "Generalized Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness",
+      Pethick et al., "Generalized Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness",
       NeurIPS 2025, arXiv 2506.01913, Algorithm 3.
     """
     _validate.learning_rate(learning_rate)

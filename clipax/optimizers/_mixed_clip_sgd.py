@@ -69,8 +69,8 @@ def mixed_clip_sgd(
       [-1.]
 
     References:
-      B. Zhang et al., "Improved Analysis of Clipping Algorithms for Non-convex Optimization",
-      NeurIPS 2020, arXiv 2010.02519, Algorithm 1.
+      Zhang et al., "Improved Analysis of Clipping Algorithms for Non-convex Optimization", NeurIPS
+      2020, arXiv 2010.02519, Algorithm 1.
     """
     return _clipped(
         learning_rate, max_step, response, decay, nu, weight_decay, nonfinite, axis_name
@@ -116,7 +116,7 @@ def momentum_clip_sgd(
       [-2.]
 
     References:
-      B. Zhang et al., arXiv 2010.02519, Algorithm 1 with nu = 1.
+      Zhang et al., arXiv 2010.02519, Algorithm 1 with nu = 1.
     """
     return _clipped(
         learning_rate, max_step, response, decay, None, weight_decay, nonfinite, axis_name

@@ -61,8 +61,8 @@ def clip_normalized_momentum(
       [-0.3, -0.4]
 
     References:
-      A. Cutkosky, H. Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with
-      Heavy Tails", arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
+      Cutkosky, Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with Heavy
+      Tails", arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
     """
     return _normalized(learning_rate, norms.clip(threshold), decay, nonfinite, axis_name)
 
@@ -99,8 +99,8 @@ def normalized_momentum(
       [-0.3, -0.4]
 
     References:
-      A. Cutkosky, H. Mehta, "Momentum Improves Normalized SGD", ICML 2020, arXiv 2002.03305,
-      Algorithm 1 (not its second one, with implicit gradient transport).
+      Cutkosky, Mehta, "Momentum Improves Normalized SGD", ICML 2020, arXiv 2002.03305, Algorithm 1
+      (not its second one, with implicit gradient transport).
     """
     return _normalized(learning_rate, None, decay, nonfinite, axis_name)
 

@@ -140,7 +140,7 @@ def spam(
       [-1.]
 
     References:
-      T. Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", arXiv
+      Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", arXiv
       2501.06842, Algorithm 1.
     """
     _validate.learning_rate(learning_rate)

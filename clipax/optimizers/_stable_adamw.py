@@ -261,9 +261,9 @@ def stable_adamw(
       1.3129 [-1.]
 
     References:
-      - M. Wortsman et al., "Stable and low-precision training for large-scale vision-language
-        models", NeurIPS 2023, arXiv 2304.13013, Algorithm 2.
-      - N. Shazeer, M. Stern, "Adafactor", arXiv 1804.04235 (update clipping).
+      - Wortsman et al., "Stable and low-precision training for large-scale vision-language models",
+        NeurIPS 2023, arXiv 2304.13013, Algorithm 2.
+      - Shazeer, Stern, "Adafactor", arXiv 1804.04235 (update clipping).
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -306,7 +306,7 @@ def stable_spam(
       5.0
 
     References:
-      T. Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
+      Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
       2502.17055.
     """
     _validate.learning_rate(learning_rate)

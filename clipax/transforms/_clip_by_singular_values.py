@@ -89,7 +89,7 @@ def clip_by_singular_values(
        [0.5 0. ]] [0.6 0.8]
 
     References:
-      X. Jiang et al., "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.
+      Jiang et al., "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.
     """
     if isinstance(threshold, Threshold):
         raise TypeError(

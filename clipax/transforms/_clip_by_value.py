@@ -63,7 +63,7 @@ def clip_by_value(
       [ 0.5 -1.   1.   0. ]
 
     References:
-      S. Chezhegov et al., arXiv 2406.04443 (experiments); J. Zhang et al., arXiv 1912.03194.
+      Chezhegov et al., arXiv 2406.04443 (experiments); J. Zhang et al., arXiv 1912.03194.
     """
     if not callable(threshold):
         _validate.threshold("threshold", threshold)

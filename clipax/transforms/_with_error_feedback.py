@@ -75,7 +75,7 @@ def with_error_feedback(
       3.00 4.00
 
     References:
-      S. Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929.
+      Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929.
     """
     pair = getattr(inner, "init", None), getattr(inner, "update", None)
     if not all(callable(part) for part in pair):
