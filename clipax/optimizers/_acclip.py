@@ -74,8 +74,8 @@ def acclip(
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1), default .9 as in the paper.
-      b2: Decay rate :math:`b_2` of the thresholds, in [0, 1), default .99, the paper's (in
-        bfloat16: see `scale_by_norm`).
+      b2: That of the thresholds, :math:`b_2`; default .99, the paper's (bfloat16: see
+        `scale_by_norm`).
       alpha: Power :math:`\alpha` of the averages, in [1, 2], default 1 as in the paper.
       eps: :math:`\epsilon`, keeps the ratio finite, positive; default 1e-5.
       nonfinite: As for `scale_by_norm`.
@@ -85,8 +85,7 @@ def acclip(
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
     Notes:
-      - No entry moves by more than `learning_rate * tau`.
-      - Non-finite entries are looked for in one read of the gradient more.
+      - No entry moves by more than `learning_rate * tau`. The guard takes one more read.
 
     Example:
       >>> import jax.numpy as jnp, clipax

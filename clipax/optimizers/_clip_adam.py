@@ -202,7 +202,7 @@ def clip_adam(
       b_init: :math:`b_{-1}`, as for `clip_adagrad`, but it decays; default .001.
       b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9, the paper's; None for
         none.
-      b2: Decay rate of the averaged squares, :math:`b_2`, in [0, 1), default .999 (in bfloat16: see
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: see
         `scale_by_norm`).
       delay: :math:`d`, as for `clip_adagrad`; after many zeros a delayed step is long.
       clip: As for `clip_adagrad`, with the notes there.

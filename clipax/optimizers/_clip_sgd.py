@@ -34,15 +34,13 @@ def clip_sgd(
     .. math:: x_{t+1} = x_t - \eta_t \min\left(1, \frac{c}{\|g_t\| + \tau}\right) g_t
 
     Args:
-      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule` (its count starts
-        at 0).
+      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
       threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity: plain
         SGD, bit for bit), an `optax.Schedule` or a `Threshold`. The theorem has `min(10 L0, L0/L1)`
         with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
       scope: Which entries share a norm, as for `scale_by_norm`.
-      offset: :math:`\tau`, added to the norm before the comparison, non-negative: the bound of the
-        noise in the stochastic theorem (`clipax.theory.clip_sgd_bounded_noise`). None (default):
-        none.
+      offset: Non-negative :math:`\tau`: the bound of the noise in the stochastic theorem
+        (`clipax.theory.clip_sgd_bounded_noise`). None (default): none.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -51,15 +49,13 @@ def clip_sgd(
 
     Notes:
       - No block's step is longer than `learning_rate * threshold` (to rounding).
-      - The paper writes the step as `min(eta, gamma eta/n) g`; its `gamma` is `threshold` here. Its
-        stochastic theorem prints `min(eta, 1/(16 eta L1 (n + tau)))`, where the inner `eta` does
-        not fit the units; without it, `threshold = 1/(16 L1 eta)`.
+      - `threshold` is the paper's `gamma`. Its stochastic theorem prints `1/(16 eta L1 (n + tau))`,
+        where `eta` does not fit the units; without it, `threshold = 1/(16 L1 eta)`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_sgd(learning_rate=0.5, threshold=1.0)
-      >>> update, _ = optimizer.update(jnp.array([1e5]), optimizer.init(jnp.zeros(1)))
-      >>> print(update)
+      >>> print(optimizer.update(jnp.array([1e5]), optimizer.init(jnp.zeros(1)))[0])
       [-0.5]
 
     References:

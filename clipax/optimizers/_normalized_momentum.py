@@ -28,9 +28,8 @@ def clip_normalized_momentum(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Move by a fixed length along the average of clipped gradients.
 
-    The clip tames outliers before they enter the momentum; the step length does not depend on the
-    gradient. Prefer it under noise without a variance, where it converges with high probability
-    (`clipax.theory` has the theorem's parameters).
+    The clip tames outliers before they enter the momentum. Prefer it under noise without a
+    variance: it converges with high probability (parameters of the theorem: `clipax.theory`).
 
     .. math::
         m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
@@ -40,8 +39,7 @@ def clip_normalized_momentum(
       learning_rate: Length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
       threshold: Largest norm :math:`\tau` of a gradient that enters the momentum: a positive number
         (infinity: never clip), an `optax.Schedule` or a `Threshold`.
-      decay: Decay rate :math:`b` of the momentum, in [0, 1), default .9; from zero and without bias
-        correction, which would cancel (in bfloat16: see `scale_by_norm`).
+      decay: Decay rate :math:`b`, from zero, in [0, 1); default .9 (bfloat16: see `scale_by_norm`).
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

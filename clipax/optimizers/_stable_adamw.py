@@ -242,7 +242,7 @@ def stable_adamw(
 
     Returns:
       An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
-      Its telemetry is of :math:`R_t` in place of norms, leaf by leaf: watch it for spikes.
+      Its telemetry is of :math:`R_t` in place of norms, leaf by leaf.
 
     Notes:
       - :math:`R_t \le 1/\sqrt{1 - \hat b_2}`: it never overflows, and the first step is AdamW's.

@@ -44,8 +44,7 @@ def monitor_norms(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics`,
-      `clipax.advise`, `clipax.diagnostics.norm_quantiles` and `tail_index` read.
+      A `GradientTransformationExtraArgs`; `metrics`, `advise` and `diagnostics` read its state.
 
     Notes:
       - The update is the gradient, bit for bit. The state has a constant size of 4 KiB a block,

@@ -57,9 +57,8 @@ def with_error_feedback(
       - From one step to the next the update changes by no more than the clip lets through. Under a
         constant gradient of norm G and a clip of the global norm at tau it is the gradient (to
         rounding) from step `ceil(G/tau)` on.
-      - NaN or infinity anywhere: the update is zero and nothing is remembered of the step.
-      - The memory is in float32 or better, sharded like the parameters. Sharded gradients take one
-        all-reduce of a scalar beside those of the clip.
+      - A step with NaN or infinity anywhere is skipped, as by `skip_nonfinite`. The memory is in
+        float32 or better, sharded like the parameters.
       - The paper has one memory a worker and steps along their average: this is one worker's, to be
         run before the average (`jax.lax.pmean`). Its noise for differential privacy is not here.
 
