@@ -1,7 +1,7 @@
 """ACClip: every entry of the momentum clipped at a moving average of its magnitude.
 
 J. Zhang, S. P. Karimireddy, A. Veit, S. Kim, S. J. Reddi, S. Kumar, S. Sra, "Why are Adaptive
-Methods Good for Attention Models?", NeurIPS 2020, arXiv 1912.03194.
+Methods Good for Attention Models?", NeurIPS 2020, arXiv 1912.03194, Algorithm 2.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ def acclip(
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1), default .9 as in the paper.
-      b2: That of the thresholds, :math:`b_2`; default .99, the paper's (bfloat16: see
-        `scale_by_norm`).
+      b2: That of the thresholds, :math:`b_2`; default .99, the paper's (bfloat16: `scale_by_norm`).
       alpha: Power :math:`\alpha` of the averages, in [1, 2], default 1 as in the paper.
       eps: :math:`\epsilon`, keeps the ratio finite, positive; default 1e-5.
       nonfinite: As for `scale_by_norm`.
@@ -89,14 +88,12 @@ def acclip(
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> optimizer = clipax.acclip(1.0, b1=0.5, b2=0.75)
-      >>> update, _ = optimizer.update(jnp.array([8.0, 0.0]), optimizer.init(jnp.zeros(2)))
-      >>> print(update)  # the momentum 4, clipped at 2
+      >>> optimizer = clipax.acclip(1.0, b1=0.5, b2=0.75)  # of 8: the momentum 4, clipped at 2
+      >>> print(optimizer.update(jnp.array([8.0, 0.0]), optimizer.init(jnp.zeros(2)))[0])
       [-1.999995 -0.      ]
 
     References:
-      Zhang, Karimireddy et al., "Why are Adaptive Methods Good for Attention Models?", NeurIPS
-      2020, arXiv 1912.03194, Algorithm 2.
+      Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -117,8 +117,8 @@ def clip_adagrad(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run AdaGrad on the clipped gradient (Clip-AdaGrad; with a delay Clip-AdaGradD).
 
-    One outlier ruins the step sizes of AdaGrad for good, in every coordinate that it touches; the
-    clip bounds its effect. Prefer it to `clip_adagrad_norm` for sparse or badly scaled gradients.
+    One outlier ruins the step sizes of AdaGrad for good, in every entry that it touches; the clip
+    bounds its effect. Prefer it to `clip_adagrad_norm` for sparse or badly scaled gradients.
 
     .. math::
         \hat g_t = \mathrm{clip}(g_t, c), \quad b_t^2 = b_{t-1}^2 + \hat g_t^2, \quad
@@ -135,7 +135,7 @@ def clip_adagrad(
         first `delay` steps divide by `b_init`. None (default) or 0: no delay.
       clip: Clips the norm of the whole gradient (`"global"`, default, as in the theory), of each
         leaf (`"leaf"`) or every entry by itself (`"coordinate"`).
-      weight_decay: :math:`\lambda`, as in AdamW; needs `params`, non-negative. None (default):
+      weight_decay: :math:`\lambda`, as in AdamW, non-negative; needs `params`. None (default):
         none.
       nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
       axis_name: As for `scale_by_norm`.
@@ -200,10 +200,8 @@ def clip_adam(
       threshold: :math:`c`, as for `clip_adagrad` (infinity: Adam without bias correction). The
         authors' best on CoLA and RTE: 1 and 2 leaf by leaf, .02 and .005 for entries.
       b_init: :math:`b_{-1}`, as for `clip_adagrad`, but it decays; default .001.
-      b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9, the paper's; None for
-        none.
-      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: see
-        `scale_by_norm`).
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
       delay: :math:`d`, as for `clip_adagrad`; after many zeros a delayed step is long.
       clip: As for `clip_adagrad`, with the notes there.
       weight_decay: :math:`\lambda`, as for `clip_adagrad`.

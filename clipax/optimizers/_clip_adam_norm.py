@@ -30,8 +30,8 @@ def clip_adagrad_norm(
     r"""Run AdaGrad-Norm on the clipped gradient (Clip-AdaGrad-Norm; delayed, Clip-AdaGradD-Norm).
 
     One outlier ruins the stepsize of AdaGrad-Norm for good; the clip turns a polynomial dependence
-    on the failure probability into a logarithmic one, without knowledge of the smoothness. Prefer
-    it under heavy tails.
+    on the failure probability into a logarithmic one. Prefer it for heavy tails, smoothness
+    unknown.
 
     .. math::
         \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
@@ -99,11 +99,9 @@ def clip_adam_norm(
       learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
       threshold: :math:`c`, as for `clip_adagrad_norm`.
       b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
-      b1: Decay rate of the momentum, :math:`b_1`, in [0, 1), default .9, the paper's; None for
-        none.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
       b2: Decay rate :math:`b_2` of the averaged squared norm, in [0, 1), default .999 as in the
-        paper's runs; the theory takes `K/(K + 1)` for K + 1 steps (in bfloat16: see
-        `scale_by_norm`).
+        paper's runs; the theory takes `K/(K + 1)` for K + 1 steps (bfloat16: `scale_by_norm`).
       delay: :math:`d`, as for `clip_adagrad_norm`; after many zeros a delayed step is long.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

@@ -234,7 +234,7 @@ def ggnc(
       norm: The norm of the parameters: `"euclidean"` (default), `"max"` (largest magnitude of an
         entry) or `"spectral"` (largest singular value; a vector is one column).
       b1: Decay rate :math:`b` of the momentum, from zero, without bias correction, in [0, 1);
-        default .9, the authors' (bfloat16: see `scale_by_norm`).
+        default .9, the authors' (bfloat16: `scale_by_norm`).
       scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

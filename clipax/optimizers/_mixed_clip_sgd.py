@@ -45,7 +45,7 @@ def mixed_clip_sgd(
         constant threshold on the norm, as in the authors' runs, let it decay with the rate.
       nu: Share :math:`\nu` of the momentum, in [0, 1]; default .7 as in the authors' code.
       decay: Decay rate :math:`b` of the momentum, from zero, without bias correction, in [0, 1);
-        default .999, the authors' (bfloat16: see `scale_by_norm`).
+        default .999, the authors' (bfloat16: `scale_by_norm`).
       response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code:
         :math:`\eta/(1 + \eta n/G)`, within half of :math:`\min(\eta, G/n)` and all of it.
       weight_decay: Adds this multiple of the parameters to the gradient before momentum and norms;

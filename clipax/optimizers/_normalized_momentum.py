@@ -39,7 +39,7 @@ def clip_normalized_momentum(
       learning_rate: Length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
       threshold: Largest norm :math:`\tau` of a gradient that enters the momentum: a positive number
         (infinity: never clip), an `optax.Schedule` or a `Threshold`.
-      decay: Decay rate :math:`b`, from zero, in [0, 1); default .9 (bfloat16: see `scale_by_norm`).
+      decay: Decay rate :math:`b`, from zero, in [0, 1); default .9 (bfloat16: `scale_by_norm`).
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

@@ -105,8 +105,7 @@ def spam(
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: see
-        `scale_by_norm`).
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
       eps: :math:`\epsilon`, keeps the divisor positive, from 1e-37 on; default 1e-8 (the authors:
         1e-6).
       theta: Largest square :math:`\theta` of an entry in units of its average, positive (infinity:

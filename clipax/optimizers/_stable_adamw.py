@@ -232,9 +232,8 @@ def stable_adamw(
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .99 (in bfloat16: see
-        `scale_by_norm`).
-      eps: The least scale :math:`\epsilon` of an entry, from 1e-37 on; default 1e-6 (the authors:
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .99 (bfloat16: `scale_by_norm`).
+      eps: The least scale :math:`\epsilon` of an entry, from 1e-37 on; default 1e-6 (authors:
         1e-8).
       weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.

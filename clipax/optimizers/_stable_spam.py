@@ -273,8 +273,7 @@ def stable_spam(
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: see
-        `scale_by_norm`).
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
       eps: :math:`\epsilon`, keeps both divisors from zero; at least 1e-37, default 1e-8.
       norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
       square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.

@@ -39,9 +39,8 @@ def with_error_feedback(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clip the change of the gradient instead of the gradient, and give the sum of the changes.
 
-    Under a constant gradient the update reaches the gradient and stays there, where a clip alone
-    would cut it for ever. Prefer it for gradients with little noise (large batches, or the gradient
-    of each worker): after one bad gradient the update needs steps for the way back too.
+    Under a constant gradient the update reaches it and stays, where a clip alone cuts it for ever.
+    Prefer it for gradients with little noise: a bad one takes steps to be undone too.
 
     .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
 
@@ -54,11 +53,9 @@ def with_error_feedback(
       `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and telemetry, of the changes.
 
     Notes:
-      - From one step to the next the update changes by no more than the clip lets through. Under a
-        constant gradient of norm G and a clip of the global norm at tau it is the gradient (to
-        rounding) from step `ceil(G/tau)` on.
-      - A step with NaN or infinity anywhere is skipped, as by `skip_nonfinite`. The memory is in
-        float32 or better, sharded like the parameters.
+      - From step to step the update changes by no more than the clip lets through. With a threshold
+        tau it is a constant gradient of norm G, to rounding, from step `ceil(G/tau)` on.
+      - Non-finite steps are skipped. The memory is in float32 or better, sharded as parameters are.
       - The paper has one memory a worker and steps along their average: this is one worker's, to be
         run before the average (`jax.lax.pmean`). Its noise for differential privacy is not here.
 
