@@ -5,8 +5,7 @@ from __future__ import annotations
 import optax
 
 from clipax._typing import AxisName, NonFinite, Scalar
-from clipax.engine._entries import momentum
-from clipax.engine._step import ScaleByNormState, guarded
+from clipax.engine import NormRules, ScaleByNormState, Spec, lift, momentum
 from clipax.norms import NormRule
 from clipax.scopes import Scope
 
@@ -92,13 +91,9 @@ def scale_by_norm(
       A building block, for the forms of J. Zhang et al., arXiv 1905.11881, and S. Chezhegov et al.,
       arXiv 2406.04443. The guard against non-finite gradients is this library's.
     """
-    return guarded(
-        before,
-        total=total,
-        after=after,
-        rule=None if b1 is None else momentum(b1),
+    return lift(
+        Spec.of(scope, nonfinite, axis_name),
+        NormRules.of(before, total=total, after=after),
+        None if b1 is None else momentum(b1),
         weight_decay=weight_decay,
-        scope=scope,
-        nonfinite=nonfinite,
-        axis_name=axis_name,
     )

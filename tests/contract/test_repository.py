@@ -26,7 +26,7 @@ TOP = ("lab", "cli", "__main__")
 LEVELS: list[list[set[str]]] = [
     [{"_validate", "_typing"}],
     [{"_statistics"}],
-    [{"scopes"}],
+    [{"scopes"}, {"_states"}],
     [{"measure"}],
     [{"thresholds"}],
     [{"norms"}],

@@ -46,7 +46,9 @@ def test_block_rms_is_that_of_optax(threshold):
     expected, _ = theirs.update(tree, theirs.init(tree))
     for one, other in zip(jax.tree.leaves(clipped), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
-    np.testing.assert_allclose(state.threshold, threshold * np.sqrt([1, 2, 35]), rtol=1e-6)
+    np.testing.assert_allclose(
+        state.telemetry.threshold, threshold * np.sqrt([1, 2, 35]), rtol=1e-6
+    )
 
 
 def test_block_rms_counts_the_entries_of_each_block():

@@ -32,7 +32,7 @@ def compiled(name, scope):
 
     def step(state, gradient):
         update, state = clip.update(gradient, state, params)
-        return update, state.clip_factor, state
+        return update, state.telemetry.clip_factor, state
 
     return clip.init(params), jax.jit(step)
 
@@ -81,7 +81,9 @@ def test_a_bad_leaf_is_as_if_it_had_not_been(name, place):
     np.testing.assert_array_equal(update["a"], spoiled["a"])
     # The leaves' rows, in the order of their names.
     for one, other in zip(
-        jax.tree.leaves(state.before.rows), jax.tree.leaves(after.before.rows), strict=True
+        jax.tree.leaves(state.rules.before.rows),
+        jax.tree.leaves(after.rules.before.rows),
+        strict=True,
     ):
         np.testing.assert_array_equal(one[1], other[1])
     for gradient in gradients[place:]:

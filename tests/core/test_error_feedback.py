@@ -66,7 +66,7 @@ def test_a_bad_step_leaves_no_trace():
     expected, wanted = run(method, gradients)
     np.testing.assert_array_equal(updates[1:4], np.zeros((3, 2)))
     np.testing.assert_array_equal([updates[0], updates[4]], expected)
-    jax.tree.map(np.testing.assert_array_equal, state.inner_state, wanted.inner_state)
+    jax.tree.map(np.testing.assert_array_equal, state.inner, wanted.inner)
     assert state.skipped_count == 3
 
 
@@ -101,7 +101,7 @@ def test_a_leaf_without_gradient_keeps_what_is_remembered():
     _, before = method.update(params, state)
     update, after = method.update({"a": params["a"], "b": None}, before)
     assert update["b"] is None
-    np.testing.assert_array_equal(after.inner_state.estimate["b"], before.inner_state.estimate["b"])
+    np.testing.assert_array_equal(after.inner.estimate["b"], before.inner.estimate["b"])
 
 
 def test_bad_arguments():
@@ -114,5 +114,5 @@ def test_what_a_clip_makes_of_an_overflow_is_not_remembered():
     clip = clipax.clip_by_global_norm(1.0, nonfinite="propagate")
     gradients = [jnp.full(4, 3e38), jnp.full(4, 0.1)]
     updates, state = run(clipax.with_error_feedback(clip), gradients)
-    assert np.isfinite(state.inner_state.estimate).all()
+    assert np.isfinite(state.inner.estimate).all()
     np.testing.assert_allclose(updates[1], gradients[1])

@@ -40,7 +40,7 @@ def test_a_skipped_step_leaves_no_trace():
     with_fault = run(guarded, [GOOD, BAD, GOOD])
     without = run(guarded, [GOOD, GOOD])
     chex.assert_trees_all_equal(with_fault[0], without[0])
-    chex.assert_trees_all_equal(with_fault[1].inner_state, without[1].inner_state)
+    chex.assert_trees_all_equal(with_fault[1].inner, without[1].inner)
 
 
 def test_the_guard_belongs_in_front_of_multi_steps():
@@ -66,7 +66,7 @@ def test_keys_and_counters_in_the_inner_state_are_selected():
     guarded = clipax.skip_nonfinite(optax.add_noise(0.1, 0.5, jax.random.key(0)))
     _, state = run(guarded, [BAD])
     assert jnp.array_equal(
-        jax.random.key_data(state.inner_state.rng_key), jax.random.key_data(jax.random.key(0))
+        jax.random.key_data(state.inner.rng_key), jax.random.key_data(jax.random.key(0))
     )
 
 
@@ -74,7 +74,7 @@ def test_extra_arguments_reach_the_inner_transformation():
     plateau = clipax.skip_nonfinite(optax.contrib.reduce_on_plateau(patience=1))
     state = plateau.init(PARAMS)
     _, state = plateau.update(GOOD, state, PARAMS, value=jnp.array(1.0))
-    assert state.inner_state.best_value == 1.0
+    assert state.inner.best_value == 1.0
 
 
 @pytest.mark.parametrize("nonfinite", ["zero", "propagate"])
@@ -109,7 +109,7 @@ def test_extra_arguments_pass_through_multi_steps():
     state = guarded.init(PARAMS)
     for value in (1.0, 0.5):
         _, state = guarded.update(GOOD, state, PARAMS, value=value)
-    assert state.count == 2
+    assert state.steps == 2
 
 
 def test_functions_among_the_extra_arguments():
@@ -130,7 +130,7 @@ def test_gradients_wider_than_the_parameters_are_guarded_too():
     params = {"w": jnp.ones(2, jnp.bfloat16)}
     guarded = clipax.skip_nonfinite(optax.sgd(0.1, momentum=0.9))
     _, state = guarded.update(GOOD, guarded.init(params), params)
-    assert jax.tree.leaves(state.inner_state)[0].dtype == jnp.bfloat16
+    assert jax.tree.leaves(state.inner)[0].dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(

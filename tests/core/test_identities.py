@@ -258,7 +258,7 @@ def test_telemetry_of_a_measured_momentum(optimizer):
     found = clipax.metrics(state)
     assert found["grad_norm"] == pytest.approx(10)
     assert found["clip_fraction"] == 1
-    np.testing.assert_array_equal(inner.nonfinite_count, [1, 1])
+    np.testing.assert_array_equal(inner.telemetry.nonfinite_count, [1, 1])
     np.testing.assert_array_equal(clipax.metrics(state, top=None)["is_finite/averaged"], True)
 
 

@@ -34,7 +34,7 @@ def test_norms_are_accurate_and_clipped_ones_within_the_bound_for_any_number_of_
         for tree in (grads, updates)
     )
     assert abs(float(norm) - exact) <= 4e-7 * exact
-    assert state.grad_norm == norm
+    assert state.telemetry.grad_norm == norm
     eps = float(jnp.finfo(dtype).eps)
     assert 1 - 4 * eps <= clipped <= 1 + 4 * eps
 
@@ -45,4 +45,4 @@ def test_a_gradient_within_the_threshold_passes_bit_for_bit():
     updates, state = jax.jit(clip.update)(grads, clip.init(grads))
     for name, leaf in grads.items():
         assert np.asarray(updates[name]).tobytes() == np.asarray(leaf).tobytes()
-    assert state.clip_factor == 1
+    assert state.telemetry.clip_factor == 1

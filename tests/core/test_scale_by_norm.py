@@ -48,7 +48,7 @@ def test_weight_decay_is_scaled_but_not_measured():
     params = {"w": jnp.array([10.0, 0.0])}
     updates, state = clip.update({"w": jnp.array([0.0, 4.0])}, clip.init(params), params)
     np.testing.assert_allclose(updates["w"], [0.25 * 5, 1.0])
-    assert state.grad_norm == 4
+    assert state.telemetry.grad_norm == 4
     with pytest.raises(ValueError, match="`params` must be given"):
         clip.update(params, clip.init(params))
 
@@ -83,7 +83,7 @@ def test_memory_is_kept_block_by_block_where_a_gradient_is_not_finite():
     _, state = clip.update(
         {"w": jnp.array([[jnp.nan, 1.0], [1.0, 1.0]])}, clip.init(params), params
     )
-    np.testing.assert_array_equal(state.before.units["w"], [0, 1])
+    np.testing.assert_array_equal(state.rules.before.units["w"], [0, 1])
 
 
 def test_units_are_recorded_as_shares_and_extremes():
@@ -94,8 +94,8 @@ def test_units_are_recorded_as_shares_and_extremes():
     named = clipax.metrics(state, top=None)
     assert named["grad_norm/w"] == 4
     assert named["clip_factor/w"] == 0.25
-    assert state.clipped_count[0] == 0.5
-    assert state.nonfinite_count[0] == 1
+    assert state.telemetry.clipped_count[0] == 0.5
+    assert state.telemetry.nonfinite_count[0] == 1
 
 
 def test_telemetry_counts_clipped_and_finite_steps():
@@ -104,7 +104,7 @@ def test_telemetry_counts_clipped_and_finite_steps():
     for value in (0.5, jnp.nan, 5.0, 9.0):
         _, state = clip.update(jnp.array([value]), state)
     metrics = clipax.metrics(state)
-    assert state.count == 4
+    assert state.telemetry.steps == 4
     assert metrics["grad_norm"] == 9
     assert metrics["threshold"] == 4  # the schedule advanced on the bad step
     assert metrics["nonfinite_count"] == 1
@@ -133,8 +133,8 @@ def test_leaves_that_are_none_keep_their_rows():
     updates, later = clip.update({"a": None, "b": params["b"]}, state)
     assert updates["a"] is None
     np.testing.assert_array_equal(later.memory["momentum"]["a"], state.memory["momentum"]["a"])
-    assert later.before.rows[0] == state.before.rows[0] < later.before.rows[1]
-    assert later.grad_norm[0] == state.grad_norm[0]
+    assert later.rules.before.rows[0] == state.rules.before.rows[0] < later.rules.before.rows[1]
+    assert later.telemetry.grad_norm[0] == state.telemetry.grad_norm[0]
 
 
 def test_leaves_unknown_to_the_state_are_refused_by_name():
@@ -174,4 +174,4 @@ def test_scopes_with_many_blocks_promote_nothing_implicitly(scope):
     grads = {"kernel": jnp.full((2, 3), 3.0), "bias": jnp.full(3, 0.1, jnp.bfloat16)}
     with jax.numpy_dtype_promotion("strict"):
         _, state = jax.jit(clip.update)(grads, clip.init(grads))
-    np.testing.assert_array_equal(state.clipped_count, [0, 1])
+    np.testing.assert_array_equal(state.telemetry.clipped_count, [0, 1])

@@ -49,7 +49,7 @@ def test_a_spiking_layer_of_a_stacked_kernel_leaves_the_others_alone():
     np.testing.assert_array_equal(updates["blocks"]["kernel"][2], kernel[2])
     np.testing.assert_allclose(jnp.linalg.norm(updates["blocks"]["kernel"][1]), 1, rtol=1e-6)
     np.testing.assert_allclose(updates["head"], [0.6, 0.8], rtol=1e-6)
-    assert state.clipped_count.shape == (2,)
+    assert state.telemetry.clipped_count.shape == (2,)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])

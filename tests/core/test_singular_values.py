@@ -65,7 +65,7 @@ def test_what_needs_no_clip_keeps_every_bit(dtype, values):
     gradient = jnp.asarray(matrix(values, 5, 3), dtype)
     update, state = clipped(gradient)
     np.testing.assert_array_equal(np.asarray(update), np.asarray(gradient))
-    assert state.clipped_count == 0
+    assert state.telemetry.clipped_count == 0
 
 
 def test_leaves_with_more_or_less_than_two_axes():
@@ -80,7 +80,7 @@ def test_leaves_with_more_or_less_than_two_axes():
         size = np.linalg.norm(gradient[name])
         expected = gradient[name] * min(1.0, 1 / size)
         np.testing.assert_allclose(update[name], expected, rtol=1e-6, err_msg=name)
-        np.testing.assert_allclose(state.grad_norm[names.index(name)], size, rtol=1e-6)
+        np.testing.assert_allclose(state.telemetry.grad_norm[names.index(name)], size, rtol=1e-6)
     [expected] = oracle([{"w": np.float64(gradient[kernel]).reshape(-1, 5)}], {}, threshold=1.0)
     np.testing.assert_allclose(update[kernel].reshape(-1, 5), expected["w"], atol=1e-5)
 
@@ -114,8 +114,8 @@ def test_slices_of_a_stack_are_matrices_of_their_own():
             np.testing.assert_allclose(one, wanted["w"], atol=1e-5, err_msg=str(layer))
         np.testing.assert_array_equal(update[1], stack[1])
         np.testing.assert_array_equal(update[2], 0)
-        np.testing.assert_allclose(state.clipped_count, [0.5])
-        np.testing.assert_array_equal(state.nonfinite_count, [1])
+        np.testing.assert_allclose(state.telemetry.clipped_count, [0.5])
+        np.testing.assert_array_equal(state.telemetry.nonfinite_count, [1])
 
 
 def test_a_bad_leaf_is_zero_and_the_others_are_clipped():
@@ -123,7 +123,7 @@ def test_a_bad_leaf_is_zero_and_the_others_are_clipped():
     update, state = clipped({"bad": good.at[1, 1].set(jnp.inf), "good": good})
     np.testing.assert_array_equal(update["bad"], 0)
     np.testing.assert_allclose(values_of(update["good"]), [1.0, 0.5], rtol=1e-5)
-    np.testing.assert_array_equal(state.nonfinite_count, [1, 0])
+    np.testing.assert_array_equal(state.telemetry.nonfinite_count, [1, 0])
     left_out = clipax.scopes.exclude("good", "leaf")
     update, _ = clipped({"bad": good.at[1, 1].set(jnp.inf), "good": good}, scope=left_out)
     np.testing.assert_array_equal(update["good"], good)
@@ -145,7 +145,9 @@ def test_a_batch_of_runs_equals_the_runs():
     for place, gradient in enumerate(gradients):
         state, expected = jax.jit(run)(gradient)
         np.testing.assert_allclose(updates[place], expected, atol=1e-6)
-        np.testing.assert_array_equal(states.clipped_count[place], state.clipped_count)
+        np.testing.assert_array_equal(
+            states.telemetry.clipped_count[place], state.telemetry.clipped_count
+        )
     np.testing.assert_allclose(values_of(updates[2, 2])[:2], 1 / 3, rtol=1e-5)
 
 

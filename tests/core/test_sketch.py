@@ -245,7 +245,7 @@ def test_a_monitor_watches_shards_as_one():
 
     def step(gradient):
         passed, state = monitor.update(gradient, monitor.init(gradient))
-        return passed, state.grad_norm, state.before
+        return passed, state.telemetry.grad_norm, state.rules.before
 
     gradient = jnp.array([3.0, 4.0])
     none = jax.sharding.PartitionSpec()

@@ -54,9 +54,9 @@ def test_a_skipped_step_leaves_no_trace(bad, guarded):
     params, state, steps = run(guarded, [*good, of_norm(bad)])
     expected, before, _ = run(guarded, good)
     chex.assert_trees_all_equal(params, expected)
-    chex.assert_trees_all_equal(state.inner_state, before.inner_state)
+    chex.assert_trees_all_equal(state.inner, before.inner)
     assert steps == [True, True, True, False]
-    assert (state.skipped_count, state.count) == (1, 4)
+    assert (state.skipped_count, state.steps) == (1, 4)
     assert state.spike_count == np.isfinite(bad)
     assert state.nonfinite_count == (not np.isfinite(bad))
     assert state.is_finite == np.isfinite(bad)
@@ -68,11 +68,11 @@ def test_what_the_detector_remembers():
     _, one = update(of_norm(3.0), GUARDED.init(PARAMS), PARAMS)
     for nothing in (np.nan, np.inf, 0.0):  # no size, or none that says something of others
         _, state = update(of_norm(nothing), one, PARAMS)
-        chex.assert_trees_all_equal(state.memory, one.memory)
+        chex.assert_trees_all_equal(state.watch.rules, one.watch.rules)
     _, spiked = update(of_norm(1e6), one, PARAMS)
     assert spiked.skipped_count == 1
-    assert spiked.memory.filled == 2
-    np.testing.assert_allclose(spiked.memory.norms[:2], [3.0, 1e6], rtol=1e-6)
+    assert spiked.watch.rules.before.rows.filled == 2
+    np.testing.assert_allclose(spiked.watch.rules.before.rows.norms[:2], [3.0, 1e6], rtol=1e-6)
     assert (spiked.norm, spiked.threshold) == (pytest.approx(1e6), pytest.approx(30.0))
 
 
@@ -144,7 +144,7 @@ def test_in_front_of_multi_steps_spikes_are_not_accumulated():
     params, state, _ = run(guarded, gradients)
     expected, wanted, _ = run(guarded, [gradients[place] for place in (0, 2, 4, 5)])
     chex.assert_trees_all_equal(params, expected)
-    chex.assert_trees_all_equal(state.inner_state, wanted.inner_state)
+    chex.assert_trees_all_equal(state.inner, wanted.inner)
 
 
 def test_extra_arguments_and_functions_among_them():
@@ -155,9 +155,9 @@ def test_extra_arguments_and_functions_among_them():
     guarded = clipax.skip_spikes(inner, 5.0)
     more = {"value": 0.5, "value_fn": lambda params: jnp.sum(params["w"])}
     _, state = guarded.update(of_norm(1.0), guarded.init(PARAMS), PARAMS, **more)
-    assert state.inner_state == -0.5
+    assert state.inner == -0.5
     _, state = guarded.update(of_norm(9.0), state, PARAMS, **more | {"value": 7.0})
-    assert state.inner_state == -0.5
+    assert state.inner == -0.5
 
 
 def test_all_devices_skip_together():
@@ -213,5 +213,5 @@ def test_inner_states_of_numpy_and_python_numbers():
         optimizer = wrapper(inner)
         state = optimizer.init(jnp.ones(2))
         _, state = optimizer.update(jnp.ones(2), state)
-        assert state.inner_state[0] == 1
-        assert state.inner_state[1] == 3
+        assert state.inner[0] == 1
+        assert state.inner[1] == 3

@@ -45,14 +45,16 @@ def gradients(*shape, seed=0):
 def test_gradients_within_the_threshold_are_kept_to_the_bit(name):
     given = gradients(80, 6)
     updates, states = run(clipax.clip_by_global_norm(REMEMBERING[name]), given)
-    within = np.asarray(states.grad_norm <= states.threshold)
+    within = np.asarray(states.telemetry.grad_norm <= states.telemetry.threshold)
     assert 0 < within.sum() < 80
     if REMEMBERING[name].compensation is None:
         np.testing.assert_array_equal((updates == given).all(axis=1), within)
     sizes = jnp.linalg.norm(updates, axis=1)
-    np.testing.assert_allclose(sizes, states.clip_factor * states.grad_norm, rtol=1e-5)
+    np.testing.assert_allclose(
+        sizes, states.telemetry.clip_factor * states.telemetry.grad_norm, rtol=1e-5
+    )
     clipped = ~within
-    passed = np.minimum(states.grad_norm, states.threshold)
+    passed = np.minimum(states.telemetry.grad_norm, states.telemetry.threshold)
     factor = np.asarray(sizes / passed)
     if REMEMBERING[name].compensation is None:
         np.testing.assert_allclose(factor, 1, rtol=1e-5)

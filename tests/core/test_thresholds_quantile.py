@@ -222,7 +222,7 @@ def test_examples_reach_the_threshold_through_a_transformation():
     update = jax.jit(lambda g, s, n: optimizer.update(g, s, example_norms=n))
     updates, state = update(gradient, optimizer.init(gradient), jnp.array([9.0, 9.0, 9.0]))
     assert jnp.linalg.norm(updates["w"]) == pytest.approx(1.0)
-    after = state.before.rows
+    after = state.rules.before.rows
     assert after.threshold == pytest.approx(np.exp(0.1))
 
 
@@ -251,10 +251,12 @@ def test_a_bad_step_keeps_threshold_and_key(scope):
 
     def of_w(state):
         if scope == "global":
-            return state.before.rows
+            return state.rules.before.rows
         if scope == "unit":
-            return state.before.units["w"]
-        return jax.tree.map(lambda rows: rows[list(state.labels).index("w")], state.before.rows)
+            return state.rules.before.units["w"]
+        return jax.tree.map(
+            lambda rows: rows[list(state.telemetry.labels).index("w")], state.rules.before.rows
+        )
 
     kept = of_w(state)
     np.testing.assert_array_equal(kept.threshold, of_w(after).threshold)

@@ -50,7 +50,7 @@ def adam_state(states):
 
 
 def rms_of(states, name="w"):
-    return states[0].grad_norm[:, 0]
+    return states[0].telemetry.grad_norm[:, 0]
 
 
 def test_where_it_does_not_clip_it_is_adamw_and_elsewhere_a_shorter_one():
@@ -71,8 +71,8 @@ def test_leaves_are_clipped_by_themselves():
     both, states = follow(STABLE_ADAMW, gradients)
     alone, _ = follow(STABLE_ADAMW, gradients["calm"])
     np.testing.assert_allclose(both["calm"], alone, rtol=1e-6, atol=1e-8)
-    assert states[0].clip_factor[30, 0] > 0.7
-    assert states[0].clip_factor[30, 1] < 0.3
+    assert states[0].telemetry.clip_factor[30, 0] > 0.7
+    assert states[0].telemetry.clip_factor[30, 1] < 0.3
 
 
 @pytest.mark.parametrize("size", [1e-34, 1e-18, 1e18, 3e38])
@@ -85,7 +85,7 @@ def test_ratios_are_right_for_the_largest_and_the_smallest(size):
 def test_nothing_but_zeros_is_finite_for_the_smallest_eps():
     updates, states = follow(clipax.stable_adamw(0.1, eps=1e-37), np.zeros((2, 2), np.float32))
     np.testing.assert_array_equal(updates, 0)
-    np.testing.assert_array_equal(states[0].nonfinite_count, 0)
+    np.testing.assert_array_equal(states[0].telemetry.nonfinite_count, 0)
 
 
 @EACH

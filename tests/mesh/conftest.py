@@ -1,5 +1,12 @@
-"""Most programs of these tests take longer to compile than to run."""
+"""Settings of the tests on several devices."""
+
+import pytest
 
 from tests.quick_code import quick_code
 
-__all__ = ["quick_code"]
+__all__ = ["one_device", "quick_code"]
+
+
+@pytest.fixture
+def one_device() -> None:
+    """Nothing: here there are several."""
