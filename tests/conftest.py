@@ -10,6 +10,9 @@ import jax
 import pytest
 
 from clipax.measure import assume_devices
+from tests.quick_code import quick_code
+
+__all__ = ["quick_code"]
 
 # The releases on which every warning is an error; on newer ones only those that clipax raises are.
 PINNED = "0.10."

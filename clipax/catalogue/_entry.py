@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["DIES", "RECOVERS", "Entry", "entry"]
+from clipax.catalogue._papers import PAPERS
+
+__all__ = ["DIES", "RECOVERS", "Entry"]
 
 Kind = Literal["threshold", "norm", "transformation", "optimizer"]
 RECOVERS = "recovers"
@@ -19,26 +21,27 @@ class Entry:
     """The record of one public method.
 
     Attributes:
-      name: Public name below `clipax`. factory: The function that makes the method from arguments.
-      kind: `"threshold"`, `"norm"`, `"transformation"` or `"optimizer"`. formula: The method in one
-      line. paper: Authors and year, or another source. arxiv: Identifier of the paper, None where
-      there is none. example: Arguments with which the factory works. static_args: Arguments that
-      `optax.inject_hyperparams` must not trace. variants: Names of further methods of the same
-      factory, with the arguments that make them. verdict: The expected outcome of the 200 ordinary
-      steps after one huge finite gradient (a million
-        times the usual norm, or 1e38), as `clipax.testing` measures it. `"recovers"`, or `"dies, by
-        its definition"` for methods that remember unclipped gradients: the stepsize of AdaGrad-Norm
-        without a clip, that of Adam-Norm, which forgets in `1/(1 - b2)` steps, the momentum of
-        mixed clipping, the direction of normalised momentum without a clip, the thresholds of
-        ACClip and Stable-SPAM.
+      name: Public name below `clipax`.
+      factory: The function that makes the method from arguments.
+      kind: `"threshold"`, `"norm"`, `"transformation"` or `"optimizer"`.
+      formula: The method in one line.
+      papers: Papers of the method, as keys of `PAPERS`; none for a building block.
+      example: Arguments with which the factory works.
+      static_args: Arguments that `optax.inject_hyperparams` must not trace.
+      variants: Names of further methods of the same factory, with the arguments that make them.
+      verdict: The expected outcome of the 200 ordinary steps after one huge finite gradient, a
+        million times the usual norm or 1e38, as `clipax.testing` measures it: `"recovers"`, or
+        `"dies, by its definition"` for a method that remembers unclipped gradients: the stepsize of
+        AdaGrad-Norm without a clip, that of Adam-Norm, which forgets in `1/(1 - b2)` steps, the
+        momentum of mixed clipping, the direction of normalised momentum without a clip, the
+        thresholds of ACClip and Stable-SPAM.
     """
 
     name: str
     factory: Callable[..., Any]
     kind: Kind
     formula: str
-    paper: str
-    arxiv: str | None
+    papers: tuple[str, ...]
     example: Mapping[str, Any]
     static_args: tuple[str, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -55,16 +58,7 @@ class Entry:
         """Return the first line of the factory's docstring."""
         return (self.factory.__doc__ or "").strip().splitlines()[0]
 
-
-def entry(
-    name: str,
-    factory: Callable[..., Any],
-    kind: Kind,
-    formula: str,
-    source: tuple[str, str | None],
-    example: Mapping[str, Any],
-    **more: Any,
-) -> Entry:
-    """Make an entry whose `source` is a pair of authors and arXiv number."""
-    paper, arxiv = source
-    return Entry(name, factory, kind, formula, paper, arxiv, example, **more)
+    @property
+    def source(self) -> str:
+        """Return the papers as a table quotes them."""
+        return "; ".join(str(PAPERS[key]) for key in self.papers) or "building block"

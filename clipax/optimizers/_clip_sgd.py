@@ -160,9 +160,10 @@ def regularized_clip_sgd(
       Networks", arXiv 2404.08624.
     """
     _validate.learning_rate(learning_rate)
+    _validate.within("delta", delta, 0, 1)
     return optax.chain(
         scale_by_norm(
-            norms.regularized(threshold, delta),
+            norms.clip(threshold, floor=delta),
             weight_decay=weight_decay,
             nonfinite=nonfinite,
             axis_name=axis_name,
@@ -264,8 +265,6 @@ def max_ccc_sgd(
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(
-        clip_by_global_norm(
-            thresholds.max_ccc(window=window), nonfinite=nonfinite, axis_name=axis_name
-        ),
+        scale_by_norm(norms.max_ccc_clip(window=window), nonfinite=nonfinite, axis_name=axis_name),
         optax.scale_by_learning_rate(learning_rate),
     )

@@ -11,7 +11,6 @@ import optax
 
 from clipax import _validate, norms
 from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
-from clipax.norms import NormRule
 from clipax.optimizers._momentum_norm import scale_by_momentum_norm
 
 __all__ = ["mixed_clip_sgd", "momentum_clip_sgd"]
@@ -147,8 +146,7 @@ def _clipped(
         moves = rate > 0
         return jnp.where(moves, longest / jnp.where(moves, rate, 1), jnp.inf)
 
-    hard = response == "hard"
-    cut: NormRule = norms.clip(threshold) if hard else norms.smooth(threshold, "rational")
+    cut = norms.clip(threshold, response="hard" if response == "hard" else "rational")
     return optax.chain(
         scale_by_momentum_norm(
             cut,

@@ -86,6 +86,6 @@ def _watch() -> NormRule:
         norms: Array, state: HistogramState, context: Context
     ) -> tuple[Decision, HistogramState]:
         decision = Decision(jnp.ones_like(norms), jnp.full_like(norms, jnp.inf))
-        return decision, _histogram.added(state, norms)
+        return decision, _histogram.update(state, norms)
 
-    return NormRule(_histogram.first, update)
+    return NormRule(_histogram.init, update)
