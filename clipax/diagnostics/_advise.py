@@ -187,7 +187,7 @@ def _describe_tail(histogram: HistogramState) -> tuple[float | None, list[str]]:
 
 
 def _describe_spikes(histogram: HistogramState, median: float) -> list[str]:
-    spikes = int(_histogram.above(histogram, jnp.asarray(_SPIKE * median, float)))
+    spikes = int(_histogram.count_above(histogram, jnp.asarray(_SPIKE * median, float)))
     if not spikes:
         return []
     norms = int(_histogram.total(histogram))

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from clipax._metrics import clip_columns, clips_at_all
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
 from clipax.diagnostics._states import Record, records
+from clipax.engine import Telemetry
 
 __all__ = ["Evidence", "collect_evidence"]
 
@@ -59,41 +61,32 @@ def collect_evidence(history_or_state: Any) -> Evidence:
     return _from_norms(norms)
 
 
-def _from_state(recorded: list[Record]) -> Evidence:
-    if any(record.fields and record.fields["count"].ndim for record in recorded):
+def _from_state(found: list[Record]) -> Evidence:
+    telemetries = [record.telemetry for record in found]
+    if any(one is not None and one.steps.ndim for one in telemetries):
         raise ValueError("`history_or_state` must be the state of one run, this one is vectorised.")
-    watched = next((place for place, one in enumerate(recorded) if one.histogram is not None), None)
-    clip = next((place for place, one in enumerate(recorded) if _has_threshold(one)), None)
-    histogram = None if watched is None else recorded[watched].histogram
+    watched = next((place for place, one in enumerate(found) if one.histogram is not None), None)
+    clip = next((place for place, one in enumerate(telemetries) if _clips(one)), None)
+    histogram = None if watched is None else found[watched].histogram
     is_raw = watched is None or clip is None or watched <= clip
-    fields = recorded[(watched or 0) if clip is None else clip].fields
-    if not fields:  # a threshold's state by itself
+    telemetry = telemetries[(watched or 0) if clip is None else clip]
+    if telemetry is None:  # a threshold's state by itself
         return Evidence(int(_histogram.total(histogram)) if histogram else 0, 0, None, histogram)
-    steps = int(fields["count"])
-    counts = np.asarray(fields["nonfinite_count"])
-    # Blocks count non-finite steps separately; the largest count is a lower bound of the steps.
-    nonfinite = int(counts.max(initial=0))
-    fraction = None if clip is None else _clip_fraction(fields)
-    return Evidence(steps, nonfinite, fraction, histogram, is_raw)
+    # A step that is not finite may be so in several blocks: at least this many were.
+    nonfinite = int(np.asarray(telemetry.nonfinite_count).max(initial=0))
+    fraction = None if clip is None else _clip_fraction(telemetry)
+    return Evidence(int(telemetry.steps), nonfinite, fraction, histogram, is_raw)
 
 
-def _has_threshold(record: Record) -> bool:
-    """True if the transformation ever had a threshold."""
-    if not record.fields:
-        return False
-    threshold = np.asarray(record.fields["threshold"])
-    ever = np.any(np.asarray(record.fields["clipped_count"]) > 0)
-    return bool(ever or np.any(threshold < np.finfo(threshold.dtype).max))
+def _clips(telemetry: Telemetry | None) -> bool:
+    """Whether the transformation ever had a threshold."""
+    return telemetry is not None and bool(jnp.any(clips_at_all(clip_columns(telemetry))))
 
 
-def _clip_fraction(fields: Mapping[str, Any]) -> float:
-    """Compute the mean over blocks that ever had a threshold, as `clipax.metrics` reports."""
-    clipped = np.atleast_1d(np.asarray(fields["clipped_count"], float))
-    threshold = np.atleast_1d(np.asarray(fields["threshold"]))
-    bad = np.atleast_1d(np.asarray(fields["nonfinite_count"], float))[: clipped.size]
-    finite = np.maximum(float(fields["count"]) - bad, 1)
-    clips = (threshold < np.finfo(threshold.dtype).max) | (clipped > 0)
-    return float(np.mean((clipped / finite)[clips]))
+def _clip_fraction(telemetry: Telemetry) -> float:
+    """The mean over the blocks that ever had a threshold, as `clipax.metrics` reports it."""
+    columns = clip_columns(telemetry)
+    return float(jnp.mean(columns["clip_fraction"], where=clips_at_all(columns)))
 
 
 def _from_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
@@ -109,7 +102,7 @@ def _from_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidenc
         steps=norms.size,
         nonfinite_count=int(norms.size - kept.size),
         clip_fraction=fraction,
-        histogram=_histogram.of(jnp.asarray(kept, float)),
+        histogram=_histogram.from_norms(jnp.asarray(kept, float)),
         drift=last / first if first > 0 else None,
     )
 

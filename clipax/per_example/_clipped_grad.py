@@ -131,7 +131,7 @@ def clipped_grad(
       scope: Which entries of one example's gradient share a norm, as for `scale_by_norm`. Each
         block is clipped at the threshold.
       response: `"hard"` (default), as above; `"normalize"` is AUTO-S, :math:`f(n) = C/(n +
-        \epsilon)`; `"sqrt"`, `"rational"`, `"tanh"` and `"huber"` as for `clipax.norms.smooth`.
+        \epsilon)`; `"sqrt"`, `"rational"`, `"tanh"` and `"huber"` as for `clipax.norms.clip`.
       eps: :math:`\epsilon` of `"normalize"`, positive; default .01 as in the paper.
       reduction: `"mean"` (default) over the examples that the mask lets in, or `"sum"`. Private
         training on sampled batches should take the sum and divide it by the expected batch size:
@@ -203,7 +203,7 @@ def clipped_grad(
       >>> import jax, jax.numpy as jnp, optax, clipax
       >>> from clipax import norms, thresholds
       >>> grad = clipax.clipped_grad(lambda w, x, y: (w @ x - y) ** 2 / 2, threshold=1.0)
-      >>> follow = norms.regularized(thresholds.geometric_quantile(0.5, initial=1.0), delta=1.0)
+      >>> follow = norms.observe(thresholds.geometric_quantile(0.5, initial=1.0))
       >>> optimizer = optax.chain(clipax.scale_by_norm(follow), optax.sgd(0.1))
       >>> @jax.jit
       ... def step(w, state, x, y):

@@ -46,7 +46,7 @@ class Options:
             decision, _ = norms.normalize(self.eps).update(sizes, (), Context(jnp.array(0)))
             factor = threshold.astype(sizes.dtype) * decision.factor
         else:
-            response = norms.smooth(threshold, self.response)
+            response = norms.clip(threshold, response=self.response)
             decision, _ = response.update(sizes, (), Context(jnp.array(0)))
             # A response reads a zero threshold as the smallest positive number.
             factor = jnp.where(threshold > 0, decision.factor, 0)

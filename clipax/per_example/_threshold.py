@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
-
+from clipax._states import find, unwrap
 from clipax._typing import Array
 from clipax.thresholds import GeometricQuantileState
 
@@ -28,19 +28,20 @@ def current_threshold(opt_state: Any) -> Array:
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> from clipax import norms, thresholds
-      >>> follow = norms.regularized(thresholds.geometric_quantile(0.5, initial=2.0), delta=1.0)
+      >>> follow = norms.observe(thresholds.geometric_quantile(0.5, initial=2.0))
       >>> state = clipax.scale_by_norm(follow).init({"w": jnp.zeros(3)})
       >>> print(clipax.per_example.current_threshold(state))
       2.0
     """
+    names = GeometricQuantileState._fields
 
-    def estimator(node: Any) -> bool:
-        return isinstance(node, GeometricQuantileState)
+    def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
+        return (unwrap(fields["threshold"]), ()) if set(names) == set(fields) else None
 
-    states = [node for node in jax.tree.leaves(opt_state, is_leaf=estimator) if estimator(node)]
-    if len(states) != 1:
+    thresholds = list(find(opt_state, match))
+    if len(thresholds) != 1:
         raise ValueError(
             "`opt_state` must hold one state of `thresholds.geometric_quantile`, got "
-            f"{len(states)}."
+            f"{len(thresholds)}."
         )
-    return states[0].threshold
+    return thresholds[0]

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from clipax.engine._names import FIELDS
-
 __all__ = ["StepByStep", "Trace", "run"]
 
 Tree = Any
 
+_FIELDS = {"latest", "clipped_count", "checks"}
+"""Names of what a transformation of clipax records without remembering it."""
 _COUNT = re.compile(r"count|finite|skip|(^|_)steps?$")
 """Names of state fields that count steps or flag them as finite or skipped."""
 
@@ -212,7 +212,7 @@ def _find_telemetry(paths: Sequence[Any]) -> set[Any]:
     return {
         path
         for path in paths
-        if names[path[:-1]].issuperset(FIELDS) and _read_last_name(path) in FIELDS
+        if names[path[:-1]].issuperset(_FIELDS) and _read_last_name(path) in _FIELDS
     }
 
 
