@@ -28,8 +28,7 @@ def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
 
     Args:
       threshold: Largest root mean square: a positive number (infinity: never clip), an
-        `optax.Schedule` of the step count, or a `Threshold`, which is then handed root mean squares
-        in place of norms.
+        `optax.Schedule` of the step count, or a `Threshold`, which is handed root mean squares.
 
     Returns:
       A `Threshold`; without memory unless `threshold` has one.
