@@ -53,7 +53,7 @@ def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
         if context.sizes is None:
             raise ValueError(
                 "`context` must know the sizes of the blocks: use `thresholds.block_rms` with "
-                "`clipax.scale_by_norm` or what is made of it."
+                "`clipax.scale_by_norm` or a method made of it."
             )
         # A block without entries has norm zero, and any threshold will do.
         root = jnp.sqrt(jnp.maximum(jnp.asarray(context.sizes, norms.dtype), 1))
