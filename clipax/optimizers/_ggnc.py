@@ -1,4 +1,4 @@
-"""Generalised gradient norm clipping.
+"""GGNC: steps along the steepest direction in a norm of choice, clipped by its dual norm.
 
 T. Pethick, W. Xie, M. Erdogan, K. Antonakopoulos, A. Silveti-Falls, V. Cevher, "Generalized
 Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness", arXiv 2506.01913.
@@ -9,48 +9,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
-from clipax.engine._blocks import BlockStates, Group, state_of
-from clipax.engine._decide import Deciders, Measured, decide
-from clipax.engine._entries import Plan, Step, averaged, wide_zeros_like
-from clipax.engine._step import (
-    ScaleByNormState,
-    initial,
-    measured_in,
-    own_params,
-    recorded,
-)
+from clipax.engine import BlockFactors, NormRules, Spec, scale
 from clipax.measure import (
     Leaf,
-    accumulation_dtype,
-    block_sizes,
     by_path,
     is_matrix,
     magnitudes,
+    measure,
     named_leaves,
-    narrow,
     polar_factor,
     refuse_parts,
     replaced,
-    row_of,
     spread,
     wide_dtype,
 )
-from clipax.norms import Decision
-from clipax.optimizers._momentum_norm import scale_by_momentum_norm
-from clipax.scopes import Block, Scope
+from clipax.optimizers._momentum_norm import (
+    MomentumState,
+    average_gradients,
+    begin_momentum,
+    forget_where,
+    init_momentum,
+    scale_by_momentum_norm,
+)
+from clipax.scopes import Scope
 from clipax.thresholds import Threshold
 
 __all__ = ["ggnc"]
-
-
-# As for momentum that is scaled by its Euclidean norm, so that `clipax.metrics` knows the rows.
-_GRADIENT, _MOMENTUM = "gradient", "averaged"
 
 
 def scale_by_lmo(
@@ -73,82 +62,55 @@ def scale_by_lmo(
       axis_name: As everywhere.
     """
     _validate.open_unit("b1", b1)
-    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+    spec = Spec.of("global", nonfinite, axis_name)
     scope = scopes.resolve(scope)
-    fill = 0.0 if nonfinite == "zero" else jnp.nan
-    parts = {_GRADIENT: norms.identity(), _MOMENTUM: norms.clip(radius)}
-    deciders = {label: Deciders.of(part) for label, part in parts.items()}
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
+    gradient_rules, momentum_rules = NormRules.of(), NormRules.of(norms.clip(radius))
+    averaging = average_gradients(b1)
 
-    def init(params: Params) -> ScaleByNormState:
+    def of_scope(leaves: Sequence[Leaf]) -> list[Leaf]:
+        return [leaf._replace(block=scope.block(leaf.path, leaf.value.ndim)) for leaf in leaves]
+
+    def init(params: Params) -> MomentumState:
         leaves, _ = named_leaves(params, scope)
         _refuse(leaves, norm, ())
-        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        return ScaleByNormState(
-            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
-            # Each by itself, as it has a rule of its own.
-            before=BlockStates((), {label: state_of(parts[label], (), dtype) for label in shapes}),
-            after=BlockStates((), dict.fromkeys(shapes, ())),
-            total=(),
-            memory={"momentum": jax.tree.map(wide_zeros_like, params)},
-        )
+        return init_momentum(spec, gradient_rules, momentum_rules, averaging, params)
 
     def update(
-        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, ScaleByNormState]:
-        leaves, structure = named_leaves(updates, scope)
-        _refuse(leaves, norm, axis_name)
-        own = own_params(leaves, None if axis_name is None else params, required=False)
-        dtype = state.grad_norm.dtype
-        none = jnp.zeros((), dtype)  # of a tree without leaves
-        entries = sum(block_sizes(_under(_GRADIENT, leaves), axis_name=axis_name).values())
-        found: list[Group] = []
-        decisions: list[Decision] = []
-
-        def settle(label: str, size: Array) -> tuple[Plan, Decision]:
-            """Decides on one of the two norms."""
-            nonlocal state
-            group = Group((label,), size, None, unit=True)
-            values = Measured({label: size}, {}, {label: entries})
-            plans, [decision], fields = decide(deciders[label], [group], values, state, extra)
-            state = state._replace(**fields)
-            found.append(group)
-            decisions.append(decision)
-            return plans[label], decision
-
-        size = measured_in(dtype, _under(_GRADIENT, leaves), axis_name, own).get(_GRADIENT, none)
-        plan, _ = settle(_GRADIENT, size)
-        finite = plan.finite
-        step = Step(plan.factor, plan.divisor, finite, fill, state.count, None, None)
-        rows = by_path(state.memory["momentum"])
-        old = [row_of(rows, leaf.path) for leaf in leaves]
-        new = [
-            averaged(gradient, average, b1, step)
-            for gradient, average in zip(_widened(leaves, dtype), old, strict=True)
-        ]
-        momentum = replaced(leaves, _widened(replaced(leaves, new), dtype))
+        updates: Updates, state: MomentumState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, MomentumState]:
+        first, second = begin_momentum(spec, updates, state, params, extra)
+        _refuse(of_scope(first.leaves), norm, axis_name)
+        gradient = first.decide(gradient_rules, first.norms())
+        second.apply(averaging, gradient, values=[leaf.value for leaf in first.leaves])
+        stored = by_path(second.state.memory["momentum"])
+        dtype = second.dtype
+        wide = [stored[leaf.path] for leaf in second.leaves]
+        momentum = of_scope(
+            replaced(first.leaves, [one.astype(wide_dtype(one.dtype, dtype)) for one in wide])
+        )
         if norm == "max":
-            directions, parts_of_dual = [jnp.sign(leaf.value) for leaf in momentum], momentum
+            directions, terms = [jnp.sign(leaf.value) for leaf in momentum], momentum
         else:
-            directions, parts_of_dual = _spectral(momentum, dtype, axis_name)
+            directions, terms = _decompose(momentum, dtype, axis_name)
         # Norms of matrices and vectors are those of all shards already.
         over = axis_name if norm == "max" else None
-        sums = magnitudes(_under(_MOMENTUM, parts_of_dual), dtype, "sum", axis_name=over)
-        # Entries are finite: a sum that overflows is the largest float.
-        dual = jnp.minimum(sums.get(_MOMENTUM, none), jnp.finfo(dtype).max)
-        # What there is no step for is recorded of both.
-        dual = jnp.where(finite, dual, jnp.nan)
-        _, decision = settle(_MOMENTUM, dual)
-        # Not the factor times the norm: of a norm of 1e38 that would be zero.
-        length = jnp.where(finite, jnp.minimum(dual, decision.threshold), fill)
-        scaled = [
-            narrow(direction * length, leaf.value.dtype)
-            for direction, leaf in zip(directions, leaves, strict=True)
+        as_one = [
+            leaf._replace(block=one.block) for leaf, one in zip(terms, first.leaves, strict=True)
         ]
-        rows |= {leaf.path: average for leaf, average in zip(leaves, new, strict=True)}
-        kept = jax.tree.unflatten(jax.tree.structure(state.memory["momentum"]), list(rows.values()))
-        state = state._replace(**recorded(state, found, decisions), memory={"momentum": kept})
-        return jax.tree.unflatten(structure, scaled), state
+        sums = magnitudes(as_one, dtype, "sum", axis_name=over)
+        # Entries are finite: a sum that overflows is the largest float.
+        duals = {label: jnp.minimum(one, jnp.finfo(dtype).max) for label, one in sums.items()}
+        decided = second.decide(momentum_rules, forget_where(gradient, duals))
+        thresholds = second.thresholds()
+        # Not the factor times the norm: of a norm of 1e38 that would be zero.
+        lengths = {
+            label: BlockFactors(
+                jnp.minimum(duals[label], thresholds[label]), block.update_factor, block.finite
+            )
+            for label, block in decided.items()
+        }
+        scaled, of_momentum = second.finish(second.apply(scale(), lengths, values=directions))
+        return scaled, MomentumState(first.state, of_momentum)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -165,17 +127,7 @@ def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
             )
 
 
-def _widened(leaves: Sequence[Leaf], dtype: Any) -> list[Array]:
-    """The leaves' values in the type in which to compute with numbers of the type `dtype`."""
-    return [leaf.value.astype(wide_dtype(leaf.value.dtype, dtype)) for leaf in leaves]
-
-
-def _under(label: str, leaves: Sequence[Leaf]) -> list[Leaf]:
-    """The leaves, measured under one label."""
-    return [leaf._replace(block=Block(label)) for leaf in leaves]
-
-
-def _spectral(
+def _decompose(
     leaves: Sequence[Leaf], dtype: Any, axis_name: AxisName
 ) -> tuple[list[Array], list[Leaf]]:
     """Directions of unit spectral norm, and what the dual norm is the sum of.
@@ -183,7 +135,7 @@ def _spectral(
     The norm of a tree is the largest of its matrices' norms; the dual norm is then a sum, of the
     singular values of all matrices and the Euclidean norms of all vectors.
     """
-    sizes = measured_in(dtype, leaves, axis_name, None)
+    sizes, _ = measure(leaves, dtype, axis_name=axis_name)
     directions, sums = [], []
     for leaf in leaves:
         size = sizes[leaf.block.label]
@@ -207,19 +159,17 @@ def ggnc(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Moves along the momentum's steepest direction in a norm of choice, clipped by its dual norm.
+    r"""Move along the momentum's steepest direction in a norm of choice, clipped by its dual norm.
 
-    Clipping for other geometries than Euclid's: far from a minimum a step of fixed length, as of
-    sign descent or Muon, near it steepest descent with steps that vanish with the gradient. Prefer
-    it to `momentum_clip_sgd` where the parameters are matrices (`"spectral"`, "clipped Scion").
+    Far from a minimum steps have a fixed length, as of sign descent or Muon; near it they vanish
+    with the gradient. Prefer it to `momentum_clip_sgd` for matrices ("clipped Scion").
 
     .. math::
         m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
         v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \qquad
         x_{t+1} = x_t + \eta_t \min(\rho, \|m_t\|_*)\, v_t
 
-    with :math:`\eta` the `learning_rate`, :math:`\rho` the `radius`, :math:`b` the `b1` and
-    :math:`\|m\|_* = \langle m, -v \rangle` the dual norm:
+    with the dual norm :math:`\|m\|_* = \langle m, -v \rangle`:
 
     ============= ========================== ================================
     `norm`        :math:`-v`                 :math:`\|m\|_*`
@@ -230,75 +180,43 @@ def ggnc(
     ============= ========================== ================================
 
     Args:
-      learning_rate: Step size; non-negative, or an `optax.Schedule`.
-      radius: The dual norm of the momentum above which it is clipped: a positive number (infinity:
-        never clip), an `optax.Schedule` or a `Threshold`. No step is longer, in the norm, than
-        `learning_rate * radius`.
-      norm: The norm of the parameters. `"euclidean"` (default) of all together, `"max"`: the
-        largest magnitude of an entry, or `"spectral"`: the largest singular value of a matrix;
-        vectors and scalars are matrices of one column.
-      b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default
-        .9 as in the authors' code. The momentum is kept in float32 or better;
-        `optax.inject_hyperparams` rounds the rate to the parameters' dtype: in bfloat16 pass it
-        `hyperparam_dtype=jnp.float32`.
-      scope: For `"spectral"`, what is one matrix, as for `clip_by_singular_values`; `"leaf"`
-        (default): a leaf, where all axes but the last are its rows.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      radius: The dual norm :math:`\rho` of the momentum above which it is clipped: a positive
+        number (infinity: never clip), an `optax.Schedule` or a `Threshold`.
+      norm: The norm of the parameters: `"euclidean"` (default), `"max"` (largest magnitude of an
+        entry) or `"spectral"` (largest singular value; a vector is one column).
+      b1: Decay rate :math:`b` of the momentum, from zero, without bias correction, in [0, 1);
+        default .9, the authors' (bfloat16: `scale_by_norm`).
+      scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Guarantees:
-      No step is longer than `learning_rate * radius` in the norm, up to rounding. The Euclidean one
-      is `momentum_clip_sgd` with `max_step = learning_rate * radius`. `clipax.metrics` reports two
-      blocks, `gradient` (its Euclidean norm) and `averaged` (the dual norm of the momentum).
-
-    Edge cases:
-      ============================ ======================================================
-      gradient                     step
-      ============================ ======================================================
-      zero                         of the momentum
-      NaN or infinity              none; the momentum is kept
-      singular value of zero       no move there: up to rounding, that is up to `eps` times
-                                   rows or columns of the largest
-      matrices, `"spectral"`       one singular value decomposition each and step
-      1e30, once                   as long as any other, until the momentum has forgotten it
-      under differentiation        `sign(m)` and `U V^T` are constants
-      ============================ ======================================================
-
-    Sharding:
-      As for `momentum_clip_sgd`; `"max"` and `"spectral"` take a second collective inside
-      `shard_map`, where `"spectral"` refuses parts of matrices, as `clip_by_singular_values` does.
-
-    Raises:
-      TypeError: An argument is of the wrong type.
-      ValueError: `learning_rate` negative, `radius` not positive, `norm` unknown, `b1` outside
-        [0, 1); `scope` given beside another norm than `"spectral"`; when used: `scope` merges
-        leaves, or a matrix is sharded.
+    Notes:
+      - No step is longer than `learning_rate * radius` in the norm, up to rounding; the Euclidean
+        method is `momentum_clip_sgd` with that as its `max_step`.
+      - Telemetry is of two norms: the gradient's Euclidean one and the dual one of the momentum.
+        Inside `shard_map` it takes two collectives; parts of matrices raise.
+      - `"spectral"` costs one singular value decomposition a step for each matrix, and does not
+        move along values below `eps` times rows or columns of the largest.
+      - Under differentiation `sign(m)` and `U V^T` are constants.
+      - All leaves have one norm and the radius 1: the paper's Scion scales the spectral norm by the
+        matrix's sides and gives layers norms and radii of their own, with one dual norm for all
+        (`optax.partition` clips each group by itself). The polar factor is exact, not that of a
+        Newton-Schulz iteration. The constrained variant with weight decay is not here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", b1=0.0)
-      >>> params = jnp.array([3.0, -4.0])
-      >>> state = optimizer.init(params)
-      >>> for gradient in (params, 0.125 * params):  # of dual norm 7, then 0.875
-      ...     update, state = optimizer.update(gradient, state, params)
-      ...     print(update)
+      >>> state = optimizer.init(jnp.zeros(2))
+      >>> print(optimizer.update(jnp.array([3.0, -4.0]), state)[0])  # of dual norm 7, cut to 2
       [-0.2  0.2]
-      [-0.0875  0.0875]
 
     References:
-      T. Pethick, W. Xie, M. Erdogan, K. Antonakopoulos, A. Silveti-Falls, V. Cevher, "Generalized
-      Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness", NeurIPS 2025, arXiv 2506.01913,
-      Algorithm 3.
-
-    Differences from the paper:
-      All leaves have one norm and the radius 1: the paper's Scion scales the spectral norm by the
-      matrix's sides, and gives layers norms and radii of their own, with one dual norm for all
-      (`optax.partition` clips each group by itself). The polar factor is exact, not that of a
-      Newton-Schulz iteration. The constrained variant with weight decay is not here.
+      Pethick et al., "Generalized Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness",
+      NeurIPS 2025, arXiv 2506.01913, Algorithm 3.
     """
     _validate.learning_rate(learning_rate)
     if not (callable(radius) or isinstance(radius, Threshold)):

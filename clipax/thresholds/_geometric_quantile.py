@@ -17,7 +17,7 @@ from clipax._typing import Array, Scalar, ScalarOrSchedule
 from clipax.thresholds._base import Context, Threshold
 from clipax.thresholds._quantile import probability
 
-__all__ = ["GeometricQuantileState", "geometric_quantile", "noise_split"]
+__all__ = ["GeometricQuantileState", "geometric_quantile"]
 
 # The range of the threshold, far from both ends of float32, so that it can always move back.
 _LEAST, _MOST = 1e-30, 1e30
@@ -134,42 +134,6 @@ def geometric_quantile(
         return now.astype(norms.dtype), GeometricQuantileState(moved, key)
 
     return Threshold(init, update)
-
-
-def noise_split(noise_multiplier: float, count_noise: float) -> float:
-    r"""The noise multiplier that the gradient is left with when the count is noised too.
-
-    .. math:: z_\Delta = (z^{-2} - (2 s_b)^{-2})^{-1/2}
-
-    Gradients noised with :math:`z_\Delta` and counts noised with :math:`s_b` together are as
-    private as gradients alone noised with :math:`z`.
-
-    Args:
-      noise_multiplier: :math:`z`, the noise multiplier that the whole step is to have; positive.
-      count_noise: :math:`s_b`, the `noise` of `geometric_quantile`; more than `z/2`.
-
-    Returns:
-      The noise multiplier of the gradient, more than `noise_multiplier`.
-
-    Raises:
-      TypeError: An argument is not a number.
-      ValueError: An argument is not positive, or `count_noise` at most half of `noise_multiplier`:
-        then the count alone tells more than is allowed.
-
-    Example:
-      >>> import clipax
-      >>> print(f"{clipax.thresholds.noise_split(1.0, count_noise=5.0):.4f}")
-      1.0050
-    """
-    _validate.positive("noise_multiplier", noise_multiplier)
-    _validate.positive("count_noise", count_noise)
-    z, of_count = float(noise_multiplier), 2 * float(count_noise)
-    if of_count <= z:
-        raise ValueError(
-            f"`count_noise` must be more than half of `noise_multiplier` = {noise_multiplier!r}, "
-            f"got {count_noise!r}."
-        )
-    return z / math.sqrt(1 - (z / of_count) ** 2)
 
 
 def _records(norms: Array, example_norms: Array | None) -> Array:

@@ -6,18 +6,21 @@ import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import jax
+import optax
 import pytest
 
 import clipax
-from clipax.catalogue import ENTRIES
-from tests.contract.cases import BASIC, CASES, REPRESENTATIVES, TWINS
-from tests.contract.harness import problem
-from tests.oracles import ORACLES
+from clipax.catalogue import ENTRIES, Entry
+from tests.contract.cases import BASIC, CASES, REPRESENTATIVES, TWINS, case_of
+from tests.contract.gradients import flatten
+from tests.contract.harness import assert_close, problem, run
+from tests.oracles import ORACLES, Tree, Updates, _registry, _tree
+from tests.oracles._registry import oracle
 
 PACKAGE = Path(clipax.__file__).parent
 TOP = ("lab", "cli", "__main__")
@@ -26,7 +29,7 @@ TOP = ("lab", "cli", "__main__")
 LEVELS: list[list[set[str]]] = [
     [{"_validate", "_typing"}],
     [{"_statistics"}],
-    [{"scopes"}],
+    [{"scopes"}, {"_states"}],
     [{"measure"}],
     [{"thresholds"}],
     [{"norms"}],
@@ -61,7 +64,6 @@ HELPERS = {
         "Threshold",
         "as_threshold",
         "quantile_schedule",
-        "noise_split",
         "block_rms",
     },
     "clipax.norms": {"Decision", "NormRule", "chain", "delay", "identity", "observe"},
@@ -72,6 +74,7 @@ HELPERS = {
         "clipped_grad",
         "clipped_value_and_grad",
         "current_threshold",
+        "noise_split",
     },
     "clipax.diagnostics": {
         "Advice",
@@ -106,14 +109,9 @@ HELPERS = {
         "ClipNormalizedMomentumParameters",
         "ClipRadagradNormParameters",
         "ClipSgdParameters",
-        "ClipSgdSchedules",
-        "ClippingSchedule",
-        "LabelNoise",
         "NormalizedSgdParameters",
         "OffsetClipSgdParameters",
-        "ReductionFactors",
         "SgdParameters",
-        "cauchy_noise",
         "clip_adagrad_norm_convex",
         "clip_adagrad_norm_nonconvex",
         "clip_adam_norm_convex",
@@ -127,6 +125,16 @@ HELPERS = {
         "clip_sgd_smooth",
         "clip_sgd_tight",
         "clipping_bias",
+        "normalized_sgd_tight",
+        "quantile_clipping_bias",
+        "sgd_smooth",
+    },
+    "clipax.theory.dynamics": {
+        "ClipSgdSchedules",
+        "ClippingSchedule",
+        "LabelNoise",
+        "ReductionFactors",
+        "cauchy_noise",
         "clipping_comparison",
         "clipping_stability",
         "empirical_noise",
@@ -137,12 +145,9 @@ HELPERS = {
         "max_ccc_schedule",
         "max_ccc_threshold",
         "mixture_noise",
-        "normalized_sgd_tight",
         "proportional_schedule",
-        "quantile_clipping_bias",
         "rademacher_noise",
         "reduction_factors",
-        "sgd_smooth",
         "student_t_noise",
         "uniform_noise",
     },
@@ -157,6 +162,30 @@ def public_names(module: ModuleType) -> set[str]:
 
 def test_every_method_has_an_oracle() -> None:
     assert set(ENTRIES) == set(ORACLES)
+
+
+def test_a_method_has_one_oracle_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_registry, "ORACLES", {})
+    assert oracle("one", "other")(sum) is sum
+    assert {"one": sum, "other": sum} == _registry.ORACLES
+    with pytest.raises(ValueError, match="`other` has an oracle already"):
+        oracle("other")(sum)
+
+
+def test_a_case_needs_an_entry_and_an_oracle_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_sgd(learning_rate: float) -> optax.GradientTransformation:
+        return optax.sgd(learning_rate / 2)
+
+    def reference(gradients: Sequence[Tree], params: Tree, *, learning_rate: float) -> Updates:
+        return [_tree.scale(-learning_rate / 2, gradient) for gradient in gradients]
+
+    monkeypatch.setitem(ORACLES, "half_sgd", reference)
+    entry = Entry("half_sgd", half_sgd, "optimizer", "x <- x - eta g/2", (), {"learning_rate": 0.5})
+    case = case_of(entry, {})
+    params, gradients = problem()
+    updates, _ = run(case.make().update, case.make().init(params), gradients, params)
+    expected = case.reference([flatten(gradient) for gradient in gradients], flatten(params))
+    assert_close([flatten(update) for update in updates], expected)
 
 
 def test_every_method_has_a_case() -> None:
