@@ -176,10 +176,22 @@ def test_an_observer_records_and_never_clips():
         _, clipping = clip.update(gradient, states[1])
         states = watching, clipping
         np.testing.assert_array_equal(update, gradient)
-        # The same memory, threshold and count as the clip: a dry run of it.
-        jax.tree.map(np.testing.assert_array_equal, watching.before, clipping.before)
+        # The same threshold and count as the clip: a dry run of it.
         seen, clipped = clipax.metrics(watching), clipax.metrics(clipping)
         assert seen["threshold"] == clipped["threshold"]
         assert seen["clip_fraction"] == clipped["clip_fraction"]
         assert seen["clip_factor"] == 1
     assert seen["clip_fraction"] > 0
+
+
+def test_an_observer_has_the_memory_of_its_threshold():
+    threshold = clipax.thresholds.zscore(1.0, warmup=2)
+    watch, clip = clipax.norms.observe(threshold), clipax.norms.clip(threshold)
+    watching, clipping = watch.init(()), clip.init(())
+    for size in (1.0, 2.0, 50.0, 1.5):
+        context = Context(jnp.array(0))
+        seen, watching = watch.update(jnp.array(size), watching, context)
+        clipped, clipping = clip.update(jnp.array(size), clipping, context)
+        assert seen.factor == 1
+        assert seen.threshold == clipped.threshold
+    jax.tree.map(np.testing.assert_array_equal, watching, clipping)
