@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").rglob("*.md"))]
 
-FENCE = re.compile(r"^(`{3,})(.*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
 NOT_RUN = "# not run: "  # the first line of a block that cannot run here; a reason follows
 
 
