@@ -38,7 +38,7 @@ def _leaf(threshold: Any) -> optax.GradientTransformation:
 WITHOUT_MEMORY: Mapping[str, Make] = {
     LEAF: lambda: clipax.clip_by_leaf_norm(1.0),
     "leaf, a schedule": lambda: _leaf(thresholds.power(1.0, 1.5)),
-    "leaf, per entry": lambda: _leaf(thresholds.per_entry(1.0)),
+    "leaf, per entry": lambda: _leaf(thresholds.block_rms(1.0)),
     "leaf, relative": lambda: _leaf(thresholds.relative(0.01)),
 }
 WITH_MEMORY: Mapping[str, Make] = {

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import environment
-from clipax.thresholds import _sketch
-from clipax.thresholds._sketch import TAIL_FRACTION, SketchState
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import TAIL_FRACTION, HistogramState
 
 __all__ = ["LAWS", "main"]
 
@@ -96,24 +96,24 @@ LAWS = {"Pareto": _pareto, "Student-t": _student, "stable": _stable}
 """Samplers of norms with a tail index: from generator, index and shape."""
 
 
-def _hill(fraction: float) -> Callable[[SketchState], Numbers]:
-    return lambda sketch: np.asarray(_sketch.tail_index(sketch, fraction), float)
+def _hill(fraction: float) -> Callable[[HistogramState], Numbers]:
+    return lambda histogram: np.asarray(_histogram.tail_index(histogram, fraction), float)
 
 
-def _counts(sketch: SketchState) -> Numbers:
-    return np.diff(np.asarray(sketch.cumulative, float), axis=-1, prepend=0)
+def _counts(histogram: HistogramState) -> Numbers:
+    return np.diff(np.asarray(histogram.cumulative, float), axis=-1, prepend=0)
 
 
-def _moment(fraction: float) -> Callable[[SketchState], Numbers]:
+def _moment(fraction: float) -> Callable[[HistogramState], Numbers]:
     """Dekkers, Einmahl and de Haan 1989, from the first two moments of the logarithmic excess."""
 
-    def estimate(sketch: SketchState) -> Numbers:
-        counts, cumulative = _counts(sketch), np.asarray(sketch.cumulative)
+    def estimate(histogram: HistogramState) -> Numbers:
+        counts, cumulative = _counts(histogram), np.asarray(histogram.cumulative)
         total = cumulative[..., -1:]
         begins = np.argmax(cumulative >= (1 - fraction) * total, axis=-1)
-        place = np.arange(_sketch.BINS) - begins[..., None]
+        place = np.arange(_histogram.BINS) - begins[..., None]
         weights = np.where(place > 0, counts, 0)
-        excess = (place - 0.5) * _sketch.WIDTH
+        excess = (place - 0.5) * _histogram.WIDTH
         first, second = (
             np.sum(weights * excess**power, axis=-1) / np.sum(weights, axis=-1) for power in (1, 2)
         )
@@ -122,23 +122,23 @@ def _moment(fraction: float) -> Callable[[SketchState], Numbers]:
     return estimate
 
 
-def _spread(sketch: SketchState) -> Numbers:
+def _spread(histogram: HistogramState) -> Numbers:
     """The variance of the logarithms of all norms, without that within the bins."""
-    counts = _counts(sketch)
-    logs = np.arange(_sketch.BINS) * _sketch.WIDTH
+    counts = _counts(histogram)
+    logs = np.arange(_histogram.BINS) * _histogram.WIDTH
     weights = counts / counts.sum(axis=-1, keepdims=True)
     mean = np.sum(weights * logs, axis=-1, keepdims=True)
-    return np.sum(weights * (logs - mean) ** 2, axis=-1) - _sketch.WIDTH**2 / 12
+    return np.sum(weights * (logs - mean) ** 2, axis=-1) - _histogram.WIDTH**2 / 12
 
 
-def _log_moments_of_stable(sketch: SketchState) -> Numbers:
+def _log_moments_of_stable(histogram: HistogramState) -> Numbers:
     """Var ln|X| = pi^2/6 (1/alpha^2 + 1/2) for the symmetric stable laws."""
-    return 1 / np.sqrt(np.maximum(6 * _spread(sketch) / np.pi**2 - 0.5, 1e-4))
+    return 1 / np.sqrt(np.maximum(6 * _spread(histogram) / np.pi**2 - 0.5, 1e-4))
 
 
-def _log_moments_of_pareto(sketch: SketchState) -> Numbers:
+def _log_moments_of_pareto(histogram: HistogramState) -> Numbers:
     """Var ln X = 1/alpha^2 for Pareto laws."""
-    return 1 / np.sqrt(_spread(sketch))
+    return 1 / np.sqrt(_spread(histogram))
 
 
 def _hill_name(fraction: float) -> str:
@@ -159,13 +159,13 @@ ESTIMATORS = (
 def _measure(norms: int, samples: int, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Mean absolute error, bias and standard deviation, by estimator and law."""
     records: dict[str, dict[str, dict[str, float]]] = {name: {} for name in ESTIMATORS}
-    sketch_of = jax.jit(_sketch.of)
+    histogram_of = jax.jit(_histogram.of)
     for law, sample in LAWS.items():
         for index in INDICES:
             random = np.random.default_rng([seed, *law.encode(), int(10 * index)])
-            sketch = sketch_of(jnp.asarray(sample(random, index, (samples, norms)), float))
+            histogram = histogram_of(jnp.asarray(sample(random, index, (samples, norms)), float))
             for name, estimate in ESTIMATORS.items():
-                found = estimate(sketch)
+                found = estimate(histogram)
                 records[name][f"{law} {index}"] = {
                     "error": float(np.mean(np.abs(found - index))),
                     "bias": float(np.mean(found) - index),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from clipax import _pieces
+from clipax.measure import _gather
 
 # The releases on which every warning is an error; on newer ones only those that clipax raises are.
 PINNED = "0.10."
@@ -54,4 +54,4 @@ def x64() -> Iterator[None]:
 def one_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes programs as for one device, as most users' are, but where sharding is tested."""
     if not {"mesh", "sharding", "sharded"} & set(re.split(r"\W|_", str(request.path))):
-        monkeypatch.setattr(_pieces, "device_count", lambda: 1)
+        monkeypatch.setattr(_gather, "device_count", lambda: 1)

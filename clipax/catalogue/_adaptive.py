@@ -58,8 +58,8 @@ ENTRIES = (
         static_args=("warmup", "response", "scope"),
     ),
     entry(
-        "clip_by_ema_norm",
-        transforms.clip_by_ema_norm,
+        "clip_by_ema",
+        transforms.clip_by_ema,
         "transformation",
         "u_i = min(1, r gamma_i/n_i) g_i, gamma_i = EMA of the norm of u_i",
         WANG,
@@ -67,8 +67,8 @@ ENTRIES = (
         static_args=("warmup", "scope"),
     ),
     entry(
-        "clip_by_median_norm",
-        transforms.clip_by_median_norm,
+        "clip_by_median",
+        transforms.clip_by_median,
         "transformation",
         "u = min(1, s m/n) g, m = median of the last S norms",
         YAO,

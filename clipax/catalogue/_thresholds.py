@@ -36,8 +36,8 @@ ENTRIES = (
         static_args=("seed",),
     ),
     entry(
-        "thresholds.rms",
-        thresholds.rms,
+        "thresholds.rms_of_norms",
+        thresholds.rms_of_norms,
         "threshold",
         "c_t = kappa R_t, R_t^2 = EMA of n^2",
         MARSHALL,

@@ -10,10 +10,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Scalar
 from clipax.diagnostics._evidence import Evidence, evidence_of
-from clipax.thresholds import _sketch
-from clipax.thresholds._sketch import SketchState
 
 __all__ = ["Advice", "advise"]
 
@@ -113,20 +113,20 @@ where most are clipped, half the threshold takes twice the rate (in SGD; Adam di
     findings = [*_about_clip(evidence), *_about_nonfinite(evidence)]
     quantiles: dict[float, float] = {}
     tail, threshold = None, None
-    sketch = evidence.sketch
-    if sketch is None:
+    histogram = evidence.histogram
+    if histogram is None:
         findings.append(
             "The norms themselves are not remembered: put `clipax.monitor_norms()` in front of the "
             "clip for quantiles, tail index and a threshold."
         )
-    elif (seen := min(finite, int(_sketch.total(sketch)))) < _LEAST_STEPS:
+    elif (seen := min(finite, int(_histogram.total(histogram)))) < _LEAST_STEPS:
         findings.append(f"{seen:,} finite steps are too few to judge by: it takes {_LEAST_STEPS}.")
     else:
         wanted = sorted({0.5, 0.9, 0.99, quantile})
-        quantiles = {one: _quantile(sketch, one) for one in wanted}
-        tail, about = _about_tail(sketch)
-        findings += [*about, *_about_spikes(sketch, quantiles[0.5]), *_about_drift(evidence)]
-        threshold, about = _about_threshold(evidence, sketch, quantile, quantiles[quantile])
+        quantiles = {one: _quantile(histogram, one) for one in wanted}
+        tail, about = _about_tail(histogram)
+        findings += [*about, *_about_spikes(histogram, quantiles[0.5]), *_about_drift(evidence)]
+        threshold, about = _about_threshold(evidence, histogram, quantile, quantiles[quantile])
         findings += about
     return Advice(
         evidence.steps,
@@ -139,8 +139,8 @@ where most are clipped, half the threshold takes twice the rate (in SGD; Adam di
     )
 
 
-def _quantile(sketch: SketchState, share: float) -> float:
-    return float(_sketch.quantile(sketch, jnp.asarray(share, float)))
+def _quantile(histogram: HistogramState, share: float) -> float:
+    return float(_histogram.quantile(histogram, jnp.asarray(share, float)))
 
 
 def _about_clip(evidence: Evidence) -> list[str]:
@@ -167,13 +167,13 @@ def _about_nonfinite(evidence: Evidence) -> list[str]:
     return [f"{text}."]
 
 
-def _about_tail(sketch: SketchState) -> tuple[float | None, list[str]]:
-    norms = int(_sketch.total(sketch))
-    needed = math.ceil(_LEAST_TAIL / _sketch.TAIL_FRACTION)
+def _about_tail(histogram: HistogramState) -> tuple[float | None, list[str]]:
+    norms = int(_histogram.total(histogram))
+    needed = math.ceil(_LEAST_TAIL / _histogram.TAIL_FRACTION)
     if norms < needed:
         text = f"Too few norms for a tail index: it takes {needed:,}, there are {norms:,}."
         return None, [text]
-    index = float(_sketch.tail_index(sketch))
+    index = float(_histogram.tail_index(histogram))
     if index < 1:
         text = "heavy (no mean): a clip is needed"
     elif index < 2:
@@ -185,12 +185,12 @@ def _about_tail(sketch: SketchState) -> tuple[float | None, list[str]]:
     return index, [f"Tail index about {index:.2g}: {text}."]
 
 
-def _about_spikes(sketch: SketchState, median: float) -> list[str]:
-    spikes = int(_sketch.above(sketch, jnp.asarray(_SPIKE * median, float)))
+def _about_spikes(histogram: HistogramState, median: float) -> list[str]:
+    spikes = int(_histogram.above(histogram, jnp.asarray(_SPIKE * median, float)))
     if not spikes:
         return []
-    norms = int(_sketch.total(sketch))
-    largest = _quantile(sketch, 1.0)
+    norms = int(_histogram.total(histogram))
+    largest = _quantile(histogram, 1.0)
     return [
         f"Spikes: {spikes:,} of {norms:,} norms are more than {_SPIKE:g} times the median "
         f"({_number(median)}), the largest is about {_number(largest)}."
@@ -208,9 +208,9 @@ def _about_drift(evidence: Evidence) -> list[str]:
 
 
 def _about_threshold(
-    evidence: Evidence, sketch: SketchState, quantile: float, value: float
+    evidence: Evidence, histogram: HistogramState, quantile: float, value: float
 ) -> tuple[float | None, list[str]]:
-    norms = int(_sketch.total(sketch))
+    norms = int(_histogram.total(histogram))
     if not evidence.is_raw:
         return None, [
             "The norms watched are those behind a clip: put `clipax.monitor_norms()` in front of "

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import HistogramState
 from clipax.diagnostics._states import Record, records
-from clipax.thresholds import _sketch
-from clipax.thresholds._sketch import SketchState
 
 __all__ = ["Evidence", "evidence_of"]
 
@@ -26,7 +26,7 @@ class Evidence(NamedTuple):
       steps: Number of steps.
       nonfinite_count: How many of them were not finite.
       clip_fraction: Share of the finite steps that were clipped; None without a clip.
-      sketch: The norms; None where nobody remembers them.
+      histogram: The norms; None where nobody remembers them.
       is_raw: Whether they are those in front of the clip.
       drift: Median norm of the second half of the run over that of the first; None if not known.
     """
@@ -34,7 +34,7 @@ class Evidence(NamedTuple):
     steps: int
     nonfinite_count: int
     clip_fraction: float | None
-    sketch: SketchState | None
+    histogram: HistogramState | None
     is_raw: bool = True
     drift: float | None = None
 
@@ -62,19 +62,19 @@ def evidence_of(history_or_state: Any) -> Evidence:
 def _of_state(found: list[Record]) -> Evidence:
     if any(record.fields and record.fields["count"].ndim for record in found):
         raise ValueError("`history_or_state` must be the state of one run, this one is vectorised.")
-    watched = next((place for place, one in enumerate(found) if one.sketch is not None), None)
+    watched = next((place for place, one in enumerate(found) if one.histogram is not None), None)
     clip = next((place for place, one in enumerate(found) if _clips(one)), None)
-    sketch = None if watched is None else found[watched].sketch
+    histogram = None if watched is None else found[watched].histogram
     is_raw = watched is None or clip is None or watched <= clip
     fields = found[(watched or 0) if clip is None else clip].fields
     if not fields:  # a threshold's state by itself
-        return Evidence(int(_sketch.total(sketch)) if sketch else 0, 0, None, sketch)
+        return Evidence(int(_histogram.total(histogram)) if histogram else 0, 0, None, histogram)
     steps = int(fields["count"])
     counts = np.asarray(fields["nonfinite_count"])
     # A step that is not finite may be so in several blocks: at least this many were.
     nonfinite = int(counts.max(initial=0))
     fraction = None if clip is None else _clip_fraction(fields)
-    return Evidence(steps, nonfinite, fraction, sketch, is_raw)
+    return Evidence(steps, nonfinite, fraction, histogram, is_raw)
 
 
 def _clips(record: Record) -> bool:
@@ -109,7 +109,7 @@ def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
         steps=norms.size,
         nonfinite_count=int(norms.size - kept.size),
         clip_fraction=fraction,
-        sketch=_sketch.of(jnp.asarray(kept, float)),
+        histogram=_histogram.of(jnp.asarray(kept, float)),
         drift=last / first if first > 0 else None,
     )
 

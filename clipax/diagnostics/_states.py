@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array
-from clipax.thresholds import _sketch
-from clipax.thresholds._sketch import SketchState
-from clipax.transforms.telemetry_format import FIELDS
+from clipax.engine._names import FIELDS
 
-__all__ = ["Record", "records", "sketch_of"]
+__all__ = ["Record", "histogram_of", "records"]
 
 _NAMES = ("count", *FIELDS)
-_SKETCH = SketchState._fields[0]
+_SKETCH = HistogramState._fields[0]
 # The names under which Flax NNX keeps the array of a variable.
 _VARIABLE = ("value", "raw_value")
 
@@ -27,11 +27,11 @@ class Record(NamedTuple):
 
     Attributes:
       fields: Its telemetry, by field; empty for a threshold's state by itself.
-      sketch: The norms of all its blocks together; None where it does not remember them.
+      histogram: The norms of all its blocks together; None where it does not remember them.
     """
 
     fields: dict[str, Array]
-    sketch: SketchState | None
+    histogram: HistogramState | None
 
 
 def records(state: Any) -> list[Record]:
@@ -43,27 +43,27 @@ def records(state: Any) -> list[Record]:
             names = names[:-1]
         if names:
             nodes.setdefault(names[:-1], {})[names[-1]] = leaf
-    sketches = {
+    histograms = {
         path: node[_SKETCH]
         for path, node in nodes.items()
-        if _SKETCH in node and jnp.shape(node[_SKETCH])[-1:] == (_sketch.BINS,)
+        if _SKETCH in node and jnp.shape(node[_SKETCH])[-1:] == (_histogram.BINS,)
     }
     clips = {path: node for path, node in nodes.items() if all(name in node for name in _NAMES)}
     found = [
         Record(
             {name: jnp.asarray(node[name]) for name in _NAMES},
-            _pooled([one for place, one in sketches.items() if place[: len(path)] == path]),
+            _pooled([one for place, one in histograms.items() if place[: len(path)] == path]),
         )
         for path, node in clips.items()
     ]
-    return found or [Record({}, _pooled([one])) for one in sketches.values()]
+    return found or [Record({}, _pooled([one])) for one in histograms.values()]
 
 
-def sketch_of(norms_or_state: Any) -> SketchState:
-    """The first sketch in a state; otherwise that of an array of norms, along its last axis."""
+def histogram_of(norms_or_state: Any) -> HistogramState:
+    """The first histogram in a state; otherwise that of an array of norms, along its last axis."""
     for record in records(norms_or_state):
-        if record.sketch is not None:
-            return record.sketch
+        if record.histogram is not None:
+            return record.histogram
     try:
         norms = jnp.asarray(norms_or_state, float)
     except (TypeError, ValueError):
@@ -73,19 +73,19 @@ def sketch_of(norms_or_state: Any) -> SketchState:
         ) from None
     if norms.ndim == 0:
         raise ValueError(f"`norms` must have an axis of steps, got {norms_or_state!r}.")
-    return _sketch.of(norms)
+    return _histogram.of(norms)
 
 
-def _pooled(sketches: list[Any]) -> SketchState | None:
+def _pooled(histograms: list[Any]) -> HistogramState | None:
     """The norms of all blocks and labels as one distribution."""
-    if not sketches:
+    if not histograms:
         return None
     rows = [
-        jnp.sum(jnp.reshape(one, (-1, _sketch.BINS)).astype(jnp.float32), axis=0)
-        for one in sketches
+        jnp.sum(jnp.reshape(one, (-1, _histogram.BINS)).astype(jnp.float32), axis=0)
+        for one in histograms
     ]
     counts = jnp.sum(jnp.stack(rows), axis=0)
     # Many blocks and steps are more than an int32 counts: then their shares.
     most = float(2**31 - 256)
     share = most / jnp.maximum(counts[-1], most)
-    return SketchState((counts * share).astype(jnp.int32))
+    return HistogramState((counts * share).astype(jnp.int32))

@@ -8,14 +8,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _histogram
 from clipax._typing import Array, Scalar
-from clipax.diagnostics._states import sketch_of
-from clipax.thresholds import _sketch
+from clipax.diagnostics._states import histogram_of
 
 __all__ = ["norm_quantiles", "tail_index"]
 
 
-def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array:
+def tail_index(norms: Any, *, fraction: Scalar = _histogram.TAIL_FRACTION) -> Array:
     r"""Estimates the tail index of gradient norms.
 
     The index says which moments the norms have: below 2 no variance, below 1 no mean. It is Hill's
@@ -62,7 +62,7 @@ def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array
       of Statistics 3 (1975).
     """
     _validate.within("fraction", fraction, 0, 1, brackets="()")
-    return _sketch.tail_index(sketch_of(norms), fraction)
+    return _histogram.tail_index(histogram_of(norms), fraction)
 
 
 def norm_quantiles(norms: Any, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) -> Array:
@@ -88,6 +88,6 @@ def norm_quantiles(norms: Any, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) ->
     """
     for one in quantiles:
         _validate.within("quantiles", one, 0, 1, brackets="(]")
-    sketch = sketch_of(norms)
-    found = [_sketch.quantile(sketch, jnp.asarray(one, float)) for one in quantiles]
-    return jnp.where(_sketch.total(sketch) > 0, jnp.stack(found), jnp.nan)
+    histogram = histogram_of(norms)
+    found = [_histogram.quantile(histogram, jnp.asarray(one, float)) for one in quantiles]
+    return jnp.where(_histogram.total(histogram) > 0, jnp.stack(found), jnp.nan)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from clipax._typing import Array
 from clipax.thresholds import Context
 
-__all__ = ["Decision", "NormTransformation", "handed_on"]
+__all__ = ["Decision", "NormRule", "handed_on"]
 
 
 class Decision(NamedTuple):
@@ -27,7 +27,7 @@ class Decision(NamedTuple):
     threshold: Array
 
 
-class NormTransformation(NamedTuple):
+class NormRule(NamedTuple):
     """The twin of `optax.GradientTransformation` on norms.
 
     Both functions work elementwise on an array of norms of any shape, and only ever see finite
@@ -38,14 +38,14 @@ class NormTransformation(NamedTuple):
       init: From the shape of the norms to a state.
       update: From `(norms, state, context)` to `(decision, state)`.
       needs_params: Whether `context.param_norms` is used.
-      shrinks: Whether no factor is larger than 1: then what it makes of a narrow type's entries
-        cannot be too large for that type, and need not be cut off.
+      never_amplifies: Whether no factor is larger than 1: then no entry can outgrow a narrow dtype,
+        and the cut at its largest number is left out.
     """
 
     init: Callable[[tuple[int, ...]], Any]
     update: Callable[[Array, Any, Context], tuple[Decision, Any]]
     needs_params: bool = False
-    shrinks: bool = False
+    never_amplifies: bool = False
 
 
 def handed_on(decision: Decision, norms: Array) -> Array:

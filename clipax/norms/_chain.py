@@ -7,22 +7,22 @@ from typing import Any
 import jax.numpy as jnp
 
 from clipax._typing import Array
-from clipax.norms._base import Decision, NormTransformation, handed_on
+from clipax.norms._base import Decision, NormRule, handed_on
 from clipax.thresholds import Context
 
 __all__ = ["chain", "identity"]
 
 
-def identity() -> NormTransformation:
+def identity() -> NormRule:
     """Leaves every gradient as it is: factor 1, nothing clips."""
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         return Decision(jnp.ones_like(norms), jnp.full_like(norms, jnp.inf)), state
 
-    return NormTransformation(lambda shape: (), update, shrinks=True)
+    return NormRule(lambda shape: (), update, never_amplifies=True)
 
 
-def chain(*transformations: NormTransformation) -> NormTransformation:
+def chain(*transformations: NormRule) -> NormRule:
     """Applies transformations of norms one after another, for one read of the gradient.
 
     Each is handed the norm that its predecessors leave, `factor * norm`; factors multiply, and the
@@ -35,7 +35,7 @@ def chain(*transformations: NormTransformation) -> NormTransformation:
       A transformation of norms.
 
     Raises:
-      TypeError: An argument is not a `NormTransformation`.
+      TypeError: An argument is not a `NormRule`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -46,7 +46,7 @@ def chain(*transformations: NormTransformation) -> NormTransformation:
       [0.6666667]
     """
     for transformation in transformations:
-        if not isinstance(transformation, NormTransformation):
+        if not isinstance(transformation, NormRule):
             raise TypeError(
                 f"`transformations` must be made by `clipax.norms`, got {transformation!r}."
             )
@@ -68,9 +68,9 @@ def chain(*transformations: NormTransformation) -> NormTransformation:
             states.append(new)
         return Decision(factor, threshold), tuple(states)
 
-    return NormTransformation(
+    return NormRule(
         init,
         update,
         needs_params=any(transformation.needs_params for transformation in transformations),
-        shrinks=all(transformation.shrinks for transformation in transformations),
+        never_amplifies=all(transformation.never_amplifies for transformation in transformations),
     )

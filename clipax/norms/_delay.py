@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array, Scalar
-from clipax.norms._base import Decision, NormTransformation
+from clipax.norms._base import Decision, NormRule
 from clipax.thresholds import Context
 
 __all__ = ["delay"]
@@ -21,9 +21,7 @@ class DelayState(NamedTuple):
     inner: Any
 
 
-def delay(
-    transformation: NormTransformation, delay: int | None, initial: Scalar = 1.0
-) -> NormTransformation:
+def delay(transformation: NormRule, delay: int | None, initial: Scalar = 1.0) -> NormRule:
     """Uses the factor of `delay` steps ago, so that it does not depend on the current gradient.
 
     Steps whose norm is not finite do not count. The memory is one number a step and block.
@@ -65,4 +63,4 @@ def delay(
         factors = jnp.concatenate([state.factors[..., 1:], newest], axis=-1)
         return decision._replace(factor=state.factors[..., 0]), DelayState(factors, inner)
 
-    return NormTransformation(init, update, transformation.needs_params)
+    return NormRule(init, update, transformation.needs_params)

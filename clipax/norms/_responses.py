@@ -9,16 +9,14 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array, Scalar, ScalarOrSchedule
-from clipax.norms._base import Decision, NormTransformation
-from clipax.norms.factors import RESPONSES, hard
+from clipax.norms._base import Decision, NormRule
+from clipax.norms._factors import RESPONSES, hard
 from clipax.thresholds import Context, Threshold, as_threshold
 
 __all__ = ["clip", "normalize", "regularized", "smooth"]
 
 
-def clip(
-    threshold: ScalarOrSchedule | Threshold, *, offset: Scalar | None = None
-) -> NormTransformation:
+def clip(threshold: ScalarOrSchedule | Threshold, *, offset: Scalar | None = None) -> NormRule:
     r"""Shrinks a block to the threshold where its norm exceeds it.
 
     The hard clip as a decision on norms: `clip_by_global_norm` lifts it to gradients.
@@ -34,7 +32,7 @@ def clip(
         norm, in the theory of clipped SGD. None (default) for none.
 
     Returns:
-      A `NormTransformation`. A block counts as clipped where `n > c - offset`.
+      A `NormRule`. A block counts as clipped where `n > c - offset`.
 
     Guarantees:
       The factor is exactly 1 where `n + offset <= c`; without an offset its derivative at 0 is 0. A
@@ -88,7 +86,7 @@ def clip(
     return clipped._replace(update=update)
 
 
-def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormTransformation:
+def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormRule:
     r"""Clips, but never by more than a floor.
 
     As a decision on norms: `clip_by_regularized_norm` lifts it to gradients.
@@ -103,7 +101,7 @@ def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormT
       delta: The smallest factor, in [0, 1]; 0 is `clip`, 1 leaves every gradient as it is.
 
     Returns:
-      A `NormTransformation`.
+      A `NormRule`.
 
     Guarantees:
       The factor lies in `[delta, 1]` and is exactly 1 where `n <= threshold`.
@@ -147,7 +145,7 @@ def regularized(threshold: ScalarOrSchedule | Threshold, delta: Scalar) -> NormT
     return _response(threshold, factor)
 
 
-def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> NormTransformation:
+def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> NormRule:
     r"""Bends every norm smoothly so that it stays below the threshold.
 
     As a decision on norms: `clip_by_smooth_norm` lifts it to gradients.
@@ -170,7 +168,7 @@ def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> N
         corner.
 
     Returns:
-      A `NormTransformation`. A block counts as clipped where `n > c`.
+      A `NormRule`. A block counts as clipped where `n > c`.
 
     Guarantees:
       `f(n) n` never falls as `n` grows and never exceeds `c`; squares of norms do not overflow.
@@ -210,7 +208,7 @@ def smooth(threshold: ScalarOrSchedule | Threshold, response: str = "sqrt") -> N
     return _response(threshold, RESPONSES[response], compensates=response == "hard")
 
 
-def normalize(eps: Scalar) -> NormTransformation:
+def normalize(eps: Scalar) -> NormRule:
     r"""Gives every block (almost) unit norm.
 
     As a decision on norms: `normalize_by_global_norm` lifts it to gradients.
@@ -221,7 +219,7 @@ def normalize(eps: Scalar) -> NormTransformation:
       eps: What keeps small gradients small, non-negative.
 
     Returns:
-      A `NormTransformation`. Nothing counts as clipped.
+      A `NormRule`. Nothing counts as clipped.
 
     Guarantees:
       The factor is finite for every norm.
@@ -263,7 +261,7 @@ def normalize(eps: Scalar) -> NormTransformation:
         factor = jnp.where(tiny, 0, 1 / jnp.where(tiny, 1, size))
         return Decision(factor, jnp.full_like(norms, jnp.inf)), state
 
-    return NormTransformation(lambda shape: (), update)
+    return NormRule(lambda shape: (), update)
 
 
 def _response(
@@ -271,7 +269,7 @@ def _response(
     factor: Callable[[Array, Array], Array],
     *,
     compensates: bool = False,
-) -> NormTransformation:
+) -> NormRule:
     """The transformation of norms with `factor(norms, threshold)`."""
     source = as_threshold(threshold)
     if source.compensation is not None and not compensates:
@@ -287,5 +285,5 @@ def _response(
             scale = scale * source.compensation(state)
         return Decision(scale, now), state
 
-    shrinks = source.compensation is None
-    return NormTransformation(source.init, update, source.needs_params, shrinks)
+    never_amplifies = source.compensation is None
+    return NormRule(source.init, update, source.needs_params, never_amplifies)

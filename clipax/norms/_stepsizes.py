@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from clipax._statistics._moving import Scale, adagrad, adam
 from clipax._typing import Array, Scalar
-from clipax.norms._base import Decision, NormTransformation
+from clipax.norms._base import Decision, NormRule
 from clipax.norms._delay import delay as delayed
-from clipax.norms._scales import Scale, adagrad, adam
 from clipax.thresholds import Context
 
 __all__ = ["adagrad_norm", "adam_norm"]
 
 
-def adagrad_norm(
-    b_init: Scalar, delay: int | None = None, *, reweight: Scalar = 1.0
-) -> NormTransformation:
+def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar = 1.0) -> NormRule:
     r"""Divides by the root of the sum of all squared norms.
 
     As a decision on norms: `scale_by_adagrad_norm` lifts it to gradients.
@@ -34,7 +32,7 @@ def adagrad_norm(
       reweight: Weight of a squared norm, positive; default 1, AdaGrad-Norm itself.
 
     Returns:
-      A `NormTransformation`. Nothing counts as clipped.
+      A `NormRule`. Nothing counts as clipped.
 
     Guarantees:
       The scale is positive and finite after any finite norms; it is kept, not its square.
@@ -73,7 +71,7 @@ def adagrad_norm(
     return _divisor(adagrad(b_init, reweight), delay)
 
 
-def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTransformation:
+def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
     r"""Divides by the root of the averaged squared norm.
 
     As a decision on norms: `scale_by_adam_norm` lifts it to gradients.
@@ -89,7 +87,7 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTrans
         or 0: no delay.
 
     Returns:
-      A `NormTransformation`. Nothing counts as clipped.
+      A `NormRule`. Nothing counts as clipped.
 
     Guarantees:
       The scale is positive and finite after any finite norms; it is kept, not its square.
@@ -128,7 +126,7 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTrans
     return _divisor(adam(b_init, b2), delay)
 
 
-def _divisor(scale: Scale, delay: int | None) -> NormTransformation:
+def _divisor(scale: Scale, delay: int | None) -> NormRule:
     def init(shape: tuple[int, ...]) -> Array:
         return jnp.full(shape, scale.b_init, float)
 
@@ -136,4 +134,4 @@ def _divisor(scale: Scale, delay: int | None) -> NormTransformation:
         b = scale.accumulate(b, norms)
         return Decision(1 / b, jnp.full_like(norms, jnp.inf)), b
 
-    return delayed(NormTransformation(init, update), delay, 1 / scale.b_init)
+    return delayed(NormRule(init, update), delay, 1 / scale.b_init)

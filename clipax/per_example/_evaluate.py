@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipax import _validate, norms
-from clipax._leaves import accumulation_dtype, named_leaves, narrow
-from clipax._mesh import Mesh
 from clipax._typing import Array, Params, Scalar
+from clipax.measure import Mesh, accumulation_dtype, named_leaves, narrow
 from clipax.norms import Decision
 from clipax.per_example._release import ExampleStats, noised, statistics
 from clipax.per_example._scan import Microbatches, add_up

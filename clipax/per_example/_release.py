@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from clipax._leaves import Leaf
-from clipax._mesh import Mesh
 from clipax._typing import Array, Norms, Scalar
-from clipax.measure import combined
+from clipax.measure import Leaf, Mesh, combined
 from clipax.per_example._scan import Decide
 
 __all__ = ["ExampleStats", "noised", "statistics"]

@@ -13,10 +13,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import scopes
-from clipax._leaves import Leaf, accumulation_dtype, named_leaves, replaced, spread, wide_dtype
-from clipax._mesh import Mesh
 from clipax._typing import Array, Norms
-from clipax.measure import measure
+from clipax.measure import (
+    Leaf,
+    Mesh,
+    accumulation_dtype,
+    measure,
+    named_leaves,
+    replaced,
+    spread,
+    wide_dtype,
+)
 from clipax.norms import Decision
 from clipax.scopes import Scope
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from clipax.transforms.telemetry_format import FIELDS
+from clipax.engine._names import FIELDS
 
 __all__ = ["StepByStep", "Trace", "run"]
 

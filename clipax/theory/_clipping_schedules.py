@@ -209,7 +209,8 @@ def proportional_schedule(
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
 
     Differences from the paper:
-      The rule without the noise's law is `clipax.thresholds.rms`, from an average of the norms.
+      The rule without the noise's law is `clipax.thresholds.rms_of_norms`, from an average of the
+      norms.
     """
     _validate.one_of("compensation", compensation, ("exact", "bound"))
     control = _Proportional(

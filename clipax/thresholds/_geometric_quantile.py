@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _window
 from clipax._typing import Array, Scalar, ScalarOrSchedule
-from clipax.thresholds import _window
 from clipax.thresholds._base import Context, Threshold
 
 __all__ = ["GeometricQuantileState", "geometric_quantile", "noise_split"]
@@ -62,7 +62,7 @@ def geometric_quantile(
 
     Args:
       quantile: Share of the norms that is to pass unclipped, in (0, 1), default .5 as in the paper;
-        or an `optax.Schedule` of the 0-based step count, for example `increasing_quantile`.
+        or an `optax.Schedule` of the 0-based step count, for example `quantile_schedule`.
       initial: The first threshold, in [1e-30, 1e30]; default .1 as in the paper.
       learning_rate: Logarithm of the largest factor by which a step could move the threshold,
         positive; default .2 as in the paper.

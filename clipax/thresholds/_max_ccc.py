@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import _validate
+from clipax._statistics import _window
+from clipax._statistics._window import WindowState
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _window
 from clipax.thresholds._base import Context, Threshold
-from clipax.thresholds._window import WindowState
 
 __all__ = ["MaxCccState", "max_ccc"]
 

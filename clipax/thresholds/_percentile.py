@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _histogram, _window
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _sketch, _window
 from clipax.thresholds._base import Context, Threshold
-from clipax.thresholds._sketch import SketchState
 
 __all__ = ["PercentileState", "percentile"]
 
@@ -25,11 +25,11 @@ class PercentileState(NamedTuple):
     Attributes:
       ordered: The first `window` norms, ascending; places that hold none yet are zero and come
         first.
-      sketch: All norms so far.
+      histogram: All norms so far.
     """
 
     ordered: Array
-    sketch: SketchState
+    histogram: HistogramState
 
 
 def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
@@ -105,22 +105,22 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
     window = _validate.index("window", window, minimum=1)
 
     def init(shape: tuple[int, ...]) -> PercentileState:
-        return PercentileState(jnp.zeros((*shape, window), float), _sketch.first(shape))
+        return PercentileState(jnp.zeros((*shape, window), float), _histogram.first(shape))
 
     def update(
         norms: Array, state: PercentileState, context: Context
     ) -> tuple[Array, PercentileState]:
-        sketch = _sketch.added(state.sketch, norms)
-        count = _sketch.total(sketch)
-        full = _sketch.total(state.sketch) >= window
+        histogram = _histogram.added(state.histogram, norms)
+        count = _histogram.total(histogram)
+        full = _histogram.total(state.histogram) >= window
         # The first place holds no norm as long as there is room.
         more = _window.inserted(state.ordered[..., 1:], norms)
         ordered = jnp.where(full[..., None], state.ordered, more)
         share = jnp.asarray(percentile / 100, float)
         place = window - count + _window.rank(share, count) - 1
         exact = _window.taken(ordered, place).astype(norms.dtype)
-        about = _sketch.quantile(sketch, share).astype(norms.dtype)
+        about = _histogram.quantile(histogram, share).astype(norms.dtype)
         threshold = jnp.where(full, about, exact)
-        return _window.floored(threshold), PercentileState(ordered, sketch)
+        return _window.floored(threshold), PercentileState(ordered, histogram)
 
     return Threshold(init, update)

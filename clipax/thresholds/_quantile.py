@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate
+from clipax._statistics import _window
+from clipax._statistics._window import WindowState
 from clipax._typing import Array, Scalar, ScalarOrSchedule
-from clipax.thresholds import _window
 from clipax.thresholds._base import Context, Threshold
-from clipax.thresholds._window import WindowState
 
-__all__ = ["increasing_quantile", "quantile"]
+__all__ = ["quantile", "quantile_schedule"]
 
 
 def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
@@ -42,7 +42,7 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
 
     Args:
       quantile: Which quantile, in (0, 1), or an `optax.Schedule` of the 0-based step count, for
-        example `increasing_quantile`. Clips about the share `1 - quantile` of all steps.
+        example `quantile_schedule`. Clips about the share `1 - quantile` of all steps.
       window: How many norms are remembered, at least 1; default 100. No step is clipped before
         `1/(1 - quantile)` norms are remembered.
 
@@ -116,7 +116,7 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
     return Threshold(init, update)
 
 
-def increasing_quantile(initial: Scalar = 0.5, exponent: Scalar = 0.5) -> optax.Schedule:
+def quantile_schedule(initial: Scalar = 0.5, exponent: Scalar = 0.5) -> optax.Schedule:
     r"""Makes a quantile that increases to 1 as a power of time.
 
     .. math:: p_t = 1 - (1 - p_0)\, t^{-a}, \qquad t = count + 1
@@ -138,7 +138,7 @@ def increasing_quantile(initial: Scalar = 0.5, exponent: Scalar = 0.5) -> optax.
 
     Example:
       >>> import clipax
-      >>> schedule = clipax.thresholds.increasing_quantile(0.5, 1.0)
+      >>> schedule = clipax.thresholds.quantile_schedule(0.5, 1.0)
       >>> [float(schedule(count)) for count in (0, 1, 3)]
       [0.5, 0.75, 0.875]
     """

@@ -11,8 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _window
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _window
 from clipax.thresholds._base import Context, Threshold
 
 __all__ = ["relative"]

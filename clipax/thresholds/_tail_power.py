@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _histogram, _window
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _sketch, _window
 from clipax.thresholds._base import Context, Threshold
 from clipax.thresholds._power import EXPONENTS
-from clipax.thresholds._sketch import SketchState
 
 __all__ = ["tail_power"]
 
@@ -22,7 +22,7 @@ def tail_power(
     regime: str = "design",
     *,
     warmup: int = 500,
-    fraction: Scalar = _sketch.TAIL_FRACTION,
+    fraction: Scalar = _histogram.TAIL_FRACTION,
 ) -> Threshold:
     r"""Makes a threshold that grows as `power` does, its tail index estimated from the norms.
 
@@ -48,7 +48,7 @@ def tail_power(
       fraction: The share of the norms that count as the tail, in (0, 1); default .05.
 
     Returns:
-      A `Threshold` with a `SketchState`.
+      A `Threshold` with a `HistogramState`.
 
     Guarantees:
       The tail index is in [1.01, 2], so that the exponent is that of `thresholds.power` for a tail
@@ -104,16 +104,18 @@ def tail_power(
     warmup = _validate.index("warmup", warmup, minimum=1)
     _validate.within("fraction", fraction, 0, 1, brackets="()")
 
-    def update(norms: Array, state: SketchState, context: Context) -> tuple[Array, SketchState]:
-        state = _sketch.added(state, norms)
-        alpha = jnp.clip(_sketch.tail_index(state, fraction), LEAST_ALPHA, 2)
-        alpha = jnp.where(_sketch.total(state) >= warmup, alpha, 2)
+    def update(
+        norms: Array, state: HistogramState, context: Context
+    ) -> tuple[Array, HistogramState]:
+        state = _histogram.added(state, norms)
+        alpha = jnp.clip(_histogram.tail_index(state, fraction), LEAST_ALPHA, 2)
+        alpha = jnp.where(_histogram.total(state) >= warmup, alpha, 2)
         if sigma is None:
-            scale = _sketch.quantile(state, jnp.asarray(0.5, float))
+            scale = _histogram.quantile(state, jnp.asarray(0.5, float))
         else:
             scale = jnp.asarray(sigma, alpha.dtype)
         time = jnp.asarray(context.count, alpha.dtype) + 1
         threshold = scale * time ** EXPONENTS[regime](alpha)
         return _window.floored(threshold.astype(norms.dtype)), state
 
-    return Threshold(_sketch.first, update)
+    return Threshold(_histogram.first, update)

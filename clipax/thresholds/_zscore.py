@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _window
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _window
 from clipax.thresholds._base import Context, Threshold
 
 __all__ = ["ZscoreState", "zscore"]

@@ -9,7 +9,7 @@ from clipax._typing import AxisName, NonFinite, Scalar
 from clipax.scopes import Scope
 from clipax.transforms._scale_by_norm import scale_by_norm
 
-__all__ = ["clip_by_ema_norm", "clip_by_median_norm", "clip_by_zscore"]
+__all__ = ["clip_by_ema", "clip_by_median", "clip_by_zscore"]
 
 
 def clip_by_zscore(
@@ -114,7 +114,7 @@ def clip_by_zscore(
     )
 
 
-def clip_by_ema_norm(
+def clip_by_ema(
     ratio: Scalar = 1.05,
     *,
     decay: Scalar = 0.98,
@@ -177,7 +177,7 @@ def clip_by_ema_norm(
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> clip = clipax.clip_by_ema_norm(1.5, warmup=1)
+      >>> clip = clipax.clip_by_ema(1.5, warmup=1)
       >>> grads = {"a": jnp.array([0.5]), "b": jnp.array([0.5])}
       >>> _, state = clip.update(grads, clip.init(grads))  # the averages are .5 each
       >>> updates, _ = clip.update({"a": jnp.array([9.0]), "b": jnp.array([0.6])}, state)
@@ -198,7 +198,7 @@ def clip_by_ema_norm(
     )
 
 
-def clip_by_median_norm(
+def clip_by_median(
     scale: Scalar = 2.0,
     *,
     window: int = 100,
@@ -249,7 +249,7 @@ def clip_by_median_norm(
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> clip = clipax.clip_by_median_norm(2.0)
+      >>> clip = clipax.clip_by_median(2.0)
       >>> state = clip.init(jnp.zeros(1))
       >>> for norm in (1.0, 1.5, 1.0, 50.0):
       ...     update, state = clip.update(jnp.array([norm]), state)

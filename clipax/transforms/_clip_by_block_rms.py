@@ -7,7 +7,7 @@ import optax
 from clipax import norms
 from clipax._typing import AxisName, NonFinite, ScalarOrSchedule
 from clipax.scopes import Scope
-from clipax.thresholds import Threshold, per_entry
+from clipax.thresholds import Threshold, block_rms
 from clipax.transforms._scale_by_norm import scale_by_norm
 
 __all__ = ["clip_by_block_rms"]
@@ -81,5 +81,5 @@ def clip_by_block_rms(
       None for finite gradients: the update clipping alone, as `optax.clip_by_block_rms` has it.
     """
     return scale_by_norm(
-        norms.clip(per_entry(threshold)), scope=scope, nonfinite=nonfinite, axis_name=axis_name
+        norms.clip(block_rms(threshold)), scope=scope, nonfinite=nonfinite, axis_name=axis_name
     )

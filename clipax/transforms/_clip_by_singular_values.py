@@ -12,21 +12,28 @@ import jax.numpy as jnp
 import optax
 
 from clipax import norms, scopes
-from clipax._leaves import named_leaves, narrow, spread, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Norms, Params, ScalarOrSchedule, Updates
-from clipax.measure import block_sizes
-from clipax.scopes import Scope
-from clipax.thresholds import Context, Threshold, as_threshold
-from clipax.transforms._blocks import groups
-from clipax.transforms._deciding import Deciders, Measured, decide
-from clipax.transforms._guarded import (
+from clipax.engine._blocks import groups
+from clipax.engine._decide import Deciders, Measured, decide
+from clipax.engine._step import (
     ScaleByNormState,
     guarded,
     measured_in,
     own_params,
     recorded,
 )
-from clipax.transforms._matrices import clamp_singular_values, is_matrix, refuse_parts
+from clipax.measure import (
+    block_sizes,
+    clamp_singular_values,
+    is_matrix,
+    named_leaves,
+    narrow,
+    refuse_parts,
+    spread,
+    wide_dtype,
+)
+from clipax.scopes import Scope
+from clipax.thresholds import Context, Threshold, as_threshold
 
 __all__ = ["clip_by_singular_values"]
 

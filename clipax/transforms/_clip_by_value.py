@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate, scopes
-from clipax._leaves import named_leaves, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
-from clipax.norms.factors import RESPONSES
+from clipax.measure import named_leaves, wide_dtype
+from clipax.norms._factors import RESPONSES
 
 __all__ = ["ClipByValueState", "bounded", "clip_by_value", "usable"]
 

@@ -10,8 +10,8 @@ import optax
 from jax import lax
 
 from clipax import _validate, scopes
-from clipax._leaves import by_path, named_leaves, narrow, row_of
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
+from clipax.measure import by_path, named_leaves, narrow, row_of
 
 __all__ = ["DelayUpdatesState", "delay_updates"]
 

@@ -10,13 +10,14 @@ import optax
 from jax import lax
 
 from clipax import scopes
-from clipax._leaves import named_leaves
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
-from clipax.norms import Decision, NormTransformation
+from clipax.engine._step import ScaleByNormState, guarded
+from clipax.measure import named_leaves
+from clipax.norms import Decision, NormRule
 from clipax.scopes import Scope
-from clipax.thresholds import Context, _sketch
-from clipax.thresholds._sketch import SketchState
-from clipax.transforms._guarded import ScaleByNormState, guarded
+from clipax.thresholds import Context
 
 __all__ = ["monitor_norms"]
 
@@ -104,11 +105,13 @@ def monitor_norms(
     return optax.GradientTransformationExtraArgs(watching.init, update)
 
 
-def _watch() -> NormTransformation:
+def _watch() -> NormRule:
     """Remembers norms and decides on nothing."""
 
-    def update(norms: Array, state: SketchState, context: Context) -> tuple[Decision, SketchState]:
+    def update(
+        norms: Array, state: HistogramState, context: Context
+    ) -> tuple[Decision, HistogramState]:
         decision = Decision(jnp.ones_like(norms), jnp.full_like(norms, jnp.inf))
-        return decision, _sketch.added(state, norms)
+        return decision, _histogram.added(state, norms)
 
-    return NormTransformation(_sketch.first, update)
+    return NormRule(_histogram.first, update)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import optax
 
 from clipax._typing import AxisName, NonFinite, Scalar
-from clipax.norms import NormTransformation
+from clipax.engine._entries import momentum
+from clipax.engine._step import ScaleByNormState, guarded
+from clipax.norms import NormRule
 from clipax.scopes import Scope
-from clipax.transforms._entries import momentum
-from clipax.transforms._guarded import ScaleByNormState, guarded
 
 __all__ = ["ScaleByNormState", "scale_by_norm"]
 
 
 def scale_by_norm(
-    before: NormTransformation | None = None,
+    before: NormRule | None = None,
     *,
-    after: NormTransformation | None = None,
+    after: NormRule | None = None,
     b1: Scalar | None = None,
     weight_decay: Scalar | None = None,
-    total: NormTransformation | None = None,
+    total: NormRule | None = None,
     scope: str | Scope = "global",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,

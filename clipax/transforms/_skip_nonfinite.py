@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from clipax import scopes
-from clipax._leaves import named_leaves
 from clipax._typing import Array, AxisName, Params, Updates
-from clipax.measure import all_finite
-from clipax.transforms._skip import skipping
+from clipax.engine._skip import skipping
+from clipax.measure import all_finite, named_leaves
 
 __all__ = ["SkipNonfiniteState", "skip_nonfinite"]
 

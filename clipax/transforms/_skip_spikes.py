@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate, scopes
-from clipax._leaves import accumulation_dtype, named_leaves, replaced
 from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
-from clipax.measure import block_sizes
+from clipax.engine._blocks import state_of
+from clipax.engine._skip import skipping
+from clipax.engine._step import measured_in, own_params
+from clipax.measure import accumulation_dtype, block_sizes, named_leaves, replaced
 from clipax.thresholds import Context, Threshold, as_threshold, median
-from clipax.transforms._blocks import state_of
-from clipax.transforms._guarded import measured_in, own_params
-from clipax.transforms._skip import skipping
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 

@@ -81,8 +81,8 @@ TWINS: dict[str, tuple[str, str]] = {
     "norms.normalize": ("normalize_by_global_norm", "global"),
     "norms.regularized": ("clip_by_regularized_norm", "global"),
     "norms.smooth": ("clip_by_smooth_norm", "global"),
-    "thresholds.ema": ("clip_by_ema_norm", "leaf"),
-    "thresholds.median": ("clip_by_median_norm", "global"),
+    "thresholds.ema": ("clip_by_ema", "leaf"),
+    "thresholds.median": ("clip_by_median", "global"),
     "thresholds.percentile": ("clip_by_percentile", "global"),
     "thresholds.relative": ("clip_by_param_norm", "unit"),
     "thresholds.zscore": ("clip_by_zscore", "global"),
@@ -94,7 +94,7 @@ POLICY = ("nonfinite", "axis_name")
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "clip_by_group_norm": ({"labels": top_of_the_path}, {"total": None}),
     "thresholds.power": ({"regime": "convex"}, {"regime": "nonconvex"}, {"horizon": 50}),
-    "thresholds.rms": (
+    "thresholds.rms_of_norms": (
         {"limit": None, "decay": 0.9},
         {"compensate": "fraction", "kappa": 0.5},
         {"compensate": "bound", "kappa": 0.5},

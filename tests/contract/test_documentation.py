@@ -62,7 +62,7 @@ SIGNATURES = {
     "scale_by_adam_norm": "*, b_init, b1=0.9, b2=0.999, delay=None",
     "thresholds.quantile": "quantile, *, window=100",
     "thresholds.geometric_quantile": "quantile=0.5, *, initial=0.1, learning_rate=0.2, noise=None",
-    "thresholds.rms": "kappa, *, decay=0.99",
+    "thresholds.rms_of_norms": "kappa, *, decay=0.99",
     "thresholds.max_ccc": "*, window=500",
     "thresholds.percentile": "percentile=10.0, *, window=1000",
     "thresholds.tail_power": "sigma=None, regime='design', *, warmup=500",
@@ -83,8 +83,8 @@ SIGNATURES = {
     "clip_by_zscore": (
         "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
     ),
-    "clip_by_ema_norm": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
-    "clip_by_median_norm": "scale=2.0, *, window=100",
+    "clip_by_ema": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
+    "clip_by_median": "scale=2.0, *, window=100",
     "clip_by_param_norm": "clipping=0.01, *, eps=1e-3, exclude=None, stacked=None, scope='unit'",
     "clip_by_singular_values": "threshold, *, scope='leaf'",
     "with_error_feedback": "transformation",

@@ -289,7 +289,7 @@ def test_what_cannot_be_judged_is_refused():
 
 def test_history_and_state_agree_on_blocks_of_different_scales():
     # The largest norm is far above the smallest threshold, and nothing is ever clipped.
-    clip = clipax.clip_by_ema_norm(10.0, warmup=0, absolute=float("inf"))
+    clip = clipax.clip_by_ema(10.0, warmup=0, absolute=float("inf"))
     given = {"large": jnp.full(1, 100.0), "small": jnp.full(1, 0.01)}
     update, state, history = jax.jit(clip.update), clip.init(given), []
     for _ in range(60):

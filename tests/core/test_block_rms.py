@@ -16,14 +16,14 @@ def test_a_threshold_per_entry_grows_with_the_root_of_the_size():
     sizes = jnp.array([1.0, 4.0, 0.0])
     context = Context(jnp.array(2), sizes=sizes)
     for given in (3.0, lambda count: 1.0 + count, clipax.thresholds.as_threshold(3.0)):
-        threshold = clipax.thresholds.per_entry(given)
+        threshold = clipax.thresholds.block_rms(given)
         now, _ = threshold.update(jnp.zeros(3), threshold.init((3,)), context)
         np.testing.assert_array_equal(now, [3, 6, 3])
 
 
 def test_a_threshold_with_memory_is_handed_root_mean_squares():
-    inner = clipax.thresholds.rms(0.5, compensate="bound")
-    threshold = clipax.thresholds.per_entry(inner)
+    inner = clipax.thresholds.rms_of_norms(0.5, compensate="bound")
+    threshold = clipax.thresholds.block_rms(inner)
     context = Context(jnp.array(0), sizes=jnp.array([4.0, 16.0]))
     now, state = threshold.update(jnp.array([2.0, 12.0]), threshold.init((2,)), context)
     np.testing.assert_allclose(now, [1, 6], rtol=1e-6)
@@ -32,7 +32,7 @@ def test_a_threshold_with_memory_is_handed_root_mean_squares():
 
 
 def test_a_threshold_per_entry_needs_sizes():
-    threshold = clipax.thresholds.per_entry(1.0)
+    threshold = clipax.thresholds.block_rms(1.0)
     with pytest.raises(ValueError, match="`context` must know the sizes"):
         threshold.update(jnp.ones(()), (), Context(jnp.array(0)))
 

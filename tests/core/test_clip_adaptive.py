@@ -16,8 +16,8 @@ from clipax import thresholds
 # Named transformations, with memories short enough for a short run.
 NAMED = {
     "zscore": lambda **scope: clipax.clip_by_zscore(warmup=5, **scope),
-    "ema": lambda **scope: clipax.clip_by_ema_norm(1.5, warmup=5, absolute=1e3, **scope),
-    "median": lambda **scope: clipax.clip_by_median_norm(window=20, **scope),
+    "ema": lambda **scope: clipax.clip_by_ema(1.5, warmup=5, absolute=1e3, **scope),
+    "median": lambda **scope: clipax.clip_by_median(window=20, **scope),
     "relative": lambda **scope: clipax.clip_by_param_norm(1.0, **scope),
 }
 
@@ -109,8 +109,8 @@ BAD = [
     (lambda: thresholds.relative(0.0), "`clipping` must be positive and finite, got 0.0."),
     (lambda: thresholds.relative(eps=0.0), "`eps` must be positive and finite, got 0.0."),
     (lambda: clipax.clip_by_zscore(-1.0), "`z` must be positive and finite, got -1.0."),
-    (lambda: clipax.clip_by_ema_norm(0.5), "`ratio` must be above 1 and finite, got 0.5."),
-    (lambda: clipax.clip_by_median_norm(window=0), "`window` must be at least 1, got 0."),
+    (lambda: clipax.clip_by_ema(0.5), "`ratio` must be above 1 and finite, got 0.5."),
+    (lambda: clipax.clip_by_median(window=0), "`window` must be at least 1, got 0."),
     (lambda: clipax.clip_by_param_norm(math.nan), "`clipping` must be positive and finite"),
     (lambda: clipax.clip_by_zscore(scope="layer"), "`scope` must be one of 'global'"),
     (lambda: clipax.clip_by_param_norm(nonfinite="keep"), "`nonfinite` must be one of 'zero'"),

@@ -285,7 +285,7 @@ def test_no_derivative_of_power_means_is_bad():
 
 
 def test_compensation_belongs_to_hard_clips():
-    threshold = clipax.thresholds.rms(0.5, compensate="bound")
+    threshold = clipax.thresholds.rms_of_norms(0.5, compensate="bound")
     clipax.clip_by_global_norm(threshold)
     for make in (clipax.clip_by_smooth_norm, lambda c: clipax.clip_by_regularized_norm(c, 0.1)):
         with pytest.raises(ValueError, match="`threshold` must be one without compensation"):

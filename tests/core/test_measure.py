@@ -10,8 +10,8 @@ import pytest
 
 import clipax
 from clipax import scopes
-from clipax._leaves import named_leaves
 from clipax.measure import all_finite, measure
+from clipax.measure._leaves import named_leaves
 
 
 def norms_of(tree, scope, dtype=jnp.float32):

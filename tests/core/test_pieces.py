@@ -11,10 +11,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import clipax
-from clipax import _pieces, _sums, scopes
-from clipax._leaves import named_leaves
-from clipax._pieces import gathered, pieces
-from clipax.measure import measure
+from clipax import scopes
+from clipax.measure import _gather, _sums, measure
+from clipax.measure._gather import gathered, pieces
+from clipax.measure._leaves import named_leaves
 
 LEAVES = 300
 
@@ -26,7 +26,7 @@ def tree(size: float, dtype: Any = jnp.float32) -> dict[str, jax.Array]:
     leaves = {
         f"small_{i:03d}": rng.standard_normal(shapes[i % 4], np.float32) for i in range(LEAVES)
     }
-    leaves["large"] = rng.standard_normal((_pieces.LARGEST + 1,), np.float32)
+    leaves["large"] = rng.standard_normal((_gather.LARGEST + 1,), np.float32)
     return {name: jnp.asarray(np.asarray(leaf) * size, dtype) for name, leaf in leaves.items()}
 
 
@@ -70,15 +70,15 @@ def test_norms_of_many_small_leaves_in_a_batch() -> None:
 
 def test_small_leaves_are_gathered_where_they_share_a_norm() -> None:
     leaves = tree(1.0)
-    many = -(-LEAVES // _pieces.AT_ONCE)
+    many = -(-LEAVES // _gather.AT_ONCE)
     assert number_of_pieces(leaves) == many + 1
     assert number_of_pieces(leaves, "leaf") == LEAVES + 1
-    few = {name: leaves[name] for name in list(leaves)[: _pieces.FEWEST - 1]}
+    few = {name: leaves[name] for name in list(leaves)[: _gather.FEWEST - 1]}
     assert number_of_pieces(few) == len(few)
     mixed = leaves | {name: leaf.astype(jnp.float16) for name, leaf in few.items()}
     assert number_of_pieces(mixed) == many + 1
     others = leaves | {name: leaf.astype(jnp.complex64) for name, leaf in few.items()}
-    assert number_of_pieces(others) == -(-(LEAVES - len(few)) // _pieces.AT_ONCE) + len(few) + 1
+    assert number_of_pieces(others) == -(-(LEAVES - len(few)) // _gather.AT_ONCE) + len(few) + 1
 
 
 def test_arrays_with_explicit_axes_stay_on_one_device_too() -> None:
@@ -97,7 +97,7 @@ def test_leaves_that_may_be_sharded_stay(monkeypatch: pytest.MonkeyPatch) -> Non
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     placed = jax.device_put(leaves, NamedSharding(mesh, PartitionSpec()))
     assert number_of_pieces(placed) == len(leaves)
-    monkeypatch.setattr(_pieces, "device_count", lambda: 2)
+    monkeypatch.setattr(_gather, "device_count", lambda: 2)
     assert number_of_pieces(leaves) == len(leaves)
 
 
@@ -114,7 +114,7 @@ def test_leaves_of_one_shard_are_gathered_inside_shard_map() -> None:
     replicated = PartitionSpec()
     mapped = jax.shard_map(norm, mesh=mesh, in_specs=replicated, out_specs=replicated)
     np.testing.assert_allclose(jax.jit(mapped)(leaves), exact(leaves), rtol=3e-7)
-    assert counts == [-(-LEAVES // _pieces.AT_ONCE) + 1]
+    assert counts == [-(-LEAVES // _gather.AT_ONCE) + 1]
 
 
 LARGE = 2 * _sums._SMALL

@@ -111,7 +111,7 @@ def test_the_hard_response_is_the_clip_bit_for_bit():
 
 
 def test_only_the_hard_response_takes_a_threshold_that_compensates():
-    threshold = clipax.thresholds.rms(0.5, compensate="bound")
+    threshold = clipax.thresholds.rms_of_norms(0.5, compensate="bound")
     clipax.norms.smooth(threshold, "hard")
     with pytest.raises(ValueError, match="`threshold` must be one without compensation"):
         clipax.norms.smooth(threshold, "huber")

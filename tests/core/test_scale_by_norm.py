@@ -10,7 +10,7 @@ import pytest
 
 import clipax
 from clipax import norms
-from clipax.norms import Decision, NormTransformation
+from clipax.norms import Decision, NormRule
 from clipax.thresholds import Threshold
 
 
@@ -164,7 +164,7 @@ def test_a_transformation_of_norms_of_your_own():
     def update(block_norms, state, context):
         return Decision(jnp.full_like(block_norms, 0.5), jnp.full_like(block_norms, jnp.inf)), state
 
-    halve = clipax.scale_by_norm(NormTransformation(lambda shape: (), update))
+    halve = clipax.scale_by_norm(NormRule(lambda shape: (), update))
     assert halve.update(jnp.array([3.0]), halve.init(jnp.ones(1)))[0][0] == 1.5
 
 

@@ -258,7 +258,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"`threshold` must be positive, got -1.0\."):
         make(-1.0)
     with pytest.raises(TypeError, match="`threshold` must be a number or a schedule: it is needed"):
-        make(clipax.thresholds.rms(1.0))
+        make(clipax.thresholds.rms_of_norms(1.0))
     with pytest.raises(ValueError, match=r"`scope` must give each leaf a label of its own"):
         make(1.0, scope="global")
     with pytest.raises(ValueError, match=r"'a' and 'b' share 'all'"):

@@ -12,8 +12,9 @@ import pytest
 
 import clipax
 from clipax import thresholds
-from clipax.diagnostics._states import sketch_of
-from clipax.thresholds import Context, _sketch
+from clipax._statistics import _histogram
+from clipax.diagnostics._states import histogram_of
+from clipax.thresholds import Context
 from tests.oracles.quantile_thresholds import order_statistic
 
 # Long runs.
@@ -50,56 +51,56 @@ def sequences(steps=3000):
 @pytest.mark.parametrize("name", sequences(1))
 def test_quantiles_are_within_half_a_bin_for_any_sequence(name):
     norms = sequences()[name].astype(np.float32)
-    sketch = _sketch.of(jnp.asarray(norms))
+    histogram = _histogram.of(jnp.asarray(norms))
     for share in (0.001, 0.1, 0.5, 0.9, 0.99, 1.0):
-        found = float(_sketch.quantile(sketch, jnp.asarray(share)))
+        found = float(_histogram.quantile(histogram, jnp.asarray(share)))
         ratio = found / order_statistic(norms.tolist(), share)
-        assert 1 / _sketch.PRECISION - 1e-6 <= ratio <= _sketch.PRECISION + 1e-6
-    assert math.isclose(_sketch.PRECISION, 2 ** (1 / 16))
+        assert 1 / _histogram.PRECISION - 1e-6 <= ratio <= _histogram.PRECISION + 1e-6
+    assert math.isclose(_histogram.PRECISION, 2 ** (1 / 16))
 
 
 def test_one_norm_after_the_other_is_all_of_them_at_once():
     norms = np.stack(list(sequences(200).values()), axis=1).astype(np.float32)
-    state = _sketch.first(norms.shape[1:])
-    add = jax.jit(_sketch.added)
+    state = _histogram.first(norms.shape[1:])
+    add = jax.jit(_histogram.added)
     for row in norms:
         state = add(state, row)
-    whole = _sketch.of(jnp.asarray(norms.T))
+    whole = _histogram.of(jnp.asarray(norms.T))
     np.testing.assert_array_equal(state.cumulative, whole.cumulative)
     for column, counts in zip(norms.T, whole.cumulative, strict=True):
         # A histogram of NumPy's.
-        edges = np.r_[0, 2.0 ** (np.arange(1, _sketch.BINS) / 8 - 64), np.inf].astype(np.float32)
+        edges = np.r_[0, 2.0 ** (np.arange(1, _histogram.BINS) / 8 - 64), np.inf].astype(np.float32)
         np.testing.assert_array_equal(np.histogram(column, edges)[0].cumsum(), counts)
 
 
 def test_what_is_out_of_range_counts_at_the_ends():
     norms = jnp.array([0.0, 1e-45, 1e-30, 1e30, 3.4e38, jnp.inf, jnp.nan])
-    counts = np.asarray(_sketch.of(norms).cumulative)
+    counts = np.asarray(_histogram.of(norms).cumulative)
     assert (counts[0], counts[-2], counts[-1]) == (3, 3, 5)
-    state = _sketch.first(())
+    state = _histogram.first(())
     for norm in norms[:5]:
-        state = jax.jit(_sketch.added)(state, norm)
+        state = jax.jit(_histogram.added)(state, norm)
     np.testing.assert_array_equal(state.cumulative, counts)
-    assert _sketch.quantile(state, jnp.asarray(0.5)) == pytest.approx(2.0**-64, rel=0.05)
-    assert _sketch.quantile(state, jnp.asarray(0.9)) == pytest.approx(2.0**64, rel=0.05)
+    assert _histogram.quantile(state, jnp.asarray(0.5)) == pytest.approx(2.0**-64, rel=0.05)
+    assert _histogram.quantile(state, jnp.asarray(0.9)) == pytest.approx(2.0**64, rel=0.05)
 
 
 def test_a_full_count_stands_still():
     most = np.iinfo(np.int32).max
-    state = _sketch.SketchState(jnp.full(_sketch.BINS, most - 1, jnp.int32))
+    state = _histogram.HistogramState(jnp.full(_histogram.BINS, most - 1, jnp.int32))
     for _ in range(3):
-        state = jax.jit(_sketch.added)(state, jnp.float32(1.0))
-    assert _sketch.total(state) == most
+        state = jax.jit(_histogram.added)(state, jnp.float32(1.0))
+    assert _histogram.total(state) == most
     assert (np.diff(np.asarray(state.cumulative)) >= 0).all()
     assert (np.asarray(state.cumulative) >= most - 1).all()
 
 
 def test_norms_above_another_are_counted_by_bins():
     norms = jnp.asarray(2.0 ** np.arange(-3, 6), jnp.float32)
-    state = _sketch.of(norms)
-    assert _sketch.above(state, jnp.float32(0.01)) == 9
-    assert _sketch.above(state, jnp.float32(1.01)) == 5
-    assert _sketch.above(state, jnp.float32(1e30)) == 0
+    state = _histogram.of(norms)
+    assert _histogram.above(state, jnp.float32(0.01)) == 9
+    assert _histogram.above(state, jnp.float32(1.01)) == 5
+    assert _histogram.above(state, jnp.float32(1e30)) == 0
 
 
 @pytest.mark.parametrize(("percentile", "window"), [(10.0, 100), (50.0, 1), (97.5, 7)])
@@ -161,7 +162,7 @@ def test_the_exponent_of_pareto_norms_is_found(regime):
     tolerance = np.abs(REGIMES[regime](index + 0.15) - REGIMES[regime](index))
     np.testing.assert_allclose(exponent, REGIMES[regime](index), atol=tolerance)
     for block in range(4):
-        alpha = float(_sketch.tail_index(_sketch.SketchState(state.cumulative[block])))
+        alpha = float(_histogram.tail_index(_histogram.HistogramState(state.cumulative[block])))
         known = thresholds.power(2.0, alpha, regime)(steps - 1)
         assert found[-1, block] == pytest.approx(float(known), rel=1e-5)
 
@@ -213,7 +214,7 @@ def test_a_monitor_passes_what_is_not_finite_and_forgets_it(scope, value):
         np.testing.assert_array_equal(passed[path], leaf)
     assert clipax.metrics(after)["nonfinite_count"] == 1
     assert not clipax.metrics(after)["is_finite"]
-    grown = int(_sketch.total(sketch_of(after)) - _sketch.total(sketch_of(before)))
+    grown = int(_histogram.total(histogram_of(after)) - _histogram.total(histogram_of(before)))
     assert grown == (0 if scope == "global" else 1)
 
 
@@ -252,5 +253,5 @@ def test_a_monitor_watches_shards_as_one():
     passed, norm, rows = jax.jit(sharded)(gradient)
     np.testing.assert_array_equal(passed, gradient)
     assert norm == 5
-    expected = _sketch.of(jnp.array([5.0]))
-    np.testing.assert_array_equal(sketch_of(rows).cumulative, expected.cumulative)
+    expected = _histogram.of(jnp.array([5.0]))
+    np.testing.assert_array_equal(histogram_of(rows).cumulative, expected.cumulative)

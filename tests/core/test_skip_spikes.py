@@ -84,7 +84,9 @@ def test_a_permanent_change_of_level_is_accepted_after_half_a_window(before, shi
     assert steps == [True] * before + [False] * skipped + [True] * (60 - skipped)
 
 
-@pytest.mark.parametrize("threshold", [10.0, lambda count: 10.0, None, thresholds.rms(2.0)])
+@pytest.mark.parametrize(
+    "threshold", [10.0, lambda count: 10.0, None, thresholds.rms_of_norms(2.0)]
+)
 def test_whatever_the_threshold_so_many_in_a_row_are_skipped_and_no_more(threshold):
     guarded = clipax.skip_spikes(optax.identity(), threshold, max_consecutive=3)
     steps = taken(guarded, [1.0] * 8 + [1e4] * 3 + [1.0] + [1e4] * 6)

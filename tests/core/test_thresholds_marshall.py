@@ -28,21 +28,23 @@ def last(threshold, norms):
 
 def test_the_root_mean_square_of_constant_norms():
     for size in (1e-30, 3.0, 1e30):
-        assert last(thresholds.rms(0.5), [size] * 5)[0] == pytest.approx(0.5 * size, rel=1e-5)
+        assert last(thresholds.rms_of_norms(0.5), [size] * 5)[0] == pytest.approx(
+            0.5 * size, rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.99])
 def test_one_spike_raises_the_threshold_by_no_more_than_its_limit(decay):
     norms = np.ones(600)
     norms[300] = 1e30
-    found, _ = follow(thresholds.rms(0.5, decay=decay), norms)
+    found, _ = follow(thresholds.rms_of_norms(0.5, decay=decay), norms)
     assert found[299] == pytest.approx(0.5, rel=1e-4)
     weight = 1 - decay**301
     highest = 0.5 * np.sqrt((weight + (1 - decay) * 99) / weight)
     assert found[300] == pytest.approx(highest, rel=1e-4)
     assert found.max() == found[300]
     assert found[-1] == pytest.approx(0.5, rel=0.1)
-    free, _ = follow(thresholds.rms(0.5, decay=decay, limit=None), norms)
+    free, _ = follow(thresholds.rms_of_norms(0.5, decay=decay, limit=None), norms)
     assert free[300] == pytest.approx(0.5e30 * np.sqrt((1 - decay) / weight), rel=1e-4)
 
 
@@ -51,13 +53,15 @@ def test_the_threshold_of_clipped_norms_would_collapse_but_this_does_not():
     for _ in range(50):
         clipped = min(clipped, kappa * clipped)  # what feeding the clipped norm back would do
     assert clipped < 1e-10
-    assert last(thresholds.rms(kappa), [size] * 500)[0] == pytest.approx(kappa * size, rel=1e-5)
+    assert last(thresholds.rms_of_norms(kappa), [size] * 500)[0] == pytest.approx(
+        kappa * size, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("first", [0.0, 1e-12, 1e-38])
 def test_a_small_first_norm_does_not_hold_the_threshold_down(first):
     # The limit lets the root mean square grow by sqrt(decay + (1 - decay) 100) a step.
-    found, _ = follow(thresholds.rms(1.0), np.r_[first, np.ones(600)])
+    found, _ = follow(thresholds.rms_of_norms(1.0), np.r_[first, np.ones(600)])
     assert found[-1] == pytest.approx(1.0, rel=0.05)
 
 
@@ -65,10 +69,10 @@ def test_the_compensation_of_the_root_mean_square():
     norms = np.abs(np.random.default_rng(0).normal(size=4000))
     for kappa in (0.25, 0.5, 2.0):
         bound = max(1.0, 1 / kappa)
-        assert last(thresholds.rms(kappa, compensate="bound"), norms)[1] == bound
+        assert last(thresholds.rms_of_norms(kappa, compensate="bound"), norms)[1] == bound
         share = special.erf(kappa / np.sqrt(2))  # of half-normal norms
         expected = min(bound, 1 / share)
-        _, factor = last(thresholds.rms(kappa, decay=0.999, compensate="fraction"), norms)
+        _, factor = last(thresholds.rms_of_norms(kappa, decay=0.999, compensate="fraction"), norms)
         assert factor == pytest.approx(expected, rel=0.06)
         assert factor <= bound
 
@@ -77,8 +81,8 @@ def test_nothing_passes_above_the_root_mean_square_though_compensated():
     norms = np.random.default_rng(1).lognormal(sigma=2, size=(500, 1)).astype(np.float32)
     for kappa in (0.3, 1.5):
         for compensate in ("bound", "fraction"):
-            threshold = thresholds.rms(kappa, compensate=compensate)
-            root, _ = follow(thresholds.rms(1.0), norms[:, 0])
+            threshold = thresholds.rms_of_norms(kappa, compensate=compensate)
+            root, _ = follow(thresholds.rms_of_norms(1.0), norms[:, 0])
             clip = clipax.clip_by_global_norm(threshold)
 
             def step(state, gradient, clip=clip):
@@ -99,7 +103,7 @@ def test_the_options_of_the_root_mean_square_are_checked():
         ({"kappa": 1.0, "compensate": "both"}, "`compensate` must be one of 'bound', 'fraction'"),
     ):
         with pytest.raises(ValueError, match=message):
-            thresholds.rms(**keywords)
+            thresholds.rms_of_norms(**keywords)
 
 
 # --- the largest comparison criterion
@@ -238,7 +242,8 @@ def test_the_options_of_the_criterion_are_checked():
 
 
 @pytest.mark.parametrize(
-    "threshold", [thresholds.rms(0.5, compensate="fraction"), thresholds.max_ccc(window=20)]
+    "threshold",
+    [thresholds.rms_of_norms(0.5, compensate="fraction"), thresholds.max_ccc(window=20)],
 )
 def test_hostile_norms_leave_states_finite(threshold):
     random = np.random.default_rng(7)
@@ -253,7 +258,10 @@ def test_hostile_norms_leave_states_finite(threshold):
 
 
 def test_the_start_has_no_nan():
-    for threshold in (thresholds.rms(0.5, compensate="fraction"), thresholds.max_ccc(window=20)):
+    for threshold in (
+        thresholds.rms_of_norms(0.5, compensate="fraction"),
+        thresholds.max_ccc(window=20),
+    ):
         with jax.debug_nans(True):
             state = threshold.init((2,))
             now, state = threshold.update(jnp.zeros(2), state, Context(jnp.zeros((), jnp.int32)))

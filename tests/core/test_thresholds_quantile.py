@@ -106,7 +106,7 @@ def test_a_quantile_of_zeros_lets_next_to_nothing_pass_but_recovers():
 
 def test_a_schedule_of_quantiles_moves_up():
     norms = np.random.default_rng(3).lognormal(size=400).astype(np.float32)
-    schedule = thresholds.increasing_quantile(0.2, 0.5)
+    schedule = thresholds.quantile_schedule(0.2, 0.5)
     assert float(schedule(0)) == pytest.approx(0.2)
     found, _ = follow(thresholds.quantile(schedule, window=50), norms)
     for step in (60, 200, 399):
@@ -145,7 +145,7 @@ def test_fixed_quantiles_keep_a_bias_and_increasing_ones_do_not():
         return float(jnp.mean(jax.jit(jax.vmap(run))(jnp.asarray(noise, jnp.float32))))
 
     fixed = end(0.5)
-    increasing = end(thresholds.increasing_quantile(0.5, 0.4))
+    increasing = end(thresholds.quantile_schedule(0.5, 0.4))
     assert abs(fixed) > 0.1
     assert abs(increasing) < abs(fixed) / 4
 
@@ -305,6 +305,6 @@ def test_options_are_checked():
         with pytest.raises(ValueError, match=f"`{name}` must be"):
             thresholds.geometric_quantile(**keywords)
     with pytest.raises(ValueError, match=r"`initial` must be in \(0, 1\)"):
-        thresholds.increasing_quantile(1.0)
+        thresholds.quantile_schedule(1.0)
     with pytest.raises(ValueError, match="`exponent` must be positive"):
-        thresholds.increasing_quantile(0.5, 0)
+        thresholds.quantile_schedule(0.5, 0)

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import clipax
 from benchmarks import collectives, trees
-from clipax._mesh import Mesh
+from clipax.measure._mesh import Mesh
 from tests.mesh import every_method as every
 
 

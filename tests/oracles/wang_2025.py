@@ -58,7 +58,7 @@ def _updates(
     return updates
 
 
-def clip_by_ema_norm(
+def clip_by_ema(
     gradients: Sequence[Tree],
     params: Tree,
     *,

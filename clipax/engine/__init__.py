@@ -1,0 +1,1 @@
+"""One step of any method: measure, decide, guard, apply, record."""

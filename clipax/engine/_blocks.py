@@ -1,0 +1,191 @@
+"""The blocks of a step in groups, and what is remembered of them.
+
+Blocks that have one norm each are stacked into one vector: thousands of scalars would cost more
+than the step itself. Blocks with a norm for each unit stay by themselves, sharded as their leaves
+are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from clipax._typing import Array, Norms
+from clipax.measure import narrow, row_of
+from clipax.norms import NormRule
+from clipax.thresholds import Threshold
+
+__all__ = [
+    "BlockStates",
+    "Group",
+    "groups",
+    "keep_rows",
+    "rows_of",
+    "state_of",
+    "states",
+    "with_rows",
+]
+
+
+class BlockStates(NamedTuple):
+    """What a decision remembers of all blocks.
+
+    Attributes:
+      rows: State of the blocks that have one norm, stacked in the order of their labels; not
+        stacked for the scope `"global"`, which has one.
+      units: By label, the states of blocks that have a norm for each unit.
+    """
+
+    rows: Any
+    units: dict[str, Any]
+
+
+class Group(NamedTuple):
+    """Blocks that are decided on together.
+
+    Attributes:
+      labels: Their labels, in order.
+      norms: Their norms, stacked if `place` is given; those of the one label otherwise.
+      place: Rows of the labels in the state; None where the state has no rows to choose from.
+      unit: Whether it is one block with norms of its units.
+    """
+
+    labels: tuple[str, ...]
+    norms: Array
+    place: np.ndarray | None
+    unit: bool
+
+    def stack(self, values: Mapping[str, Any]) -> Any:
+        """Values by label in the order of the norms."""
+        if self.place is None:
+            return values[self.labels[0]]
+        return jnp.stack([values[label] for label in self.labels])
+
+    def unstack(self, values: Array) -> Iterator[tuple[str, Array]]:
+        """Pairs of a label and its values."""
+        if self.place is None:
+            return iter([(self.labels[0], values)])
+        return zip(self.labels, jnp.unstack(values), strict=True)
+
+
+def states(
+    transformation: NormRule,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    collapse: bool,
+    dtype: Any,
+) -> BlockStates:
+    """The states before the first step.
+
+    Args:
+      transformation: What decides.
+      shapes: The shape of each label's norms, in the order of the labels.
+      collapse: Whether there is one label, whose state is not stacked.
+      dtype: Type of the norms.
+    """
+    scalars = [label for label, shape in shapes.items() if shape == ()]
+    rows: Any = ()
+    if scalars:
+        rows = state_of(transformation, () if collapse else (len(scalars),), dtype)
+    return BlockStates(
+        rows,
+        {
+            label: state_of(transformation, shape, dtype)
+            for label, shape in shapes.items()
+            if shape != ()
+        },
+    )
+
+
+def state_of(transformation: NormRule | Threshold, shape: tuple[int, ...], dtype: Any) -> Any:
+    """The state before the first step, floating-point arrays in the dtype of the norms."""
+
+    def cast(value: Any) -> Array:
+        value = jnp.asarray(value)
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            return value
+        return narrow(value, dtype)
+
+    return jax.tree.map(cast, transformation.init(shape))
+
+
+def groups(
+    labels: Sequence[str],
+    state: BlockStates,
+    norms: Norms,
+    stacked: Array | None = None,
+    *,
+    collapse: bool,
+) -> list[Group]:
+    """The blocks that were measured, in groups.
+
+    Args:
+      labels: All labels of the state, in order.
+      state: What `states` made for them.
+      norms: Norms by label; labels that the state does not know are an error.
+      stacked: Those of the blocks that have one norm, as a vector in the order of their labels,
+        where they were stacked before.
+      collapse: As for `states`.
+
+    Raises:
+      ValueError: The state does not know a label.
+    """
+    places = {label: row for row, label in enumerate(labels)}
+    for label in norms:
+        row_of(places, label)
+    if collapse:
+        return [Group((label,), norm, None, unit=False) for label, norm in norms.items()]
+    scalars = [label for label in labels if label not in state.units]
+    rows = {label: row for row, label in enumerate(scalars)}
+    found = []
+    if present := tuple(label for label in scalars if label in norms):
+        if stacked is None:
+            stacked = jnp.stack([norms[label] for label in present])
+        place = np.array([rows[label] for label in present])
+        found.append(Group(present, stacked, place, unit=False))
+    found += [
+        Group((label,), norms[label], None, unit=True)
+        for label in labels
+        if label in norms and label in state.units
+    ]
+    return found
+
+
+def rows_of(state: BlockStates, group: Group) -> Any:
+    """The rows of a group; a copy only where blocks are missing."""
+    if group.unit:
+        return state.units[group.labels[0]]
+    return jax.tree.map(lambda rows: rows if _whole(group, rows) else rows[group.place], state.rows)
+
+
+def with_rows(state: BlockStates, group: Group, finite: Array, new: Any) -> BlockStates:
+    """The state with new rows for what is finite of a group."""
+    kept = keep_rows(finite, new, rows_of(state, group))
+    if group.unit:
+        return state._replace(units=state.units | {group.labels[0]: kept})
+    return state._replace(
+        rows=jax.tree.map(
+            lambda fresh, rows: fresh if _whole(group, rows) else rows.at[group.place].set(fresh),
+            kept,
+            state.rows,
+        )
+    )
+
+
+def keep_rows(finite: Array, new: Any, old: Any) -> Any:
+    """The new rows where a block's norm is finite, else the old ones."""
+
+    def choose(new: Array, old: Array) -> Array:
+        lead = finite.reshape(finite.shape + (1,) * (old.ndim - finite.ndim))
+        return jnp.where(lead, new.astype(old.dtype), old)
+
+    return jax.tree.map(choose, new, old)
+
+
+def _whole(group: Group, rows: Array) -> bool:
+    """The ordinary case, in which nothing needs to be gathered or scattered."""
+    return group.place is None or np.array_equal(group.place, np.arange(rows.shape[0]))

@@ -1,0 +1,275 @@
+"""Measuring a tree: with `_sums`, the only code of the package that reduces one.
+
+A gradient is read once for all the norms of a scope. Sums run in float32 or better, over leaves as
+well as within them. Only where the total of squares overflows is the tree read again, scaled by a
+power of two, so that norms up to the largest float are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from clipax import scopes
+from clipax._typing import Array, AxisName, Norms
+from clipax.measure import _sums
+from clipax.measure._gather import Layout, gathered, pieces
+from clipax.measure._leaves import Leaf, accumulation_dtype, named_leaves, reduced_axes, replaced
+from clipax.measure._mesh import Mesh
+
+__all__ = [
+    "Derived",
+    "all_finite",
+    "block_sizes",
+    "combined",
+    "global_norm",
+    "magnitudes",
+    "measure",
+    "measure_stacked",
+    "products",
+]
+
+
+class Derived(NamedTuple):
+    """Values that are computed from arrays where they are used.
+
+    Attributes:
+      function: From `arrays` to the values; a function of a module, by which results are cached.
+      arrays: A tree of arrays.
+    """
+
+    function: Callable[[Any], Sequence[Array]]
+    arrays: Any
+
+
+def measure(
+    leaves: Sequence[Leaf],
+    dtype: Any,
+    *,
+    axis_name: AxisName = None,
+    params: Sequence[Array] | None = None,
+    sums: Norms | None = None,
+    derived: Derived | None = None,
+) -> Norms:
+    """The Euclidean norms of the leaves' blocks, one array for each label.
+
+    Args:
+      leaves: What `named_leaves` returned.
+      dtype: float32 or float64, the type in which to accumulate.
+      axis_name: Mesh axes over which the leaves are sharded, inside `shard_map`.
+      params: The parameters that belong to the leaves: a gradient that varies over a mesh axis over
+        which its parameter does not is then refused.
+      sums: What `products` gave for the same leaves with themselves, where it was called before.
+      derived: How the leaves' values come from arrays in memory, where they do not lie there
+        themselves: they are then computed as they are read, and never written.
+
+    Returns:
+      A dictionary from labels to norms; an array's axes are the axes that its block keeps.
+
+    Raises:
+      ValueError: Leaves with one label have different kept sizes, or (inside `shard_map`) mesh axes
+        are not named or gradients not averaged.
+    """
+    return measure_stacked(
+        leaves, dtype, axis_name=axis_name, params=params, sums=sums, derived=derived
+    )[0]
+
+
+def measure_stacked(
+    leaves: Sequence[Leaf],
+    dtype: Any,
+    *,
+    axis_name: AxisName = None,
+    params: Sequence[Array] | None = None,
+    sums: Norms | None = None,
+    derived: Derived | None = None,
+) -> tuple[Norms, Array | None]:
+    """`measure`, and the norms of labels that have one each once more, as a vector.
+
+    Sorted by label, without those of excluded leaves; None where there is no such label. Thousands
+    of norms are stacked here before anything is made of them: what is stacked later is worked out
+    once more in the program that stacks.
+    """
+    if not leaves:
+        return {}, None
+    values, layout = pieces(leaves, axis_name, params)
+    # What is computed as it is read is not written to be gathered, nor what is not read.
+    if derived is None and sums is None:
+        values, layout = gathered(values, layout, dtype)
+    function, arrays = derived or (_as_they_are, values)
+    signed, stacked = _signed_squares(arrays, sums, function, layout, jnp.dtype(dtype))
+    norms = {label: _norm(square) for label, square in signed.items()}
+    return norms, None if stacked is None else _norm(stacked)
+
+
+def products(
+    leaves: Sequence[Leaf],
+    others: Sequence[Array],
+    dtype: Any,
+    *,
+    axis_name: AxisName = None,
+    params: Sequence[Array] | None = None,
+) -> Norms:
+    """Inner products of leaves and others, by label, in one collective; they may overflow.
+
+    Those of leaves with themselves are the squares behind the norms of `measure`, for leaves that
+    are computed from others: they are computed as they are read.
+    """
+    if not leaves:
+        return {}
+    pairs = zip(leaves, others, strict=True)
+    entries = [_sums.inner(leaf.value, other, dtype) for leaf, other in pairs]
+    values, layout = pieces(replaced(leaves, entries), axis_name, params)
+    return _sums.by_label(_sums.reduced(jnp.sum, values, layout), layout)
+
+
+def magnitudes(
+    leaves: Sequence[Leaf],
+    dtype: Any,
+    order: Literal["max", "sum"],
+    *,
+    axis_name: AxisName = None,
+) -> Norms:
+    """The largest magnitude of each block's entries, or the sum of all: the norms beside Euclid's.
+
+    A block without entries has 0. NaN where an entry is; a sum may overflow to infinity.
+
+    Args:
+      leaves: What `named_leaves` returned.
+      dtype: float32 or float64, the type in which to accumulate.
+      order: `"max"` or `"sum"`.
+      axis_name: As for `measure`.
+    """
+    if not leaves:
+        return {}
+    greatest = order == "max"
+
+    def reduce(value: Array, axes: tuple[int, ...]) -> Array:
+        sizes = jnp.abs(value).astype(dtype)
+        return jnp.max(sizes, axes, initial=0) if greatest else jnp.sum(sizes, axes)
+
+    values, layout = pieces(leaves, axis_name, None)
+    return _sums.by_label(_sums.reduced(reduce, values, layout), layout, greatest=greatest)
+
+
+def combined(norms: Sequence[Array]) -> Array:
+    """The norm of all blocks together; blocks that are not finite count as zero."""
+    finite = [jnp.where(jnp.isfinite(one), one, 0) for one in norms]
+    # In units of the largest: squares neither overflow nor vanish. Array by array, as they may be
+    # sharded in different ways.
+    largest = _sums.largest([jnp.max(one, initial=0) for one in finite])
+    unit = jnp.where(largest > 0, largest, 1)
+    squares = [jnp.sum(jnp.square(one / unit)) for one in finite]
+    together = largest * _sums.root(_sums.total(squares))
+    return jnp.minimum(together, jnp.finfo(together.dtype).max)
+
+
+def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[str, int]:
+    """Number of entries behind each norm of a label, over all shards."""
+    if not leaves:
+        return {}
+    values, layout = pieces(leaves, axis_name, None)
+    sizes: Counter[str] = Counter()
+    for value, block, shared in zip(values, layout.blocks, layout.copies, strict=True):
+        entries = math.prod(value.shape[axis] for axis in reduced_axes(value.ndim, block))
+        sizes[block.label] += entries * layout.mesh.devices() // shared
+    return dict(sizes)
+
+
+def _as_they_are(values: Sequence[Array]) -> Sequence[Array]:
+    return values
+
+
+@partial(jax.jit, static_argnames=("function", "layout", "dtype"), inline=True)
+def _signed_squares(
+    arrays: Any,
+    sums: Norms | None,
+    function: Callable[[Any], Sequence[Array]],
+    layout: Layout,
+    dtype: Any,
+) -> tuple[Norms, Array | None]:
+    """Squares of norms by label, and stacked; negative where they are those of the scaled leaves.
+
+    Compiled as one piece, so that a step that is not compiled is cached too.
+    """
+    if sums is None:
+        sums = _sums.square_sums(function(arrays), layout, dtype)
+    plain = sums
+    single = {block.label for block in layout.blocks if not block.keep and not block.excluded}
+    labels = sorted(single & sums.keys())
+
+    def stack(squares: Norms) -> Array | None:
+        return _sums.stacked([squares[label] for label in labels]) if labels else None
+
+    together = stack(plain)
+
+    def rescaled() -> tuple[Norms, Array | None]:
+        # Computed inside the branch: what enters one has to be written out.
+        again = _sums.square_sums(function(arrays), layout, dtype, rescaled=True)
+        signed = {
+            label: jnp.where(jnp.isinf(square), -again[label], square)
+            for label, square in plain.items()
+        }
+        return signed, stack(signed)
+
+    # The predicate is on the total, and on overflow (or NaN, which would hide one) alone: blocks
+    # that are exactly zero never trigger the second read. Behind a barrier a total of units is that
+    # of their sums: XLA would sum up the entries once more, and write out their squares for both.
+    units = [square for label, square in plain.items() if label not in single]
+    parts = [jnp.sum(lax.optimization_barrier(square)) for square in units]
+    total = _sums.total(parts if together is None else [jnp.sum(together), *parts])
+    return lax.cond(~jnp.isfinite(total), rescaled, lambda: (plain, together))
+
+
+@partial(jax.jit, inline=True)
+def _norm(square: Array) -> Array:
+    """The root of a sum of squares, or of a negative one of scaled leaves."""
+    root = _sums.root(jnp.abs(square))
+    return jnp.where(square < 0, root * (1 / _sums.rescaling(square.dtype)), root)
+
+
+def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
+    """Euclidean norm of all entries of a tree, in float32 or better and safe from overflow.
+
+    Args:
+      tree: A tree of floating-point or complex arrays.
+      axis_name: Inside `shard_map`, the mesh axes over which the leaves are sharded.
+
+    Returns:
+      A scalar: float64 if any leaf is double precision, else float32. Its derivative at an all-zero
+      tree is 0.
+
+    Raises:
+      TypeError: A leaf is not of a floating-point or complex type.
+      ValueError: Inside `shard_map`, the mesh axes are not named.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> print(clipax.global_norm({"a": jnp.array([3e30]), "b": jnp.array(4e30)}))
+      5e+30
+    """
+    leaves, _ = named_leaves(tree, scopes.resolve(scopes.GLOBAL))
+    dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+    return measure(leaves, dtype, axis_name=axis_name).get(scopes.GLOBAL, jnp.zeros((), dtype))
+
+
+def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:
+    """Whether every entry of every leaf, on every named mesh axis, is finite."""
+    mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, None)
+    if not leaves:
+        return jnp.array(True)
+    # An entry minus itself is zero if and only if the entry is finite: one read without a
+    # temporary, where XLA for CPU writes out the answers of `isfinite`.
+    zeros = [
+        jnp.sum(part - part).astype(jnp.float32)
+        for leaf in leaves
+        for part in _sums.parts(leaf.value)
+    ]
+    return jnp.isfinite(mesh.psum(_sums.total(zeros)))

@@ -1,0 +1,189 @@
+"""The clipped similar triangles method, an accelerated method for heavy-tailed noise.
+
+E. Gorbunov, M. Danilova, A. Gasnikov, "Stochastic Optimization with Heavy-Tailed Noise via
+Accelerated Gradient Clipping", arXiv 2005.10785.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate, norms
+from clipax._typing import Array, AxisName, NonFinite, Params, Scalar
+from clipax.engine._entries import Memory, Rule, Step, keep
+from clipax.engine._step import guarded
+from clipax.measure import wide_dtype
+from clipax.thresholds import Context, Threshold
+
+__all__ = ["clipped_sstm", "clipped_sstm_eval_params"]
+
+
+def similar_triangles(
+    smoothness: Scalar,
+    a: Scalar,
+    clip_constant: Scalar,
+    *,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The step from one point at which the gradient is wanted to the next.
+
+    Steps that are not finite do not count: the weights are those of the steps that did.
+    """
+    _validate.positive("smoothness", smoothness)
+    _validate.positive("a", a)
+    _validate.threshold("clip_constant", clip_constant)
+
+    def step_size(steps: Array, dtype: Any) -> Array:
+        """`alpha_(k+1) = (k + 2)/(2 a L)`."""
+        scale = 1 / (2 * jnp.asarray(a, dtype) * jnp.asarray(smoothness, dtype))
+        return (steps.astype(dtype) + 2) * scale
+
+    def threshold(norms: Array, steps: Array, context: Context) -> tuple[Array, Array]:
+        limit = jnp.asarray(clip_constant, norms.dtype) / step_size(steps, norms.dtype)
+        return limit, steps + 1
+
+    def init(leaf: Any) -> Memory:
+        # In float32 or better: a step of the sequence z may be far below one part in 256.
+        dtype = wide_dtype(jnp.result_type(leaf), jnp.float32)
+        return {name: jnp.array(leaf, dtype, copy=True) for name in ("y", "z")}
+
+    def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
+        assert step.steps is not None
+        assert step.param is not None
+        dtype, wide = step.factor.dtype, gradient.dtype
+        now, later = (_weight(step.steps + ahead, dtype).astype(wide) for ahead in (0, 1))
+        y, z = (memory[name].astype(wide) for name in ("y", "z"))
+        new_z = keep(z - gradient * (step.factor * step_size(step.steps, dtype)), memory["z"], step)
+        z = new_z.astype(wide)
+        new_y = keep((1 - now) * y + now * z, memory["y"], step)
+        following = (1 - later) * new_y.astype(wide) + later * z
+        move = following - step.param.astype(wide)
+        return jnp.where(step.finite, move, step.fill), {"y": new_y, "z": new_z}
+
+    source = Threshold(lambda shape: jnp.zeros(shape, jnp.int32), threshold)
+    rule = Rule(init, update, needs_params=True)
+    return guarded(norms.clip(source), rule=rule, nonfinite=nonfinite, axis_name=axis_name)
+
+
+def _weight(steps: Array, dtype: Any) -> Array:
+    """`alpha_(k+1) / A_(k+1)`; the constants cancel, as `A_k = k (k + 3)/(4 a L)`."""
+    k = steps.astype(dtype)
+    return 2 * (k + 2) / ((k + 1) * (k + 4))
+
+
+def clipped_sstm(
+    smoothness: Scalar,
+    a: Scalar,
+    clip_constant: Scalar,
+    *,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Accelerated descent on clipped gradients: the similar triangles method (clipped-SSTM).
+
+    The threshold falls as the step size grows, so that no single gradient moves the sequence z by
+    more than a constant. Prefer it for convex smooth problems whose smoothness is known. It has no
+    learning rate; evaluate the model at `clipped_sstm_eval_params(opt_state)`.
+
+    .. math::
+        \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
+        x_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_k}{A_{k+1}}, \quad
+        z_{k+1} = z_k - \alpha_{k+1} \min\Big(1, \frac{B/\alpha_{k+1}}{\|g\|}\Big) g, \quad
+        y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}
+
+    with :math:`g` the gradient at :math:`x_{k+1}`, :math:`L` the `smoothness`, :math:`a` the `a`,
+    :math:`B` the `clip_constant`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The parameters that
+    are optimized are the points :math:`x`; the output of the method is :math:`y`.
+
+    Args:
+      smoothness: Lipschitz constant of the gradient, in units of the gradient over those of the
+        parameters; positive.
+      a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
+      clip_constant: Longest step of the sequence z, in units of the parameters: a positive number
+        (infinity: never clip).
+      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
+        forgotten; `"propagate"`: its update is NaN.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. It needs
+      `params` and keeps two copies of them, in float32 or better.
+
+    Guarantees:
+      One read of the gradient. The sequence z moves by at most `clip_constant` a step. After an
+      update the parameters are the next point x, up to rounding.
+
+    Edge cases:
+      ================= ===========================================
+      gradient          step
+      ================= ===========================================
+      zero              of the averaging alone
+      NaN or infinity   none; y and z are kept, the step is not counted
+      ================= ===========================================
+
+    Sharding:
+      As for `clip_sgd`; y and z are sharded like the parameters.
+
+    Raises:
+      TypeError: An argument is not a number.
+      ValueError: `smoothness` or `a` not positive and finite, `clip_constant` not positive; when
+        used: no `params`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, clipax
+      >>> optimizer = clipax.clipped_sstm(smoothness=1.0, a=1.0, clip_constant=2.0)
+      >>> params = jnp.array([10.0])
+      >>> state = optimizer.init(params)
+      >>> for _ in range(8):
+      ...     updates, state = optimizer.update(params, state, params)  # of x^2/2
+      ...     params = optax.apply_updates(params, updates)
+      >>> bool(clipax.clipped_sstm_eval_params(state)[0] < 1)
+      True
+
+    References:
+      E. Gorbunov, M. Danilova, A. Gasnikov, "Stochastic Optimization with Heavy-Tailed Noise via
+      Accelerated Gradient Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
+
+    Differences from the paper:
+      None for finite gradients; mini-batches are the caller's.
+    """
+    return similar_triangles(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)
+
+
+def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Params:
+    """The point at which to evaluate a model that `clipped_sstm` trains: the sequence y.
+
+    Args:
+      opt_state: The optimizer's state, in any nesting of optax's.
+      params: The parameters that are trained; their types are given to the result. None (default):
+        the result is in float32 or better.
+
+    Returns:
+      A tree like the parameters.
+
+    Raises:
+      ValueError: There is no state of `clipped_sstm`, or more than one.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> state = clipax.clipped_sstm(1.0, a=1.0, clip_constant=1.0).init({"w": jnp.ones(2)})
+      >>> print(clipax.clipped_sstm_eval_params(state)["w"])
+      [1. 1.]
+    """
+    found = [
+        memory["y"]
+        for _, memory in optax.tree.get_all_with_path(opt_state, "memory")
+        if isinstance(memory, dict) and memory.keys() == {"y", "z"}
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"`opt_state` must hold the state of one `clipped_sstm`, it holds {len(found)}."
+        )
+    if params is None:
+        return found[0]
+    return jax.tree.map(lambda y, like: y.astype(jnp.result_type(like)), found[0], params)

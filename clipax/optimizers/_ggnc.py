@@ -1,0 +1,318 @@
+"""Generalised gradient norm clipping.
+
+T. Pethick, W. Xie, M. Erdogan, K. Antonakopoulos, A. Silveti-Falls, V. Cevher, "Generalized
+Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness", arXiv 2506.01913.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate, norms, scopes
+from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
+from clipax.engine._blocks import BlockStates, Group, state_of
+from clipax.engine._decide import Deciders, Measured, decide
+from clipax.engine._entries import Plan, Step, averaged, wide_zeros_like
+from clipax.engine._step import (
+    ScaleByNormState,
+    initial,
+    measured_in,
+    own_params,
+    recorded,
+)
+from clipax.measure import (
+    Leaf,
+    accumulation_dtype,
+    block_sizes,
+    by_path,
+    is_matrix,
+    magnitudes,
+    named_leaves,
+    narrow,
+    polar_factor,
+    refuse_parts,
+    replaced,
+    row_of,
+    spread,
+    wide_dtype,
+)
+from clipax.norms import Decision
+from clipax.optimizers._momentum_norm import scale_by_momentum_norm
+from clipax.scopes import Block, Scope
+from clipax.thresholds import Threshold
+
+__all__ = ["ggnc"]
+
+
+# As for momentum that is scaled by its Euclidean norm, so that `clipax.metrics` knows the rows.
+_GRADIENT, _MOMENTUM = "gradient", "averaged"
+
+
+def scale_by_lmo(
+    radius: ScalarOrSchedule | Threshold,
+    *,
+    norm: str,
+    decay: Scalar,
+    scope: str | Scope = "leaf",
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """`min(rho, |m|_*) d`, with `d` the direction of unit norm along which the momentum grows most.
+
+    Args:
+      radius: Cuts the dual norm of the momentum.
+      norm: `"max"` or `"spectral"`; for the Euclidean one there is `scale_by_momentum_norm`.
+      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction.
+      scope: What is one matrix.
+      nonfinite: As everywhere.
+      axis_name: As everywhere.
+    """
+    _validate.open_unit("decay", decay)
+    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+    scope = scopes.resolve(scope)
+    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    parts = {_GRADIENT: norms.identity(), _MOMENTUM: norms.clip(radius)}
+    deciders = {label: Deciders.of(part) for label, part in parts.items()}
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
+
+    def init(params: Params) -> ScaleByNormState:
+        leaves, _ = named_leaves(params, scope)
+        _refuse(leaves, norm, ())
+        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+        return ScaleByNormState(
+            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
+            # Each by itself, as it has a rule of its own.
+            before=BlockStates((), {label: state_of(parts[label], (), dtype) for label in shapes}),
+            after=BlockStates((), dict.fromkeys(shapes, ())),
+            total=(),
+            memory={"momentum": jax.tree.map(wide_zeros_like, params)},
+        )
+
+    def update(
+        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ScaleByNormState]:
+        leaves, structure = named_leaves(updates, scope)
+        _refuse(leaves, norm, axis_name)
+        own = own_params(leaves, None if axis_name is None else params, required=False)
+        dtype = state.grad_norm.dtype
+        none = jnp.zeros((), dtype)  # of a tree without leaves
+        entries = sum(block_sizes(_under(_GRADIENT, leaves), axis_name=axis_name).values())
+        found: list[Group] = []
+        decisions: list[Decision] = []
+
+        def settle(label: str, size: Array) -> tuple[Plan, Decision]:
+            """Decides on one of the two norms."""
+            nonlocal state
+            group = Group((label,), size, None, unit=True)
+            values = Measured({label: size}, {}, {label: entries})
+            plans, [decision], fields = decide(deciders[label], [group], values, state, extra)
+            state = state._replace(**fields)
+            found.append(group)
+            decisions.append(decision)
+            return plans[label], decision
+
+        size = measured_in(dtype, _under(_GRADIENT, leaves), axis_name, own).get(_GRADIENT, none)
+        plan, _ = settle(_GRADIENT, size)
+        finite = plan.finite
+        step = Step(plan.factor, plan.divisor, finite, fill, state.count, None, None)
+        rows = by_path(state.memory["momentum"])
+        old = [row_of(rows, leaf.path) for leaf in leaves]
+        new = [
+            averaged(gradient, average, decay, step)
+            for gradient, average in zip(_widened(leaves, dtype), old, strict=True)
+        ]
+        momentum = replaced(leaves, _widened(replaced(leaves, new), dtype))
+        if norm == "max":
+            directions, parts_of_dual = [jnp.sign(leaf.value) for leaf in momentum], momentum
+        else:
+            directions, parts_of_dual = _spectral(momentum, dtype, axis_name)
+        # Norms of matrices and vectors are those of all shards already.
+        over = axis_name if norm == "max" else None
+        sums = magnitudes(_under(_MOMENTUM, parts_of_dual), dtype, "sum", axis_name=over)
+        # Entries are finite: a sum that overflows is the largest float.
+        dual = jnp.minimum(sums.get(_MOMENTUM, none), jnp.finfo(dtype).max)
+        # What there is no step for is recorded of both.
+        dual = jnp.where(finite, dual, jnp.nan)
+        _, decision = settle(_MOMENTUM, dual)
+        # Not the factor times the norm: of a norm of 1e38 that would be zero.
+        length = jnp.where(finite, jnp.minimum(dual, decision.threshold), fill)
+        scaled = [
+            narrow(direction * length, leaf.value.dtype)
+            for direction, leaf in zip(directions, leaves, strict=True)
+        ]
+        rows |= {leaf.path: average for leaf, average in zip(leaves, new, strict=True)}
+        kept = jax.tree.unflatten(jax.tree.structure(state.memory["momentum"]), list(rows.values()))
+        state = state._replace(**recorded(state, found, decisions), memory={"momentum": kept})
+        return jax.tree.unflatten(structure, scaled), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
+    if norm != "spectral":
+        return
+    refuse_parts(leaves, axis_name)
+    for leaf in leaves:
+        if leaf.block.excluded:
+            raise ValueError(
+                f"`scope` must exclude no leaf, {leaf.path!r} is excluded; give it an optimizer of "
+                f"its own with `optax.partition`."
+            )
+
+
+def _widened(leaves: Sequence[Leaf], dtype: Any) -> list[Array]:
+    """The leaves' values in the type in which to compute with numbers of the type `dtype`."""
+    return [leaf.value.astype(wide_dtype(leaf.value.dtype, dtype)) for leaf in leaves]
+
+
+def _under(label: str, leaves: Sequence[Leaf]) -> list[Leaf]:
+    """The leaves, measured under one label."""
+    return [leaf._replace(block=Block(label)) for leaf in leaves]
+
+
+def _spectral(
+    leaves: Sequence[Leaf], dtype: Any, axis_name: AxisName
+) -> tuple[list[Array], list[Leaf]]:
+    """Directions of unit spectral norm, and what the dual norm is the sum of.
+
+    The norm of a tree is the largest of its matrices' norms; the dual norm is then a sum, of the
+    singular values of all matrices and the Euclidean norms of all vectors.
+    """
+    sizes = measured_in(dtype, leaves, axis_name, None)
+    directions, sums = [], []
+    for leaf in leaves:
+        size = sizes[leaf.block.label]
+        if is_matrix(leaf):
+            direction, size = polar_factor(leaf.value, size, leaf.block.keep)
+        else:
+            inverse = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+            direction = leaf.value * spread(inverse, leaf)
+        directions.append(direction)
+        sums.append(size)
+    return directions, replaced(leaves, sums)
+
+
+def ggnc(
+    learning_rate: ScalarOrSchedule,
+    radius: ScalarOrSchedule | Threshold,
+    *,
+    norm: str = "euclidean",
+    decay: Scalar = 0.9,
+    scope: str | Scope = "leaf",
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Moves along the momentum's steepest direction in a norm of choice, clipped by its dual norm.
+
+    Clipping for other geometries than Euclid's: far from a minimum a step of fixed length, as of
+    sign descent or Muon, near it steepest descent with steps that vanish with the gradient. Prefer
+    it to `momentum_clip_sgd` where the parameters are matrices (`"spectral"`, "clipped Scion").
+
+    .. math::
+        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
+        v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \qquad
+        x_{t+1} = x_t + \eta_t \min(\rho, \|m_t\|_*)\, v_t
+
+    with :math:`\eta` the `learning_rate`, :math:`\rho` the `radius`, :math:`b` the `decay` and
+    :math:`\|m\|_* = \langle m, -v \rangle` the dual norm:
+
+    ============= ========================== ================================
+    `norm`        :math:`-v`                 :math:`\|m\|_*`
+    ============= ========================== ================================
+    `"euclidean"` `m/|m|`                    the Euclidean norm
+    `"max"`       `sign(m)`                  the sum of all magnitudes
+    `"spectral"`  `U V^T` of each matrix     the sum of all singular values
+    ============= ========================== ================================
+
+    Args:
+      learning_rate: Step size; non-negative, or an `optax.Schedule`.
+      radius: The dual norm of the momentum above which it is clipped: a positive number (infinity:
+        never clip), an `optax.Schedule` or a `Threshold`. No step is longer, in the norm, than
+        `learning_rate * radius`.
+      norm: The norm of the parameters. `"euclidean"` (default) of all together, `"max"`: the
+        largest magnitude of an entry, or `"spectral"`: the largest singular value of a matrix;
+        vectors and scalars are matrices of one column.
+      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default
+        .9 as in the authors' code. The momentum is kept in float32 or better;
+        `optax.inject_hyperparams` rounds the rate to the parameters' dtype: in bfloat16 pass it
+        `hyperparam_dtype=jnp.float32`.
+      scope: For `"spectral"`, what is one matrix, as for `clip_by_singular_values`; `"leaf"`
+        (default): a leaf, where all axes but the last are its rows.
+      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
+        forgotten; `"propagate"`: its update is NaN.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
+
+    Guarantees:
+      No step is longer than `learning_rate * radius` in the norm, up to rounding. The Euclidean one
+      is `momentum_clip_sgd` with `max_step = learning_rate * radius`. `clipax.metrics` reports two
+      blocks, `gradient` (its Euclidean norm) and `averaged` (the dual norm of the momentum).
+
+    Edge cases:
+      ============================ ======================================================
+      gradient                     step
+      ============================ ======================================================
+      zero                         of the momentum
+      NaN or infinity              none; the momentum is kept
+      singular value of zero       no move there: up to rounding, that is up to `eps` times
+                                   rows or columns of the largest
+      matrices, `"spectral"`       one singular value decomposition each and step
+      1e30, once                   as long as any other, until the momentum has forgotten it
+      under differentiation        `sign(m)` and `U V^T` are constants
+      ============================ ======================================================
+
+    Sharding:
+      As for `momentum_clip_sgd`; `"max"` and `"spectral"` take a second collective inside
+      `shard_map`, where `"spectral"` refuses parts of matrices, as `clip_by_singular_values` does.
+
+    Raises:
+      TypeError: An argument is of the wrong type.
+      ValueError: `learning_rate` negative, `radius` not positive, `norm` unknown, `decay` outside
+        [0, 1); `scope` given beside another norm than `"spectral"`; when used: `scope` merges
+        leaves, or a matrix is sharded.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", decay=0.0)
+      >>> params = jnp.array([3.0, -4.0])
+      >>> state = optimizer.init(params)
+      >>> for gradient in (params, 0.125 * params):  # of dual norm 7, then 0.875
+      ...     update, state = optimizer.update(gradient, state, params)
+      ...     print(update)
+      [-0.2  0.2]
+      [-0.0875  0.0875]
+
+    References:
+      T. Pethick, W. Xie, M. Erdogan, K. Antonakopoulos, A. Silveti-Falls, V. Cevher, "Generalized
+      Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness", NeurIPS 2025, arXiv 2506.01913,
+      Algorithm 3.
+
+    Differences from the paper:
+      All leaves have one norm and the radius 1: the paper's Scion scales the spectral norm by the
+      matrix's sides, and gives layers norms and radii of their own, with one dual norm for all
+      (`optax.partition` clips each group by itself). The polar factor is exact, not that of a
+      Newton-Schulz iteration. The constrained variant with weight decay is not here.
+    """
+    _validate.learning_rate(learning_rate)
+    if not (callable(radius) or isinstance(radius, Threshold)):
+        _validate.threshold("radius", radius)
+    _validate.one_of("norm", norm, ("euclidean", "max", "spectral"))
+    resolved = scopes.resolve(scope)
+    if norm != "spectral" and scope != "leaf":
+        raise ValueError(f"`scope` must not be given for norm={norm!r}, got {scope!r}.")
+    if norm == "euclidean":
+        scaled = scale_by_momentum_norm(
+            norms.clip(radius), decay=decay, nonfinite=nonfinite, axis_name=axis_name
+        )
+    else:
+        scaled = scale_by_lmo(
+            radius, norm=norm, decay=decay, scope=resolved, nonfinite=nonfinite, axis_name=axis_name
+        )
+    return optax.chain(scaled, optax.scale_by_learning_rate(learning_rate))

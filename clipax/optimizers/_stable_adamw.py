@@ -1,0 +1,310 @@
+"""AdamW with update clipping.
+
+M. Wortsman, T. Dettmers, L. Zettlemoyer, A. Morcos, A. Farhadi, L. Schmidt, "Stable and
+low-precision training for large-scale vision-language models", NeurIPS 2023, arXiv 2304.13013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from clipax import _validate, norms, scopes
+from clipax._typing import (
+    Array,
+    AxisName,
+    NonFinite,
+    Norms,
+    Params,
+    Scalar,
+    ScalarOrSchedule,
+    Updates,
+)
+from clipax.engine._blocks import groups, states
+from clipax.engine._decide import Deciders, Measured, decide
+from clipax.engine._entries import Plan, apply, remembered
+from clipax.engine._moments import Moments, adam, correction, share
+from clipax.engine._step import (
+    ScaleByNormState,
+    initial,
+    measured_in,
+    own_params,
+    recorded,
+)
+from clipax.measure import (
+    Derived,
+    Leaf,
+    accumulation_dtype,
+    block_sizes,
+    by_path,
+    named_leaves,
+    replaced,
+    row_of,
+    wide_dtype,
+)
+from clipax.norms import Decision, NormRule
+from clipax.thresholds import Context
+
+__all__ = ["stable_adamw"]
+
+
+class CountedState(NamedTuple):
+    """A state with the number of steps that counted, for each block.
+
+    Attributes:
+      steps: The number, int32.
+      inner: The state itself.
+    """
+
+    steps: Array
+    inner: Any
+
+
+def _counted(inner: NormRule) -> NormRule:
+    """The same decisions, the steps counted for each block."""
+
+    def init(shape: tuple[int, ...]) -> CountedState:
+        return CountedState(jnp.zeros(shape, jnp.int32), inner.init(shape))
+
+    def update(
+        norms: Array, state: CountedState, context: Context
+    ) -> tuple[Decision, CountedState]:
+        decision, new = inner.update(norms, state.inner, context)
+        return decision, CountedState(optax.safe_increment(state.steps), new)
+
+    return inner._replace(init=init, update=update)
+
+
+def steps_of(state: ScaleByNormState, leaves: Sequence[Leaf]) -> Norms:
+    """The number of steps that counted so far for each leaf, where `before` counts them."""
+    if not leaves:
+        return {}
+    known = dict(zip(state.labels, jnp.unstack(state.before.rows.steps), strict=True))
+    return {leaf.path: row_of(known, leaf.path) for leaf in leaves}
+
+
+class _Sources(NamedTuple):
+    """What the ratios of the gradients to their scales are computed from."""
+
+    gradients: Sequence[Array]
+    scales: Sequence[Array]
+    squares: Sequence[tuple[Array, Array]]
+    eps: Array
+
+
+def scale_by_stable_adam(
+    *,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Adam's direction with weight decay, each leaf divided by `max(1, rms(g/max(s, eps)))`.
+
+    The telemetry is of that root mean square. It is finite if and only if the gradient is: a ratio
+    is at most `1/sqrt(1 - b2)`. So the gradient itself is not measured.
+    """
+    moments = Moments(b1, b2, eps)
+    if weight_decay is not None:
+        _validate.non_negative("weight_decay", weight_decay)
+    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+    scope = scopes.resolve("leaf")
+    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    rule = adam(moments, weight_decay=weight_decay)
+    clip = _counted(norms.clip(1.0))
+    deciders = Deciders.of(clip)
+
+    def init(params: Params) -> ScaleByNormState:
+        leaves, _ = named_leaves(params, scope)
+        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(x.path for x in leaves), ())
+        return ScaleByNormState(
+            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
+            before=states(clip, shapes, collapse=False, dtype=dtype),
+            after=states(norms.identity(), shapes, collapse=False, dtype=dtype),
+            total=(),
+            memory=remembered(rule, params),
+        )
+
+    def update(
+        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ScaleByNormState]:
+        leaves, structure = named_leaves(updates, scope)
+        wanted = params if rule.needs_params or axis_name is not None else None
+        own = own_params(leaves, wanted, required=rule.needs_params)
+        dtype = state.grad_norm.dtype
+        steps = steps_of(state, leaves)
+        rows = by_path(state.memory.get("scales", {}))
+        sources = _Sources(
+            [leaf.value for leaf in leaves],
+            [row_of(rows, leaf.path) for leaf in leaves],
+            [_weights(b2, count, dtype) for count in steps.values()],
+            # Opaque, or XLA writes out whole arrays of a constant that two loops share.
+            lax.optimization_barrier(jnp.asarray(eps, dtype)),
+        )
+        ratios = replaced(leaves, _ratios(sources))
+        derived = Derived(_ratios, sources)
+        lengths = measured_in(dtype, ratios, axis_name, own, derived=derived)
+        sizes = block_sizes(leaves, axis_name=axis_name)
+        measured = {path: size / max(sizes[path], 1) ** 0.5 for path, size in lengths.items()}
+        found = groups(list(state.labels), state.before, measured, collapse=False)
+        values = Measured(measured, {}, sizes)
+        plans, decisions, fields = decide(deciders, found, values, state, extra)
+        # The factor is that of the update.
+        plans = {path: Plan(one.divisor, one.factor, one.finite) for path, one in plans.items()}
+        # The barrier keeps XLA from writing out what measuring and scaling have in common.
+        opaque = [lax.optimization_barrier(leaf.value) for leaf in leaves]
+        scaled, memory = apply(
+            rule,
+            replaced(leaves, opaque),
+            plans,
+            own,
+            state.memory,
+            weight_decay=None,
+            fill=fill,
+            count=state.count,
+            steps=steps,
+        )
+        fields |= recorded(state, found, decisions)
+        return jax.tree.unflatten(structure, scaled), ScaleByNormState(**fields, memory=memory)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _weights(b2: Scalar, steps: Array, dtype: Any) -> tuple[Array, Array]:
+    """What the old average, without bias correction, and the new square weigh in that with it."""
+    return jnp.asarray(b2, dtype) / correction(b2, steps + 1, dtype), share(b2, steps, dtype)
+
+
+def _ratios(sources: _Sources) -> Sequence[Array]:
+    """The magnitudes of the gradients over their new scales, which are at least `eps`.
+
+    From quotients by the magnitude: no square of it overflows, and XLA for CPU computes all of it
+    as it sums, where it would write out each step of a hypotenuse.
+    """
+    ratios = []
+    for gradient, scales, (old, new) in zip(*sources[:3], strict=True):
+        sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, sources.eps.dtype)))
+        held = scales.astype(sizes.dtype)
+        # Ratios of 1e-12 and less count for nothing. (A selection would be written out.)
+        small = 2.0**-40
+        floor = jnp.maximum(sources.eps * small, jnp.finfo(sizes.dtype).smallest_normal)
+        unit = jnp.maximum(sizes, jnp.maximum(held * small, floor))
+        square = old * jnp.square(held / unit) + new
+        ratio = 1 / jnp.sqrt(jnp.maximum(square, jnp.square(sources.eps / unit)))
+        # The ratio of an infinite entry is finite, this difference is not.
+        ratios.append(ratio + (sizes - sizes))
+    return ratios
+
+
+def stable_adamw(
+    learning_rate: ScalarOrSchedule,
+    *,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.99,
+    eps: Scalar = 1e-6,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AdamW, slower in each tensor whose gradient outgrows its second moment (StableAdamW).
+
+    Where gradients grow all of a sudden the second moment lags behind, and Adam's steps are too
+    long. The rate of a tensor is divided by how much too long. There is no threshold to tune;
+    prefer it to a clip of the gradient in front of AdamW.
+
+    .. math::
+        m_t = \hat b_1 m_{t-1} + (1 - \hat b_1) g_t, \quad
+        v_t = \hat b_2 v_{t-1} + (1 - \hat b_2) g_t^2, \quad
+        \hat b = b \, \frac{1 - b^{t-1}}{1 - b^t}, \\
+        R_t = \sqrt{\mathrm{mean}\,\frac{g_t^2}{\max(v_t, \epsilon^2)}}, \qquad
+        x_{t+1} = x_t - \frac{\eta_t}{\max(1, R_t)}
+        \Big(\frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda x_t\Big)
+
+    entry by entry, the mean over each leaf, with :math:`\eta` the `learning_rate`,
+    :math:`\epsilon` the `eps` and :math:`\lambda` the `weight_decay`; :math:`t` counts from 1.
+
+    Args:
+      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
+      b1: Decay rate of the momentum, in [0, 1); default .9.
+      b2: Decay rate of the second moment, in [0, 1); default .99. `optax.inject_hyperparams` rounds
+        it to the parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
+      eps: The least scale of an entry, in units of the gradient; at least 1e-37, default 1e-6.
+      weight_decay: Decoupled weight decay, :math:`\lambda`; non-negative, None (default) for none.
+      nonfinite: `"zero"` (default): a leaf with NaN or infinity gives no step and is forgotten, the
+        others are not touched; `"propagate"`: its update is NaN.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. Both averages
+      are kept in float32 or better. Its telemetry is of :math:`R_t` in place of a norm, leaf by
+      leaf: the number to watch for loss spikes.
+
+    Guarantees:
+      :math:`R_t \le 1/\sqrt{1 - \hat b_2}`, so that it never overflows. Of the second moment the
+      root is kept, so that 1e30 is remembered as such. One read of gradient and scales in addition
+      to Adam's.
+
+    Edge cases:
+      ================= ============================================
+      gradient          step
+      ================= ============================================
+      first             AdamW's: :math:`R_1` is at most 1
+      zero              of the momentum
+      NaN or infinity   none in that leaf; its averages and its count of steps are kept
+      a spike           at most about Adam's longest, and the scales are as large as the spike for
+                        about `1/(1 - b2)` steps for each factor of e
+      ================= ============================================
+
+    Sharding:
+      One all-reduce for each mesh axis under `jit` (for up to 256 leaves), one `psum` inside
+      `shard_map`; both averages are sharded like the parameters.
+
+    Raises:
+      TypeError: An argument is of the wrong type.
+      ValueError: `learning_rate` or `weight_decay` negative, `b1` or `b2` outside [0, 1), `eps`
+        below 1e-37; when used: no `params` with decay.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.stable_adamw(1.0, b1=0.0, b2=0.75)
+      >>> params = jnp.zeros(1)
+      >>> state = optimizer.init(params)
+      >>> for gradient in (1.0, 7.0):
+      ...     update, state = optimizer.update(jnp.array([gradient]), state, params)
+      >>> print(clipax.metrics(state)["grad_norm"].round(4))  # 7/sqrt(3/7 + 4/7 49)
+      1.3129
+      >>> print(update.round(4))  # 7/sqrt(3/7 + 4/7 49), over as much
+      [-1.]
+
+    References:
+      M. Wortsman, T. Dettmers, L. Zettlemoyer, A. Morcos, A. Farhadi, L. Schmidt, "Stable and
+      low-precision training for large-scale vision-language models", NeurIPS 2023, arXiv
+      2304.13013, Algorithm 2.
+      N. Shazeer, M. Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML
+      2018, arXiv 1804.04235 (update clipping).
+
+    Differences from the paper:
+      None for finite gradients. The averages are kept without the correction of their decay rates
+      and corrected when used, which is the same. The code that the authors published decays the
+      weights at the rate that is not clipped, and has an `eps` of 1e-8.
+    """
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        scale_by_stable_adam(
+            b1=b1,
+            b2=b2,
+            eps=eps,
+            weight_decay=weight_decay,
+            nonfinite=nonfinite,
+            axis_name=axis_name,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )

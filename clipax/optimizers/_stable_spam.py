@@ -1,0 +1,355 @@
+"""Adam on gradients without spikes and of even norms: Stable-SPAM.
+
+T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
+"Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from clipax import _validate, scopes
+from clipax._statistics._moving import hypot
+from clipax._typing import (
+    Array,
+    AxisName,
+    NonFinite,
+    Norms,
+    Params,
+    Scalar,
+    ScalarOrSchedule,
+    Updates,
+)
+from clipax.engine._blocks import groups, states
+from clipax.engine._decide import Deciders, Measured, decide
+from clipax.engine._entries import apply, remembered
+from clipax.engine._moments import Moments, adam, share
+from clipax.engine._step import (
+    ScaleByNormState,
+    initial,
+    measured_in,
+    own_params,
+    recorded,
+)
+from clipax.measure import (
+    Derived,
+    accumulation_dtype,
+    block_sizes,
+    magnitudes,
+    named_leaves,
+    narrow,
+    replaced,
+    wide_dtype,
+)
+from clipax.norms import Decision, NormRule
+from clipax.optimizers._stable_adamw import steps_of
+from clipax.thresholds import Context
+
+__all__ = ["stable_spam"]
+
+
+class PeakState(NamedTuple):
+    """State of the spike clip; arrays of the norms' shape.
+
+    Attributes:
+      steps: Number of steps that counted, int32.
+      peak: Average of the largest entries, with bias correction: the threshold.
+    """
+
+    steps: Array
+    peak: Array
+
+
+class TypicalNormState(NamedTuple):
+    """State of the normalisation; arrays of the norms' shape.
+
+    Attributes:
+      steps: Number of steps that counted, int32.
+      mean: Average of the norms, with bias correction.
+      scale: Root of the average of their squares, with bias correction.
+    """
+
+    steps: Array
+    mean: Array
+    scale: Array
+
+
+def scale_by_stable_spam(
+    *,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+    peak_decay: Scalar,
+    norm_decay: Scalar,
+    square_decay: Scalar,
+    reset: int | None,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Adam's direction on cut and normalised gradients, then the weight decay.
+
+    The telemetry is of the spike clip: the largest entry of each leaf in place of its norm, and the
+    threshold on it.
+    """
+    moments = Moments(b1, b2, eps)
+    every = None if reset is None else _validate.index("reset", reset, minimum=1)
+    if weight_decay is not None:
+        _validate.non_negative("weight_decay", weight_decay)
+    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+    scope = scopes.resolve("leaf")
+    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    rule = adam(moments, reset=every, weight_decay=weight_decay)
+    spikes, even = _spikes(peak_decay), _even(norm_decay, square_decay, eps)
+    first, second = Deciders.of(spikes), Deciders.of(even)
+
+    def init(params: Params) -> ScaleByNormState:
+        leaves, _ = named_leaves(params, scope)
+        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(x.path for x in leaves), ())
+        return ScaleByNormState(
+            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
+            before=states(spikes, shapes, collapse=False, dtype=dtype),
+            after=states(even, shapes, collapse=False, dtype=dtype),
+            total=(),
+            memory=remembered(rule, params),
+        )
+
+    def update(
+        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ScaleByNormState]:
+        leaves, structure = named_leaves(updates, scope)
+        wanted = params if rule.needs_params or axis_name is not None else None
+        own = own_params(leaves, wanted, required=rule.needs_params)
+        dtype = state.grad_norm.dtype
+        sizes = block_sizes(leaves, axis_name=axis_name)
+
+        def decided(on: Deciders, measured: Norms, old: Any) -> tuple[Any, ...]:
+            found = groups(list(state.labels), old, measured, collapse=False)
+            values = Measured(measured, {}, sizes)
+            now = state._replace(before=old)
+            return found, *decide(on, found, values, now, extra)
+
+        wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in leaves)])
+        largest = magnitudes(leaves, wide, "max", axis_name=axis_name)
+        peaks = {path: peak.astype(dtype) for path, peak in largest.items()}
+        found, plans, decisions, _ = decided(first, peaks, state.before)
+        thresholds = {
+            path: threshold
+            for group, decision in zip(found, decisions, strict=True)
+            for path, threshold in group.unstack(decision.threshold)
+        }
+        limits = [Decision(plans[leaf.path].factor, thresholds[leaf.path]) for leaf in leaves]
+        sources = _Sources([leaf.value for leaf in leaves], limits)
+        clipped = replaced(leaves, _clipped(sources))
+        lengths = measured_in(dtype, clipped, axis_name, own, derived=Derived(_clipped, sources))
+        # A norm may be infinite of finite entries: such a step counts for neither of the two.
+        known = {path: jnp.isfinite(peaks[path]) & jnp.isfinite(n) for path, n in lengths.items()}
+        lengths = {path: jnp.where(known[path], n, jnp.nan) for path, n in lengths.items()}
+        peaks = {path: jnp.where(known[path], n, jnp.nan) for path, n in peaks.items()}
+        found, _, decisions, fields = decided(first, peaks, state.before)
+        _, plans, _, later = decided(second, lengths, state.after)
+        fields |= {"after": later["before"]} | recorded(state, found, decisions)
+        # The barrier keeps XLA from writing out what measuring and scaling have in common.
+        values = [lax.optimization_barrier(leaf.value) for leaf in leaves]
+        scaled, memory = apply(
+            rule,
+            replaced(leaves, _clipped(sources._replace(gradients=values))),
+            plans,
+            own,
+            state.memory,
+            weight_decay=None,
+            fill=fill,
+            count=state.count,
+            steps=steps_of(state, leaves),
+        )
+        pairs = zip(scaled, leaves, strict=True)
+        scaled = [narrow(value, leaf.value.dtype) for value, leaf in pairs]
+        return jax.tree.unflatten(structure, scaled), ScaleByNormState(**fields, memory=memory)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class _Sources(NamedTuple):
+    """What the gradients without spikes are computed from."""
+
+    gradients: Sequence[Array]
+    limits: Sequence[Decision]
+
+
+def _clipped(sources: _Sources) -> Sequence[Array]:
+    """The gradients, entries above the threshold times the factor; in the type to compute in."""
+    clipped = []
+    for gradient, (factor, threshold) in zip(*sources, strict=True):
+        wide = gradient.astype(wide_dtype(gradient.dtype, threshold.dtype))
+        clipped.append(jnp.where(jnp.abs(wide) > threshold, wide * factor, wide))
+    return clipped
+
+
+def _spikes(decay: Scalar) -> NormRule:
+    """The threshold of the entries, and what makes the largest of them as large as that."""
+    _validate.open_unit("peak_decay", decay)
+
+    def init(shape: tuple[int, ...]) -> PeakState:
+        return PeakState(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, float))
+
+    def update(peaks: Array, state: PeakState, context: Context) -> tuple[Decision, PeakState]:
+        weight = share(decay, state.steps, peaks.dtype)
+        # Of equal numbers the average is that number, to the last bit.
+        peak = state.peak + weight * (peaks - state.peak)
+        above = peaks > peak
+        factor = jnp.where(above, peak / jnp.where(above, peaks, 1), 1)
+        return Decision(factor, peak), PeakState(optax.safe_increment(state.steps), peak)
+
+    return NormRule(init, update)
+
+
+def _even(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
+    """The norm over the root of its mean square, both averages, in place of the norm."""
+    _validate.open_unit("norm_decay", decay)
+    _validate.open_unit("square_decay", square_decay)
+
+    def init(shape: tuple[int, ...]) -> TypicalNormState:
+        zeros = (jnp.zeros(shape, float) for _ in range(2))
+        return TypicalNormState(jnp.zeros(shape, jnp.int32), *zeros)
+
+    def update(
+        norms: Array, state: TypicalNormState, context: Context
+    ) -> tuple[Decision, TypicalNormState]:
+        dtype = norms.dtype
+        weight = share(decay, state.steps, dtype)
+        mean = state.mean + weight * (norms - state.mean)
+        weight = share(square_decay, state.steps, dtype)
+        scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.scale, jnp.sqrt(weight) * norms)
+        # Opaque, or XLA turns the two divisions into one by a product, which overflows.
+        size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
+        # Of a gradient that is zero there is no direction.
+        zero = norms < jnp.finfo(dtype).smallest_normal
+        factor = jnp.where(zero, 0, size / jnp.where(zero, 1, norms))
+        nothing = jnp.full_like(norms, jnp.inf)
+        steps = optax.safe_increment(state.steps)
+        return Decision(factor, nothing), TypicalNormState(steps, mean, scale)
+
+    return NormRule(init, update)
+
+
+def stable_spam(
+    learning_rate: ScalarOrSchedule,
+    *,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    norm_decay: Scalar = 0.7,
+    square_decay: Scalar = 0.9,
+    peak_decay: Scalar = 0.999,
+    reset: int | None = 1000,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
+
+    In each tensor entries above an average of the largest are cut (AdaClip), then the norm is
+    brought to about 1, less where it is unusually small (AdaGN). Made for training in very low
+    precision, where gradient norms jump; there is no threshold in units of the gradient.
+
+    .. math::
+        T_t = \mathrm{ema}_{\gamma_3}(\max |g_t|), \quad
+        \tilde g_t = \begin{cases} g_t \, T_t / \max |g_t| & |g_t| > T_t \\ g_t \end{cases}, \quad
+        \hat g_t = \frac{\tilde g_t}{n_t} \cdot \frac{\mathrm{ema}_{\gamma_1}(n_t)}
+        {\sqrt{\mathrm{ema}_{\gamma_2}(n_t^2)} + \epsilon}, \quad n_t = \|\tilde g_t\|, \\
+        x_{t+1} = x_t - \eta_t \Big(\frac{\mathrm{ema}_{b_1}(\hat g_t)}
+        {\sqrt{\mathrm{ema}_{b_2}(\hat g_t^2)} + \epsilon} + \lambda x_t\Big)
+
+    leaf by leaf, all moving averages with bias correction, with :math:`\eta` the `learning_rate`,
+    :math:`\epsilon` the `eps`, :math:`\gamma_1` the `norm_decay`, :math:`\gamma_2` the
+    `square_decay`, :math:`\gamma_3` the `peak_decay` and :math:`\lambda` the `weight_decay`. Before
+    each step (from 1) that is a multiple of `reset` the last two averages begin anew.
+
+    Args:
+      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
+      b1: Decay rate of the momentum, in [0, 1); default .9.
+      b2: Decay rate of the second moment, in [0, 1); default .999. `optax.inject_hyperparams`
+        rounds it to the parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
+      eps: Keeps both divisors from zero; at least 1e-37, default 1e-8.
+      norm_decay: Decay rate of the average norm, in [0, 1); default .7, the paper's gamma 1.
+      square_decay: Decay rate of the average squared norm, in [0, 1); default .9, its gamma 2.
+      peak_decay: Decay rate of the average of the largest entry, in [0, 1); default .999, its
+        gamma 3.
+      reset: Steps from one reset to the next, at least 1; default 1000 as in the paper. None: none.
+      weight_decay: Decoupled weight decay, :math:`\lambda`; non-negative, None (default) for none.
+      nonfinite: `"zero"` (default): a leaf with NaN or infinity gives no step and is forgotten, the
+        others are not touched; `"propagate"`: its update is NaN.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. Momentum and
+      second moment are kept in float32 or better. Its telemetry is of the entries' clip, leaf by
+      leaf: the largest entry in place of the norm, and the threshold :math:`T_t`.
+
+    Guarantees:
+      A tensor whose entries stay within the threshold is not cut. Norms and scales are kept, no
+      squares, so that 1e30 does not overflow.
+
+    Edge cases:
+      ================= ============================================
+      gradient          step
+      ================= ============================================
+      first             of a gradient of norm 1: nothing is cut
+      zero              of the momentum; averages are fed a norm of 0
+      NaN or infinity   none in that leaf; its averages and its count of steps are kept
+      a huge spike      enters the threshold at once, and the mean square, whose root falls by a
+                        twentieth a step: the gradients after it count for little until then
+      ================= ============================================
+
+    Sharding:
+      Two reductions for each mesh axis, largest entries first, then norms; momentum and second
+      moment are sharded like the parameters.
+
+    Raises:
+      TypeError: An argument is of the wrong type; `reset` must be a concrete integer (`static_args`
+        of `optax.inject_hyperparams`).
+      ValueError: `learning_rate` or `weight_decay` negative, a decay rate outside [0, 1), `eps`
+        below 1e-37, `reset` below 1; when used: no `params` with decay.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.stable_spam(1.0, peak_decay=0.5)
+      >>> params = jnp.zeros(2)
+      >>> state = optimizer.init(params)
+      >>> for gradient in ([3.0, 1.0], [6.0, 1.0]):  # the average of 3, 6, 6 is 5
+      ...     _, state = optimizer.update(jnp.array(gradient), state, params)
+      >>> print(clipax.metrics(state)["threshold"])
+      5.0
+
+    References:
+      T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
+      "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
+
+    Differences from the paper:
+      A gradient that is zero is fed to all averages; the published code leaves its tensor out. The
+      bias corrections of momentum and second moment begin anew with them, as in that code; its
+      schedule for `b1` is left out.
+    """
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        scale_by_stable_spam(
+            b1=b1,
+            b2=b2,
+            eps=eps,
+            norm_decay=norm_decay,
+            square_decay=square_decay,
+            peak_decay=peak_decay,
+            reset=reset,
+            weight_decay=weight_decay,
+            nonfinite=nonfinite,
+            axis_name=axis_name,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,151 @@
+"""Error feedback: what a clip cuts off is not lost but comes later.
+
+S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error Feedback
+for Gradient Clipping", arXiv 2305.18929.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from clipax import scopes
+from clipax._typing import Array, AxisName, Params, Updates
+from clipax.engine._entries import wide_zeros_like
+from clipax.measure import by_path, named_leaves, narrow, row_of
+from clipax.transforms._skip_nonfinite import skip_nonfinite
+
+__all__ = ["ErrorFeedbackState", "with_error_feedback"]
+
+
+class ErrorFeedbackState(NamedTuple):
+    """State of `with_error_feedback`, inside that of `skip_nonfinite`.
+
+    Attributes:
+      estimate: What is handed on: a tree like the parameters, in float32 or better.
+      clip_state: State of the transformation inside.
+    """
+
+    estimate: Any
+    clip_state: Any
+
+
+def with_error_feedback(
+    transformation: optax.GradientTransformation, *, axis_name: AxisName = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Clips the change of the gradient instead of the gradient, and hands on the sum of changes.
+
+    The bias of a clip goes away: under a gradient that stays the same, the update reaches it and
+    keeps it, where a clip alone would cut it for ever. Prefer it for gradients with little noise
+    (large batches, or one's own gradient on each of many workers); one bad gradient moves the
+    update by no more than the threshold, but the way back takes steps too.
+
+    .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
+
+    with the clip :math:`\mathrm{clip}` the `transformation`.
+
+    Args:
+      transformation: Any clip, of this package or of optax: a transformation that hands on what it
+        is given where that is small.
+      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+        Give it to the clip too.
+
+    Returns:
+      A `GradientTransformationExtraArgs` with a `SkipNonfiniteState` around an
+      `ErrorFeedbackState`; `clipax.metrics` reads the clip's telemetry, of the changes, and
+      `skipped_count`.
+
+    Guarantees:
+      From one step to the next the update changes by no more than the clip lets through. Under a
+      constant gradient of norm G, a clip of the global norm at tau and `ceil(G/tau)` steps, the
+      update is the gradient up to rounding, and stays it. A step with a gradient that is not finite
+      leaves no trace.
+
+    Edge cases:
+      ======================== ===============================================
+      gradient                 update
+      ======================== ===============================================
+      first step               the clip of the gradient
+      NaN or infinity anywhere zero; nothing is remembered of the step
+      `None` for a leaf        `None`; what is remembered of it is kept
+      float16, bfloat16        of that type; remembered in float32
+      threshold infinite       the gradient up to rounding
+      ======================== ===============================================
+
+    Sharding:
+      Entries by themselves, sharded as the parameters are; one all-reduce of a scalar beside those
+      of the clip.
+
+    Raises:
+      TypeError: `transformation` is no gradient transformation, or (when used) a leaf is an
+        integer.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> clip = clipax.with_error_feedback(clipax.clip_by_global_norm(2.0))
+      >>> grads = jnp.array([3.0, 4.0])
+      >>> state = clip.init(grads)
+      >>> for _ in range(4):
+      ...     update, state = clip.update(grads, state)
+      ...     print(f"{update[0]:.2f} {update[1]:.2f}")
+      1.20 1.60
+      2.40 3.20
+      3.00 4.00
+      3.00 4.00
+
+    References:
+      S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error
+      Feedback for Gradient Clipping", arXiv 2305.18929, Algorithm 1.
+
+    Differences from the paper:
+      The paper has one such memory on each worker and steps along their average; this is one
+      worker's, to be run before the average is taken (`jax.lax.pmean`). Its noise for differential
+      privacy is not here. The guard against gradients that are not finite is this library's.
+    """
+    pair = getattr(transformation, "init", None), getattr(transformation, "update", None)
+    if not all(callable(part) for part in pair):
+        raise TypeError(
+            f"`transformation` must be an optax gradient transformation, got {transformation!r}."
+        )
+    clip = optax.with_extra_args_support(transformation)
+    scope = scopes.resolve("leaf")
+
+    def init(params: Params) -> ErrorFeedbackState:
+        return ErrorFeedbackState(jax.tree.map(wide_zeros_like, params), clip.init(params))
+
+    def update(
+        updates: Updates, state: ErrorFeedbackState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ErrorFeedbackState]:
+        leaves, structure = named_leaves(updates, scope)
+        rows = by_path(state.estimate)
+        old = [row_of(rows, leaf.path) for leaf in leaves]
+        changes = [
+            _bounded(leaf.value.astype(one.dtype) - one)
+            for leaf, one in zip(leaves, old, strict=True)
+        ]
+        passed, clip_state = clip.update(
+            jax.tree.unflatten(structure, changes), state.clip_state, params, **extra
+        )
+        new = [
+            # What a clip makes of an overflow, NaN for instance, is no change.
+            _bounded(one + jnp.where(jnp.isfinite(part), part, 0).astype(one.dtype))
+            for one, part in zip(old, jax.tree.leaves(passed), strict=True)
+        ]
+        rows |= {leaf.path: one for leaf, one in zip(leaves, new, strict=True)}
+        kept = jax.tree.unflatten(jax.tree.structure(state.estimate), list(rows.values()))
+        handed = [narrow(one, leaf.value.dtype) for leaf, one in zip(leaves, new, strict=True)]
+        return jax.tree.unflatten(structure, handed), ErrorFeedbackState(kept, clip_state)
+
+    return skip_nonfinite(optax.GradientTransformationExtraArgs(init, update), axis_name=axis_name)
+
+
+def _bounded(value: Array) -> Array:
+    """A sum or difference of finite numbers that overflowed is the largest number."""
+    if jnp.iscomplexobj(value):
+        return lax.complex(_bounded(value.real), _bounded(value.imag))
+    largest = jnp.finfo(value.dtype).max
+    return jnp.clip(value, -largest, largest)
