@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,11 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def python_blocks(text: str) -> list[str]:
-    """The code of all blocks marked as Python."""
-    return [code for _, language, code in FENCE.findall(text) if language == "python"]
+def python_blocks(text: str) -> Iterator[tuple[int, str]]:
+    """The code of all blocks marked as Python, each with the number of lines above it."""
+    for found in FENCE.finditer(text):
+        if found[2] == "python":
+            yield text.count("\n", 0, found.start(3)), found[3]
 
 
 def anchors(text: str) -> set[str]:
@@ -38,13 +41,14 @@ def anchors(text: str) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_code_runs_and_prints_what_it_says(page: Path) -> None:
     names: dict[str, object] = {}  # each block builds on those before it on the same page
-    for block in python_blocks(page.read_text()):
+    for above, block in python_blocks(page.read_text()):
         if block.startswith(NOT_RUN):
             assert block.splitlines()[0].removeprefix(NOT_RUN)
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(block, name_of(page), "exec"), names)
+            # Errors name the page's own lines.
+            exec(compile("\n" * above + block, str(page), "exec"), names)
         promised = [line[2:] for line in block.splitlines() if line.startswith("# ")]
         assert printed.getvalue().splitlines() == promised
 
