@@ -14,8 +14,8 @@ __all__ = ["ROOT", "main", "names_by_kind", "tables"]
 
 ROOT = Path(__file__).parents[1]
 KINDS = {
-    "threshold": "Thresholds",
-    "norm": "Rules on norms",
+    "threshold": "Thresholds, in `clipax.thresholds`",
+    "norm": "Rules on norms, in `clipax.norms`",
     "transformation": "Transformations",
     "optimizer": "Optimizers",
 }
@@ -25,8 +25,9 @@ def names_by_kind() -> str:
     """The names of all methods as a list, one line a kind."""
     lines = []
     for kind, title in KINDS.items():
-        names = sorted(entry.name for entry in catalogue.ENTRIES.values() if entry.kind == kind)
-        lines.append(f"- **{title}**: {', '.join(f'`{name}`' for name in names)}")
+        entries = (entry for entry in catalogue.ENTRIES.values() if entry.kind == kind)
+        names = sorted(entry.name.rpartition(".")[-1] for entry in entries)
+        lines.append(f"- {title}: {', '.join(f'`{name}`' for name in names)}")
     return "\n".join(lines)
 
 
