@@ -20,7 +20,7 @@ ENTRIES = (
         "c_t = mu + (z^2/z_t) sigma where z_t = (n - mu)/sigma > z",
         KUMAR,
         {"z": 1.5, "warmup": 5},
-        static_args=("warmup", "response"),
+        static_args=("warmup", "cut_to"),
     ),
     entry(
         "thresholds.ema",
@@ -55,7 +55,7 @@ ENTRIES = (
         "u = min(1, (mu + (z^2/z_t) sigma)/n) g where z_t > z",
         KUMAR,
         {"z": 1.5, "warmup": 5},
-        static_args=("warmup", "response", "scope"),
+        static_args=("warmup", "cut_to", "scope"),
     ),
     entry(
         "clip_by_ema",

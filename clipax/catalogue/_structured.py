@@ -23,8 +23,8 @@ ENTRIES = (
         "transformation",
         "v <- v + clip(g - v), u = v",
         ("Khirirat et al. 2023", "2305.18929"),
-        {"transformation": transforms.clip_by_global_norm(1.0)},
-        static_args=("transformation",),
+        {"inner": transforms.clip_by_global_norm(1.0)},
+        static_args=("inner",),
     ),
     entry(
         "ggnc",

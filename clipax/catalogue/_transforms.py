@@ -17,7 +17,7 @@ ENTRIES = (
         "transformation",
         "u = min(1, c/n) g",
         ZHANG,
-        {"threshold": 1.0},
+        {"max_norm": 1.0},
     ),
     entry(
         "clip_by_leaf_norm",

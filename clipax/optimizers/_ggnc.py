@@ -57,7 +57,7 @@ def scale_by_lmo(
     radius: ScalarOrSchedule | Threshold,
     *,
     norm: str,
-    decay: Scalar,
+    b1: Scalar,
     scope: str | Scope = "leaf",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
@@ -67,12 +67,12 @@ def scale_by_lmo(
     Args:
       radius: Cuts the dual norm of the momentum.
       norm: `"max"` or `"spectral"`; for the Euclidean one there is `scale_by_momentum_norm`.
-      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction.
+      b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction.
       scope: What is one matrix.
       nonfinite: As everywhere.
       axis_name: As everywhere.
     """
-    _validate.open_unit("decay", decay)
+    _validate.open_unit("b1", b1)
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
     scope = scopes.resolve(scope)
     fill = 0.0 if nonfinite == "zero" else jnp.nan
@@ -123,7 +123,7 @@ def scale_by_lmo(
         rows = by_path(state.memory["momentum"])
         old = [row_of(rows, leaf.path) for leaf in leaves]
         new = [
-            averaged(gradient, average, decay, step)
+            averaged(gradient, average, b1, step)
             for gradient, average in zip(_widened(leaves, dtype), old, strict=True)
         ]
         momentum = replaced(leaves, _widened(replaced(leaves, new), dtype))
@@ -202,7 +202,7 @@ def ggnc(
     radius: ScalarOrSchedule | Threshold,
     *,
     norm: str = "euclidean",
-    decay: Scalar = 0.9,
+    b1: Scalar = 0.9,
     scope: str | Scope = "leaf",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
@@ -218,7 +218,7 @@ def ggnc(
         v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \qquad
         x_{t+1} = x_t + \eta_t \min(\rho, \|m_t\|_*)\, v_t
 
-    with :math:`\eta` the `learning_rate`, :math:`\rho` the `radius`, :math:`b` the `decay` and
+    with :math:`\eta` the `learning_rate`, :math:`\rho` the `radius`, :math:`b` the `b1` and
     :math:`\|m\|_* = \langle m, -v \rangle` the dual norm:
 
     ============= ========================== ================================
@@ -237,7 +237,7 @@ def ggnc(
       norm: The norm of the parameters. `"euclidean"` (default) of all together, `"max"`: the
         largest magnitude of an entry, or `"spectral"`: the largest singular value of a matrix;
         vectors and scalars are matrices of one column.
-      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default
+      b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default
         .9 as in the authors' code. The momentum is kept in float32 or better;
         `optax.inject_hyperparams` rounds the rate to the parameters' dtype: in bfloat16 pass it
         `hyperparam_dtype=jnp.float32`.
@@ -274,13 +274,13 @@ def ggnc(
 
     Raises:
       TypeError: An argument is of the wrong type.
-      ValueError: `learning_rate` negative, `radius` not positive, `norm` unknown, `decay` outside
+      ValueError: `learning_rate` negative, `radius` not positive, `norm` unknown, `b1` outside
         [0, 1); `scope` given beside another norm than `"spectral"`; when used: `scope` merges
         leaves, or a matrix is sharded.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", decay=0.0)
+      >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", b1=0.0)
       >>> params = jnp.array([3.0, -4.0])
       >>> state = optimizer.init(params)
       >>> for gradient in (params, 0.125 * params):  # of dual norm 7, then 0.875
@@ -309,10 +309,10 @@ def ggnc(
         raise ValueError(f"`scope` must not be given for norm={norm!r}, got {scope!r}.")
     if norm == "euclidean":
         scaled = scale_by_momentum_norm(
-            norms.clip(radius), decay=decay, nonfinite=nonfinite, axis_name=axis_name
+            norms.clip(radius), decay=b1, nonfinite=nonfinite, axis_name=axis_name
         )
     else:
         scaled = scale_by_lmo(
-            radius, norm=norm, decay=decay, scope=resolved, nonfinite=nonfinite, axis_name=axis_name
+            radius, norm=norm, b1=b1, scope=resolved, nonfinite=nonfinite, axis_name=axis_name
         )
     return optax.chain(scaled, optax.scale_by_learning_rate(learning_rate))

@@ -56,13 +56,14 @@ class Threshold(NamedTuple):
     compensation: Callable[[Any], Array] | None = None
 
 
-def as_threshold(value: ScalarOrSchedule | Threshold) -> Threshold:
+def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold") -> Threshold:
     """Makes a `Threshold` of a number, of a schedule, or of itself.
 
     Args:
       value: A positive number (infinity: never clip), an `optax.Schedule` of the 0-based step
         count, or a `Threshold`. What a schedule returns is raised to the smallest positive float
         where it is less, or NaN: then next to nothing passes.
+      name: What an error calls it.
 
     Returns:
       A `Threshold`; without memory unless `value` has one.
@@ -81,7 +82,7 @@ def as_threshold(value: ScalarOrSchedule | Threshold) -> Threshold:
     if isinstance(value, Threshold):
         return value
     if not callable(value):
-        _validate.threshold("threshold", value)
+        _validate.threshold(name, value)
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
         now = value(context.count) if callable(value) else value

@@ -38,7 +38,7 @@ def zscore(
     *,
     decay: Scalar = 0.97,
     warmup: int = 25,
-    response: str = "adaptive",
+    cut_to: str = "adaptive",
     max_norm: Scalar | None = None,
     eps: Scalar = 1e-6,
     floor: Scalar = 0.02,
@@ -66,7 +66,7 @@ def zscore(
       decay: Decay rate of both averages, in [0, 1); default .97 (paper).
       warmup: From how many norms the statistics start, at least 1; default 25 (authors' code). No
         norm is tested before.
-      response: What a spike is cut to. `"adaptive"` (default, paper): the further out, the closer
+      cut_to: What a spike is cut to. `"adaptive"` (default, paper): the further out, the closer
         to the mean, as above. `"hard"`: :math:`\mu + z \sigma`. `"mean"`: :math:`\mu`.
       max_norm: A constant cap on every norm, positive, in warm-up too. None (default) for none; the
         authors' code has 1.
@@ -109,7 +109,7 @@ def zscore(
       TypeError: An argument is no number, or `warmup` not a concrete integer (`static_args` of
         `optax.inject_hyperparams`).
       ValueError: `z` not positive or not finite, `decay` outside [0, 1), `warmup` below 1,
-        `response` unknown, `max_norm` not positive, `eps` or `floor` negative, `restart` outside
+        `cut_to` unknown, `max_norm` not positive, `eps` or `floor` negative, `restart` outside
         [0, 1).
 
     Example:
@@ -141,7 +141,7 @@ def zscore(
     _validate.positive("z", z)
     _validate.open_unit("decay", decay)
     warmup = _validate.index("warmup", warmup, minimum=1)
-    _validate.one_of("response", response, ("adaptive", "hard", "mean"))
+    _validate.one_of("cut_to", cut_to, ("adaptive", "hard", "mean"))
     if max_norm is not None:
         _validate.threshold("max_norm", max_norm)
     _validate.non_negative("eps", eps)
@@ -171,7 +171,7 @@ def zscore(
             "adaptive": state.mean + limit * (limit * (wide / away)) * deviation,
             "hard": state.mean + limit * deviation,
             "mean": state.mean,
-        }[response]
+        }[cut_to]
         entering = jnp.where(spike, cut, size)
         threshold = jnp.where(spike, cut, begins)
         if max_norm is not None:

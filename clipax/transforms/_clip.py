@@ -7,7 +7,7 @@ import optax
 from clipax import norms
 from clipax._typing import AxisName, NonFinite, Scalar, ScalarOrSchedule
 from clipax.scopes import Scope
-from clipax.thresholds import Threshold
+from clipax.thresholds import Threshold, as_threshold
 from clipax.transforms._scale_by_norm import scale_by_norm
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def clip_by_global_norm(
-    threshold: ScalarOrSchedule | Threshold,
+    max_norm: ScalarOrSchedule | Threshold,
     *,
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
@@ -31,10 +31,10 @@ def clip_by_global_norm(
 
     .. math:: u = \min(1, c/n)\, g, \qquad n = \|g\|
 
-    with :math:`c` the `threshold` and :math:`n` the Euclidean norm over all leaves.
+    with :math:`c` the `max_norm` and :math:`n` the Euclidean norm over all leaves.
 
     Args:
-      threshold: Largest norm of the update, in units of the gradient norm: a positive number
+      max_norm: Largest norm of the update, in units of the gradient norm: a positive number
         (infinity: never clip), an `optax.Schedule` of the step count, or a `Threshold`.
       nonfinite: `"zero"` (default): a gradient with NaN or infinity gives a zero update;
         `"propagate"`: it gives NaN.
@@ -44,7 +44,7 @@ def clip_by_global_norm(
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`, which `clipax.metrics` reads.
 
     Guarantees:
-      The norm of the update is at most `threshold * (1 + 4 eps)`, with `eps` of the leaves' dtype,
+      The norm of the update is at most `max_norm * (1 + 4 eps)`, with `eps` of the leaves' dtype,
       for any number of leaves. Below the threshold every normal number is kept as it is.
 
     Edge cases:
@@ -63,8 +63,8 @@ def clip_by_global_norm(
       `shard_map`.
 
     Raises:
-      TypeError: `threshold` is no number, schedule or `Threshold`.
-      ValueError: `threshold` is not positive.
+      TypeError: `max_norm` is no number, schedule or `Threshold`.
+      ValueError: `max_norm` is not positive.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -81,7 +81,11 @@ def clip_by_global_norm(
     Differences from the paper:
       None for finite gradients; the paper's learning rate is a link of its own (`clip_sgd`).
     """
-    return scale_by_norm(norms.clip(threshold), nonfinite=nonfinite, axis_name=axis_name)
+    return scale_by_norm(
+        norms.clip(as_threshold(max_norm, name="max_norm")),
+        nonfinite=nonfinite,
+        axis_name=axis_name,
+    )
 
 
 def clip_by_leaf_norm(

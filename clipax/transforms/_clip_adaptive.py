@@ -17,7 +17,7 @@ def clip_by_zscore(
     *,
     decay: Scalar = 0.97,
     warmup: int = 25,
-    response: str = "adaptive",
+    cut_to: str = "adaptive",
     max_norm: Scalar | None = None,
     eps: Scalar = 1e-6,
     floor: Scalar = 0.02,
@@ -43,7 +43,7 @@ def clip_by_zscore(
       decay: Decay rate of the moving averages, in [0, 1); default .97 (paper).
       warmup: From how many norms the statistics start, at least 1; default 25 (authors' code). No
         norm is tested before.
-      response: What a spike is cut to: `"adaptive"` (default, paper) as above, `"hard"`:
+      cut_to: What a spike is cut to: `"adaptive"` (default, paper) as above, `"hard"`:
         :math:`\mu + z \sigma`, `"mean"`: :math:`\mu`.
       max_norm: A constant cap on every norm, positive, in warm-up too. None (default) for none; the
         authors' code has 1.
@@ -103,7 +103,7 @@ def clip_by_zscore(
         z,
         decay=decay,
         warmup=warmup,
-        response=response,
+        cut_to=cut_to,
         max_norm=max_norm,
         eps=eps,
         floor=floor,

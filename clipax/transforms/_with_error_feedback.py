@@ -35,7 +35,7 @@ class ErrorFeedbackState(NamedTuple):
 
 
 def with_error_feedback(
-    transformation: optax.GradientTransformation, *, axis_name: AxisName = None
+    inner: optax.GradientTransformation, *, axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clips the change of the gradient instead of the gradient, and hands on the sum of changes.
 
@@ -46,10 +46,10 @@ def with_error_feedback(
 
     .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
 
-    with the clip :math:`\mathrm{clip}` the `transformation`.
+    with the clip :math:`\mathrm{clip}` the `inner`.
 
     Args:
-      transformation: Any clip, of this package or of optax: a transformation that hands on what it
+      inner: Any clip, of this package or of optax: a transformation that hands on what it
         is given where that is small.
       axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
         Give it to the clip too.
@@ -81,7 +81,7 @@ def with_error_feedback(
       of the clip.
 
     Raises:
-      TypeError: `transformation` is no gradient transformation, or (when used) a leaf is an
+      TypeError: `inner` is no gradient transformation, or (when used) a leaf is an
         integer.
 
     Example:
@@ -106,12 +106,10 @@ def with_error_feedback(
       worker's, to be run before the average is taken (`jax.lax.pmean`). Its noise for differential
       privacy is not here. The guard against gradients that are not finite is this library's.
     """
-    pair = getattr(transformation, "init", None), getattr(transformation, "update", None)
+    pair = getattr(inner, "init", None), getattr(inner, "update", None)
     if not all(callable(part) for part in pair):
-        raise TypeError(
-            f"`transformation` must be an optax gradient transformation, got {transformation!r}."
-        )
-    clip = optax.with_extra_args_support(transformation)
+        raise TypeError(f"`inner` must be an optax gradient transformation, got {inner!r}.")
+    clip = optax.with_extra_args_support(inner)
     scope = scopes.resolve("leaf")
 
     def init(params: Params) -> ErrorFeedbackState:

@@ -103,8 +103,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "thresholds.tail_power": ({"sigma": 3.0, "regime": "convex"},),
     "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
     "clip_by_zscore": (
-        {"response": "hard", "max_norm": 20.0},
-        {"response": "mean", "decay": 0.9},
+        {"cut_to": "hard", "max_norm": 20.0},
+        {"cut_to": "mean", "decay": 0.9},
     ),
     "clip_by_param_norm": ({"exclude": "dense/bias"},),
     "clip_by_value": ({"response": "huber"},),
@@ -142,8 +142,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 # Arguments that say the same to an oracle in its own words.
 IN_WORDS_OF_THE_ORACLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "with_error_feedback": (
-        {"transformation": clipax.clip_by_global_norm(1.0)},
-        {"transformation": functools.partial(clip_by_global_norm, threshold=1.0)},
+        {"inner": clipax.clip_by_global_norm(1.0)},
+        {"inner": functools.partial(clip_by_global_norm, max_norm=1.0)},
     ),
     "skip_nonfinite": ({"inner": optax.trace(HEAVY_BALL)}, {"inner": heavy_ball}),
     "skip_spikes": (
@@ -164,7 +164,7 @@ def decaying(count: Any) -> Any:
 
 # Arguments that may be schedules. They advance on every step, whatever the gradient.
 SCHEDULED: dict[str, tuple[str, ...]] = {
-    "clip_by_global_norm": ("threshold",),
+    "clip_by_global_norm": ("max_norm",),
     "clip_by_leaf_norm": ("threshold",),
     "clip_by_value": ("threshold",),
     "normalized_sgd": ("learning_rate",),
@@ -205,7 +205,7 @@ COMPOSED = (
             inner=functools.partial(
                 wrappers.chain,
                 links=(
-                    functools.partial(clip_by_global_norm, threshold=1.0),
+                    functools.partial(clip_by_global_norm, max_norm=1.0),
                     functools.partial(scale_by_adagrad_norm, b_init=0.5),
                 ),
             ),

@@ -47,7 +47,7 @@ SIGNATURES = {
     "clip_normalized_momentum": "learning_rate, threshold, *, decay=0.9",
     "normalized_momentum": "learning_rate, *, decay=0.9",
     "clipped_sstm": "smoothness, a, clip_constant",
-    "clip_by_global_norm": "threshold",
+    "clip_by_global_norm": "max_norm",
     "clip_by_leaf_norm": "threshold",
     "clip_by_group_norm": "threshold, *, labels=None, total=None",
     "clip_by_value": "threshold",
@@ -75,20 +75,20 @@ SIGNATURES = {
     "quantile_clip_sgd": "learning_rate, quantile, *, window=100",
     "max_ccc_sgd": "learning_rate, *, window=500",
     "thresholds.zscore": (
-        "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
+        "z=2.5, *, decay=0.97, warmup=25, cut_to='adaptive', max_norm=None, eps=1e-6"
     ),
     "thresholds.ema": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
     "thresholds.median": "scale=2.0, *, window=100",
     "thresholds.relative": "clipping=0.01, *, eps=1e-3",
     "clip_by_zscore": (
-        "z=2.5, *, decay=0.97, warmup=25, response='adaptive', max_norm=None, eps=1e-6"
+        "z=2.5, *, decay=0.97, warmup=25, cut_to='adaptive', max_norm=None, eps=1e-6"
     ),
     "clip_by_ema": "ratio=1.05, *, decay=0.98, warmup=100, absolute=1.0",
     "clip_by_median": "scale=2.0, *, window=100",
     "clip_by_param_norm": "clipping=0.01, *, eps=1e-3, exclude=None, stacked=None, scope='unit'",
     "clip_by_singular_values": "threshold, *, scope='leaf'",
-    "with_error_feedback": "transformation",
-    "ggnc": "learning_rate, radius, *, norm='euclidean', decay=0.9",
+    "with_error_feedback": "inner",
+    "ggnc": "learning_rate, radius, *, norm='euclidean', b1=0.9",
     "clip_by_block_rms": "threshold=1.0, *, scope='leaf'",
     "stable_adamw": "learning_rate, *, b1=0.9, b2=0.99, eps=1e-6, weight_decay=None",
     "spam": (

@@ -93,7 +93,7 @@ BAD = [
     (lambda: thresholds.zscore(0.0), "`z` must be positive and finite, got 0.0."),
     (lambda: thresholds.zscore(decay=1.0), "`decay` must be in [0, 1), got 1.0."),
     (lambda: thresholds.zscore(warmup=0), "`warmup` must be at least 1, got 0."),
-    (lambda: thresholds.zscore(response="soft"), "`response` must be one of 'adaptive', 'hard'"),
+    (lambda: thresholds.zscore(cut_to="soft"), "`cut_to` must be one of 'adaptive', 'hard'"),
     (lambda: thresholds.zscore(max_norm=-1.0), "`max_norm` must be positive, got -1.0."),
     (lambda: thresholds.zscore(eps=-1e-6), "`eps` must be non-negative and finite, got -1e-06."),
     (lambda: thresholds.zscore(floor=-0.1), "`floor` must be non-negative and finite, got -0.1."),

@@ -105,9 +105,7 @@ def test_a_leaf_without_gradient_keeps_what_is_remembered():
 
 
 def test_bad_arguments():
-    with pytest.raises(
-        TypeError, match="`transformation` must be an optax gradient transformation"
-    ):
+    with pytest.raises(TypeError, match="`inner` must be an optax gradient transformation"):
         clipax.with_error_feedback(1.0)
 
 

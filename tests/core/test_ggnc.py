@@ -41,7 +41,7 @@ def primal(update, norm):
 @functools.cache
 def compiled(norm, scope):
     def step(gradient, radius, rate):
-        optimizer = clipax.ggnc(rate, radius, norm=norm, decay=0.0, scope=scope)
+        optimizer = clipax.ggnc(rate, radius, norm=norm, b1=0.0, scope=scope)
         return optimizer.update(gradient, optimizer.init(gradient), gradient)
 
     return jax.jit(step)
@@ -54,7 +54,7 @@ def first_step(gradient, norm, radius=1.0, rate=1.0, scope="leaf"):
 
 def test_the_euclidean_one_is_momentum_clipping():
     # A rate that is a power of two: no product is rounded.
-    ours = clipax.ggnc(0.125, radius=2.0, decay=0.75)
+    ours = clipax.ggnc(0.125, radius=2.0, b1=0.75)
     theirs = clipax.momentum_clip_sgd(0.125, max_step=0.25, decay=0.75)
     states = [one.init(tree(0)) for one in (ours, theirs)]
     updates = [jax.jit(one.update) for one in (ours, theirs)]
@@ -184,7 +184,7 @@ def test_a_part_of_a_matrix_is_refused():
         ({"radius": 0.0}, "`radius` must be positive"),
         ({"radius": 0.0, "norm": "max"}, "`radius` must be positive"),
         ({"norm": "nuclear"}, "`norm` must be one of 'euclidean', 'max', 'spectral'"),
-        ({"decay": 1.0, "norm": "max"}, r"`decay` must be in \[0, 1\), got 1.0"),
+        ({"b1": 1.0, "norm": "max"}, r"`b1` must be in \[0, 1\), got 1.0"),
         ({"scope": "row"}, "`scope` must be one of"),
         ({"nonfinite": "skip", "norm": "max"}, "`nonfinite` must be one of"),
     ],

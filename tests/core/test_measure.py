@@ -112,8 +112,7 @@ def test_a_tree_is_measured_with_any_scope_in_one_conditional():
     tree = {str(i): jnp.ones((3, 3)) for i in range(5)}
     for scope in ("global", "leaf", "unit"):
         jaxpr = jax.make_jaxpr(lambda tree, scope=scope: norms_of(tree, scope))(tree)
-        conditionals = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "cond"]
-        assert len(conditionals) == 1
+        assert str(jaxpr).count("cond[") == 1
 
 
 def test_vmapped_norms_equal_a_loop():

@@ -17,8 +17,8 @@ from clipax.thresholds import Context
 ema, median, zscore = map(functools.cache, (thresholds.ema, thresholds.median, thresholds.zscore))
 REMEMBERING = {
     "zscore": (zscore(), 33),
-    "zscore, hard": (zscore(response="hard"), 33),
-    "zscore, mean": (zscore(response="mean"), 33),
+    "zscore, hard": (zscore(cut_to="hard"), 33),
+    "zscore, mean": (zscore(cut_to="mean"), 33),
     "ema": (ema(1.2), 50),
     "median": (median(), 100),
 }
@@ -109,28 +109,28 @@ def test_norms_that_fall_for_good_start_the_zscore_anew():
 
 
 @pytest.mark.parametrize(
-    ("response", "around", "above"), [("adaptive", 50, 150), ("hard", 50, 50), ("mean", 100, None)]
+    ("cut_to", "around", "above"), [("adaptive", 50, 150), ("hard", 50, 50), ("mean", 100, None)]
 )
-def test_constant_norms_do_not_freeze_the_zscore(response, around, above):
+def test_constant_norms_do_not_freeze_the_zscore(cut_to, around, above):
     random = np.random.default_rng(0)
     late = np.stack(
         [*random.uniform(0.8, 1.2, size=(10, 900)), *random.uniform(1.0, 1.2, size=(10, 900))], 1
     )
     norms = np.concatenate([np.ones((1000, 20)), late])
-    clipped = factors(zscore(response=response), norms)[1000:] < 1
+    clipped = factors(zscore(cut_to=cut_to), norms)[1000:] < 1
     assert clipped[:5, :10].any()
     assert clipped[around:, :10].mean() < 1e-3
     if above is not None:
         assert clipped[:20, 10:].mean() > 0.5
         assert clipped[above:, 10:].mean() < 1e-3
     # The paper's rule learns nothing of norms above those that froze it.
-    frozen = factors(zscore(response=response, floor=0.0), norms)[1000:] < 1
+    frozen = factors(zscore(cut_to=cut_to, floor=0.0), norms)[1000:] < 1
     assert frozen[:, 10:].all()
 
 
 def test_the_hard_zscore_follows_norms_that_jump_for_good():
     norms = np.r_[ordinary(300)[:, 0], 3 * ordinary(300)[:, 0]]
-    found = {one: factors(zscore(response=one), norms) for one in ("hard", "adaptive")}
+    found = {one: factors(zscore(cut_to=one), norms) for one in ("hard", "adaptive")}
     assert found["hard"][300] < 0.5
     assert (found["hard"][400:] == 1).all()
     assert (found["adaptive"][300:] < 0.5).all()

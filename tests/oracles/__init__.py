@@ -59,7 +59,9 @@ ORACLES: dict[str, Oracle] = {
     "thresholds.tail_power": norm_histogram.tail_power,
     "quantile_clip_sgd": quantiles.quantile_clip_sgd,
     "max_ccc_sgd": marshall.max_ccc_sgd,
-    "norms.clip": zhang.clip_by_global_norm,
+    "norms.clip": lambda gradients, params, threshold: zhang.clip_by_global_norm(
+        gradients, params, max_norm=threshold
+    ),
     "norms.smooth": mai_johansson.clip_by_smooth_norm,
     "norms.regularized": tucat_mukherjee.clip_by_regularized_norm,
     "norms.normalize": zhang.normalize_by_global_norm,

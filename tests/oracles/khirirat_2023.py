@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from tests.oracles._tree import Oracle, Tree, Updates, add, is_finite, scale, zeros
 
 
-def with_error_feedback(
-    gradients: Sequence[Tree], params: Tree, *, transformation: Oracle
-) -> Updates:
+def with_error_feedback(gradients: Sequence[Tree], params: Tree, *, inner: Oracle) -> Updates:
     """``v += clip(g - v)``; the clip has no memory. A bad step leaves no trace."""
     estimate = zeros(gradients[0])
     updates = []
@@ -17,7 +15,7 @@ def with_error_feedback(
         if not is_finite(gradient):
             updates.append(zeros(gradient))
             continue
-        [passed] = transformation([add(gradient, scale(-1.0, estimate))], params)
+        [passed] = inner([add(gradient, scale(-1.0, estimate))], params)
         estimate = add(estimate, passed)
         updates.append(estimate)
     return updates

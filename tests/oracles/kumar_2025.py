@@ -15,7 +15,7 @@ def zscore(
     z: float = 2.5,
     decay: float = 0.97,
     warmup: int = 25,
-    response: str = "adaptive",
+    cut_to: str = "adaptive",
     max_norm: float | None = None,
     eps: float = 1e-6,
     floor: float = 0.02,
@@ -48,7 +48,7 @@ def zscore(
                 "adaptive": mean + z**2 / score * deviation,
                 "hard": mean + z * deviation,
                 "mean": mean,
-            }[response]
+            }[cut_to]
         updates.append(clip(gradient, min(entering, cap)))
         if size > 0.0:
             mean = decay * mean + (1 - decay) * entering

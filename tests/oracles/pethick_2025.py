@@ -34,7 +34,7 @@ def ggnc(
     learning_rate: Schedule,
     radius: Schedule,
     norm: str = "euclidean",
-    decay: float = 0.9,
+    b1: float = 0.9,
 ) -> Updates:
     """``eta min(rho, <m, -v>) v``."""
     momentum = zeros(gradients[0])
@@ -43,7 +43,7 @@ def ggnc(
         if not is_finite(gradient):
             updates.append(zeros(gradient))
             continue
-        momentum = add(scale(decay, momentum), scale(1.0 - decay, gradient))
+        momentum = add(scale(b1, momentum), scale(1.0 - b1, gradient))
         direction = _steepest(momentum, norm)
         dual = sum(float(np.sum(momentum[path] * direction[path])) for path in momentum)
         length = at(learning_rate, step) * min(at(radius, step), dual)

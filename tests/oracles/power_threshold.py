@@ -27,4 +27,4 @@ def power(
     def threshold(step: int) -> float:
         return sigma * float(step + 1 if horizon is None else horizon) ** exponent
 
-    return clip_by_global_norm(gradients, params, threshold=threshold)
+    return clip_by_global_norm(gradients, params, max_norm=threshold)

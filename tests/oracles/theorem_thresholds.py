@@ -32,7 +32,7 @@ def anytime(
             )
         return float(sigma * (2.0 * t * (1.0 + math.log(t)) ** 2) ** (1 / (3 * alpha - 2)))
 
-    return clip_by_global_norm(gradients, params, threshold=threshold)
+    return clip_by_global_norm(gradients, params, max_norm=threshold)
 
 
 def fixed_horizon(
@@ -50,5 +50,5 @@ def fixed_horizon(
     return clip_by_global_norm(
         gradients,
         params,
-        threshold=lambda step: radius / constant / at(learning_rate, step) / spread,
+        max_norm=lambda step: radius / constant / at(learning_rate, step) / spread,
     )

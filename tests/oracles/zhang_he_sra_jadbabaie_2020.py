@@ -20,9 +20,9 @@ from tests.oracles._tree import (
 )
 
 
-def clip_by_global_norm(gradients: Sequence[Tree], params: Tree, *, threshold: Schedule) -> Updates:
+def clip_by_global_norm(gradients: Sequence[Tree], params: Tree, *, max_norm: Schedule) -> Updates:
     """``min(1, c/n) g`` with one norm for the whole tree."""
-    return by_step(lambda gradient, step: clip(gradient, at(threshold, step)), gradients)
+    return by_step(lambda gradient, step: clip(gradient, at(max_norm, step)), gradients)
 
 
 def clip_by_leaf_norm(gradients: Sequence[Tree], params: Tree, *, threshold: Schedule) -> Updates:
