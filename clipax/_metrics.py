@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
 from clipax import _validate
+from clipax._states import fields_of, find, unwrap
 from clipax._typing import Array
-from clipax.engine._names import FIELDS, decode_names
+from clipax.engine import Telemetry, decode_names, stack_telemetry
 
-__all__ = ["block_names", "metrics"]
+__all__ = ["Clip", "block_names", "clip_columns", "clips_at_all", "find_clips", "metrics"]
 
-_GUARD = ("skipped_count", "inner_state")
+
+class Clip(NamedTuple):
+    """A transformation that measures, in a state.
+
+    Attributes:
+      telemetry: What it recorded.
+      rows: Which rows are norms of the gradient; the others are of a momentum beside it.
+      node: The fields of its state.
+    """
+
+    telemetry: Telemetry
+    rows: slice
+    node: Mapping[str, Any]
+
+
+class _Guard(NamedTuple):
+    """A transformation that skips steps, in a state."""
+
+    skipped_count: Array
 
 
 def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
@@ -64,7 +82,7 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
     """
     if top is not None:
         top = _validate.index("top", top, minimum=1)
-    found = list(_search(opt_state))
+    found = list(find(opt_state, _match))
     if not found:
         raise ValueError(
             "`opt_state` must hold the state of a clipax transformation that measures norms, "
@@ -72,12 +90,12 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
             "`optax.chain(clipax.monitor_norms(), optimizer)` to have norms without a clip, and "
             "give the state that its `init` and `update` return."
         )
-    clips = [fields for fields in found if "grad_norm" in fields]
+    clips = [one for one in found if isinstance(one, Clip)]
     result: dict[str, Array] = {}
-    for position, fields in enumerate(clips):
+    for position, clip in enumerate(clips):
         prefix = f"{position}/" if len(clips) > 1 else ""
-        result |= {prefix + name: value for name, value in _summary(fields, top).items()}
-    guards = [_unwrap(fields["skipped_count"]) for fields in found if "skipped_count" in fields]
+        result |= {prefix + name: value for name, value in _summarize(clip, top).items()}
+    guards = [one.skipped_count for one in found if isinstance(one, _Guard)]
     for position, skipped in enumerate(guards):
         result[f"{position}/skipped_count" if len(guards) > 1 else "skipped_count"] = skipped
     return result
@@ -105,45 +123,98 @@ def block_names(opt_state: Any, position: int = 0) -> tuple[str, ...]:
       >>> clipax.block_names(state)[largest]
       'b/kernel'
     """
-    clips = [fields for fields in _search(opt_state) if "grad_norm" in fields]
+    clips = find_clips(opt_state)
     if not 0 <= position < len(clips):
         raise ValueError(
             f"`position` must count one of the {len(clips)} clips in `opt_state`, got {position}."
         )
-    fields = clips[position]
-    return ("global",) if fields.get("names") is None else _names(fields)
+    telemetry = clips[position].telemetry
+    return ("global",) if telemetry.names is None else _names(telemetry)
 
 
-def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
-    values = {field: jnp.asarray(_unwrap(fields[field])) for field in ("count", *FIELDS)}
-    if fields.get("names") is None:
-        return _columns(values)
-    if values["grad_norm"].ndim != 1:
+def find_clips(opt_state: Any) -> list[Clip]:
+    """The transformations in a state that measure, in order."""
+    return [one for one in find(opt_state, _match) if isinstance(one, Clip)]
+
+
+def clip_columns(telemetry: Telemetry) -> dict[str, Array]:
+    """What is reported of each block; the row of excluded leaves has counts only."""
+    blocks = telemetry.clipped_count.shape[-1] if telemetry.clipped_count.ndim else None
+    threshold = telemetry.threshold
+    nonfinite, is_finite = telemetry.nonfinite_count, telemetry.is_finite
+    if blocks is not None:
+        nonfinite, is_finite = nonfinite[..., :blocks], is_finite[..., :blocks]
+    never = threshold >= jnp.finfo(threshold.dtype).max
+    finite_steps = jnp.maximum(telemetry.steps - nonfinite, 1).astype(threshold.dtype)
+    return {
+        "grad_norm": telemetry.grad_norm,
+        "threshold": jnp.where(never, jnp.inf, threshold),
+        "clip_factor": telemetry.clip_factor,
+        "clip_fraction": telemetry.clipped_count.astype(threshold.dtype) / finite_steps,
+        "nonfinite_count": nonfinite,
+        "is_finite": is_finite,
+    }
+
+
+def clips_at_all(columns: Mapping[str, Array]) -> Array:
+    """Which blocks ever had a threshold; a block that never had says nothing about clipping."""
+    return jnp.isfinite(columns["threshold"]) | (columns["clip_fraction"] > 0)
+
+
+def _match(fields: Mapping[str, Any]) -> tuple[Clip | _Guard, Iterable[Any]] | None:
+    """The states of `scale_by_norm`, of measured momentum, and of what skips steps."""
+    if "of_gradient" in fields and "of_momentum" in fields:
+        parts = (fields_of(fields[name]) for name in ("of_momentum", "of_gradient"))
+        pair = [_read((part or {}).get("telemetry")) for part in parts]
+        if all(one is not None for one in pair):
+            both = stack_telemetry({"averaged": pair[0], "gradient": pair[1]})
+            # Of momentum that is measured beside the gradient, only the gradient's norm is
+            # `grad_norm`.
+            return Clip(both, slice(1, None), fields), ()
+    if (telemetry := _read(fields.get("telemetry"))) is not None:
+        return Clip(telemetry, slice(None), fields), ()
+    if "skipped_count" in fields and "inner" in fields:
+        return _Guard(unwrap(fields["skipped_count"])), (fields["inner"],)
+    return None
+
+
+def _read(node: Any) -> Telemetry | None:
+    """Telemetry of a state, or of what a checkpoint made of it."""
+    fields = fields_of(unwrap(node))
+    arrays = ("steps", "latest", "clipped_count", "checks")
+    if fields is None or not all(name in fields for name in arrays):
+        return None
+    names = fields.get("names")
+    return Telemetry(
+        *(jnp.asarray(unwrap(fields[name])) for name in arrays),
+        fields.get("labels"),
+        None if names is None else unwrap(names),
+    )
+
+
+def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
+    telemetry = clip.telemetry
+    columns = clip_columns(telemetry)
+    if telemetry.names is None:
+        return columns
+    if telemetry.clipped_count.ndim != 1:
         raise ValueError(
             "`opt_state` must be the state of one run, this one is vectorised: call "
             "`jax.vmap(clipax.metrics)(opt_state)`."
         )
-    blocks = values["grad_norm"].size
+    blocks = telemetry.clipped_count.size
     guards = {
-        "nonfinite_count": jnp.sum(values["nonfinite_count"]),
-        "is_finite": jnp.all(values["is_finite"]),
+        "nonfinite_count": jnp.sum(telemetry.nonfinite_count),
+        "is_finite": jnp.all(telemetry.is_finite),
     }
     if not blocks:
         # Every leaf is excluded, or there is none: what is left to report is the guard.
         return guards
-    # The row of excluded leaves, behind the blocks, has counts only.
-    columns = _columns(
-        values | {name: values[name][:blocks] for name in ("nonfinite_count", "is_finite")}
-    )
-    # Of momentum that is measured beside the gradient, only the gradient's norm goes by that name.
-    labels = fields.get("labels")
-    beside = isinstance(labels, Mapping) and sorted(labels) == ["averaged", "gradient"]
-    gradient = slice(1, None) if beside else slice(None)
-    # A block that never had a threshold says nothing about clipping, unless there is no other.
-    clips = jnp.isfinite(columns["threshold"]) | (columns["clip_fraction"] > 0)
+    clips = clips_at_all(columns)
+    # Unless there is no other.
     clips |= ~jnp.any(clips)
     summary = {
-        "grad_norm": jnp.max(columns["grad_norm"][gradient]),
+        "grad_norm": jnp.max(columns["grad_norm"][clip.rows]),
         "threshold": jnp.min(columns["threshold"]),
         "clip_factor": jnp.min(columns["clip_factor"], where=clips, initial=jnp.inf),
         "clip_fraction": jnp.mean(columns["clip_fraction"], where=clips),
@@ -152,7 +223,7 @@ def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
     if top is None:
         return summary | {
             f"{key}/{name}": column[row]
-            for row, name in enumerate(_names(fields))
+            for row, name in enumerate(_names(telemetry))
             for key, column in columns.items()
         }
     largest, place = lax.top_k(columns["grad_norm"], min(top, blocks))
@@ -163,60 +234,8 @@ def _summary(fields: Mapping[str, Any], top: int | None) -> dict[str, Array]:
     }
 
 
-def _columns(values: Mapping[str, Array]) -> dict[str, Array]:
-    """What is reported of each block."""
-    threshold = values["threshold"]
-    never = threshold >= jnp.finfo(threshold.dtype).max
-    finite_steps = jnp.maximum(values["count"] - values["nonfinite_count"], 1)
-    share = values["clipped_count"].astype(threshold.dtype) / finite_steps.astype(threshold.dtype)
-    return {
-        "grad_norm": values["grad_norm"],
-        "threshold": jnp.where(never, jnp.inf, threshold),
-        "clip_factor": values["clip_factor"],
-        "clip_fraction": share,
-        "nonfinite_count": values["nonfinite_count"],
-        "is_finite": values["is_finite"],
-    }
-
-
-def _names(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    labels = fields.get("labels")
-    if isinstance(labels, Mapping) and len(labels) == _unwrap(fields["grad_norm"]).size:
+def _names(telemetry: Telemetry) -> tuple[str, ...]:
+    labels = telemetry.labels
+    if isinstance(labels, Mapping) and len(labels) == telemetry.clipped_count.size:
         return tuple(sorted(labels))  # the keys are known inside `jit` too
-    return decode_names(_unwrap(fields["names"]))
-
-
-def _search(node: Any) -> Iterator[Mapping[str, Any]]:
-    """The states of `scale_by_norm` and `skip_nonfinite` inside a nesting, in order."""
-    node = _unwrap(node)
-    fields = _fields(node)
-    if fields is not None:
-        if all(name in fields for name in FIELDS):
-            yield fields
-            return
-        if all(name in fields for name in _GUARD):
-            yield fields
-        children = list(fields.values())
-    elif isinstance(node, list | tuple):
-        children = list(node)
-    else:
-        # `nnx.Optimizer` is neither a mapping nor a dataclass.
-        children = [node.opt_state] if hasattr(node, "opt_state") else []
-    for child in children:
-        yield from _search(child)
-
-
-def _fields(node: Any) -> Mapping[str, Any] | None:
-    if isinstance(node, Mapping):
-        return node
-    if isinstance(node, tuple) and hasattr(node, "_asdict"):
-        return node._asdict()
-    if dataclasses.is_dataclass(node) and not isinstance(node, type):
-        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
-    return None
-
-
-def _unwrap(node: Any) -> Any:
-    """The array inside a variable of Flax NNX; anything else as it is."""
-    read = getattr(node, "get_value", None)
-    return read() if callable(read) else node
+    return decode_names(telemetry.names)

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from clipax._metrics import clip_columns, clips_at_all
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
 from clipax.diagnostics._states import Record, records
+from clipax.engine import Telemetry
 
 __all__ = ["Evidence", "evidence_of"]
 
@@ -60,40 +62,31 @@ def evidence_of(history_or_state: Any) -> Evidence:
 
 
 def _of_state(found: list[Record]) -> Evidence:
-    if any(record.fields and record.fields["count"].ndim for record in found):
+    telemetries = [record.telemetry for record in found]
+    if any(one is not None and one.steps.ndim for one in telemetries):
         raise ValueError("`history_or_state` must be the state of one run, this one is vectorised.")
     watched = next((place for place, one in enumerate(found) if one.histogram is not None), None)
-    clip = next((place for place, one in enumerate(found) if _clips(one)), None)
+    clip = next((place for place, one in enumerate(telemetries) if _clips(one)), None)
     histogram = None if watched is None else found[watched].histogram
     is_raw = watched is None or clip is None or watched <= clip
-    fields = found[(watched or 0) if clip is None else clip].fields
-    if not fields:  # a threshold's state by itself
+    telemetry = telemetries[(watched or 0) if clip is None else clip]
+    if telemetry is None:  # a threshold's state by itself
         return Evidence(int(_histogram.total(histogram)) if histogram else 0, 0, None, histogram)
-    steps = int(fields["count"])
-    counts = np.asarray(fields["nonfinite_count"])
     # A step that is not finite may be so in several blocks: at least this many were.
-    nonfinite = int(counts.max(initial=0))
-    fraction = None if clip is None else _clip_fraction(fields)
-    return Evidence(steps, nonfinite, fraction, histogram, is_raw)
+    nonfinite = int(np.asarray(telemetry.nonfinite_count).max(initial=0))
+    fraction = None if clip is None else _clip_fraction(telemetry)
+    return Evidence(int(telemetry.steps), nonfinite, fraction, histogram, is_raw)
 
 
-def _clips(record: Record) -> bool:
+def _clips(telemetry: Telemetry | None) -> bool:
     """Whether the transformation ever had a threshold."""
-    if not record.fields:
-        return False
-    threshold = np.asarray(record.fields["threshold"])
-    ever = np.any(np.asarray(record.fields["clipped_count"]) > 0)
-    return bool(ever or np.any(threshold < np.finfo(threshold.dtype).max))
+    return telemetry is not None and bool(jnp.any(clips_at_all(clip_columns(telemetry))))
 
 
-def _clip_fraction(fields: Mapping[str, Any]) -> float:
+def _clip_fraction(telemetry: Telemetry) -> float:
     """The mean over the blocks that ever had a threshold, as `clipax.metrics` reports it."""
-    clipped = np.atleast_1d(np.asarray(fields["clipped_count"], float))
-    threshold = np.atleast_1d(np.asarray(fields["threshold"]))
-    bad = np.atleast_1d(np.asarray(fields["nonfinite_count"], float))[: clipped.size]
-    finite = np.maximum(float(fields["count"]) - bad, 1)
-    clips = (threshold < np.finfo(threshold.dtype).max) | (clipped > 0)
-    return float(np.mean((clipped / finite)[clips]))
+    columns = clip_columns(telemetry)
+    return float(jnp.mean(columns["clip_fraction"], where=clips_at_all(columns)))
 
 
 def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:

@@ -22,17 +22,17 @@ from clipax.thresholds import Threshold
 __all__ = [
     "BlockStates",
     "Group",
-    "groups",
+    "group_blocks",
+    "init_rule",
+    "init_states",
     "keep_rows",
-    "rows_of",
-    "state_of",
-    "states",
-    "with_rows",
+    "select_rows",
+    "update_rows",
 ]
 
 
 class BlockStates(NamedTuple):
-    """What a decision remembers of all blocks.
+    """What a rule remembers of all blocks.
 
     Attributes:
       rows: State of the blocks that have one norm, stacked in the order of their labels; not
@@ -41,7 +41,7 @@ class BlockStates(NamedTuple):
     """
 
     rows: Any
-    units: dict[str, Any]
+    units: Any
 
 
 class Group(NamedTuple):
@@ -49,71 +49,63 @@ class Group(NamedTuple):
 
     Attributes:
       labels: Their labels, in order.
-      norms: Their norms, stacked if `place` is given; those of the one label otherwise.
-      place: Rows of the labels in the state; None where the state has no rows to choose from.
+      norms: Their norms, stacked if `rows` is given; those of the one label otherwise.
+      rows: Rows of the labels in the state; None where the state has no rows to choose from.
       unit: Whether it is one block with norms of its units.
     """
 
     labels: tuple[str, ...]
     norms: Array
-    place: np.ndarray | None
+    rows: np.ndarray | None
     unit: bool
 
     def stack(self, values: Mapping[str, Any]) -> Any:
         """Values by label in the order of the norms."""
-        if self.place is None:
+        if self.rows is None:
             return values[self.labels[0]]
         return jnp.stack([values[label] for label in self.labels])
 
     def unstack(self, values: Array) -> Iterator[tuple[str, Array]]:
         """Pairs of a label and its values."""
-        if self.place is None:
+        if self.rows is None:
             return iter([(self.labels[0], values)])
         return zip(self.labels, jnp.unstack(values), strict=True)
 
 
-def states(
-    transformation: NormRule,
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    collapse: bool,
-    dtype: Any,
-) -> BlockStates:
-    """The states before the first step.
+def init_states(
+    rule: NormRule | None, shapes: Mapping[str, tuple[int, ...]], *, collapse: bool, dtype: Any
+) -> Any:
+    """The states before the first step; `()` without a rule.
 
     Args:
-      transformation: What decides.
+      rule: What decides.
       shapes: The shape of each label's norms, in the order of the labels.
       collapse: Whether there is one label, whose state is not stacked.
       dtype: Type of the norms.
     """
-    scalars = [label for label, shape in shapes.items() if shape == ()]
-    rows: Any = ()
-    if scalars:
-        rows = state_of(transformation, () if collapse else (len(scalars),), dtype)
+    if rule is None:
+        return ()
+    scalars = sum(shape == () for shape in shapes.values())
+    units = {label: init_rule(rule, shape, dtype) for label, shape in shapes.items() if shape != ()}
     return BlockStates(
-        rows,
-        {
-            label: state_of(transformation, shape, dtype)
-            for label, shape in shapes.items()
-            if shape != ()
-        },
+        init_rule(rule, () if collapse else (scalars,), dtype),
+        # Without leaves `optax.tree.map_params` asks for the structure: one array stands for the
+        # labels, whatever they are.
+        units if shapes else jnp.zeros(0, jnp.int32),
     )
 
 
-def state_of(transformation: NormRule | Threshold, shape: tuple[int, ...], dtype: Any) -> Any:
+def init_rule(rule: NormRule | Threshold, shape: tuple[int, ...], dtype: Any) -> Any:
     """The state before the first step, floating-point arrays in the dtype of the norms."""
 
     def cast(value: Any) -> Array:
         value = jnp.asarray(value)
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            return value
-        return narrow(value, dtype)
+        return narrow(value, dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
-    return jax.tree.map(cast, transformation.init(shape))
+    return jax.tree.map(cast, rule.init(shape))
 
 
-def groups(
+def group_blocks(
     labels: Sequence[str],
     state: BlockStates,
     norms: Norms,
@@ -125,51 +117,47 @@ def groups(
 
     Args:
       labels: All labels of the state, in order.
-      state: What `states` made for them.
-      norms: Norms by label; labels that the state does not know are an error.
+      state: What `init_states` made for them.
+      norms: Norms by label.
       stacked: Those of the blocks that have one norm, as a vector in the order of their labels,
         where they were stacked before.
-      collapse: As for `states`.
+      collapse: As for `init_states`.
 
     Raises:
       ValueError: The state does not know a label.
     """
-    places = {label: row for row, label in enumerate(labels)}
+    known = dict.fromkeys(labels)
     for label in norms:
-        row_of(places, label)
+        row_of(known, label)
     if collapse:
         return [Group((label,), norm, None, unit=False) for label, norm in norms.items()]
-    scalars = [label for label in labels if label not in state.units]
-    rows = {label: row for row, label in enumerate(scalars)}
-    found = []
+    units = [label for label in labels if isinstance(state.units, dict) and label in state.units]
+    scalars = [label for label in labels if label not in units]
+    groups = []
     if present := tuple(label for label in scalars if label in norms):
         if stacked is None:
             stacked = jnp.stack([norms[label] for label in present])
-        place = np.array([rows[label] for label in present])
-        found.append(Group(present, stacked, place, unit=False))
-    found += [
-        Group((label,), norms[label], None, unit=True)
-        for label in labels
-        if label in norms and label in state.units
-    ]
-    return found
+        rows = np.flatnonzero([label in norms for label in scalars])
+        groups.append(Group(present, stacked, rows, unit=False))
+    groups += [Group((label,), norms[label], None, unit=True) for label in units if label in norms]
+    return groups
 
 
-def rows_of(state: BlockStates, group: Group) -> Any:
+def select_rows(state: BlockStates, group: Group) -> Any:
     """The rows of a group; a copy only where blocks are missing."""
     if group.unit:
         return state.units[group.labels[0]]
-    return jax.tree.map(lambda rows: rows if _whole(group, rows) else rows[group.place], state.rows)
+    return jax.tree.map(lambda rows: rows if _whole(group, rows) else rows[group.rows], state.rows)
 
 
-def with_rows(state: BlockStates, group: Group, finite: Array, new: Any) -> BlockStates:
+def update_rows(state: BlockStates, group: Group, finite: Array, new: Any) -> BlockStates:
     """The state with new rows for what is finite of a group."""
-    kept = keep_rows(finite, new, rows_of(state, group))
+    kept = keep_rows(finite, new, select_rows(state, group))
     if group.unit:
         return state._replace(units=state.units | {group.labels[0]: kept})
     return state._replace(
         rows=jax.tree.map(
-            lambda fresh, rows: fresh if _whole(group, rows) else rows.at[group.place].set(fresh),
+            lambda fresh, rows: fresh if _whole(group, rows) else rows.at[group.rows].set(fresh),
             kept,
             state.rows,
         )
@@ -188,4 +176,4 @@ def keep_rows(finite: Array, new: Any, old: Any) -> Any:
 
 def _whole(group: Group, rows: Array) -> bool:
     """The ordinary case, in which nothing needs to be gathered or scattered."""
-    return group.place is None or np.array_equal(group.place, np.arange(rows.shape[0]))
+    return group.rows is None or np.array_equal(group.rows, np.arange(rows.shape[0]))

@@ -10,51 +10,124 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipax._typing import Array, Norms
-from clipax.engine._blocks import Group, keep_rows, rows_of, with_rows
-from clipax.engine._entries import Plan
+from clipax.engine._blocks import (
+    BlockStates,
+    Group,
+    init_rule,
+    init_states,
+    keep_rows,
+    select_rows,
+    update_rows,
+)
 from clipax.measure import combined
-from clipax.norms import Decision, NormRule
+from clipax.norms import Decision, NormRule, identity
 from clipax.norms._base import handed_on
 from clipax.thresholds import Context
 
-__all__ = ["Deciders", "Measured", "decide"]
+__all__ = ["BlockFactors", "Measured", "NormRules", "RuleStates", "decide"]
 
 
-class Deciders(NamedTuple):
-    """What decides.
+class BlockFactors(NamedTuple):
+    """What one step does with a block; arrays of the norms' shape.
+
+    Attributes:
+      gradient_factor: Multiplies the gradient.
+      update_factor: Multiplies what the entry rule makes of it.
+      finite: Where the norms are finite; elsewhere the update is filled and memory kept.
+    """
+
+    gradient_factor: Array
+    update_factor: Array
+    finite: Array
+
+    def on_update(self) -> BlockFactors:
+        """The two factors exchanged: what was decided applies to the update."""
+        return BlockFactors(self.update_factor, self.gradient_factor, self.finite)
+
+
+class RuleStates(NamedTuple):
+    """What the rules of `NormRules` remember; `()` for a rule that is not there.
+
+    Attributes:
+      before: Of `before`, for each block.
+      after: Of `after`, likewise.
+      total: Of `total`.
+    """
+
+    before: BlockStates
+    after: Any
+    total: Any
+
+
+class NormRules(NamedTuple):
+    """The rules that decide on the norms of one measurement.
 
     Attributes:
       before: Decides on the norms of blocks.
       total: Decides on the norm of all blocks together, as `before` leaves them; or None.
       after: Decides on the norms of blocks that both leave; None for a factor of 1.
-      alone: Decides on one norm of a block of which nothing is remembered.
+      decide_alone: Decides on one norm of a block of which nothing is remembered.
     """
 
     before: NormRule
     total: NormRule | None
     after: NormRule | None
-    alone: Callable[[Array, Array | None, Context], Plan]
+    decide_alone: Callable[[Array, Array | None, Context], BlockFactors]
 
     @staticmethod
     def of(
-        before: NormRule,
+        before: NormRule | None = None,
+        *,
         total: NormRule | None = None,
         after: NormRule | None = None,
-    ) -> Deciders:
-        """The deciders, with `alone` made of the others."""
+    ) -> NormRules:
+        """Checks the rules; None for `before` is a factor of 1.
+
+        Raises:
+          TypeError: One is no `NormRule`.
+          ValueError: `total` depends on the parameters.
+        """
+        before = identity() if before is None else before
+        for name, rule in (("before", before), ("total", total), ("after", after)):
+            if rule is not None and not isinstance(rule, NormRule):
+                raise TypeError(f"`{name}` must be made by `clipax.norms`, got {rule!r}.")
+        if total is not None and total.needs_params:
+            raise ValueError(f"`total` must not depend on the parameters, got {total!r}.")
 
         # A function of its own in the program: traced once for all blocks.
         @jax.jit
-        def alone(norm: Array, common: Array | None, context: Context) -> Plan:
+        def decide_alone(norm: Array, common: Array | None, context: Context) -> BlockFactors:
             finite = jnp.isfinite(norm)
             safe = jnp.where(finite, norm, 0)
-            first, _ = before.update(safe, (), context)
+            decision, _ = before.update(safe, (), context)
             if common is not None:
-                first = first._replace(factor=first.factor * common)
-            divisor, _ = _behind(after, first, safe, (), context)
-            return _plan(_signed(first.factor, finite), divisor)
+                decision = decision._replace(factor=decision.factor * common)
+            factor, _ = _decide_after(after, decision, safe, (), context)
+            return _unpack(_pack(decision.factor, finite), factor)
 
-        return Deciders(before, total, after, alone)
+        return NormRules(before, total, after, decide_alone)
+
+    @property
+    def needs_params(self) -> bool:
+        """Whether a rule uses the norms of the parameters."""
+        return any(rule.needs_params for rule in (self.before, self.after) if rule is not None)
+
+    @property
+    def never_amplifies(self) -> bool:
+        """Whether no factor is above 1."""
+        rules = (self.before, self.total, self.after)
+        return all(rule.never_amplifies for rule in rules if rule is not None)
+
+    def init(
+        self, shapes: Mapping[str, tuple[int, ...]], *, collapse: bool, dtype: Any
+    ) -> RuleStates:
+        """The states before the first step; arguments as for `init_states`."""
+        before, after = (
+            init_states(rule, shapes, collapse=collapse, dtype=dtype)
+            for rule in (self.before, self.after)
+        )
+        total = () if self.total is None else init_rule(self.total, (), dtype)
+        return RuleStates(before, after, total)
 
 
 class Measured(NamedTuple):
@@ -72,123 +145,123 @@ class Measured(NamedTuple):
 
 
 def decide(
-    deciders: Deciders,
-    found: Sequence[Group],
+    rules: NormRules,
+    groups: Sequence[Group],
     measured: Measured,
-    state: Any,
-    extra: Mapping[str, Any],
-) -> tuple[dict[str, Plan], list[Decision], dict[str, Any]]:
+    states: RuleStates,
+    context: Context,
+) -> tuple[dict[str, BlockFactors], list[Decision], RuleStates]:
     """Decides on all groups.
 
     Args:
-      deciders: What decides.
-      found: The groups.
+      rules: What decides.
+      groups: The groups.
       measured: What was measured.
-      state: Anything with the fields `count`, `before`, `after` and `total`.
-      extra: The extra arguments of `update`.
+      states: What the rules remember.
+      context: What they are told besides the norms.
 
     Returns:
-      Plans by label, the decision on each group, and the new fields of the state.
+      Factors by label, the decision on each group, and the new states.
     """
-    before, total, after, _ = deciders
-    finite = [jnp.isfinite(group.norms) for group in found]
+    finite = [jnp.isfinite(group.norms) for group in groups]
     # A block that is not finite is decided on as if it were zero, and then forgotten.
-    safe = [jnp.where(good, group.norms, 0) for good, group in zip(finite, found, strict=True)]
-    context = Context(
-        state.count,
-        example_norms=extra.get("example_norms"),
-        total_norm=combined(safe) if safe else None,
-    )
-    contexts = [_context(context, group, measured) for group in found]
-    decisions, kept = [], []
-    for group, norms, its in zip(found, safe, contexts, strict=True):
-        decision, new = before.update(norms, rows_of(state.before, group), its)
+    safe = [jnp.where(good, group.norms, 0) for good, group in zip(finite, groups, strict=True)]
+    context = context._replace(total_norm=combined(safe) if safe else None)
+    contexts = [_add_blocks(context, group, measured) for group in groups]
+    decisions, fresh = [], []
+    for group, norms, its in zip(groups, safe, contexts, strict=True):
+        decision, new = rules.before.update(norms, select_rows(states.before, group), its)
         decisions.append(decision)
-        kept.append(new)
-    common, kept_total = None, state.total
-    if total is not None and found:
-        decisions, common, new = _together(total, decisions, safe, state)
+        fresh.append(new)
+    common = None
+    if rules.total is not None and groups:
+        decisions, common, new = _decide_total(rules.total, decisions, safe, states.total, context)
         good = jnp.stack([jnp.all(one) for one in finite]).all()
-        kept_total = keep_rows(good, new, state.total)
-    plans: dict[str, Plan] = {}
-    new_before, new_after = state.before, state.after
+        states = states._replace(total=keep_rows(good, new, states.total))
+    factors: dict[str, BlockFactors] = {}
+    before, after = states.before, states.after
     for group, norms, its, decision, good, new in zip(
-        found, safe, contexts, decisions, finite, kept, strict=True
+        groups, safe, contexts, decisions, finite, fresh, strict=True
     ):
-        divisor, later = _behind(after, decision, norms, rows_of(state.after, group), its)
-        if group.place is not None and not jax.tree.leaves((new, later)):
-            plans |= _one_by_one(deciders, common, group, measured, context)
+        rows = () if rules.after is None else select_rows(after, group)
+        update_factor, later = _decide_after(rules.after, decision, norms, rows, its)
+        if group.rows is not None and not jax.tree.leaves((new, later)):
+            factors |= _decide_each(rules, common, group, measured, context)
         else:
-            columns = (_signed(decision.factor, good), divisor)
-            for parts in zip(*(group.unstack(column) for column in columns), strict=True):
-                plans[parts[0][0]] = _plan(*(value for _, value in parts))
-        new_before = with_rows(new_before, group, good, new)
-        new_after = with_rows(new_after, group, good, later)
-    fields = {"before": new_before, "after": new_after, "total": kept_total}
-    return plans, decisions, fields
+            columns = (_pack(decision.factor, good), update_factor)
+            for pairs in zip(*(group.unstack(column) for column in columns), strict=True):
+                factors[pairs[0][0]] = _unpack(*(value for _, value in pairs))
+        before = update_rows(before, group, good, new)
+        if rules.after is not None:
+            after = update_rows(after, group, good, later)
+    return factors, decisions, states._replace(before=before, after=after)
 
 
-def _signed(factor: Array, finite: Array) -> Array:
-    """A factor and whether it counts in one number, and a division last.
+def _pack(factor: Array, finite: Array) -> Array:
+    """Packs `finite` into the sign of the factor: one scalar in each leaf's program, not two.
 
-    What comes behind the last division, XLA works out anew in the program of every leaf: here the
-    sign, and not from the norm and its root.
+    The division comes last: XLA repeats what follows it in the program of every leaf, here the
+    sign alone, not the root behind the norm.
     """
     return jnp.where(finite, factor, 1) / jnp.where(finite, 1.0, -1.0)
 
 
-def _plan(signed: Array, divisor: Array) -> Plan:
-    return Plan(jnp.abs(signed), divisor, signed >= 0)
+def _unpack(packed: Array, update_factor: Array) -> BlockFactors:
+    return BlockFactors(jnp.abs(packed), update_factor, packed >= 0)
 
 
-def _one_by_one(
-    deciders: Deciders, common: Array | None, group: Group, measured: Measured, context: Context
-) -> dict[str, Plan]:
-    """The plans of blocks of which nothing is remembered, each made from its own norm.
+def _decide_each(
+    rules: NormRules, common: Array | None, group: Group, measured: Measured, context: Context
+) -> dict[str, BlockFactors]:
+    """The factors of blocks of which nothing is remembered, each from its own norm.
 
-    The same numbers as from the vector, and programs that are alike for all leaves of one shape, so
-    that XLA compiles them once; one that picks its number from the vector is alike to no other.
+    The same numbers as from the vector, but programs that are equal for all leaves of one shape:
+    XLA compiles them once. A slice of the vector would make every leaf's program unique.
     """
-    plans = {}
+    factors = {}
     for label in group.labels:
         norm = measured.norms[label]
-        own = _context(context, Group((label,), norm, None, unit=False), measured)
-        plans[label] = deciders.alone(norm, common, own)
-    return plans
+        alone = _add_blocks(context, Group((label,), norm, None, unit=False), measured)
+        factors[label] = rules.decide_alone(norm, common, alone)
+    return factors
 
 
-def _behind(
-    after: NormRule | None, first: Decision, norms: Array, rows: Any, context: Context
+def _decide_after(
+    after: NormRule | None, decision: Decision, norms: Array, rows: Any, context: Context
 ) -> tuple[Array, Any]:
     """The factor that `after` decides on, and its new state."""
     if after is None:
         return jnp.ones_like(norms), rows
-    decision, rows = after.update(handed_on(first, norms), rows, context)
+    decision, rows = after.update(handed_on(decision, norms), rows, context)
     return decision.factor, rows
 
 
-def _together(
-    total: NormRule, firsts: Sequence[Decision], norms: Sequence[Array], state: Any
+def _decide_total(
+    total: NormRule,
+    decisions: Sequence[Decision],
+    norms: Sequence[Array],
+    state: Any,
+    context: Context,
 ) -> tuple[list[Decision], Array, Any]:
     """The decisions with a factor common to all blocks, that factor, and the state of `total`."""
-    reached = [handed_on(first, norm) for first, norm in zip(firsts, norms, strict=True)]
-    norm = combined(reached)
-    decision, new = total.update(norm, state.total, Context(state.count, total_norm=norm))
-    clips = norm > decision.threshold
+    scaled = [handed_on(decision, norm) for decision, norm in zip(decisions, norms, strict=True)]
+    norm = combined(scaled)
+    common, new = total.update(norm, state, Context(context.count, total_norm=norm))
+    clips = norm > common.threshold
     joined = []
-    for first, size, left in zip(firsts, norms, reached, strict=True):
+    for decision, size, left in zip(decisions, norms, scaled, strict=True):
         # In units of the measured norm: what is left of a block that both clip.
-        here = jnp.where(clips & (size > 0), left * decision.factor, jnp.inf)
-        threshold = jnp.minimum(first.threshold, here)
-        joined.append(Decision(first.factor * decision.factor, threshold))
-    return joined, decision.factor, new
+        here = jnp.where(clips & (size > 0), left * common.factor, jnp.inf)
+        threshold = jnp.minimum(decision.threshold, here)
+        joined.append(Decision(decision.factor * common.factor, threshold))
+    return joined, common.factor, new
 
 
-def _context(context: Context, group: Group, measured: Measured) -> Context:
+def _add_blocks(context: Context, group: Group, measured: Measured) -> Context:
     """The context with what is known of a group's blocks."""
     # NumPy numbers, as constants of the program.
     counts = np.array([measured.sizes[label] for label in group.labels], group.norms.dtype)
     return context._replace(
         param_norms=group.stack(measured.params) if measured.params else None,
-        sizes=counts if group.place is not None else counts[0],
+        sizes=counts if group.rows is not None else counts[0],
     )

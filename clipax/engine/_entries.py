@@ -1,7 +1,7 @@
-"""What is done with the entries of a scaled gradient: rules, and their application leaf by leaf.
+"""What is done with the entries of a scaled gradient: rules for one leaf, and their application.
 
-`scale_by_norm` decides on factors for whole blocks. A rule says what happens to each entry then:
-nothing more, a momentum, a scale of its own for every entry, ... It sees one leaf at a time.
+`scale_by_norm` decides on factors for whole blocks. An entry rule says what happens to each entry
+then: nothing more, a momentum, a scale of its own for every entry, ... It sees one leaf at a time.
 """
 
 from __future__ import annotations
@@ -11,22 +11,33 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from clipax import _validate
 from clipax._typing import Array, Norms, Params, Scalar
-from clipax.measure import Leaf, accumulation_dtype, by_path, narrow, row_of, spread, wide_dtype
+from clipax.engine._decide import BlockFactors
+from clipax.measure import (
+    Leaf,
+    accumulation_dtype,
+    by_path,
+    narrow,
+    row_of,
+    spread,
+    wide_dtype,
+)
 
 __all__ = [
+    "EntryContext",
+    "EntryRule",
     "Memory",
-    "Plan",
-    "Rule",
-    "Step",
-    "apply",
-    "averaged",
+    "apply_rule",
+    "average",
+    "guard",
+    "hide",
+    "init_memory",
     "keep",
     "momentum",
-    "plain",
-    "remembered",
+    "scale",
     "scales_like",
     "wide_zeros_like",
     "zeros_like",
@@ -36,95 +47,95 @@ Memory = dict[str, Array]
 """What a rule remembers for one leaf, by name."""
 
 
-class Plan(NamedTuple):
-    """What one step does with the blocks of one label; arrays of the norms' shape.
+class EntryContext(NamedTuple):
+    """What a rule is told besides the gradient; factors broadcast against the leaf.
 
     Attributes:
-      factor: Multiplies the gradient.
-      divisor: Multiplies what the rule makes of it.
-      finite: Where the norms are finite; elsewhere the update is filled and memory kept.
-    """
-
-    factor: Array
-    divisor: Array
-    finite: Array
-
-
-class Step(NamedTuple):
-    """What a rule is told besides the gradient: the plan, to be broadcast against the leaf.
-
-    Attributes:
-      factor: Multiplies the gradient.
-      divisor: Multiplies the update.
-      finite: Where the step counts; elsewhere the update is `fill` and memory keeps its values.
-      fill: 0 or NaN.
+      gradient_factor: Multiplies the gradient.
+      update_factor: Multiplies the update.
+      finite: Where the step counts; elsewhere memory keeps its values (`keep`).
       count: Number of steps before this one.
       steps: How many of them counted, for all leaves or for this one; None where nobody knows.
       param: The leaf's parameter, where the rule or a weight decay needs it; else None.
     """
 
-    factor: Array
-    divisor: Array
+    gradient_factor: Array
+    update_factor: Array
     finite: Array
-    fill: float
-    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    count: Array  # type: ignore[assignment]  # hides tuple.count
     steps: Array | None
     param: Array | None
 
 
-class Rule(NamedTuple):
+class EntryRule(NamedTuple):
     """A pair of pure functions on one leaf.
 
     Attributes:
       init: From a leaf of the parameters to what is remembered for it; the same names for all.
-      update: From `(gradient, memory, step)` to `(update, memory)`. The gradient comes, and the
-        update is returned, in the type in which to compute.
-      needs_params: Whether `step.param` is used.
+      update: From `(gradient, memory, context)` to `(update, memory)`. The gradient comes, and the
+        update is returned, in the dtype in which to compute. What the update is where the step does
+        not count is no matter: it is replaced.
+      needs_params: Whether `context.param` is used.
+      names: Names of what is remembered.
     """
 
     init: Callable[[Array], Memory]
-    update: Callable[[Array, Memory, Step], tuple[Array, Memory]]
+    update: Callable[[Array, Memory, EntryContext], tuple[Array, Memory]]
     needs_params: bool = False
+    names: tuple[str, ...] = ()
 
 
-def plain() -> Rule:
+def scale() -> EntryRule:
     """The scaled gradient itself."""
 
-    def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
-        # Selected in the wide type, before the multiplication: after the cast it would cost a pass.
-        return jnp.where(step.finite, gradient, step.fill) * (step.factor * step.divisor), memory
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        return gradient * (context.gradient_factor * context.update_factor), memory
 
-    return Rule(lambda leaf: {}, update)
+    return EntryRule(lambda leaf: {}, update)
 
 
-def momentum(b1: Scalar) -> Rule:
+def momentum(b1: Scalar) -> EntryRule:
     """A moving average of the scaled gradients, from zero and without bias correction."""
     _validate.open_unit("b1", b1)
 
-    def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
-        new = averaged(gradient, memory["momentum"], b1, step, step.factor)
-        value = new.astype(gradient.dtype) * jnp.where(step.finite, step.divisor, step.fill)
-        return value, {"momentum": new}
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        new = average(gradient, memory["momentum"], b1, context, context.gradient_factor)
+        return new.astype(gradient.dtype) * context.update_factor, {"momentum": new}
 
-    return Rule(lambda leaf: {"momentum": zeros_like(leaf)}, update)
+    return EntryRule(lambda leaf: {"momentum": zeros_like(leaf)}, update, names=("momentum",))
 
 
-def averaged(
-    gradient: Array, old: Array, b1: Scalar, step: Step, factor: Scalar | Array = 1
+def average(
+    gradient: Array, old: Array, b1: Scalar, context: EntryContext, factor: Scalar | Array = 1
 ) -> Array:
-    """`b1 old + (1 - b1) factor gradient`, in the type of `old`.
+    """`b1 old + (1 - b1) factor gradient`, in the dtype of `old`.
 
     Make updates from it as it is stored: made from the sum before it is rounded, XLA would compute
     that again from the old average, and copy the old one first.
     """
-    dtype = step.factor.dtype
+    dtype = context.gradient_factor.dtype
+    # 1 - b1 before rounding to float32, where .999 would cost it four digits.
     fresh = gradient * (factor * jnp.asarray(1 - b1, dtype))
-    return keep(old.astype(gradient.dtype) * jnp.asarray(b1, dtype) + fresh, old, step)
+    return keep(old.astype(gradient.dtype) * jnp.asarray(b1, dtype) + fresh, old, context)
 
 
-def keep(new: Array, old: Array, step: Step) -> Array:
-    """What to remember: `new` in the type of `old`, or `old` where the step does not count."""
-    return narrow(jnp.where(step.finite, new, old.astype(new.dtype)), old.dtype)
+def keep(new: Array, old: Array, context: EntryContext) -> Array:
+    """What to remember: `new` in the dtype of `old`, or `old` where the step does not count."""
+    return narrow(jnp.where(context.finite, new, old.astype(new.dtype)), old.dtype)
+
+
+def guard(finite: Array, update: Array, fill: float) -> Array:
+    """The update where the step counts, else `fill`: selected, as zero times NaN is NaN."""
+    return jnp.where(finite, update, fill)
+
+
+def hide(values: Sequence[Array]) -> list[Array]:
+    """The values behind barriers, for what reads them once more.
+
+    Without, XLA writes out what measuring and scaling have in common: the float32 copy of a
+    bfloat16 tree (`benchmarks/NOTES.md`). Leaf by leaf, so that a replicated leaf stays so.
+    """
+    return [lax.optimization_barrier(value) for value in values]
 
 
 def zeros_like(leaf: Any) -> Array:
@@ -142,67 +153,70 @@ def wide_zeros_like(leaf: Any) -> Array:
 
 def scales_like(leaf: Any, value: Scalar) -> Array:
     """One positive number for each entry of a leaf, sharded as it is."""
-    dtype = accumulation_dtype([jnp.result_type(leaf)])
-    return jnp.full_like(leaf, value, dtype=dtype)
+    return jnp.full_like(leaf, value, dtype=accumulation_dtype([jnp.result_type(leaf)]))
 
 
-def remembered(rule: Rule, params: Params) -> dict[str, Any]:
+def init_memory(rule: EntryRule, params: Params) -> dict[str, Any]:
     """What a rule remembers for all parameters: trees like theirs, by name."""
     leaves, structure = jax.tree.flatten(params)
     rows = [rule.init(leaf) for leaf in leaves]
-    names = rows[0] if rows else {}
-    return {name: jax.tree.unflatten(structure, [row[name] for row in rows]) for name in names}
+    return {name: structure.unflatten([row[name] for row in rows]) for name in rule.names}
 
 
-def apply(
-    rule: Rule,
+def apply_rule(
+    rule: EntryRule,
     leaves: Sequence[Leaf],
-    plans: Mapping[str, Plan],
+    values: Sequence[Array],
+    factors: Mapping[str, BlockFactors],
     params: Sequence[Array] | None,
     memory: Mapping[str, Any],
     *,
-    weight_decay: Scalar | None,
+    weight_decay: Scalar | None = None,
     fill: float,
     count: Array,
-    steps: Array | Norms | None,
-    cut_off: bool = True,
+    steps: Array | Norms | None = None,
+    saturate: bool = True,
 ) -> tuple[list[Array], dict[str, Any]]:
     """Runs a rule over the leaves.
 
     Args:
       rule: What to do with the entries.
       leaves: The gradient's leaves.
-      plans: What to do with their blocks, by label.
+      values: What the rule is given of each: its value, or what stands in its place.
+      factors: What to do with their blocks, by label.
       params: The parameters of the leaves, where they are needed.
       memory: What the rule remembers, trees like the parameters, by name.
       weight_decay: Coefficient of the parameters that are added to the gradient, or None.
       fill: What stands in an update for a block that is not finite.
       count: Number of steps before this one.
-      steps: How many of them counted, for all leaves or by label, or None.
-      cut_off: Whether what is too large for a narrow type becomes its largest number, not infinity;
-        it takes a fifth of a step in bfloat16.
+      steps: How many of them counted, for all leaves or by path, or None.
+      saturate: Whether what is too large for a narrow dtype becomes its largest number, not
+        infinity; it takes a fifth of a step in bfloat16 (`benchmarks/NOTES.md`).
 
     Returns:
       The updates of the leaves, and the new memory.
     """
     rows = {name: by_path(tree) for name, tree in memory.items()}
     updates = []
-    for place, leaf in enumerate(leaves):
-        factor, divisor, finite = (spread(part, leaf) for part in plans[leaf.block.label])
+    for place, (leaf, value) in enumerate(zip(leaves, values, strict=True)):
+        block = BlockFactors(*(spread(part, leaf) for part in factors[leaf.block.label]))
         param = None if params is None else params[place]
-        like, wide = leaf.value.dtype, wide_dtype(leaf.value.dtype, factor.dtype)
-        gradient = leaf.value.astype(wide)
+        narrow_dtype = leaf.value.dtype
+        gradient = value.astype(wide_dtype(value.dtype, block.gradient_factor.dtype))
         if weight_decay is not None and param is not None:
-            gradient += param.astype(wide) * jnp.asarray(weight_decay, factor.dtype)
+            decay = jnp.asarray(weight_decay, block.gradient_factor.dtype)
+            gradient += param.astype(gradient.dtype) * decay
         old = {name: row_of(row, leaf.path) for name, row in rows.items()}
-        counted = spread(steps[leaf.block.label], leaf) if isinstance(steps, Mapping) else steps
-        step = Step(factor, divisor, finite, fill, count, counted, param)
-        update, new = rule.update(gradient, old, step)
+        counted = steps[leaf.path] if isinstance(steps, Mapping) else steps
+        context = EntryContext(*block, count, counted, param)
+        update, new = rule.update(gradient, old, context)
         for name, row in rows.items():
             row[leaf.path] = new[name]
-        updates.append(narrow(update, like) if cut_off else update.astype(like))
-    structures = {name: jax.tree.structure(tree) for name, tree in memory.items()}
+        # Selected in the wide dtype: after the cast it would cost a pass.
+        update = guard(block.finite, update, fill)
+        updates.append(narrow(update, narrow_dtype) if saturate else update.astype(narrow_dtype))
     kept = {
-        name: jax.tree.unflatten(structures[name], list(row.values())) for name, row in rows.items()
+        name: jax.tree.unflatten(jax.tree.structure(tree), list(rows[name].values()))
+        for name, tree in memory.items()
     }
     return updates, kept

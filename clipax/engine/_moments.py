@@ -6,25 +6,79 @@ Of the squares the root is kept, as everywhere, and both in float32 or better.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 from clipax import _validate
 from clipax._statistics._moving import hypot
-from clipax._typing import Array, Scalar
-from clipax.engine._entries import Memory, Rule, Step, keep
-from clipax.measure import wide_dtype
+from clipax._typing import Array, Norms, Scalar
+from clipax.engine._entries import EntryContext, EntryRule, Memory, keep
+from clipax.engine._step import ScaleByNormState
+from clipax.engine._telemetry import known_labels
+from clipax.measure import Leaf, row_of, wide_dtype
+from clipax.norms import Decision, NormRule
+from clipax.thresholds import Context
 
-__all__ = ["Moments", "adam", "correction", "decayed", "share"]
+__all__ = [
+    "CountedState",
+    "Moments",
+    "adam",
+    "add_decay",
+    "correct",
+    "count_steps",
+    "counted_steps",
+    "weigh_newest",
+]
+
+
+class CountedState(NamedTuple):
+    """A state with the number of steps that counted, for each block.
+
+    Attributes:
+      steps: The number, int32.
+      inner: The state itself.
+    """
+
+    steps: Array
+    inner: Any
+
+
+def count_steps(inner: NormRule) -> NormRule:
+    """The same decisions, the steps counted for each block."""
+
+    def init(shape: tuple[int, ...]) -> CountedState:
+        return CountedState(jnp.zeros(shape, jnp.int32), inner.init(shape))
+
+    def update(
+        norms: Array, state: CountedState, context: Context
+    ) -> tuple[Decision, CountedState]:
+        decision, new = inner.update(norms, state.inner, context)
+        return decision, CountedState(optax.safe_increment(state.steps), new)
+
+    return inner._replace(init=init, update=update)
+
+
+def counted_steps(state: ScaleByNormState, leaves: Sequence[Leaf]) -> Norms:
+    """The number of steps that counted so far for each leaf, where `before` counts them."""
+    if not leaves:
+        return {}
+    rows = jnp.unstack(state.rules.before.rows.steps)
+    known = dict(zip(known_labels(state.telemetry), rows, strict=True))
+    return {leaf.path: row_of(known, leaf.path) for leaf in leaves}
 
 
 class Moments:
     """The averages `m` of the gradients and `s^2` of their squares, from zero.
 
     Attributes:
+      names: What is remembered for each entry.
       eps: Added to `s`, after the bias correction.
     """
+
+    names = ("momentum", "scales")
 
     def __init__(self, b1: Scalar, b2: Scalar, eps: Scalar) -> None:
         _validate.open_unit("b1", b1)
@@ -41,11 +95,11 @@ class Moments:
             "scales": jnp.zeros_like(leaf, dtype=jnp.finfo(wide).dtype),
         }
 
-    def grown(
-        self, gradient: Array, memory: Memory, step: Step, fresh: Array | None = None
+    def add(
+        self, gradient: Array, memory: Memory, context: EntryContext, fresh: Array | None = None
     ) -> Memory:
         """Both averages with one more gradient, from zero where `fresh`."""
-        dtype = step.factor.dtype
+        dtype = context.gradient_factor.dtype
         # 1 - b before rounding to float32, where .999 would cost it four digits.
         old, new = jnp.asarray(self.b1, dtype), jnp.asarray(1 - self.b1, dtype)
         if fresh is not None:
@@ -56,8 +110,8 @@ class Moments:
         before = memory["scales"].astype(sizes.dtype)
         scales = self.scales(before, sizes, fresh)
         return {
-            "momentum": keep(momentum, held, step),
-            "scales": keep(scales, memory["scales"], step),
+            "momentum": keep(momentum, held, context),
+            "scales": keep(scales, memory["scales"], context),
         }
 
     def scales(self, before: Array, sizes: Array, fresh: Array | None = None) -> Array:
@@ -67,47 +121,50 @@ class Moments:
             old = jnp.where(fresh, 0, old)
         return hypot(old * before, new * sizes)
 
-    def direction(self, memory: Memory, step: Step, age: Array) -> Array:
+    def direction(self, memory: Memory, context: EntryContext, age: Array) -> Array:
         """`m/(s + eps)`, both corrected for their start at zero `age` steps ago."""
-        dtype = jnp.promote_types(memory["scales"].dtype, step.factor.dtype)
+        dtype = jnp.promote_types(memory["scales"].dtype, context.gradient_factor.dtype)
         scales, momentum = memory["scales"].astype(dtype), memory["momentum"]
-        root = 1 / jnp.sqrt(correction(self.b2, age, dtype))
+        root = 1 / jnp.sqrt(correct(self.b2, age, dtype))
         direction = momentum.astype(wide_dtype(momentum.dtype, dtype)) / (
             scales * root + jnp.asarray(self.eps, dtype)
         )
         # Corrected behind the division: a corrected momentum could overflow.
-        return direction * (1 / correction(self.b1, age, dtype))
+        return direction * (1 / correct(self.b1, age, dtype))
 
 
-def adam(moments: Moments, *, reset: int | None = None, weight_decay: Scalar | None = None) -> Rule:
+def adam(
+    moments: Moments, *, reset: int | None = None, weight_decay: Scalar | None = None
+) -> EntryRule:
     """Adam on the scaled gradient, its averages begun anew every `reset` steps that counted.
 
-    The divisor of the plan multiplies the whole update, the decay included.
+    The update factor multiplies the whole update, the decay included.
     """
 
-    def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
-        assert step.steps is not None
-        age, fresh = step.steps + 1, None
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        assert context.steps is not None
+        age, fresh = context.steps + 1, None
         if reset is not None:
             since = age % reset
             fresh = since == 0
             age = jnp.where(age < reset, age, since + 1)
-        memory = moments.grown(gradient * step.factor, memory, step, fresh)
-        result = decayed(moments.direction(memory, step, age), step, weight_decay)
-        return jnp.where(step.finite, result * step.divisor, step.fill), memory
+        scaled = gradient * context.gradient_factor
+        memory = moments.add(scaled, memory, context, fresh)
+        result = add_decay(moments.direction(memory, context, age), context, weight_decay)
+        return result * context.update_factor, memory
 
-    return Rule(moments.init, update, needs_params=weight_decay is not None)
+    return EntryRule(moments.init, update, weight_decay is not None, Moments.names)
 
 
-def decayed(direction: Array, step: Step, weight_decay: Scalar | None) -> Array:
+def add_decay(direction: Array, context: EntryContext, weight_decay: Scalar | None) -> Array:
     """The direction with decoupled weight decay."""
-    if weight_decay is None or step.param is None:
+    if weight_decay is None or context.param is None:
         return direction
-    decay = jnp.asarray(weight_decay, step.factor.dtype)
-    return direction + step.param.astype(direction.dtype) * decay
+    decay = jnp.asarray(weight_decay, context.gradient_factor.dtype)
+    return direction + context.param.astype(direction.dtype) * decay
 
 
-def correction(decay: Scalar, age: Array, dtype: Any) -> Array:
+def correct(decay: Scalar, age: Array, dtype: Any) -> Array:
     """`1 - decay^age` for an age of at least 1, to the last digits for rates near 1."""
     if isinstance(decay, int | float):
         log = jnp.asarray(math.log(decay) if decay > 0 else -math.inf, dtype)
@@ -116,8 +173,8 @@ def correction(decay: Scalar, age: Array, dtype: Any) -> Array:
     return -jnp.expm1(age.astype(dtype) * log)
 
 
-def share(decay: Scalar, steps: Array, dtype: Any) -> Array:
+def weigh_newest(decay: Scalar, steps: Array, dtype: Any) -> Array:
     """What the newest of `steps + 1` numbers weighs in their average with bias correction."""
     first = steps == 0
-    weight = jnp.asarray(1 - decay, dtype) / correction(decay, steps + 1, dtype)
+    weight = jnp.asarray(1 - decay, dtype) / correct(decay, steps + 1, dtype)
     return jnp.where(first, 1, weight)

@@ -64,7 +64,7 @@ def _root(
 @app.command("methods", short_help="List the methods.")
 def _methods(
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table of the README instead.")
+        bool, typer.Option("--markdown", help="Print the table of the documentation instead.")
     ] = False,
 ) -> None:
     """List the catalogue: every method of clipax, what it computes and where it comes from."""
@@ -76,11 +76,10 @@ def _methods(
     for column in ("name", "kind", "formula", "source"):
         listed.add_column(column, no_wrap=column == "name")
     for entry in clipax.catalogue.ENTRIES.values():
-        source = f"{entry.paper}, arXiv {entry.arxiv}" if entry.arxiv else entry.paper
-        listed.add_row(entry.name, entry.kind, _plain(entry.formula), source)
+        listed.add_row(entry.name, entry.kind, _plain(entry.formula), entry.source)
         for variant, extra in entry.variants.items():
             given = ", ".join(f"{name}={value}" for name, value in extra.items())
-            listed.add_row(variant, entry.kind, f"{entry.name} with {given}", source)
+            listed.add_row(variant, entry.kind, f"{entry.name} with {given}", entry.source)
     for name, (_, formula) in BASELINES.items():
         listed.add_row(name, "baseline", _plain(formula), "optax")
     console.print(listed)

@@ -7,12 +7,14 @@ stay where they are, and so does whatever may be sharded: it would be a collecti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import device_count, lax
+from jax import lax
 from jax.sharding import AxisType
 
 from clipax._typing import Array, AxisName
@@ -20,16 +22,18 @@ from clipax.measure._leaves import Leaf
 from clipax.measure._mesh import Mesh
 from clipax.scopes import Block
 
-__all__ = ["Layout", "gathered", "pieces"]
+__all__ = ["Layout", "assume_devices", "gather", "lay_out"]
 
 LARGEST = 4096
 """Entries of a leaf that is still gathered; XLA for CPU reduces larger ones without a temporary."""
 
 FEWEST = 32
-"""Small leaves with one norm from which on they are gathered; fewer run as quickly as they are."""
+"""Concatenate only if at least this many small leaves share a norm; fewer run as fast apart."""
 
 AT_ONCE = 64
-"""Leaves in one gathering; all at once compile and run no quicker."""
+"""Leaves in one concatenation; all at once compile and run no faster."""
+
+_devices: ContextVar[int | None] = ContextVar("devices", default=None)
 
 
 class Layout(NamedTuple):
@@ -48,7 +52,21 @@ class Layout(NamedTuple):
     mesh: Mesh
 
 
-def pieces(
+@contextmanager
+def assume_devices(number: int) -> Iterator[None]:
+    """Measures as where there are so many devices, whatever this process sees.
+
+    A value without a mesh in its type may be sharded where there are several: its small leaves are
+    then not gathered. Say 1 where a process with several devices compiles for one of them.
+    """
+    token = _devices.set(number)
+    try:
+        yield
+    finally:
+        _devices.reset(token)
+
+
+def lay_out(
     leaves: Sequence[Leaf], axis_name: AxisName, params: Sequence[Array] | None
 ) -> tuple[list[Array], Layout]:
     """The leaves' values and layout.
@@ -66,7 +84,7 @@ def pieces(
     return values, Layout(blocks, copies, tuple(_is_whole(value) for value in values), mesh)
 
 
-def gathered(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Array], Layout]:
+def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Array], Layout]:
     """The same entries in fewer pieces, in `dtype` where many small real ones have one norm."""
     blocks, copies, whole, mesh = layout
     groups: dict[tuple[Block, int], list[int]] = {}
@@ -99,7 +117,8 @@ def _is_whole(value: Array) -> bool:
     """
     mesh = jax.typeof(value).sharding.mesh
     if mesh.empty:
-        return device_count() == 1
+        devices = _devices.get()
+        return (jax.device_count() if devices is None else devices) == 1
     if all(axis == AxisType.Manual for axis in mesh.axis_types):
         return True
     # Arrays with explicit axes, be there one device or many, are joined only where specs agree.

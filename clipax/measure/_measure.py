@@ -1,4 +1,4 @@
-"""Measuring a tree: with `_sums`, the only code of the package that reduces one.
+"""Norms of a tree: with the modules beside it, the only code of the package that reduces one.
 
 A gradient is read once for all the norms of a scope. Sums run in float32 or better, over leaves as
 well as within them. Only where the total of squares overflows is the tree read again, scaled by a
@@ -20,21 +20,35 @@ from jax import lax
 from clipax import scopes
 from clipax._typing import Array, AxisName, Norms
 from clipax.measure import _sums
-from clipax.measure._gather import Layout, gathered, pieces
-from clipax.measure._leaves import Leaf, accumulation_dtype, named_leaves, reduced_axes, replaced
+from clipax.measure._gather import Layout, gather, lay_out
+from clipax.measure._leaves import Leaf, accumulation_dtype, named_leaves, reduced_axes
 from clipax.measure._mesh import Mesh
+from clipax.measure._overflow import rescaled_square_sums, rescaling
 
 __all__ = [
     "Derived",
+    "Measurement",
     "all_finite",
     "block_sizes",
     "combined",
     "global_norm",
     "magnitudes",
     "measure",
-    "measure_stacked",
-    "products",
 ]
+
+
+class Measurement(NamedTuple):
+    """What was measured of a tree.
+
+    Attributes:
+      norms: By label; an array's axes are the axes that its block keeps.
+      stacked: Those of labels that have one norm each once more, as a vector sorted by label,
+        without excluded ones; None where there is no such label. Stacked from the sums: what is
+        stacked later is worked out once more in the program that stacks.
+    """
+
+    norms: Norms
+    stacked: Array | None
 
 
 class Derived(NamedTuple):
@@ -55,10 +69,9 @@ def measure(
     *,
     axis_name: AxisName = None,
     params: Sequence[Array] | None = None,
-    sums: Norms | None = None,
     derived: Derived | None = None,
-) -> Norms:
-    """The Euclidean norms of the leaves' blocks, one array for each label.
+) -> Measurement:
+    """The Euclidean norms of the leaves' blocks.
 
     Args:
       leaves: What `named_leaves` returned.
@@ -66,68 +79,21 @@ def measure(
       axis_name: Mesh axes over which the leaves are sharded, inside `shard_map`.
       params: The parameters that belong to the leaves: a gradient that varies over a mesh axis over
         which its parameter does not is then refused.
-      sums: What `products` gave for the same leaves with themselves, where it was called before.
       derived: How the leaves' values come from arrays in memory, where they do not lie there
         themselves: they are then computed as they are read, and never written.
-
-    Returns:
-      A dictionary from labels to norms; an array's axes are the axes that its block keeps.
 
     Raises:
       ValueError: Leaves with one label have different kept sizes, or (inside `shard_map`) mesh axes
         are not named or gradients not averaged.
     """
-    return measure_stacked(
-        leaves, dtype, axis_name=axis_name, params=params, sums=sums, derived=derived
-    )[0]
-
-
-def measure_stacked(
-    leaves: Sequence[Leaf],
-    dtype: Any,
-    *,
-    axis_name: AxisName = None,
-    params: Sequence[Array] | None = None,
-    sums: Norms | None = None,
-    derived: Derived | None = None,
-) -> tuple[Norms, Array | None]:
-    """`measure`, and the norms of labels that have one each once more, as a vector.
-
-    Sorted by label, without those of excluded leaves; None where there is no such label. Thousands
-    of norms are stacked here before anything is made of them: what is stacked later is worked out
-    once more in the program that stacks.
-    """
     if not leaves:
-        return {}, None
-    values, layout = pieces(leaves, axis_name, params)
-    # What is computed as it is read is not written to be gathered, nor what is not read.
-    if derived is None and sums is None:
-        values, layout = gathered(values, layout, dtype)
-    function, arrays = derived or (_as_they_are, values)
-    signed, stacked = _signed_squares(arrays, sums, function, layout, jnp.dtype(dtype))
-    norms = {label: _norm(square) for label, square in signed.items()}
-    return norms, None if stacked is None else _norm(stacked)
-
-
-def products(
-    leaves: Sequence[Leaf],
-    others: Sequence[Array],
-    dtype: Any,
-    *,
-    axis_name: AxisName = None,
-    params: Sequence[Array] | None = None,
-) -> Norms:
-    """Inner products of leaves and others, by label, in one collective; they may overflow.
-
-    Those of leaves with themselves are the squares behind the norms of `measure`, for leaves that
-    are computed from others: they are computed as they are read.
-    """
-    if not leaves:
-        return {}
-    pairs = zip(leaves, others, strict=True)
-    entries = [_sums.inner(leaf.value, other, dtype) for leaf, other in pairs]
-    values, layout = pieces(replaced(leaves, entries), axis_name, params)
-    return _sums.by_label(_sums.reduced(jnp.sum, values, layout), layout)
+        return Measurement({}, None)
+    values, layout = lay_out(leaves, axis_name, params)
+    # What is computed as it is read is not written to be gathered.
+    if derived is None:
+        values, layout = gather(values, layout, dtype)
+    function, arrays = derived or (_identity, values)
+    return _norms(arrays, function, layout, jnp.dtype(dtype))
 
 
 def magnitudes(
@@ -155,8 +121,8 @@ def magnitudes(
         sizes = jnp.abs(value).astype(dtype)
         return jnp.max(sizes, axes, initial=0) if greatest else jnp.sum(sizes, axes)
 
-    values, layout = pieces(leaves, axis_name, None)
-    return _sums.by_label(_sums.reduced(reduce, values, layout), layout, greatest=greatest)
+    values, layout = lay_out(leaves, axis_name, None)
+    return _sums.add_by_label(_sums.reduce_each(reduce, values, layout), layout, greatest=greatest)
 
 
 def combined(norms: Sequence[Array]) -> Array:
@@ -175,7 +141,7 @@ def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[s
     """Number of entries behind each norm of a label, over all shards."""
     if not leaves:
         return {}
-    values, layout = pieces(leaves, axis_name, None)
+    values, layout = lay_out(leaves, axis_name, None)
     sizes: Counter[str] = Counter()
     for value, block, shared in zip(values, layout.blocks, layout.copies, strict=True):
         entries = math.prod(value.shape[axis] for axis in reduced_axes(value.ndim, block))
@@ -183,56 +149,46 @@ def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[s
     return dict(sizes)
 
 
-def _as_they_are(values: Sequence[Array]) -> Sequence[Array]:
+def _identity(values: Sequence[Array]) -> Sequence[Array]:
     return values
 
 
 @partial(jax.jit, static_argnames=("function", "layout", "dtype"), inline=True)
-def _signed_squares(
-    arrays: Any,
-    sums: Norms | None,
-    function: Callable[[Any], Sequence[Array]],
-    layout: Layout,
-    dtype: Any,
-) -> tuple[Norms, Array | None]:
-    """Squares of norms by label, and stacked; negative where they are those of the scaled leaves.
-
-    Compiled as one piece, so that a step that is not compiled is cached too.
-    """
-    if sums is None:
-        sums = _sums.square_sums(function(arrays), layout, dtype)
-    plain = sums
+def _norms(
+    arrays: Any, function: Callable[[Any], Sequence[Array]], layout: Layout, dtype: Any
+) -> Measurement:
+    """The norms, compiled as one piece: a step that is not compiled is cached too."""
+    squares = _sums.square_sums(function(arrays), layout, dtype)
     single = {block.label for block in layout.blocks if not block.keep and not block.excluded}
-    labels = sorted(single & sums.keys())
+    labels = sorted(single & squares.keys())
 
-    def stack(squares: Norms) -> Array | None:
-        return _sums.stacked([squares[label] for label in labels]) if labels else None
+    def stack(values: Norms) -> Array | None:
+        return _sums.stack([values[label] for label in labels]) if labels else None
 
-    together = stack(plain)
+    def plain() -> Measurement:
+        return Measurement(jax.tree.map(_sums.root, squares), jax.tree.map(_sums.root, stacked))
 
-    def rescaled() -> tuple[Norms, Array | None]:
+    def rescaled() -> Measurement:
         # Computed inside the branch: what enters one has to be written out.
-        again = _sums.square_sums(function(arrays), layout, dtype, rescaled=True)
-        signed = {
-            label: jnp.where(jnp.isinf(square), -again[label], square)
-            for label, square in plain.items()
+        again = rescaled_square_sums(function(arrays), layout, dtype)
+        norms = {
+            label: jnp.where(
+                jnp.isinf(square),
+                _sums.root(again[label]) * (1 / rescaling(dtype)),
+                _sums.root(square),
+            )
+            for label, square in squares.items()
         }
-        return signed, stack(signed)
+        return Measurement(norms, stack(norms))
 
+    stacked = stack(squares)
     # The predicate is on the total, and on overflow (or NaN, which would hide one) alone: blocks
     # that are exactly zero never trigger the second read. Behind a barrier a total of units is that
     # of their sums: XLA would sum up the entries once more, and write out their squares for both.
-    units = [square for label, square in plain.items() if label not in single]
+    units = [square for label, square in squares.items() if label not in single]
     parts = [jnp.sum(lax.optimization_barrier(square)) for square in units]
-    total = _sums.total(parts if together is None else [jnp.sum(together), *parts])
-    return lax.cond(~jnp.isfinite(total), rescaled, lambda: (plain, together))
-
-
-@partial(jax.jit, inline=True)
-def _norm(square: Array) -> Array:
-    """The root of a sum of squares, or of a negative one of scaled leaves."""
-    root = _sums.root(jnp.abs(square))
-    return jnp.where(square < 0, root * (1 / _sums.rescaling(square.dtype)), root)
+    total = _sums.total(parts if stacked is None else [jnp.sum(stacked), *parts])
+    return lax.cond(~jnp.isfinite(total), rescaled, plain)
 
 
 def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
@@ -257,7 +213,8 @@ def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
     """
     leaves, _ = named_leaves(tree, scopes.resolve(scopes.GLOBAL))
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-    return measure(leaves, dtype, axis_name=axis_name).get(scopes.GLOBAL, jnp.zeros((), dtype))
+    norms, _ = measure(leaves, dtype, axis_name=axis_name)
+    return norms.get(scopes.GLOBAL, jnp.zeros((), dtype))
 
 
 def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:

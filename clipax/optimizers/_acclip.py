@@ -11,8 +11,18 @@ import optax
 from clipax import _validate
 from clipax._statistics._moving import power_mean
 from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
-from clipax.engine._entries import Memory, Rule, Step, averaged, keep, scales_like, zeros_like
-from clipax.engine._step import guarded
+from clipax.engine import (
+    EntryContext,
+    EntryRule,
+    Memory,
+    NormRules,
+    Spec,
+    average,
+    keep,
+    lift,
+    scales_like,
+    zeros_like,
+)
 
 __all__ = ["acclip"]
 
@@ -35,17 +45,17 @@ def scale_by_acclip(
     def init(leaf: Array) -> Memory:
         return {"momentum": zeros_like(leaf), "scales": scales_like(leaf, 0.0)}
 
-    def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
-        momentum = averaged(gradient, memory["momentum"], b1, step)
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        momentum = average(gradient, memory["momentum"], b1, context)
         sizes = jnp.abs(gradient)
         held = memory["scales"].astype(sizes.dtype)
-        scale = keep(power_mean(held, sizes, b2, alpha), memory["scales"], step)
+        scale = keep(power_mean(held, sizes, b2, alpha), memory["scales"], context)
         value = momentum.astype(gradient.dtype)
         ratio = scale.astype(sizes.dtype) / (jnp.abs(value) + jnp.asarray(eps, sizes.dtype))
-        factor = jnp.where(step.finite, jnp.minimum(ratio, 1), step.fill)
-        return value * factor, {"momentum": momentum, "scales": scale}
+        return value * jnp.minimum(ratio, 1), {"momentum": momentum, "scales": scale}
 
-    return guarded(rule=Rule(init, update), nonfinite=nonfinite, axis_name=axis_name)
+    rule = EntryRule(init, update, names=("momentum", "scales"))
+    return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(), rule)
 
 
 def acclip(

@@ -13,8 +13,19 @@ from jax import lax
 from clipax import _validate, norms
 from clipax._statistics._moving import Scale, adagrad, adam
 from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
-from clipax.engine._entries import Memory, Rule, Step, averaged, keep, scales_like, zeros_like
-from clipax.engine._step import guarded
+from clipax.engine import (
+    EntryContext,
+    EntryRule,
+    Memory,
+    NormRules,
+    Spec,
+    add_decay,
+    average,
+    keep,
+    lift,
+    scales_like,
+    zeros_like,
+)
 from clipax.thresholds import Threshold
 from clipax.transforms._clip_by_value import bounded, usable
 
@@ -59,44 +70,42 @@ def scale_by_clipped_entries(
         ring = jnp.broadcast_to(scales, (steps + 1, *scales.shape))
         return memory | {"scales": ring, "position": jnp.zeros((), jnp.int32)}
 
-    def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
-        clipped = gradient * step.factor
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        clipped = gradient * context.gradient_factor
         if limit is not None:
-            now = limit(step.count) if callable(limit) else limit
-            clipped = bounded(clipped, usable(now, step.factor.dtype))
+            now = limit(context.count) if callable(limit) else limit
+            clipped = bounded(clipped, usable(now, context.gradient_factor.dtype))
         new: Memory = {}
         value = clipped
         if b1 is not None:
-            new["momentum"] = averaged(clipped, memory["momentum"], b1, step)
+            new["momentum"] = average(clipped, memory["momentum"], b1, context)
             value = new["momentum"].astype(clipped.dtype)
-        scales, divisor = _grown(scale, jnp.abs(clipped), memory, step, steps)
+        scales, divisor = _accumulate(scale, jnp.abs(clipped), memory, context, steps)
         result = value / divisor.astype(value.dtype)
-        if weight_decay is not None and step.param is not None:
-            decay = jnp.asarray(weight_decay, step.factor.dtype)
-            result += step.param.astype(result.dtype) * decay
-        return jnp.where(step.finite, result, step.fill), new | scales
+        return add_decay(result, context, weight_decay), new | scales
 
-    rule = Rule(init, update, needs_params=weight_decay is not None)
+    names = ("momentum",) * (b1 is not None) + ("scales",) + ("position",) * (steps > 1)
+    rule = EntryRule(init, update, weight_decay is not None, names)
     before = None if clip == "coordinate" else norms.clip(threshold)
     scope = "leaf" if clip == "leaf" else "global"
-    return guarded(before, rule=rule, scope=scope, nonfinite=nonfinite, axis_name=axis_name)
+    return lift(Spec.of(scope, nonfinite, axis_name), NormRules.of(before), rule)
 
 
-def _grown(
-    scale: Scale, sizes: Array, memory: Memory, step: Step, delay: int
+def _accumulate(
+    scale: Scale, sizes: Array, memory: Memory, context: EntryContext, delay: int
 ) -> tuple[Memory, Array]:
     """The scales to remember and those to divide by."""
     held = memory["scales"]
     if delay < 2:
-        new = keep(scale.accumulate(held.astype(sizes.dtype), sizes), held, step)
+        new = keep(scale.accumulate(held.astype(sizes.dtype), sizes), held, context)
         return {"scales": new}, held if delay else new
     slots, position = delay + 1, memory["position"]
     newest = (position - 1) % slots
     last = lax.dynamic_index_in_dim(held, newest, 0, keepdims=False)
-    new = keep(scale.accumulate(last.astype(sizes.dtype), sizes), last, step)
+    new = keep(scale.accumulate(last.astype(sizes.dtype), sizes), last, context)
     # A step that does not count writes what stands there already. Written before it is read, with
     # a slot to spare: the buffer is updated in place in a jitted loop and in a scan alike.
-    counts = jnp.all(step.finite)
+    counts = jnp.all(context.finite)
     place = jnp.where(counts, position, newest)
     following = jnp.where(counts, (position + 1) % slots, position)
     held = lax.dynamic_update_index_in_dim(held, new, place, 0)

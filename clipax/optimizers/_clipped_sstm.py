@@ -6,6 +6,7 @@ Accelerated Gradient Clipping", arXiv 2005.10785.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -13,13 +14,15 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate, norms
+from clipax._states import find
 from clipax._typing import Array, AxisName, NonFinite, Params, Scalar
-from clipax.engine._entries import Memory, Rule, Step, keep
-from clipax.engine._step import guarded
+from clipax.engine import EntryContext, EntryRule, Memory, NormRules, Spec, keep, lift
 from clipax.measure import wide_dtype
 from clipax.thresholds import Context, Threshold
 
 __all__ = ["clipped_sstm", "clipped_sstm_eval_params"]
+
+_MEMORY = ("y_sequence", "z_sequence")
 
 
 def similar_triangles(
@@ -50,24 +53,27 @@ def similar_triangles(
     def init(leaf: Any) -> Memory:
         # In float32 or better: a step of the sequence z may be far below one part in 256.
         dtype = wide_dtype(jnp.result_type(leaf), jnp.float32)
-        return {name: jnp.array(leaf, dtype, copy=True) for name in ("y", "z")}
+        return {name: jnp.array(leaf, dtype, copy=True) for name in _MEMORY}
 
-    def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
-        assert step.steps is not None
-        assert step.param is not None
-        dtype, wide = step.factor.dtype, gradient.dtype
-        now, later = (_weight(step.steps + ahead, dtype).astype(wide) for ahead in (0, 1))
-        y, z = (memory[name].astype(wide) for name in ("y", "z"))
-        new_z = keep(z - gradient * (step.factor * step_size(step.steps, dtype)), memory["z"], step)
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        assert context.steps is not None
+        assert context.param is not None
+        dtype, wide = context.gradient_factor.dtype, gradient.dtype
+        now, later = (_weight(context.steps + ahead, dtype).astype(wide) for ahead in (0, 1))
+        y, z = (memory[name].astype(wide) for name in _MEMORY)
+        new_z = keep(
+            z - gradient * (context.gradient_factor * step_size(context.steps, dtype)),
+            memory["z_sequence"],
+            context,
+        )
         z = new_z.astype(wide)
-        new_y = keep((1 - now) * y + now * z, memory["y"], step)
+        new_y = keep((1 - now) * y + now * z, memory["y_sequence"], context)
         following = (1 - later) * new_y.astype(wide) + later * z
-        move = following - step.param.astype(wide)
-        return jnp.where(step.finite, move, step.fill), {"y": new_y, "z": new_z}
+        return following - context.param.astype(wide), {"y_sequence": new_y, "z_sequence": new_z}
 
     source = Threshold(lambda shape: jnp.zeros(shape, jnp.int32), threshold)
-    rule = Rule(init, update, needs_params=True)
-    return guarded(norms.clip(source), rule=rule, nonfinite=nonfinite, axis_name=axis_name)
+    rule = EntryRule(init, update, needs_params=True, names=_MEMORY)
+    return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(norms.clip(source)), rule)
 
 
 def _weight(steps: Array, dtype: Any) -> Array:
@@ -175,11 +181,11 @@ def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Pa
       >>> print(clipax.clipped_sstm_eval_params(state)["w"])
       [1. 1.]
     """
-    found = [
-        memory["y"]
-        for _, memory in optax.tree.get_all_with_path(opt_state, "memory")
-        if isinstance(memory, dict) and memory.keys() == {"y", "z"}
-    ]
+
+    def match(fields: Mapping[str, Any]) -> tuple[Params, Iterable[Any]] | None:
+        return (fields["y_sequence"], ()) if set(_MEMORY) == set(fields) else None
+
+    found = list(find(opt_state, match))
     if len(found) != 1:
         raise ValueError(
             f"`opt_state` must hold the state of one `clipped_sstm`, it holds {len(found)}."

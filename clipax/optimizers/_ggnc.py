@@ -9,48 +9,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
-from clipax.engine._blocks import BlockStates, Group, state_of
-from clipax.engine._decide import Deciders, Measured, decide
-from clipax.engine._entries import Plan, Step, averaged, wide_zeros_like
-from clipax.engine._step import (
-    ScaleByNormState,
-    initial,
-    measured_in,
-    own_params,
-    recorded,
-)
+from clipax.engine import BlockFactors, NormRules, Spec, scale
 from clipax.measure import (
     Leaf,
-    accumulation_dtype,
-    block_sizes,
     by_path,
     is_matrix,
     magnitudes,
+    measure,
     named_leaves,
-    narrow,
     polar_factor,
     refuse_parts,
     replaced,
-    row_of,
     spread,
     wide_dtype,
 )
-from clipax.norms import Decision
-from clipax.optimizers._momentum_norm import scale_by_momentum_norm
-from clipax.scopes import Block, Scope
+from clipax.optimizers._momentum_norm import (
+    MomentumState,
+    average_gradients,
+    begin_momentum,
+    forget_where,
+    init_momentum,
+    scale_by_momentum_norm,
+)
+from clipax.scopes import Scope
 from clipax.thresholds import Threshold
 
 __all__ = ["ggnc"]
-
-
-# As for momentum that is scaled by its Euclidean norm, so that `clipax.metrics` knows the rows.
-_GRADIENT, _MOMENTUM = "gradient", "averaged"
 
 
 def scale_by_lmo(
@@ -73,82 +62,55 @@ def scale_by_lmo(
       axis_name: As everywhere.
     """
     _validate.open_unit("b1", b1)
-    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+    spec = Spec.of("global", nonfinite, axis_name)
     scope = scopes.resolve(scope)
-    fill = 0.0 if nonfinite == "zero" else jnp.nan
-    parts = {_GRADIENT: norms.identity(), _MOMENTUM: norms.clip(radius)}
-    deciders = {label: Deciders.of(part) for label, part in parts.items()}
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(parts), ())
+    gradient_rules, momentum_rules = NormRules.of(), NormRules.of(norms.clip(radius))
+    averaging = average_gradients(b1)
 
-    def init(params: Params) -> ScaleByNormState:
+    def of_scope(leaves: Sequence[Leaf]) -> list[Leaf]:
+        return [leaf._replace(block=scope.block(leaf.path, leaf.value.ndim)) for leaf in leaves]
+
+    def init(params: Params) -> MomentumState:
         leaves, _ = named_leaves(params, scope)
         _refuse(leaves, norm, ())
-        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        return ScaleByNormState(
-            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
-            # Each by itself, as it has a rule of its own.
-            before=BlockStates((), {label: state_of(parts[label], (), dtype) for label in shapes}),
-            after=BlockStates((), dict.fromkeys(shapes, ())),
-            total=(),
-            memory={"momentum": jax.tree.map(wide_zeros_like, params)},
-        )
+        return init_momentum(spec, gradient_rules, momentum_rules, averaging, params)
 
     def update(
-        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, ScaleByNormState]:
-        leaves, structure = named_leaves(updates, scope)
-        _refuse(leaves, norm, axis_name)
-        own = own_params(leaves, None if axis_name is None else params, required=False)
-        dtype = state.grad_norm.dtype
-        none = jnp.zeros((), dtype)  # of a tree without leaves
-        entries = sum(block_sizes(_under(_GRADIENT, leaves), axis_name=axis_name).values())
-        found: list[Group] = []
-        decisions: list[Decision] = []
-
-        def settle(label: str, size: Array) -> tuple[Plan, Decision]:
-            """Decides on one of the two norms."""
-            nonlocal state
-            group = Group((label,), size, None, unit=True)
-            values = Measured({label: size}, {}, {label: entries})
-            plans, [decision], fields = decide(deciders[label], [group], values, state, extra)
-            state = state._replace(**fields)
-            found.append(group)
-            decisions.append(decision)
-            return plans[label], decision
-
-        size = measured_in(dtype, _under(_GRADIENT, leaves), axis_name, own).get(_GRADIENT, none)
-        plan, _ = settle(_GRADIENT, size)
-        finite = plan.finite
-        step = Step(plan.factor, plan.divisor, finite, fill, state.count, None, None)
-        rows = by_path(state.memory["momentum"])
-        old = [row_of(rows, leaf.path) for leaf in leaves]
-        new = [
-            averaged(gradient, average, b1, step)
-            for gradient, average in zip(_widened(leaves, dtype), old, strict=True)
-        ]
-        momentum = replaced(leaves, _widened(replaced(leaves, new), dtype))
+        updates: Updates, state: MomentumState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, MomentumState]:
+        first, second = begin_momentum(spec, updates, state, params, extra)
+        _refuse(of_scope(first.leaves), norm, axis_name)
+        gradient = first.decide(gradient_rules, first.norms())
+        second.apply(averaging, gradient, values=[leaf.value for leaf in first.leaves])
+        stored = by_path(second.state.memory["momentum"])
+        dtype = second.dtype
+        wide = [stored[leaf.path] for leaf in second.leaves]
+        momentum = of_scope(
+            replaced(first.leaves, [one.astype(wide_dtype(one.dtype, dtype)) for one in wide])
+        )
         if norm == "max":
-            directions, parts_of_dual = [jnp.sign(leaf.value) for leaf in momentum], momentum
+            directions, terms = [jnp.sign(leaf.value) for leaf in momentum], momentum
         else:
-            directions, parts_of_dual = _spectral(momentum, dtype, axis_name)
+            directions, terms = _decompose(momentum, dtype, axis_name)
         # Norms of matrices and vectors are those of all shards already.
         over = axis_name if norm == "max" else None
-        sums = magnitudes(_under(_MOMENTUM, parts_of_dual), dtype, "sum", axis_name=over)
-        # Entries are finite: a sum that overflows is the largest float.
-        dual = jnp.minimum(sums.get(_MOMENTUM, none), jnp.finfo(dtype).max)
-        # What there is no step for is recorded of both.
-        dual = jnp.where(finite, dual, jnp.nan)
-        _, decision = settle(_MOMENTUM, dual)
-        # Not the factor times the norm: of a norm of 1e38 that would be zero.
-        length = jnp.where(finite, jnp.minimum(dual, decision.threshold), fill)
-        scaled = [
-            narrow(direction * length, leaf.value.dtype)
-            for direction, leaf in zip(directions, leaves, strict=True)
+        as_one = [
+            leaf._replace(block=one.block) for leaf, one in zip(terms, first.leaves, strict=True)
         ]
-        rows |= {leaf.path: average for leaf, average in zip(leaves, new, strict=True)}
-        kept = jax.tree.unflatten(jax.tree.structure(state.memory["momentum"]), list(rows.values()))
-        state = state._replace(**recorded(state, found, decisions), memory={"momentum": kept})
-        return jax.tree.unflatten(structure, scaled), state
+        sums = magnitudes(as_one, dtype, "sum", axis_name=over)
+        # Entries are finite: a sum that overflows is the largest float.
+        duals = {label: jnp.minimum(one, jnp.finfo(dtype).max) for label, one in sums.items()}
+        decided = second.decide(momentum_rules, forget_where(gradient, duals))
+        thresholds = second.thresholds()
+        # Not the factor times the norm: of a norm of 1e38 that would be zero.
+        lengths = {
+            label: BlockFactors(
+                jnp.minimum(duals[label], thresholds[label]), block.update_factor, block.finite
+            )
+            for label, block in decided.items()
+        }
+        scaled, of_momentum = second.finish(second.apply(scale(), lengths, values=directions))
+        return scaled, MomentumState(first.state, of_momentum)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -165,17 +127,7 @@ def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
             )
 
 
-def _widened(leaves: Sequence[Leaf], dtype: Any) -> list[Array]:
-    """The leaves' values in the type in which to compute with numbers of the type `dtype`."""
-    return [leaf.value.astype(wide_dtype(leaf.value.dtype, dtype)) for leaf in leaves]
-
-
-def _under(label: str, leaves: Sequence[Leaf]) -> list[Leaf]:
-    """The leaves, measured under one label."""
-    return [leaf._replace(block=Block(label)) for leaf in leaves]
-
-
-def _spectral(
+def _decompose(
     leaves: Sequence[Leaf], dtype: Any, axis_name: AxisName
 ) -> tuple[list[Array], list[Leaf]]:
     """Directions of unit spectral norm, and what the dual norm is the sum of.
@@ -183,7 +135,7 @@ def _spectral(
     The norm of a tree is the largest of its matrices' norms; the dual norm is then a sum, of the
     singular values of all matrices and the Euclidean norms of all vectors.
     """
-    sizes = measured_in(dtype, leaves, axis_name, None)
+    sizes, _ = measure(leaves, dtype, axis_name=axis_name)
     directions, sums = [], []
     for leaf in leaves:
         size = sizes[leaf.block.label]

@@ -13,9 +13,7 @@ import optax
 
 from clipax import _validate
 from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
-from clipax.engine._entries import Memory, Rule, Step
-from clipax.engine._moments import Moments, decayed
-from clipax.engine._step import guarded
+from clipax.engine import EntryContext, EntryRule, Memory, Moments, NormRules, Spec, add_decay, lift
 from clipax.transforms._clip_by_value import bounded
 
 __all__ = ["spam"]
@@ -43,10 +41,10 @@ def scale_by_spam(
     if weight_decay is not None:
         _validate.non_negative("weight_decay", weight_decay)
 
-    def update(gradient: Array, memory: Memory, step: Step) -> tuple[Array, Memory]:
-        assert step.steps is not None
-        dtype = step.factor.dtype
-        now = step.steps + 1
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        assert context.steps is not None
+        dtype = context.gradient_factor.dtype
+        now = context.steps + 1
         since = now if every is None else now % every
         fresh = None if every is None else since == 0
         scales = memory["scales"].astype(jnp.finfo(gradient.dtype).dtype)
@@ -56,18 +54,17 @@ def scale_by_spam(
         if fresh is not None:
             clips &= ~fresh
         clipped = bounded(gradient, jnp.where(clips, limits, jnp.inf))
-        memory = moments.grown(clipped, memory, step, fresh)
-        direction = moments.direction(memory, step, now)
+        memory = moments.add(clipped, memory, context, fresh)
+        direction = moments.direction(memory, context, now)
         if every is not None and ramp:
             # The cosine of the authors' code: from .01 at the reset to 1 after `warmup` steps.
             angle = since.astype(dtype) * (math.pi / (ramp + 1))
             rising = 1 - 0.495 * (1 + jnp.cos(angle))
             direction *= jnp.where((now < every) | (since >= ramp), 1, rising)
-        result = decayed(direction, step, weight_decay)
-        return jnp.where(step.finite, result, step.fill), memory
+        return add_decay(direction, context, weight_decay), memory
 
-    rule = Rule(moments.init, update, needs_params=weight_decay is not None)
-    return guarded(rule=rule, nonfinite=nonfinite, axis_name=axis_name)
+    rule = EntryRule(moments.init, update, weight_decay is not None, Moments.names)
+    return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(), rule)
 
 
 def spam(

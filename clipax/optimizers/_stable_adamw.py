@@ -9,83 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from clipax import _validate, norms, scopes
-from clipax._typing import (
-    Array,
-    AxisName,
-    NonFinite,
-    Norms,
-    Params,
-    Scalar,
-    ScalarOrSchedule,
-    Updates,
-)
-from clipax.engine._blocks import groups, states
-from clipax.engine._decide import Deciders, Measured, decide
-from clipax.engine._entries import Plan, apply, remembered
-from clipax.engine._moments import Moments, adam, correction, share
-from clipax.engine._step import (
+from clipax import _validate, norms
+from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
+from clipax.engine import (
+    Moments,
+    NormRules,
     ScaleByNormState,
-    initial,
-    measured_in,
-    own_params,
-    recorded,
+    Spec,
+    Step,
+    adam,
+    correct,
+    count_steps,
+    counted_steps,
+    weigh_newest,
 )
-from clipax.measure import (
-    Derived,
-    Leaf,
-    accumulation_dtype,
-    block_sizes,
-    by_path,
-    named_leaves,
-    replaced,
-    row_of,
-    wide_dtype,
-)
-from clipax.norms import Decision, NormRule
-from clipax.thresholds import Context
+from clipax.measure import Derived, by_path, row_of, wide_dtype
 
 __all__ = ["stable_adamw"]
-
-
-class CountedState(NamedTuple):
-    """A state with the number of steps that counted, for each block.
-
-    Attributes:
-      steps: The number, int32.
-      inner: The state itself.
-    """
-
-    steps: Array
-    inner: Any
-
-
-def _counted(inner: NormRule) -> NormRule:
-    """The same decisions, the steps counted for each block."""
-
-    def init(shape: tuple[int, ...]) -> CountedState:
-        return CountedState(jnp.zeros(shape, jnp.int32), inner.init(shape))
-
-    def update(
-        norms: Array, state: CountedState, context: Context
-    ) -> tuple[Decision, CountedState]:
-        decision, new = inner.update(norms, state.inner, context)
-        return decision, CountedState(optax.safe_increment(state.steps), new)
-
-    return inner._replace(init=init, update=update)
-
-
-def steps_of(state: ScaleByNormState, leaves: Sequence[Leaf]) -> Norms:
-    """The number of steps that counted so far for each leaf, where `before` counts them."""
-    if not leaves:
-        return {}
-    known = dict(zip(state.labels, jnp.unstack(state.before.rows.steps), strict=True))
-    return {leaf.path: row_of(known, leaf.path) for leaf in leaves}
 
 
 class _Sources(NamedTuple):
@@ -114,73 +58,41 @@ def scale_by_stable_adam(
     moments = Moments(b1, b2, eps)
     if weight_decay is not None:
         _validate.non_negative("weight_decay", weight_decay)
-    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
-    scope = scopes.resolve("leaf")
-    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    spec = Spec.of("leaf", nonfinite, axis_name)
     rule = adam(moments, weight_decay=weight_decay)
-    clip = _counted(norms.clip(1.0))
-    deciders = Deciders.of(clip)
+    rules = NormRules.of(count_steps(norms.clip(1.0)))
 
     def init(params: Params) -> ScaleByNormState:
-        leaves, _ = named_leaves(params, scope)
-        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(x.path for x in leaves), ())
-        return ScaleByNormState(
-            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
-            before=states(clip, shapes, collapse=False, dtype=dtype),
-            after=states(norms.identity(), shapes, collapse=False, dtype=dtype),
-            total=(),
-            memory=remembered(rule, params),
-        )
+        return spec.init(rules, params, rule)
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ScaleByNormState]:
-        leaves, structure = named_leaves(updates, scope)
-        wanted = params if rule.needs_params or axis_name is not None else None
-        own = own_params(leaves, wanted, required=rule.needs_params)
-        dtype = state.grad_norm.dtype
-        steps = steps_of(state, leaves)
-        rows = by_path(state.memory.get("scales", {}))
+        step = Step.begin(spec, updates, state, params, extra, needs_params=rule.needs_params)
+        steps = counted_steps(state, step.leaves)
+        scales = by_path(state.memory["scales"])
         sources = _Sources(
-            [leaf.value for leaf in leaves],
-            [row_of(rows, leaf.path) for leaf in leaves],
-            [_weights(b2, count, dtype) for count in steps.values()],
+            [leaf.value for leaf in step.leaves],
+            [row_of(scales, leaf.path) for leaf in step.leaves],
+            [_weights(b2, count, step.dtype) for count in steps.values()],
             # Opaque, or XLA writes out whole arrays of a constant that two loops share.
-            lax.optimization_barrier(jnp.asarray(eps, dtype)),
+            lax.optimization_barrier(jnp.asarray(eps, step.dtype)),
         )
-        ratios = replaced(leaves, _ratios(sources))
-        derived = Derived(_ratios, sources)
-        lengths = measured_in(dtype, ratios, axis_name, own, derived=derived)
-        sizes = block_sizes(leaves, axis_name=axis_name)
-        measured = {path: size / max(sizes[path], 1) ** 0.5 for path, size in lengths.items()}
-        found = groups(list(state.labels), state.before, measured, collapse=False)
-        values = Measured(measured, {}, sizes)
-        plans, decisions, fields = decide(deciders, found, values, state, extra)
-        # The factor is that of the update.
-        plans = {path: Plan(one.divisor, one.factor, one.finite) for path, one in plans.items()}
-        # The barrier keeps XLA from writing out what measuring and scaling have in common.
-        opaque = [lax.optimization_barrier(leaf.value) for leaf in leaves]
-        scaled, memory = apply(
-            rule,
-            replaced(leaves, opaque),
-            plans,
-            own,
-            state.memory,
-            weight_decay=None,
-            fill=fill,
-            count=state.count,
-            steps=steps,
-        )
-        fields |= recorded(state, found, decisions)
-        return jax.tree.unflatten(structure, scaled), ScaleByNormState(**fields, memory=memory)
+        lengths, _ = step.norms(_ratios(sources), Derived(_ratios, sources))
+        sizes = step.sizes
+        root_mean_squares = {
+            path: length / max(sizes[path], 1) ** 0.5 for path, length in lengths.items()
+        }
+        factors = step.decide(rules, root_mean_squares)
+        on_update = {path: block.on_update() for path, block in factors.items()}
+        return step.finish(step.apply(rule, on_update, steps=steps))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _weights(b2: Scalar, steps: Array, dtype: Any) -> tuple[Array, Array]:
     """What the old average, without bias correction, and the new square weigh in that with it."""
-    return jnp.asarray(b2, dtype) / correction(b2, steps + 1, dtype), share(b2, steps, dtype)
+    return jnp.asarray(b2, dtype) / correct(b2, steps + 1, dtype), weigh_newest(b2, steps, dtype)
 
 
 def _ratios(sources: _Sources) -> Sequence[Array]:

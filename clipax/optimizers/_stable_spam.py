@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from clipax import _validate, scopes
+from clipax import _validate
 from clipax._statistics._moving import hypot
 from clipax._typing import (
     Array,
@@ -26,29 +25,20 @@ from clipax._typing import (
     ScalarOrSchedule,
     Updates,
 )
-from clipax.engine._blocks import groups, states
-from clipax.engine._decide import Deciders, Measured, decide
-from clipax.engine._entries import apply, remembered
-from clipax.engine._moments import Moments, adam, share
-from clipax.engine._step import (
+from clipax.engine import (
+    Moments,
+    NormRules,
+    RuleStates,
     ScaleByNormState,
-    initial,
-    measured_in,
-    own_params,
-    recorded,
+    Spec,
+    Step,
+    adam,
+    counted_steps,
+    hide,
+    weigh_newest,
 )
-from clipax.measure import (
-    Derived,
-    accumulation_dtype,
-    block_sizes,
-    magnitudes,
-    named_leaves,
-    narrow,
-    replaced,
-    wide_dtype,
-)
+from clipax.measure import Derived, wide_dtype
 from clipax.norms import Decision, NormRule
-from clipax.optimizers._stable_adamw import steps_of
 from clipax.thresholds import Context
 
 __all__ = ["stable_spam"]
@@ -102,78 +92,45 @@ def scale_by_stable_spam(
     every = None if reset is None else _validate.index("reset", reset, minimum=1)
     if weight_decay is not None:
         _validate.non_negative("weight_decay", weight_decay)
-    _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
-    scope = scopes.resolve("leaf")
-    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    spec = Spec.of("leaf", nonfinite, axis_name)
     rule = adam(moments, reset=every, weight_decay=weight_decay)
-    spikes, even = _spikes(peak_decay), _even(norm_decay, square_decay, eps)
-    first, second = Deciders.of(spikes), Deciders.of(even)
+    peak_rule, norm_rule = _cut_spikes(peak_decay), _even_out(norm_decay, square_decay, eps)
+    on_peaks, on_norms = NormRules.of(peak_rule), NormRules.of(norm_rule)
 
     def init(params: Params) -> ScaleByNormState:
-        leaves, _ = named_leaves(params, scope)
-        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(sorted(x.path for x in leaves), ())
-        return ScaleByNormState(
-            **initial(shapes, excluded=False, collapse=False, dtype=dtype),
-            before=states(spikes, shapes, collapse=False, dtype=dtype),
-            after=states(even, shapes, collapse=False, dtype=dtype),
-            total=(),
-            memory=remembered(rule, params),
-        )
+        return spec.init(NormRules.of(peak_rule, after=norm_rule), params, rule)
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ScaleByNormState]:
-        leaves, structure = named_leaves(updates, scope)
-        wanted = params if rule.needs_params or axis_name is not None else None
-        own = own_params(leaves, wanted, required=rule.needs_params)
-        dtype = state.grad_norm.dtype
-        sizes = block_sizes(leaves, axis_name=axis_name)
-
-        def decided(on: Deciders, measured: Norms, old: Any) -> tuple[Any, ...]:
-            found = groups(list(state.labels), old, measured, collapse=False)
-            values = Measured(measured, {}, sizes)
-            now = state._replace(before=old)
-            return found, *decide(on, found, values, now, extra)
-
-        wide = accumulation_dtype([dtype, *(leaf.value.dtype for leaf in leaves)])
-        largest = magnitudes(leaves, wide, "max", axis_name=axis_name)
-        peaks = {path: peak.astype(dtype) for path, peak in largest.items()}
-        found, plans, decisions, _ = decided(first, peaks, state.before)
-        thresholds = {
-            path: threshold
-            for group, decision in zip(found, decisions, strict=True)
-            for path, threshold in group.unstack(decision.threshold)
-        }
-        limits = [Decision(plans[leaf.path].factor, thresholds[leaf.path]) for leaf in leaves]
-        sources = _Sources([leaf.value for leaf in leaves], limits)
-        clipped = replaced(leaves, _clipped(sources))
-        lengths = measured_in(dtype, clipped, axis_name, own, derived=Derived(_clipped, sources))
+        step = Step.begin(spec, updates, state, params, extra, needs_params=rule.needs_params)
+        peaks = step.magnitudes("max")
+        # Not the step's own decision yet: it takes the norm to know whether the step counts.
+        trial = step.another(state)
+        factors, thresholds = trial.decide(on_peaks, peaks), trial.thresholds()
+        limits = [
+            Decision(factors[leaf.path].gradient_factor, thresholds[leaf.path])
+            for leaf in step.leaves
+        ]
+        sources = _Sources([leaf.value for leaf in step.leaves], limits)
+        lengths, _ = step.norms(_clip_entries(sources), Derived(_clip_entries, sources))
         # A norm may be infinite of finite entries: such a step counts for neither of the two.
-        known = {path: jnp.isfinite(peaks[path]) & jnp.isfinite(n) for path, n in lengths.items()}
-        lengths = {path: jnp.where(known[path], n, jnp.nan) for path, n in lengths.items()}
-        peaks = {path: jnp.where(known[path], n, jnp.nan) for path, n in peaks.items()}
-        found, _, decisions, fields = decided(first, peaks, state.before)
-        _, plans, _, later = decided(second, lengths, state.after)
-        fields |= {"after": later["before"]} | recorded(state, found, decisions)
-        # The barrier keeps XLA from writing out what measuring and scaling have in common.
-        values = [lax.optimization_barrier(leaf.value) for leaf in leaves]
-        scaled, memory = apply(
-            rule,
-            replaced(leaves, _clipped(sources._replace(gradients=values))),
-            plans,
-            own,
-            state.memory,
-            weight_decay=None,
-            fill=fill,
-            count=state.count,
-            steps=steps_of(state, leaves),
-        )
-        pairs = zip(scaled, leaves, strict=True)
-        scaled = [narrow(value, leaf.value.dtype) for value, leaf in pairs]
-        return jax.tree.unflatten(structure, scaled), ScaleByNormState(**fields, memory=memory)
+        both = {path: jnp.isfinite(peaks[path] + length) for path, length in lengths.items()}
+        step.decide(on_peaks, _forget(peaks, both))
+        second = step.another(state._replace(rules=RuleStates(state.rules.after, (), ())))
+        factors = second.decide(on_norms, _forget(lengths, both))
+        later = second.state.rules.before
+        step.state = step.state._replace(rules=step.state.rules._replace(after=later))
+        hidden = sources._replace(gradients=hide(sources.gradients))
+        steps = counted_steps(state, step.leaves)
+        return step.finish(step.apply(rule, factors, values=_clip_entries(hidden), steps=steps))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _forget(norms: Norms, finite: Norms) -> Norms:
+    """The norms, NaN where the step does not count."""
+    return {path: jnp.where(finite[path], norm, jnp.nan) for path, norm in norms.items()}
 
 
 class _Sources(NamedTuple):
@@ -183,7 +140,7 @@ class _Sources(NamedTuple):
     limits: Sequence[Decision]
 
 
-def _clipped(sources: _Sources) -> Sequence[Array]:
+def _clip_entries(sources: _Sources) -> Sequence[Array]:
     """The gradients, entries above the threshold times the factor; in the type to compute in."""
     clipped = []
     for gradient, (factor, threshold) in zip(*sources, strict=True):
@@ -192,7 +149,7 @@ def _clipped(sources: _Sources) -> Sequence[Array]:
     return clipped
 
 
-def _spikes(decay: Scalar) -> NormRule:
+def _cut_spikes(decay: Scalar) -> NormRule:
     """The threshold of the entries, and what makes the largest of them as large as that."""
     _validate.open_unit("peak_decay", decay)
 
@@ -200,7 +157,7 @@ def _spikes(decay: Scalar) -> NormRule:
         return PeakState(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, float))
 
     def update(peaks: Array, state: PeakState, context: Context) -> tuple[Decision, PeakState]:
-        weight = share(decay, state.steps, peaks.dtype)
+        weight = weigh_newest(decay, state.steps, peaks.dtype)
         # Of equal numbers the average is that number, to the last bit.
         peak = state.peak + weight * (peaks - state.peak)
         above = peaks > peak
@@ -210,7 +167,7 @@ def _spikes(decay: Scalar) -> NormRule:
     return NormRule(init, update)
 
 
-def _even(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
+def _even_out(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
     """The norm over the root of its mean square, both averages, in place of the norm."""
     _validate.open_unit("norm_decay", decay)
     _validate.open_unit("square_decay", square_decay)
@@ -223,9 +180,9 @@ def _even(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
         norms: Array, state: TypicalNormState, context: Context
     ) -> tuple[Decision, TypicalNormState]:
         dtype = norms.dtype
-        weight = share(decay, state.steps, dtype)
+        weight = weigh_newest(decay, state.steps, dtype)
         mean = state.mean + weight * (norms - state.mean)
-        weight = share(square_decay, state.steps, dtype)
+        weight = weigh_newest(square_decay, state.steps, dtype)
         scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.scale, jnp.sqrt(weight) * norms)
         # Opaque, or XLA turns the two divisions into one by a product, which overflows.
         size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))

@@ -14,13 +14,13 @@ from jax import lax
 
 from clipax import scopes
 from clipax._typing import Array, Norms
+from clipax.engine import guard, hide
 from clipax.measure import (
     Leaf,
     Mesh,
     accumulation_dtype,
     measure,
     named_leaves,
-    replaced,
     spread,
     wide_dtype,
 )
@@ -143,7 +143,7 @@ def add_up(
             (value, aux), grads = jax.vmap(gradient, in_axes=axes)(params, *examples)
         leaves, _ = named_leaves(grads, each)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        norms = measure(leaves, dtype, axis_name=())
+        norms, _ = measure(leaves, dtype, axis_name=())
         finite = _finite(value, norms)
         enter = finite & real
         added = _added(leaves, norms, decide, enter, sums[0])
@@ -181,14 +181,11 @@ def _added(
         if label not in factors:
             safe = jnp.where(jnp.isfinite(norm), norm, 0)
             factors[label] = jnp.ones_like(norm) if leaf.block.excluded else decide(safe).factor
-    # The barrier keeps XLA from writing out what measuring and scaling have in common.
-    opaque = [lax.optimization_barrier(leaf.value) for leaf in leaves]
     added = []
-    for leaf, before in zip(replaced(leaves, opaque), sums, strict=True):
-        scaled = leaf.value.astype(before.dtype) * spread(factors[leaf.block.label], leaf)
-        # Selected, not multiplied with zero, which leaves NaN as it is.
-        chosen = jnp.expand_dims(enter, tuple(range(1, scaled.ndim)))
-        scaled = jnp.where(chosen, scaled, 0)
+    hidden = hide([leaf.value for leaf in leaves])
+    for leaf, value, before in zip(leaves, hidden, sums, strict=True):
+        scaled = value.astype(before.dtype) * spread(factors[leaf.block.label], leaf)
+        scaled = guard(jnp.expand_dims(enter, tuple(range(1, scaled.ndim))), scaled, 0.0)
         if len(scaled) > 1:
             # As a product: XLA for CPU sums over a first axis several times slower. Not with a
             # constant, which it would turn into such a sum.

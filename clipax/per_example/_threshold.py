@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
-
+from clipax._states import find, unwrap
 from clipax._typing import Array
 from clipax.thresholds import GeometricQuantileState
 
@@ -33,13 +33,15 @@ def current_threshold(opt_state: Any) -> Array:
       >>> print(clipax.per_example.current_threshold(state))
       2.0
     """
+    names = GeometricQuantileState._fields
 
-    def estimator(node: Any) -> bool:
-        return isinstance(node, GeometricQuantileState)
+    def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
+        return (unwrap(fields["threshold"]), ()) if set(names) == set(fields) else None
 
-    found = [node for node in jax.tree.leaves(opt_state, is_leaf=estimator) if estimator(node)]
-    if len(found) != 1:
+    thresholds = list(find(opt_state, match))
+    if len(thresholds) != 1:
         raise ValueError(
-            f"`opt_state` must hold one state of `thresholds.geometric_quantile`, got {len(found)}."
+            "`opt_state` must hold one state of `thresholds.geometric_quantile`, got "
+            f"{len(thresholds)}."
         )
-    return found[0].threshold
+    return thresholds[0]

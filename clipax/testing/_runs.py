@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from clipax.engine._names import FIELDS
-
 __all__ = ["StepByStep", "Trace", "run"]
 
 Tree = Any
 
+_FIELDS = {"latest", "clipped_count", "checks"}
+"""Names of what a transformation of clipax records without remembering it."""
 _COUNT = re.compile(r"count|finite|skip|(^|_)steps?$")
 """Names of what in a state counts steps, or says whether they were finite or skipped."""
 
@@ -209,7 +209,9 @@ def _telemetry(paths: Sequence[Any]) -> set[Any]:
     for path in paths:
         names.setdefault(path[:-1], set()).add(_last_name(path))
     return {
-        path for path in paths if names[path[:-1]].issuperset(FIELDS) and _last_name(path) in FIELDS
+        path
+        for path in paths
+        if names[path[:-1]].issuperset(_FIELDS) and _last_name(path) in _FIELDS
     }
 
 

@@ -71,7 +71,7 @@ def clip_by_global_norm(
       >>> clip = clipax.clip_by_global_norm(1.0)
       >>> grads = {"w": jnp.array([3.0, 0.0]), "b": jnp.array(4.0)}
       >>> updates, state = clip.update(grads, clip.init(grads))
-      >>> print(updates["w"], updates["b"], state.grad_norm)
+      >>> print(updates["w"], updates["b"], state.telemetry.grad_norm)
       [0.6 0. ] 0.8 5.0
 
     References:

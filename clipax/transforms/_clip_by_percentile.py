@@ -77,7 +77,7 @@ def clip_by_percentile(
       >>> state = clip.init(jnp.zeros(2))
       >>> for size in (1.0, 2.0, 0.5):
       ...     update, state = clip.update(size * jnp.array([3.0, 4.0]), state)
-      ...     print(update, state.threshold)
+      ...     print(update, state.telemetry.threshold)
       [3. 4.] 5.0
       [3. 4.] 5.0
       [1.5 2. ] 5.0

@@ -7,33 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from clipax import norms, scopes
-from clipax._typing import Array, AxisName, NonFinite, Norms, Params, ScalarOrSchedule, Updates
-from clipax.engine._blocks import groups
-from clipax.engine._decide import Deciders, Measured, decide
-from clipax.engine._step import (
-    ScaleByNormState,
-    guarded,
-    measured_in,
-    own_params,
-    recorded,
-)
-from clipax.measure import (
-    block_sizes,
-    clamp_singular_values,
-    is_matrix,
-    named_leaves,
-    narrow,
-    refuse_parts,
-    spread,
-    wide_dtype,
-)
+from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
+from clipax.engine import NormRules, ScaleByNormState, Spec, Step, hide, scale
+from clipax.measure import clamp_singular_values, is_matrix, named_leaves, refuse_parts
 from clipax.scopes import Scope
-from clipax.thresholds import Context, Threshold, as_threshold
+from clipax.thresholds import Threshold, as_threshold
 
 __all__ = ["clip_by_singular_values"]
 
@@ -127,54 +109,40 @@ def clip_by_singular_values(
             f"values, got {threshold!r}."
         )
     limits = as_threshold(threshold)
-    scope = scopes.resolve(scope)
-    if scopes.is_global(scope):
+    if scopes.is_global(scopes.resolve(scope)):
         raise ValueError("`scope` must give each leaf a label of its own, got 'global'.")
-    clip = norms.clip(threshold)
-    deciders = Deciders.of(clip)
-    # Its state fits: the norm of a matrix is here the spectral one.
-    alike = guarded(clip, scope=scope, nonfinite=nonfinite, axis_name=axis_name)
-    fill = 0.0 if nonfinite == "zero" else jnp.nan
+    spec = Spec.of(scope, nonfinite, axis_name)
+    rules = NormRules.of(norms.clip(threshold))
 
     def init(params: Params) -> ScaleByNormState:
-        leaves, _ = named_leaves(params, scope)
+        leaves, _ = named_leaves(params, spec.scope)
         refuse_parts(leaves, ())
-        return alike.init(params)
+        return spec.init(rules, params)
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ScaleByNormState]:
-        leaves, structure = named_leaves(updates, scope)
-        refuse_parts(leaves, axis_name)
-        own = own_params(leaves, None if axis_name is None else params, required=False)
-        sizes = measured_in(state.grad_norm.dtype, leaves, axis_name, own)
-        blocks: Norms = {}
-        results: list[Array] = []
-        for leaf in leaves:
+        step = Step.begin(spec, updates, state, params, extra)
+        refuse_parts(step.leaves, axis_name)
+        sizes, _ = step.norms()
+        values = hide([leaf.value for leaf in step.leaves])
+        cut: dict[str, Array] = {}
+        for place, leaf in enumerate(step.leaves):
             label, keep, excluded = leaf.block
+            if excluded or not is_matrix(leaf):
+                continue
             size = sizes[label]
-            result = leaf.value.astype(wide_dtype(leaf.value.dtype, size.dtype))
-            if not excluded:
-                blocks[label] = size
-            if not excluded and is_matrix(leaf):
-                limit, _ = limits.update(size, (), Context(state.count))
-                finite = jnp.isfinite(size)
-                safe = jnp.where(finite, size, 0)
-                result, largest = clamp_singular_values(leaf.value, safe, limit, keep)
-                blocks[label] = jnp.where(finite, largest, size)
-            results.append(result)
+            limit, _ = limits.update(size, (), step.context)
+            finite = jnp.isfinite(size)
+            safe = jnp.where(finite, size, 0)
+            values[place], largest = clamp_singular_values(leaf.value, safe, limit, keep)
+            cut[label] = jnp.where(finite, largest, size)
         # Of matrices this is for the record; what has one singular value is scaled by it.
-        found = groups(list(state.labels), state.before, blocks, collapse=False)
-        values = Measured(blocks, {}, block_sizes(leaves, axis_name=axis_name))
-        plans, decisions, fields = decide(deciders, found, values, state, extra)
-        clipped = []
-        for leaf, result in zip(leaves, results, strict=True):
-            if not leaf.block.excluded and not is_matrix(leaf):
-                result *= spread(plans[leaf.block.label].factor, leaf)
-            finite = spread(jnp.isfinite(sizes[leaf.block.label]), leaf)
-            clipped.append(narrow(jnp.where(finite, result, fill), leaf.value.dtype))
-        stray = [sizes[leaf.block.label] for leaf in leaves if leaf.block.excluded]
-        fields |= recorded(state, found, decisions, stray)
-        return jax.tree.unflatten(structure, clipped), state._replace(**fields)
+        factors = step.decide(rules, sizes | cut)
+        factors |= {
+            label: factors[label]._replace(gradient_factor=jnp.ones_like(size))
+            for label, size in cut.items()
+        }
+        return step.finish(step.apply(scale(), factors, values=values))
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -20,10 +20,10 @@ class ClipByValueState(NamedTuple):
     """State of `clip_by_value`.
 
     Attributes:
-      count: Number of steps.
+      steps: Number of steps.
     """
 
-    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    steps: Array
 
 
 def clip_by_value(
@@ -105,12 +105,12 @@ def clip_by_value(
         updates: Updates, state: ClipByValueState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ClipByValueState]:
         del params, extra
-        now = threshold(state.count) if callable(threshold) else threshold
+        now = threshold(state.steps) if callable(threshold) else threshold
         leaves, structure = named_leaves(updates, scope)
         clipped = [
             _clip(leaf.value, now, response, propagate=nonfinite == "propagate") for leaf in leaves
         ]
-        new_state = ClipByValueState(optax.safe_increment(state.count))
+        new_state = ClipByValueState(optax.safe_increment(state.steps))
         return jax.tree.unflatten(structure, clipped), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 
-from clipax import scopes
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
-from clipax.engine._step import ScaleByNormState, guarded
-from clipax.measure import named_leaves
+from clipax.engine import NormRules, ScaleByNormState, Spec, Step, hide, scale
 from clipax.norms import Decision, NormRule
 from clipax.scopes import Scope
 from clipax.thresholds import Context
@@ -86,23 +82,23 @@ def monitor_norms(
     Differences from the paper:
       There is no paper.
     """
-    watching = guarded(_watch(), scope=scope, nonfinite=nonfinite, axis_name=axis_name)
-    scope = scopes.resolve(scope)
+    spec = Spec.of(scope, nonfinite, axis_name)
+    rules = NormRules.of(_watch())
+
+    def init(params: Params) -> ScaleByNormState:
+        return spec.init(rules, params)
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ScaleByNormState]:
-        scaled, state = watching.update(updates, state, params, **extra)
+        step = Step.begin(spec, updates, state, params, extra)
+        factors = step.decide(rules, step.norms())
         if nonfinite == "zero":
-            return scaled, state
-        # What was scaled is not used, and so is never computed in a compiled step. The barrier
-        # keeps XLA from writing out what measuring has in common with the link that comes next:
-        # the converted copy of a bfloat16 tree.
-        leaves, structure = named_leaves(updates, scope)
-        passed = [lax.optimization_barrier(leaf.value) for leaf in leaves]
-        return jax.tree.unflatten(structure, passed), state
+            return step.finish(step.apply(scale(), factors, saturate=False))
+        # What is not finite passes, so nothing is scaled.
+        return step.finish(hide([leaf.value for leaf in step.leaves]))
 
-    return optax.GradientTransformationExtraArgs(watching.init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _watch() -> NormRule:

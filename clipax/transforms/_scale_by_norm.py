@@ -5,8 +5,7 @@ from __future__ import annotations
 import optax
 
 from clipax._typing import AxisName, NonFinite, Scalar
-from clipax.engine._entries import momentum
-from clipax.engine._step import ScaleByNormState, guarded
+from clipax.engine import NormRules, ScaleByNormState, Spec, lift, momentum
 from clipax.norms import NormRule
 from clipax.scopes import Scope
 
@@ -96,7 +95,7 @@ def scale_by_norm(
       ... )
       >>> grads = {"w": jnp.array([3.0, 4.0])}
       >>> updates, state = clip_then_halve.update(grads, clip_then_halve.init(grads))
-      >>> print(updates["w"], state.grad_norm, state.clip_factor)
+      >>> print(updates["w"], state.telemetry.grad_norm, state.telemetry.clip_factor)
       [0.3 0.4] 5.0 0.2
 
     References:
@@ -107,13 +106,9 @@ def scale_by_norm(
       It is a building block of this package, not a method of a paper; non-finite gradients are
       guarded against, which no paper treats.
     """
-    return guarded(
-        before,
-        total=total,
-        after=after,
-        rule=None if b1 is None else momentum(b1),
+    return lift(
+        Spec.of(scope, nonfinite, axis_name),
+        NormRules.of(before, total=total, after=after),
+        None if b1 is None else momentum(b1),
         weight_decay=weight_decay,
-        scope=scope,
-        nonfinite=nonfinite,
-        axis_name=axis_name,
     )

@@ -10,7 +10,7 @@ import optax
 
 from clipax import scopes
 from clipax._typing import Array, AxisName, Params, Updates
-from clipax.engine._skip import skipping
+from clipax.engine import skipping
 from clipax.measure import all_finite, named_leaves
 
 __all__ = ["SkipNonfiniteState", "skip_nonfinite"]
@@ -20,16 +20,16 @@ class SkipNonfiniteState(NamedTuple):
     """State of `skip_nonfinite`.
 
     Attributes:
-      count: Number of steps, skipped ones included.
+      steps: Number of steps, skipped ones included.
       skipped_count: Number of steps skipped.
       is_finite: Whether the last gradient was finite.
-      inner_state: State of the transformation inside; it knows nothing of skipped steps.
+      inner: State of the transformation inside; it knows nothing of skipped steps.
     """
 
-    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    steps: Array
     skipped_count: Array
     is_finite: Array
-    inner_state: Any
+    inner: Any
 
 
 def skip_nonfinite(
@@ -88,15 +88,15 @@ def skip_nonfinite(
       There is no paper. `optax.apply_if_finite` looks at the update instead of the gradient and
       gives in after a number of consecutive failures; this one never does.
     """
-    steps = skipping(inner)
+    run = skipping(inner)
     scope = scopes.resolve("global")
 
     def init(params: Params) -> SkipNonfiniteState:
         return SkipNonfiniteState(
-            count=jnp.zeros((), jnp.int32),
+            steps=jnp.zeros((), jnp.int32),
             skipped_count=jnp.zeros((), jnp.int32),
             is_finite=jnp.ones((), bool),
-            inner_state=steps.init(params),
+            inner=run.init(params),
         )
 
     def update(
@@ -105,12 +105,12 @@ def skip_nonfinite(
         leaves, structure = named_leaves(updates, scope)
         updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         finite = all_finite(leaves, axis_name=axis_name)
-        taken, inner_state = steps.update(finite, updates, state.inner_state, params, extra)
-        return taken, SkipNonfiniteState(
-            count=optax.safe_increment(state.count),
+        updates, inner_state = run.update(finite, updates, state.inner, params, extra)
+        return updates, SkipNonfiniteState(
+            steps=optax.safe_increment(state.steps),
             skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
             is_finite=finite,
-            inner_state=inner_state,
+            inner=inner_state,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)

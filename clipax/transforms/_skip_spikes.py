@@ -4,54 +4,70 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
-from clipax import _validate, scopes
+from clipax import _validate
 from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
-from clipax.engine._blocks import state_of
-from clipax.engine._skip import skipping
-from clipax.engine._step import measured_in, own_params
-from clipax.measure import accumulation_dtype, block_sizes, named_leaves, replaced
+from clipax.engine import NormRules, ScaleByNormState, Spec, Step, keep_rows, skipping
+from clipax.norms import Decision, NormRule
 from clipax.thresholds import Context, Threshold, as_threshold, median
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
 # The default rule: this many times the median of the last norms.
 _SCALE, _WINDOW = 10.0, 50
-_MOST = 2**31 - 1
-_COUNTS = ("count", "skipped_count", "spike_count", "nonfinite_count", "consecutive_count")
+_INT32_MAX = 2**31 - 1
 
 
 class SkipSpikesState(NamedTuple):
     """State of `skip_spikes`; every array is finite at all times.
 
     Attributes:
-      count: Number of steps, skipped ones included.
+      watch: What was measured, and what the threshold remembers.
       skipped_count: Number of steps skipped, for whatever reason.
-      spike_count: Number of finite norms above the threshold, those included that were taken
-        because `max_consecutive` were skipped before them.
-      nonfinite_count: Number of steps with a norm that was not finite; all were skipped.
       consecutive_count: Number of spikes in a row up to now, at most `max_consecutive`. Steps that
         are not finite neither count nor end the row.
-      is_finite: Whether the last norm was finite.
-      norm: The last finite norm.
-      threshold: Its threshold, at most the largest float.
-      memory: What the threshold remembers.
-      inner_state: State of the transformation inside; it knows nothing of skipped steps.
+      inner: State of the transformation inside; it knows nothing of skipped steps.
     """
 
-    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    watch: ScaleByNormState
     skipped_count: Array
-    spike_count: Array
-    nonfinite_count: Array
     consecutive_count: Array
-    is_finite: Array
-    norm: Array
-    threshold: Array
-    memory: Any
-    inner_state: Any
+    inner: Any
+
+    @property
+    def steps(self) -> Array:
+        """Number of steps, skipped ones included."""
+        return self.watch.telemetry.steps
+
+    @property
+    def spike_count(self) -> Array:
+        """Number of finite norms above the threshold.
+
+        Those are included that were taken because `max_consecutive` were skipped before them.
+        """
+        return self.watch.telemetry.clipped_count
+
+    @property
+    def nonfinite_count(self) -> Array:
+        """Number of steps with a norm that was not finite; all were skipped."""
+        return self.watch.telemetry.nonfinite_count
+
+    @property
+    def is_finite(self) -> Array:
+        """Whether the last norm was finite."""
+        return self.watch.telemetry.is_finite
+
+    @property
+    def norm(self) -> Array:
+        """The last finite norm."""
+        return self.watch.telemetry.grad_norm
+
+    @property
+    def threshold(self) -> Array:
+        """Its threshold, at most the largest float."""
+        return self.watch.telemetry.threshold
 
 
 def skip_spikes(
@@ -141,74 +157,50 @@ def skip_spikes(
       detectors that remember only what they let pass never accept a new level: this one is fed
       what it skips.
     """
-    steps = skipping(inner)
+    run = skipping(inner)
     source = as_threshold(median(_SCALE, window=_WINDOW) if threshold is None else threshold)
-    # No larger than what counts it.
-    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _MOST)
-    scope = scopes.resolve(scopes.GLOBAL)
+    # Counted as an int32.
+    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _INT32_MAX)
+    spec = Spec.of(axis_name=axis_name)
+    rules = NormRules.of(_watch(source))
 
     def init(params: Params) -> SkipSpikesState:
-        leaves, _ = named_leaves(params, scope)
-        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        return SkipSpikesState(
-            **{name: jnp.zeros((), jnp.int32) for name in _COUNTS},
-            is_finite=jnp.ones((), bool),
-            norm=jnp.zeros((), dtype),
-            threshold=jnp.full((), jnp.finfo(dtype).max, dtype),
-            memory=state_of(source, (), dtype),
-            inner_state=steps.init(params),
-        )
+        zeros = (jnp.zeros((), jnp.int32) for _ in range(2))
+        return SkipSpikesState(spec.init(rules, params), *zeros, run.init(params))
 
     def update(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SkipSpikesState]:
-        leaves, structure = named_leaves(updates, scope)
-        dtype = state.norm.dtype
-        needed = source.needs_params
-        own = own_params(
-            leaves, params if needed or axis_name is not None else None, required=needed
-        )
-
-        def measured(values: Any, like: Any) -> Array:
-            found = measured_in(dtype, replaced(leaves, values), axis_name, like)
-            return found.get(scopes.GLOBAL, jnp.zeros((), dtype))
-
-        norm = measured([leaf.value for leaf in leaves], own)
-        finite = jnp.isfinite(norm)
-        # What is not finite is decided on as if it were zero, and then forgotten.
-        safe = jnp.where(finite, norm, 0)
-        size = block_sizes(leaves, axis_name=axis_name).get(scopes.GLOBAL, 0)
-        context = Context(
-            state.count,
-            measured(own or (), None) if needed else None,
-            extra.get("example_norms"),
-            total_norm=safe,
-            sizes=jnp.asarray(float(size), dtype),
-        )
-        now, memory = source.update(safe, state.memory, context)
-        now = jnp.minimum(now, jnp.finfo(dtype).max).astype(dtype)
-        spike = safe > now
+        needs_params = rules.needs_params
+        step = Step.begin(spec, updates, state.watch, params, extra, needs_params=needs_params)
+        norms, _ = step.norms()
+        factors = step.decide(rules, norms)
+        finite, spike = jnp.array(True), jnp.array(False)  # of a tree without leaves
+        for label, now in step.thresholds().items():
+            finite = factors[label].finite
+            spike = finite & (norms[label] > now)
         before = state.consecutive_count
         taken = finite & (~spike | (before >= most))
         in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
-
-        updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
-        result, inner_state = steps.update(taken, updates, state.inner_state, params, extra)
+        updates, watch = step.finish([leaf.value for leaf in step.leaves])
+        result, inner_state = run.update(taken, updates, state.inner, params, extra)
         return result, SkipSpikesState(
-            count=optax.safe_increment(state.count),
+            watch=watch,
             skipped_count=state.skipped_count + (~taken).astype(jnp.int32),
-            spike_count=state.spike_count + spike.astype(jnp.int32),
-            nonfinite_count=state.nonfinite_count + (~finite).astype(jnp.int32),
             consecutive_count=jnp.where(finite, in_a_row, before),
-            is_finite=finite,
-            norm=jnp.where(finite, norm, state.norm),
-            threshold=jnp.where(finite, now, state.threshold),
-            memory=jax.tree.map(
-                lambda new, old: jnp.where(safe > 0, new.astype(old.dtype), old),
-                memory,
-                state.memory,
-            ),
-            inner_state=inner_state,
+            inner=inner_state,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _watch(source: Threshold) -> NormRule:
+    """The threshold alone; it remembers no zeros, which say nothing of the size of the others."""
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
+        threshold, new = source.update(norms, state, context)
+        largest = jnp.finfo(norms.dtype).max
+        threshold = jnp.minimum(threshold, largest).astype(norms.dtype)
+        return Decision(jnp.ones_like(norms), threshold), keep_rows(norms > 0, new, state)
+
+    return NormRule(source.init, update, source.needs_params, never_amplifies=True)

@@ -12,10 +12,13 @@ import optax
 import clipax
 from clipax import norms
 from clipax.catalogue import ENTRIES, Entry
-from tests.oracles import ORACLES, Oracle, Tree, Updates, rules, wrappers
+from tests.oracles import ORACLES, Oracle, Tree, Updates
 from tests.oracles import _tree as tree
-from tests.oracles.chezhegov_2025 import scale_by_adagrad_norm
-from tests.oracles.zhang_he_sra_jadbabaie_2020 import clip_by_global_norm
+from tests.oracles import scale_by_norm as rules
+from tests.oracles._chain import chain
+from tests.oracles.clip_adam_norm import scale_by_adagrad_norm
+from tests.oracles.clip_by_global_norm import clip_by_global_norm
+from tests.oracles.skip_nonfinite import skip_nonfinite
 
 HEAVY_BALL = 0.5  # exact in every dtype
 
@@ -176,11 +179,12 @@ SCHEDULED: dict[str, tuple[str, ...]] = {
 
 
 def _scheduled(name: str) -> Case:
-    case = _of(ENTRIES[name], dict.fromkeys(SCHEDULED[name], decaying))
+    case = case_of(ENTRIES[name], dict.fromkeys(SCHEDULED[name], decaying))
     return dataclasses.replace(case, name=f"{name}-scheduled")
 
 
-def _of(entry: Entry, options: Mapping[str, Any]) -> Case:
+def case_of(entry: Entry, options: Mapping[str, Any]) -> Case:
+    """The case of an entry, with its example and these options; nothing else need be known."""
     # By their names, functions are the same in every process.
     told = {key: getattr(value, "__name__", value) for key, value in options.items()}
     name = entry.name + "".join(f"-{key}={value}" for key, value in told.items())
@@ -201,9 +205,9 @@ COMPOSED = (
         {"before": norms.chain(norms.clip(1.0), norms.adagrad_norm(0.5))},
         # A link that is handed a zero update remembers it; the chain leaves out the whole step.
         functools.partial(
-            wrappers.skip_nonfinite,
+            skip_nonfinite,
             inner=functools.partial(
-                wrappers.chain,
+                chain,
                 links=(
                     functools.partial(clip_by_global_norm, max_norm=1.0),
                     functools.partial(scale_by_adagrad_norm, b_init=0.5),
@@ -228,13 +232,13 @@ COMPOSED = (
 )
 
 BASIC: dict[str, Case] = {
-    name: _of(entry, {}) for name, entry in ENTRIES.items() if name not in TWINS
+    name: case_of(entry, {}) for name, entry in ENTRIES.items() if name not in TWINS
 }
 """Each entry with its example, without twins."""
 CASES: dict[str, Case] = BASIC | {
     case.name: case
     for name, options in OPTIONS.items()
-    for case in [_of(ENTRIES[name], option) for option in options]
+    for case in [case_of(ENTRIES[name], option) for option in options]
 }
 CASES |= {case.name: case for case in (*COMPOSED, *map(_scheduled, SCHEDULED))}
 """Each entry with its example and with its options, and compositions of building blocks."""

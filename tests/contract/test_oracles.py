@@ -25,7 +25,7 @@ from tests.contract.gradients import (
 )
 from tests.contract.harness import run, same
 from tests.oracles import Tree
-from tests.oracles.jiang_2026 import singular_values
+from tests.oracles.clip_by_singular_values import singular_values
 
 # Compared to rounding, over many steps: in the code that users get.
 OPTIMISED = True

@@ -6,18 +6,21 @@ import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import jax
+import optax
 import pytest
 
 import clipax
-from clipax.catalogue import ENTRIES
-from tests.contract.cases import BASIC, CASES, REPRESENTATIVES, TWINS
-from tests.contract.harness import problem
-from tests.oracles import ORACLES
+from clipax.catalogue import ENTRIES, Entry
+from tests.contract.cases import BASIC, CASES, REPRESENTATIVES, TWINS, case_of
+from tests.contract.gradients import flatten
+from tests.contract.harness import assert_close, problem, run
+from tests.oracles import ORACLES, Tree, Updates, _registry, _tree
+from tests.oracles._registry import oracle
 
 PACKAGE = Path(clipax.__file__).parent
 TOP = ("lab", "cli", "__main__")
@@ -26,7 +29,7 @@ TOP = ("lab", "cli", "__main__")
 LEVELS: list[list[set[str]]] = [
     [{"_validate", "_typing"}],
     [{"_statistics"}],
-    [{"scopes"}],
+    [{"scopes"}, {"_states"}],
     [{"measure"}],
     [{"thresholds"}],
     [{"norms"}],
@@ -157,6 +160,30 @@ def public_names(module: ModuleType) -> set[str]:
 
 def test_every_method_has_an_oracle() -> None:
     assert set(ENTRIES) == set(ORACLES)
+
+
+def test_a_method_has_one_oracle_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_registry, "ORACLES", {})
+    assert oracle("one", "other")(sum) is sum
+    assert {"one": sum, "other": sum} == _registry.ORACLES
+    with pytest.raises(ValueError, match="`other` has an oracle already"):
+        oracle("other")(sum)
+
+
+def test_a_case_needs_an_entry_and_an_oracle_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_sgd(learning_rate: float) -> optax.GradientTransformation:
+        return optax.sgd(learning_rate / 2)
+
+    def reference(gradients: Sequence[Tree], params: Tree, *, learning_rate: float) -> Updates:
+        return [_tree.scale(-learning_rate / 2, gradient) for gradient in gradients]
+
+    monkeypatch.setitem(ORACLES, "half_sgd", reference)
+    entry = Entry("half_sgd", half_sgd, "optimizer", "x <- x - eta g/2", (), {"learning_rate": 0.5})
+    case = case_of(entry, {})
+    params, gradients = problem()
+    updates, _ = run(case.make().update, case.make().init(params), gradients, params)
+    expected = case.reference([flatten(gradient) for gradient in gradients], flatten(params))
+    assert_close([flatten(update) for update in updates], expected)
 
 
 def test_every_method_has_a_case() -> None:

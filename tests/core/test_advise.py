@@ -302,6 +302,6 @@ def test_more_norms_than_an_integer_counts():
     monitor = clipax.monitor_norms(scope="leaf")
     params = {name: jnp.ones(2) for name in "abc"}
     _, state = monitor.update(params, monitor.init(params))
-    many = jax.tree.map(lambda counts: counts * 1_000_000_000, state.before)
+    many = jax.tree.map(lambda counts: counts * 1_000_000_000, state.rules.before)
     advice = clipax.advise(state._replace(before=many, count=jnp.int32(1_000_000_000)))
     assert advice.quantiles[0.5] == pytest.approx(2**0.5, rel=0.05)

@@ -13,7 +13,7 @@ import pytest
 
 import clipax
 from clipax import cli
-from clipax.catalogue import ENTRIES
+from clipax.catalogue import ENTRIES, PAPERS
 from clipax.lab import commands
 from clipax.lab.methods import DEFAULT_METHODS
 
@@ -62,13 +62,13 @@ def test_the_catalogue_is_listed_whole(capsys):
     assert expected | {"sgd", "adam"} <= names
     words = out.split()
     for entry in ENTRIES.values():
-        if entry.arxiv:
-            assert entry.arxiv in words
+        for key in entry.papers:
+            assert (PAPERS[key].arxiv or PAPERS[key].authors) in out
         for part in entry.formula.split():
             assert part in words
 
 
-def test_the_catalogue_is_printed_as_the_table_of_the_readme(capsys):
+def test_the_catalogue_is_printed_as_the_table_of_the_documentation(capsys):
     status, out, _ = run(capsys, "methods", "--markdown")
     assert status == 0
     assert out.rstrip("\n") == clipax.catalogue.markdown_table()

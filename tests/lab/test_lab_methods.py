@@ -87,7 +87,7 @@ def test_an_optimizer_without_a_learning_rate_is_left_out():
 
 
 def test_a_new_optimizer_gets_a_wide_grid(monkeypatch):
-    entry = Entry("new", optax.sgd, "optimizer", "", "", None, {"learning_rate": 0.1})
+    entry = Entry("new", optax.sgd, "optimizer", "", (), {"learning_rate": 0.1})
     monkeypatch.setattr(clipax.catalogue, "ENTRIES", {**ENTRIES, "new": entry})
     (method,) = methods.resolve(["new"], 1.0)
     assert method.learning_rates[-1] / method.learning_rates[0] >= 1e5

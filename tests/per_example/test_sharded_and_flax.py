@@ -18,6 +18,11 @@ PARAMS = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)
 SIZE, DEVICES = 16, 4
 
 
+@pytest.fixture
+def one_device() -> None:
+    """Nothing: here there are several."""
+
+
 def loss(params, x, y):
     error = x @ params["kernel"] + params["bias"] - y
     return jnp.sum(jnp.square(error)) / 2
