@@ -52,6 +52,7 @@ from clipax.transforms import clip_by_leaf_norm as clip_by_leaf_norm
 from clipax.transforms import clip_by_median as clip_by_median
 from clipax.transforms import clip_by_param_norm as clip_by_param_norm
 from clipax.transforms import clip_by_percentile as clip_by_percentile
+from clipax.transforms import clip_by_quantile as clip_by_quantile
 from clipax.transforms import clip_by_regularized_norm as clip_by_regularized_norm
 from clipax.transforms import clip_by_singular_values as clip_by_singular_values
 from clipax.transforms import clip_by_smooth_norm as clip_by_smooth_norm

@@ -11,7 +11,7 @@ from jax import lax
 from clipax import _validate
 from clipax._states import fields_of, find, unwrap
 from clipax._typing import Array
-from clipax.engine import Telemetry, decode_names, stack_telemetry
+from clipax.engine import Telemetry, decode_names, known_labels, stack_telemetry
 
 __all__ = ["Clip", "block_names", "clip_columns", "clips_at_all", "find_clips", "metrics"]
 
@@ -37,34 +37,37 @@ class _Guard(NamedTuple):
 
 
 def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
-    """Finds what clipax measured in an optimizer state and returns it for logging.
+    """Find the norms that clipax measured in an optimizer state, and return them for logging.
 
-    What is logged is what clipped: nothing is measured again. Nothing waits for the device either,
-    the values are arrays (or tracers, inside `jit`).
+    The logged norm is the one that was clipped: nothing is measured again. The host does not wait
+    for the device: the values are arrays (or tracers, inside `jit`).
 
     Args:
       opt_state: State of an optimizer with a clipax transformation anywhere inside: behind
         `optax.chain`, `partition`, `MultiSteps`, `inject_hyperparams`, in an `nnx.Optimizer` or its
         state, a `TrainState`, or dictionaries restored from a checkpoint.
-      top: For scopes other than `"global"`, how many blocks of largest norm to single out; None
-        lists every block under its name.
+      top: For scopes other than `"global"`, how many blocks of largest norm to list; None lists
+        every block under its name.
 
     Returns:
-      A flat dictionary of arrays, scalars except for `top_*`: `grad_norm` and `threshold` of the
-      last finite step (the threshold is infinite where nothing clips), its `clip_factor`,
-      `clip_fraction` (clipped steps over finite steps, those in which a block had no gradient
-      included), `nonfinite_count`, `is_finite` (the last step). For scopes with several
-      blocks these are the largest norm, the smallest threshold and factor, the mean fraction, the
-      sum of counts and whether all were finite; and `top_grad_norm`, `top_clip_factor` and
-      `top_block` are arrays over the `top` blocks of largest norm, where `top_block` indexes
-      `block_names(opt_state)`. With `top=None`, keys such as `grad_norm/encoder/kernel` instead.
-      Several clips in one state are prefixed by their position: `0/grad_norm`, `1/grad_norm`.
-      `skip_nonfinite` and `skip_spikes` add `skipped_count`.
+      A flat dictionary of arrays, scalars except for `top_*`.
+
+      - `grad_norm` and `threshold` of the last finite step (the threshold is infinite where nothing
+        clips), and its `clip_factor`.
+      - `clip_fraction`: clipped steps over finite steps, those in which a block had no gradient
+        included.
+      - `nonfinite_count`, and `is_finite` of the last step.
+      - For several blocks these are the largest norm, the smallest threshold and factor, the mean
+        fraction, the sum of counts and whether all were finite. `top_grad_norm`, `top_clip_factor`
+        and `top_block`, an index of `block_names(opt_state)`, are arrays over the `top` blocks.
+        With `top=None` there are keys such as `grad_norm/encoder/kernel` instead.
+      - Several clips in one state are prefixed by their position: `0/grad_norm`, `1/grad_norm`.
+      - `skip_nonfinite` and `skip_spikes` add `skipped_count`.
 
     Raises:
       ValueError: There is no telemetry in the state, or `top` is less than 1. An optimizer without
-        clipax keeps no norms that could be read: `optax.chain(clipax.monitor_norms(), optimizer)`
-        measures them and changes nothing.
+        clipax keeps no norms: `optax.chain(clipax.monitor_norms(), optimizer)` measures them and
+        changes nothing.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -102,7 +105,7 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
 
 
 def block_names(opt_state: Any, position: int = 0) -> tuple[str, ...]:
-    """Names of the blocks that `top_block` of `metrics` counts.
+    """Return the names of the blocks, in the order in which `top_block` of `metrics` counts them.
 
     Args:
       opt_state: As for `metrics`.
@@ -235,7 +238,5 @@ def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
 
 
 def _names(telemetry: Telemetry) -> tuple[str, ...]:
-    labels = telemetry.labels
-    if isinstance(labels, Mapping) and len(labels) == telemetry.clipped_count.size:
-        return tuple(sorted(labels))  # the keys are known inside `jit` too
-    return decode_names(telemetry.names)
+    labels = known_labels(telemetry)  # inside `jit` too
+    return tuple(labels) if labels else decode_names(telemetry.names)

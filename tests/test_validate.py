@@ -161,7 +161,7 @@ def test_any_scalar_is_a_threshold(threshold):
 
 
 def test_chains_take_transformations_of_norms_only():
-    with pytest.raises(TypeError, match=r"`transformations` must be made by `clipax.norms`"):
+    with pytest.raises(TypeError, match=r"`rules` must be made by `clipax.norms`"):
         clipax.norms.chain(clipax.clip_by_global_norm(1.0))
     with pytest.raises(TypeError, match=r"`inner` must be an optax gradient transformation"):
         clipax.skip_nonfinite(0.1)

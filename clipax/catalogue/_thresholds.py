@@ -50,7 +50,7 @@ ENTRIES = (
         "c_t = argmax_c (share within c)^2 mean n^2 / mean min(n^2, c^2)",
         ("marshall2025",),
         {"window": 30},
-        static_args=("window", "compensate"),
+        static_args=("window",),
     ),
     Entry(
         "thresholds.median",

@@ -81,6 +81,15 @@ ENTRIES = (
         static_args=("window", "scope"),
     ),
     Entry(
+        "clip_by_quantile",
+        transforms.clip_by_quantile,
+        "transformation",
+        "u = min(1, c_t/n) g, c_t = the ceil(p S)-th smallest of the last S norms",
+        ("merad2024",),
+        {"quantile": 0.75, "window": 30},
+        static_args=("window", "scope"),
+    ),
+    Entry(
         "clip_by_regularized_norm",
         transforms.clip_by_regularized_norm,
         "transformation",

@@ -1,4 +1,4 @@
-"""What a state or a history says about the norms of a run, in one form."""
+"""The evidence on the norms of a run: one form for states and for histories."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from clipax._statistics._histogram import HistogramState
 from clipax.diagnostics._states import Record, records
 from clipax.engine import Telemetry
 
-__all__ = ["Evidence", "evidence_of"]
+__all__ = ["Evidence", "collect_evidence"]
 
 _NORM = re.compile(r"(?:\d+/)?grad_norm")
 
 
 class Evidence(NamedTuple):
-    """What is known of a run.
+    """The norms and counts of a run.
 
     Attributes:
       steps: Number of steps.
-      nonfinite_count: How many of them were not finite.
+      nonfinite_count: Number of steps that were not finite.
       clip_fraction: Share of the finite steps that were clipped; None without a clip.
-      histogram: The norms; None where nobody remembers them.
+      histogram: The norms; None where the state does not remember them.
       is_raw: Whether they are those in front of the clip.
       drift: Median norm of the second half of the run over that of the first; None if not known.
     """
@@ -41,13 +41,13 @@ class Evidence(NamedTuple):
     drift: float | None = None
 
 
-def evidence_of(history_or_state: Any) -> Evidence:
-    """The evidence in an optimizer state, in norms, or in a list of what `metrics` returned."""
-    if found := records(history_or_state):
-        return _of_state(found)
+def collect_evidence(history_or_state: Any) -> Evidence:
+    """Collect evidence from an optimizer state, from norms, or from results of `metrics`."""
+    if recorded := records(history_or_state):
+        return _from_state(recorded)
     history = jax.device_get(history_or_state)
     if isinstance(history, Sequence) and all(isinstance(one, Mapping) for one in history):
-        return _of_metrics(history) if history else _of_norms(np.zeros(0))
+        return _from_metrics(history) if history else _from_norms(np.zeros(0))
     try:
         norms = np.asarray(history, float)
     except (TypeError, ValueError):
@@ -58,10 +58,10 @@ def evidence_of(history_or_state: Any) -> Evidence:
             "measures norms, a sequence of norms, or one of what `clipax.metrics` returned, got a "
             f"{type(history_or_state).__name__}."
         )
-    return _of_norms(norms)
+    return _from_norms(norms)
 
 
-def _of_state(found: list[Record]) -> Evidence:
+def _from_state(found: list[Record]) -> Evidence:
     telemetries = [record.telemetry for record in found]
     if any(one is not None and one.steps.ndim for one in telemetries):
         raise ValueError("`history_or_state` must be the state of one run, this one is vectorised.")
@@ -89,8 +89,8 @@ def _clip_fraction(telemetry: Telemetry) -> float:
     return float(jnp.mean(columns["clip_fraction"], where=clips_at_all(columns)))
 
 
-def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
-    """The evidence in a sequence of norms, NaN where a step was not finite."""
+def _from_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
+    """Collect evidence from a sequence of norms, NaN where a step was not finite."""
     finite = np.isfinite(norms)
     if (norms[finite] < 0).any():
         raise ValueError(f"Norms must not be negative, got {norms[finite].min()}.")
@@ -102,13 +102,13 @@ def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
         steps=norms.size,
         nonfinite_count=int(norms.size - kept.size),
         clip_fraction=fraction,
-        histogram=_histogram.of(jnp.asarray(kept, float)),
+        histogram=_histogram.from_norms(jnp.asarray(kept, float)),
         drift=last / first if first > 0 else None,
     )
 
 
-def _of_metrics(history: Sequence[Mapping[str, Any]]) -> Evidence:
-    """The evidence in what `metrics` returned: norms of the first clip in the state."""
+def _from_metrics(history: Sequence[Mapping[str, Any]]) -> Evidence:
+    """Collect evidence from results of `metrics`: norms of the first clip in the state."""
     prefixes = sorted(
         {name.removesuffix("grad_norm") for name in history[0] if _NORM.fullmatch(name)},
         key=lambda prefix: int(prefix[:-1] or 0),
@@ -128,8 +128,8 @@ def _of_metrics(history: Sequence[Mapping[str, Any]]) -> Evidence:
             clipped = norms(prefix) > threshold
             of_blocks = (f"{prefix}top_", f"{prefix}grad_norm/")
             if any(name.startswith(of_blocks) for name in history[0]):
-                # Of several blocks, the largest norm and the smallest threshold need not belong
-                # together.
+                # With several blocks, the largest norm and the smallest threshold may be of two
+                # different ones: use the factor.
                 clipped = column(f"{prefix}clip_factor") < 1
-            return _of_norms(norms(prefixes[0]), clipped)
-    return _of_norms(norms(prefixes[0]))
+            return _from_norms(norms(prefixes[0]), clipped)
+    return _from_norms(norms(prefixes[0]))

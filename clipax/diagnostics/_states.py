@@ -20,7 +20,7 @@ _COUNTS = HistogramState._fields[0]
 
 
 class Record(NamedTuple):
-    """What one transformation recorded.
+    """The record of one transformation.
 
     Attributes:
       telemetry: Its telemetry; None for a threshold's state by itself.
@@ -38,7 +38,7 @@ def records(state: Any) -> list[Record]:
 
 
 def histogram_of(norms_or_state: Any) -> HistogramState:
-    """The first histogram in a state; otherwise that of an array of norms, along its last axis."""
+    """Find the first histogram in a state, or make one of an array of norms by its last axis."""
     for record in records(norms_or_state):
         if record.histogram is not None:
             return record.histogram
@@ -51,7 +51,7 @@ def histogram_of(norms_or_state: Any) -> HistogramState:
         ) from None
     if norms.ndim == 0:
         raise ValueError(f"`norms` must have an axis of steps, got {norms_or_state!r}.")
-    return _histogram.of(norms)
+    return _histogram.from_norms(norms)
 
 
 def _histograms(state: Any) -> list[Array]:
@@ -59,7 +59,9 @@ def _histograms(state: Any) -> list[Array]:
 
     def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
         counts = unwrap(fields.get(_COUNTS))
-        return (counts, ()) if jnp.shape(counts)[-1:] == (_histogram.BINS,) else None
+        if counts is None or jnp.shape(counts)[-1:] != (_histogram.BINS,):
+            return None
+        return counts, ()
 
     return list(find(state, match))
 

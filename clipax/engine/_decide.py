@@ -21,7 +21,7 @@ from clipax.engine._blocks import (
 )
 from clipax.measure import combined
 from clipax.norms import Decision, NormRule, identity
-from clipax.norms._base import handed_on
+from clipax.norms._base import scale_norms
 from clipax.thresholds import Context
 
 __all__ = ["BlockFactors", "Measured", "NormRules", "RuleStates", "decide"]
@@ -232,7 +232,7 @@ def _decide_after(
     """The factor that `after` decides on, and its new state."""
     if after is None:
         return jnp.ones_like(norms), rows
-    decision, rows = after.update(handed_on(decision, norms), rows, context)
+    decision, rows = after.update(scale_norms(decision, norms), rows, context)
     return decision.factor, rows
 
 
@@ -244,7 +244,7 @@ def _decide_total(
     context: Context,
 ) -> tuple[list[Decision], Array, Any]:
     """The decisions with a factor common to all blocks, that factor, and the state of `total`."""
-    scaled = [handed_on(decision, norm) for decision, norm in zip(decisions, norms, strict=True)]
+    scaled = [scale_norms(decision, norm) for decision, norm in zip(decisions, norms, strict=True)]
     norm = combined(scaled)
     common, new = total.update(norm, state, Context(context.count, total_norm=norm))
     clips = norm > common.threshold

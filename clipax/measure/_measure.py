@@ -192,11 +192,11 @@ def _norms(
 
 
 def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
-    """Euclidean norm of all entries of a tree, in float32 or better and safe from overflow.
+    """Compute the Euclidean norm of a tree, in float32 or better and safe from overflow.
 
     Args:
       tree: A tree of floating-point or complex arrays.
-      axis_name: Inside `shard_map`, the mesh axes over which the leaves are sharded.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
       A scalar: float64 if any leaf is double precision, else float32. Its derivative at an all-zero

@@ -12,21 +12,21 @@ __all__ = ["RESPONSES", "hard"]
 
 
 def hard(norms: Array, threshold: Array) -> Array:
-    """`min(1, threshold/norms)`, exactly 1 inside the ball, without 0/0 or inf/inf."""
+    """Compute `min(1, threshold/norms)`, exactly 1 inside the ball, without 0/0 or inf/inf."""
     outside = norms > threshold
-    # The division comes last: XLA hands on its result, and what comes behind it is worked out again
-    # by everything that uses it.
+    # The division comes last: XLA materialises its result, but fuses operations after a division
+    # into every consumer, and so repeats them for every leaf.
     return jnp.where(outside, threshold, 1) / jnp.where(outside, norms, 1)
 
 
 def _ratio(threshold: Array, norms: Array) -> Array:
-    """The same for what follows on entries: XLA would write out a division that comes last."""
+    """Compute `hard` for use on entries, where XLA would materialise a division that comes last."""
     outside = norms > threshold
     return jnp.where(outside, threshold / jnp.where(outside, norms, 1), 1)
 
 
 def _sqrt(norms: Array, threshold: Array) -> Array:
-    # With the ratio of the smaller to the larger, so that squares neither overflow nor vanish.
+    # Square the ratio of the smaller to the larger, which neither overflows nor vanishes.
     outside = norms > threshold
     inner = jnp.where(outside, 0, norms / jnp.where(outside, 1, threshold))
     outer = _ratio(threshold, norms)
@@ -49,7 +49,7 @@ def _tanh(norms: Array, threshold: Array) -> Array:
 
 
 def _huber(norms: Array, threshold: Array) -> Array:
-    # Beyond c the ratio is that of c to n, so that neither overflows.
+    # Beyond c use the ratio of c to n, so that neither overflows.
     outer = _ratio(threshold, norms)
     beyond = outer < 2 / 3
     ratio = jnp.where(beyond, 1, norms / jnp.where(beyond, 1, threshold))

@@ -1,6 +1,7 @@
-"""ACClip: every entry of the momentum clipped at what was seen there.
+"""ACClip: every entry of the momentum clipped at a moving average of its magnitude.
 
-J. Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
+J. Zhang, S. P. Karimireddy, A. Veit, S. Kim, S. J. Reddi, S. Kumar, S. Sra, "Why are Adaptive
+Methods Good for Attention Models?", NeurIPS 2020, arXiv 1912.03194, Algorithm 2.
 """
 
 from __future__ import annotations
@@ -68,71 +69,41 @@ def acclip(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips every entry of the momentum at a moving average of its magnitude (ACClip).
+    r"""Clip every entry of the momentum at a moving average of its magnitude (ACClip).
 
-    The thresholds adapt to each coordinate, which matters where the noise has heavy tails in some
-    coordinates only, as in attention models. Prefer it to `clip_adam` where the steps should keep
-    the gradient's size.
+    The thresholds adapt to each coordinate, for noise with heavy tails in some coordinates only, as
+    in attention models. Prefer it to `clip_adam` where steps should keep the gradient's size.
 
     .. math::
         m_t = b_1 m_{t-1} + (1 - b_1) g_t, \quad
         \tau_t^\alpha = b_2 \tau_{t-1}^\alpha + (1 - b_2) |g_t|^\alpha, \quad
         x_{t+1} = x_t - \eta_t \min\Big(1, \frac{\tau_t}{|m_t| + \epsilon}\Big) m_t
 
-    entry by entry, with :math:`\eta` the `learning_rate` and :math:`\epsilon` the `eps`; both
-    averages start at zero, without bias correction.
+    entry by entry; both averages start at zero, without bias correction.
 
     Args:
-      learning_rate: Step size in units of the parameters over those of the gradient; non-negative,
-        or an `optax.Schedule`.
-      b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper.
-      b2: Decay rate of the thresholds, in [0, 1), default .99 as in the paper.
-        `optax.inject_hyperparams` rounds it to the parameters' dtype: in bfloat16 pass it
-        `hyperparam_dtype=jnp.float32`.
-      alpha: Power in which magnitudes are averaged, in [1, 2], default 1 as in the paper.
-      eps: Keeps the ratio finite, positive, in units of the gradient; default 1e-5.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1), default .9 as in the paper.
+      b2: That of the thresholds, :math:`b_2`; default .99, the paper's (bfloat16: `scale_by_norm`).
+      alpha: Power :math:`\alpha` of the averages, in [1, 2], default 1 as in the paper.
+      eps: :math:`\epsilon`, keeps the ratio finite, positive; default 1e-5.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. The
-      thresholds are kept in float32 or better.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Guarantees:
-      No entry moves by more than `learning_rate * tau`. Thresholds are kept as such, not their
-      powers, so that 1e30 is remembered as such.
-
-    Edge cases:
-      ================= ============================================
-      gradient          step
-      ================= ============================================
-      zero              of the momentum, within the decayed thresholds
-      NaN or infinity   none; momentum and thresholds are kept
-      ================= ============================================
-
-    Sharding:
-      As for `clip_sgd`; momentum and thresholds are sharded like the parameters.
-
-    Raises:
-      TypeError: An argument is not a number.
-      ValueError: `learning_rate` negative, `b1` or `b2` outside [0, 1), `alpha` outside [1, 2],
-        `eps` not positive.
+    Notes:
+      - No entry moves by more than `learning_rate * tau`. The guard takes one more read.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> optimizer = clipax.acclip(1.0, b1=0.5, b2=0.75)
-      >>> params = jnp.array([8.0, 0.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
-      >>> print(update)  # the momentum 4, clipped at 2
+      >>> optimizer = clipax.acclip(1.0, b1=0.5, b2=0.75)  # of 8: the momentum 4, clipped at 2
+      >>> print(optimizer.update(jnp.array([8.0, 0.0]), optimizer.init(jnp.zeros(2)))[0])
       [-1.999995 -0.      ]
 
     References:
-      J. Zhang, S. P. Karimireddy, A. Veit, S. Kim, S. J. Reddi, S. Kumar, S. Sra, "Why are Adaptive
-      Methods Good for Attention Models?", NeurIPS 2020, arXiv 1912.03194, Algorithm 2.
-
-    Differences from the paper:
-      None for finite gradients. One read of the gradient checks that it is.
+      Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -124,80 +124,49 @@ def clip_adagrad(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdaGrad on the clipped gradient (Clip-AdaGrad; with a delay Clip-AdaGradD).
+    r"""Run AdaGrad on the clipped gradient (Clip-AdaGrad; with a delay Clip-AdaGradD).
 
-    One outlier ruins the step sizes of AdaGrad for good, in every coordinate that it touches; the
-    clip bounds what it can do. Prefer it to `clip_adagrad_norm` for sparse or badly scaled
-    gradients.
+    One outlier ruins the step sizes of AdaGrad for good, in every entry that it touches; the clip
+    bounds its effect. Prefer it to `clip_adagrad_norm` for sparse or badly scaled gradients.
 
     .. math::
         \hat g_t = \mathrm{clip}(g_t, c), \quad b_t^2 = b_{t-1}^2 + \hat g_t^2, \quad
         x_{t+1} = x_t - \gamma_t (\hat g_t / b_{t-d} + \lambda x_t)
 
-    entry by entry, with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`,
-    :math:`b_{-1}` the `b_init`, :math:`d` the `delay` and :math:`\lambda` the `weight_decay`.
-
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      threshold: Largest norm (or entry) of the clipped gradient: a positive number (infinity:
-        AdaGrad), an `optax.Schedule` or a `Threshold`.
-      b_init: The scale of every entry before the first step, positive, in units of the gradient;
-        default .01. It stands in place of an epsilon.
-      delay: Steps that the divisor lags behind the gradient; 1 is the paper's delayed method, and
-        keeps no further copy of anything; `d >= 2` keeps `d` further copies of the scales. The
+      learning_rate: Step size :math:`\gamma`, non-negative, or an `optax.Schedule`.
+      threshold: Largest norm (or entry) :math:`c` of the clipped gradient: a positive number
+        (infinity: AdaGrad), an `optax.Schedule` or (but for `clip="coordinate"`) a `Threshold`.
+      b_init: The scale :math:`b_{-1}` of every entry before the first step, at least 1e-37, in
+        units of the gradient; default .01. It stands in place of an epsilon.
+      delay: Steps :math:`d` that the divisor lags behind the gradient, a concrete integer; 1 is the
+        paper's delayed method, `d >= 2` an option that keeps `d` further copies of the scales. The
         first `delay` steps divide by `b_init`. None (default) or 0: no delay.
-      clip: What is clipped at the threshold: the norm of the whole gradient (`"global"`, default,
-        the theory), of each leaf (`"leaf"`) or every entry by itself (`"coordinate"`).
-      weight_decay: Decoupled weight decay as in AdamW, :math:`\lambda`; non-negative, None
-        (default) for none, as in the paper.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      clip: Clips the norm of the whole gradient (`"global"`, default, as in the theory), of each
+        leaf (`"leaf"`) or every entry by itself (`"coordinate"`).
+      weight_decay: :math:`\lambda`, as in AdamW, non-negative; needs `params`. None (default):
+        none.
+      nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. The scales
-      are kept in float32 or better.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Guarantees:
-      One clipped gradient feeds step and scales, for one more read of it than AdaGrad's. Scales are
-      kept, never their squares, so that 1e30 is remembered as such.
-
-    Edge cases:
-      ================= ==========================================
-      gradient          step
-      ================= ==========================================
-      zero              none; `b` is kept
-      NaN or infinity   none (in the leaf, for `clip="leaf"`); the scales are kept
-      ================= ==========================================
-
-    Sharding:
-      As for `clip_sgd`; the scales are sharded like the parameters.
-
-    Raises:
-      TypeError: An argument is of the wrong type; `delay` must be a concrete integer (`static_args`
-        of `optax.inject_hyperparams`), and `clip="coordinate"` takes no `Threshold`.
-      ValueError: `learning_rate` or `weight_decay` negative, `threshold` not positive, `b_init`
-        below 1e-37, `delay` negative, `clip` unknown; when used: no `params` with decay.
+    Notes:
+      - One clipped gradient feeds step and scales, for one more read of it than AdaGrad's.
+      - With `clip="coordinate"` a gradient with an infinite entry, or of an infinite norm, is left
+        out, not clipped. Telemetry then shows the norm, but neither threshold nor clipped entries.
+      - The authors' code also delays the gradient and adds an epsilon; this follows the paper.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adagrad(1.0, threshold=5.0, b_init=4.0)
-      >>> params = jnp.array([6.0, 8.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([6.0, 8.0]), optimizer.init(jnp.zeros(2)))
       >>> [round(float(u), 4) for u in update]  # clipped to (3, 4), over 5 and the root of 32
       [-0.6, -0.7071]
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, the coordinate-wise form of Algorithm 1.
-
-    Differences from the paper:
-      The delay may be any number of steps (for two and more the divisor is the recorded scale of
-      that many steps ago). Weight decay is an option of ours. The code that the authors published
-      also steps with the previous gradient when delayed and adds an epsilon; this follows the
-      paper. With `clip="coordinate"` a gradient with an infinite entry, or of a norm above the
-      largest float, is left out, not clipped: what is remembered stays as it was. The telemetry
-      then shows the norm, but neither threshold nor clipped entries.
+      Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 1.
     """
     return _clipped(
         learning_rate,
@@ -225,87 +194,41 @@ def clip_adam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adam on the clipped gradient (Clip-Adam; with a delay Clip-AdamD).
+    r"""Run Adam on the clipped gradient (Clip-Adam; with a delay Clip-AdamD).
 
-    Adam for heavy-tailed gradients, as when language models are fine-tuned: the clip bounds what
-    one outlier does to momentum and scales. Prefer `clip_adam_norm` where memory is short.
+    Adam for heavy-tailed gradients, as when language models are fine-tuned: the clip bounds the
+    effect of one outlier on momentum and scales. Prefer `clip_adam_norm` where memory is short.
 
     .. math::
         \hat g_t = \mathrm{clip}(g_t, c), \quad m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad
         b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \hat g_t^2, \quad
         x_{t+1} = x_t - \gamma_t (m_t / b_{t-d} + \lambda x_t)
 
-    entry by entry, with :math:`\gamma` the `learning_rate`, :math:`c` the `threshold`,
-    :math:`b_{-1}` the `b_init`, :math:`d` the `delay` and :math:`\lambda` the `weight_decay`.
-
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      threshold: Largest norm (or entry) of the clipped gradient: a positive number (infinity: Adam
-        without bias correction), an `optax.Schedule` or a `Threshold`. The authors' best on CoLA
-        and RTE: 1 and 2 leaf by leaf, .02 and .005 for entries.
-      b_init: The scale of every entry before the first step, positive, in units of the gradient;
-        default .001. It stands in place of an epsilon, but decays.
-      b1: Decay rate of the momentum, in [0, 1), default .9 as in the paper's runs; None for none.
-      b2: Decay rate of the averaged squares, in [0, 1), default .999 as in the paper's runs.
-        `optax.inject_hyperparams` rounds it to the parameters' dtype, in bfloat16 to 1: pass it
-        `hyperparam_dtype=jnp.float32`.
-      delay: Steps that the divisor lags behind the gradient; 1 is the paper's delayed method, and
-        keeps no further copy of anything; `d >= 2` keeps `d` further copies of the scales. The
-        first `delay` steps divide by `b_init`. None (default) or 0: no delay.
-      clip: What is clipped at the threshold: the norm of the whole gradient (`"global"`, default,
-        the theory), of each leaf (`"leaf"`) or every entry by itself (`"coordinate"`).
-      weight_decay: Decoupled weight decay as in AdamW, :math:`\lambda`; non-negative, None
-        (default) for none, as in the paper.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      learning_rate: :math:`\gamma`, as for `clip_adagrad`.
+      threshold: :math:`c`, as for `clip_adagrad` (infinity: Adam without bias correction). The
+        authors' best on CoLA and RTE: 1 and 2 leaf by leaf, .02 and .005 for entries.
+      b_init: :math:`b_{-1}`, as for `clip_adagrad`, but it decays; default .001.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
+      delay: :math:`d`, as for `clip_adagrad`; after many zeros a delayed step is long.
+      clip: As for `clip_adagrad`, with the notes there.
+      weight_decay: :math:`\lambda`, as for `clip_adagrad`.
+      nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. The scales
-      are kept in float32 or better.
-
-    Guarantees:
-      One clipped gradient feeds momentum and scales, for one more read of it than Adam's. Scales
-      are kept, never their squares, so that 1e30 is remembered as such.
-
-    Edge cases:
-      ================= ==========================================
-      gradient          step
-      ================= ==========================================
-      zero              of the momentum, over decayed scales
-      NaN or infinity   none (in the leaf, for `clip="leaf"`); momentum and scales are kept
-      zero for long     scales decay: the next gradient, delayed, is divided by very little
-      ================= ==========================================
-
-    Sharding:
-      As for `clip_sgd`; momentum and scales are sharded like the parameters.
-
-    Raises:
-      TypeError: An argument is of the wrong type; `delay` must be a concrete integer (`static_args`
-        of `optax.inject_hyperparams`), and `clip="coordinate"` takes no `Threshold`.
-      ValueError: `learning_rate` or `weight_decay` negative, `threshold` not positive, `b_init`
-        below 1e-37, `b1` or `b2` outside [0, 1), `delay` negative, `clip` unknown; when used: no
-        `params` with decay.
+      An optimizer, as `clip_adagrad`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adam(1.0, threshold=5.0, b_init=4.0, b1=0.5, b2=0.75)
-      >>> params = jnp.array([6.0, 8.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([6.0, 8.0]), optimizer.init(jnp.zeros(2)))
       >>> [round(float(u), 4) for u in update]  # half of (3, 4), over the root of 57/4 and 4
       [-0.3974, -0.5]
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, the coordinate-wise form of Algorithm 2.
-
-    Differences from the paper:
-      The delay may be any number of steps (for two and more the divisor is the recorded scale of
-      that many steps ago). Weight decay is an option of ours. The code that the authors published
-      also steps with the previous gradient when delayed and adds an epsilon; this follows the
-      paper. With `clip="coordinate"` a gradient with an infinite entry, or of a norm above the
-      largest float, is left out, not clipped: what is remembered stays as it was. The telemetry
-      then shows the norm, but neither threshold nor clipped entries.
+      Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 2.
     """
     return _clipped(
         learning_rate,

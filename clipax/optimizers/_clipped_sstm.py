@@ -90,11 +90,10 @@ def clipped_sstm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Accelerated descent on clipped gradients: the similar triangles method (clipped-SSTM).
+    r"""Accelerate descent on clipped gradients: the method of similar triangles (clipped-SSTM).
 
-    The threshold falls as the step size grows, so that no single gradient moves the sequence z by
-    more than a constant. Prefer it for convex smooth problems whose smoothness is known. It has no
-    learning rate; evaluate the model at `clipped_sstm_eval_params(opt_state)`.
+    The threshold falls as the step size grows. Prefer it for convex smooth problems whose
+    smoothness is known. It has no learning rate; evaluate at `clipped_sstm_eval_params(opt_state)`.
 
     .. math::
         \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
@@ -102,43 +101,20 @@ def clipped_sstm(
         z_{k+1} = z_k - \alpha_{k+1} \min\Big(1, \frac{B/\alpha_{k+1}}{\|g\|}\Big) g, \quad
         y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}
 
-    with :math:`g` the gradient at :math:`x_{k+1}`, :math:`L` the `smoothness`, :math:`a` the `a`,
-    :math:`B` the `clip_constant`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The parameters that
-    are optimized are the points :math:`x`; the output of the method is :math:`y`.
+    with :math:`g` the gradient at :math:`x_{k+1}`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The
+    optimized parameters are the points :math:`x`, to rounding; the output is :math:`y`.
 
     Args:
-      smoothness: Lipschitz constant of the gradient, in units of the gradient over those of the
-        parameters; positive.
+      smoothness: Lipschitz constant :math:`L` of the gradient, positive.
       a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
-      clip_constant: Longest step of the sequence z, in units of the parameters: a positive number
-        (infinity: never clip).
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      clip_constant: Longest step :math:`B` of the sequence z: a positive number (infinity: never
+        clip).
+      nonfinite: As for `scale_by_norm`; such a step does not count.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. It needs
-      `params` and keeps two copies of them, in float32 or better.
-
-    Guarantees:
-      One read of the gradient. The sequence z moves by at most `clip_constant` a step. After an
-      update the parameters are the next point x, up to rounding.
-
-    Edge cases:
-      ================= ===========================================
-      gradient          step
-      ================= ===========================================
-      zero              of the averaging alone
-      NaN or infinity   none; y and z are kept, the step is not counted
-      ================= ===========================================
-
-    Sharding:
-      As for `clip_sgd`; y and z are sharded like the parameters.
-
-    Raises:
-      TypeError: An argument is not a number.
-      ValueError: `smoothness` or `a` not positive and finite, `clip_constant` not positive; when
-        used: no `params`.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      It needs `params` and keeps two copies of them, y and z.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -152,17 +128,14 @@ def clipped_sstm(
       True
 
     References:
-      E. Gorbunov, M. Danilova, A. Gasnikov, "Stochastic Optimization with Heavy-Tailed Noise via
-      Accelerated Gradient Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
-
-    Differences from the paper:
-      None for finite gradients; mini-batches are the caller's.
+      Gorbunov et al., "Stochastic Optimization with Heavy-Tailed Noise via Accelerated Gradient
+      Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
     """
     return similar_triangles(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)
 
 
 def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Params:
-    """The point at which to evaluate a model that `clipped_sstm` trains: the sequence y.
+    """Return the point at which to evaluate a model that `clipped_sstm` trains, the sequence y.
 
     Args:
       opt_state: The optimizer's state, in any nesting of optax's.

@@ -1,7 +1,8 @@
-"""Normalised momentum, with a clip in front of it or without.
+"""Normalised momentum, of the gradient or of the clipped gradient.
 
-A. Cutkosky, H. Mehta, "Momentum Improves Normalized SGD", arXiv 2002.03305, and "High-probability
-Bounds for Non-Convex Stochastic Optimization with Heavy Tails", arXiv 2106.14343.
+A. Cutkosky, H. Mehta, "Momentum Improves Normalized SGD", arXiv 2002.03305, and
+"High-probability Bounds for Non-Convex Stochastic Optimization with Heavy Tails", arXiv
+2106.14343.
 """
 
 from __future__ import annotations
@@ -25,69 +26,41 @@ def clip_normalized_momentum(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips the gradient, averages it, and moves by a fixed length along the average.
+    r"""Move by a fixed length along the average of clipped gradients.
 
-    The clip tames outliers before they enter the momentum, the normalisation makes the step length
-    independent of the gradient. It converges with high probability under noise without a variance;
-    `clipax.theory` has the theorem's parameters.
+    The clip tames outliers before they enter the momentum. Prefer it under noise without a
+    variance: it converges with high probability (parameters of the theorem: `clipax.theory`).
 
     .. math::
         m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
         x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
 
-    with :math:`\eta` the `learning_rate`, :math:`\tau` the `threshold` and :math:`b` the `decay`.
-
     Args:
-      learning_rate: Length of a step in units of the parameters; non-negative, or an
-        `optax.Schedule`.
-      threshold: Largest norm of a gradient that enters the momentum: a positive number (infinity:
-        never clip), an `optax.Schedule` or a `Threshold`.
-      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction (it would
-        cancel); default .9. The
-        momentum is kept in float32 or better; `optax.inject_hyperparams` rounds the rate to the
-        parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      learning_rate: Length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
+      threshold: Largest norm :math:`\tau` of a gradient that enters the momentum: a positive number
+        (infinity: never clip), an `optax.Schedule` or a `Threshold`.
+      decay: Decay rate :math:`b`, from zero, in [0, 1); default .9 (bfloat16: `scale_by_norm`).
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Guarantees:
-      Every step has the length `learning_rate`, up to rounding (of entries below 1e-18 the squares
-      vanish: a momentum made of such is read as shorter). `clipax.metrics` reports two
-      blocks, `gradient` and `averaged`.
-
-    Edge cases:
-      ================= ==========================================
-      gradient          step
-      ================= ==========================================
-      zero              along the momentum; none if that is below 1e-19
-      NaN or infinity   none; the momentum is kept
-      ================= ==========================================
-
-    Sharding:
-      As for `clip_sgd`. Under `jit` the momentum is measured after the gradient; inside `shard_map`
-      both are, in one collective, and the momentum again where gradient and momentum nearly cancel.
-
-    Raises:
-      TypeError: An argument is not a number, schedule or `Threshold`.
-      ValueError: `learning_rate` negative, `threshold` not positive, `decay` outside [0, 1).
+    Notes:
+      - Every step has the length `learning_rate`, up to rounding. Squares of entries below 1e-18
+        vanish: a momentum of such entries is measured as shorter, one below 1e-19 gives no step.
+      - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_normalized_momentum(0.5, threshold=1.0)
-      >>> params = jnp.array([30.0, 40.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([30.0, 40.0]), optimizer.init(jnp.zeros(2)))
       >>> [round(float(u), 4) for u in update]
       [-0.3, -0.4]
 
     References:
-      A. Cutkosky, H. Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with
-      Heavy Tails", NeurIPS 2021, arXiv 2106.14343, Algorithm 1.
-
-    Differences from the paper:
-      None; the restarts and the second-order variant of the paper are not here.
+      Cutkosky, Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with Heavy
+      Tails", arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
     """
     return _normalized(learning_rate, norms.clip(threshold), decay, nonfinite, axis_name)
 
@@ -99,7 +72,7 @@ def normalized_momentum(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Moves by a fixed length along the averaged gradient.
+    r"""Move by a fixed length along the averaged gradient.
 
     Momentum removes the need for large batches that normalised descent has. Prefer
     `clip_normalized_momentum` where single gradients can be very large.
@@ -107,55 +80,25 @@ def normalized_momentum(
     .. math::
         m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
 
-    with :math:`\eta` the `learning_rate` and :math:`b` the `decay`.
-
     Args:
-      learning_rate: Length of a step in units of the parameters; non-negative, or an
-        `optax.Schedule`.
-      decay: Decay rate of the momentum, in [0, 1), from zero and without bias correction (it would
-        cancel); default .9. The
-        momentum is kept in float32 or better; `optax.inject_hyperparams` rounds the rate to the
-        parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      learning_rate: :math:`\eta`, as for `clip_normalized_momentum`.
+      decay: :math:`b`, as for `clip_normalized_momentum`.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added.
-
-    Guarantees:
-      Every step has the length `learning_rate`, up to rounding (of entries below 1e-18 the squares
-      vanish: a momentum made of such is read as shorter).
-
-    Edge cases:
-      ================= ==========================================
-      gradient          step
-      ================= ==========================================
-      zero              along the momentum; none if that is below 1e-19
-      NaN or infinity   none; the momentum is kept
-      ================= ==========================================
-
-    Sharding:
-      As for `clip_sgd`, a collective for each of the two norms; inside `shard_map` they share one.
-
-    Raises:
-      TypeError: An argument is not a number.
-      ValueError: `learning_rate` negative, `decay` outside [0, 1).
+      An optimizer, as `clip_normalized_momentum`, with the notes there.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.normalized_momentum(0.5)
-      >>> params = jnp.array([3.0, 4.0])
-      >>> update, _ = optimizer.update(params, optimizer.init(params), params)
+      >>> update, _ = optimizer.update(jnp.array([3.0, 4.0]), optimizer.init(jnp.zeros(2)))
       >>> [round(float(u), 4) for u in update]
       [-0.3, -0.4]
 
     References:
-      A. Cutkosky, H. Mehta, "Momentum Improves Normalized SGD", ICML 2020, arXiv 2002.03305,
-      Algorithm 1.
-
-    Differences from the paper:
-      None; its second algorithm, with implicit gradient transport, is not here.
+      Cutkosky, Mehta, "Momentum Improves Normalized SGD", ICML 2020, arXiv 2002.03305, Algorithm 1
+      (not its second one, with implicit gradient transport).
     """
     return _normalized(learning_rate, None, decay, nonfinite, axis_name)
 

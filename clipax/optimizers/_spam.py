@@ -1,7 +1,7 @@
-"""Adam without spikes: SPAM.
+"""SPAM: Adam without spikes.
 
-T. Huang, Z. Zhu, G. Jin, L. Liu, Z. Wang, S. Liu, "SPAM: Spike-Aware Adam with Momentum Reset for
-Stable LLM Training", ICLR 2025, arXiv 2501.06842.
+T. Huang, Z. Zhu, G. Jin, L. Liu, Z. Wang, S. Liu, "SPAM: Spike-Aware Adam with Momentum Reset
+for Stable LLM Training", ICLR 2025, arXiv 2501.06842.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def spam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adam that cuts spikes of single entries and resets its averages (SPAM).
+    r"""Run Adam with spikes of single entries cut and its averages reset now and then (SPAM).
 
-    An entry whose square exceeds many times its average is cut to that; what gets through is
+    An entry whose square exceeds many times its average is cut to that; the rest of a spike is
     forgotten at the next reset. Prefer it where rare entries spike by factors of hundreds, as in
-    the training of language models; it needs no threshold in units of the gradient.
+    language models; it needs no threshold in units of the gradient.
 
     .. math::
         \hat g_t = \mathrm{sign}(g_t) \min(|g_t|, \sqrt{\theta v_{t-1}}), \quad
@@ -94,80 +94,50 @@ def spam(
         x_{t+1} = x_t - \eta_t \Big(s_t \, \frac{m_t/(1 - b_1^t)}{\sqrt{v_t/(1 - b_2^t)} + \epsilon}
         + \lambda x_t\Big)
 
-    entry by entry, with :math:`\eta` the `learning_rate`, :math:`\theta` the `theta`,
-    :math:`\epsilon` the `eps` and :math:`\lambda` the `weight_decay`. Before each step :math:`t`
-    (from 1) that is a multiple of `reset`, :math:`m` and :math:`v` are zero again, and the rate is
-    warmed up: :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` in the :math:`k`-th step after
-    it, :math:`k < N`, with :math:`N` the `warmup`; elsewhere :math:`s = 1`.
+    entry by entry. Before each step :math:`t` (from 1) that is a multiple of `reset`, :math:`m` and
+    :math:`v` are zero again, and the rate is warmed up:
+    :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` in the :math:`k`-th step after it,
+    :math:`k < N`; elsewhere :math:`s = 1`.
 
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      b1: Decay rate of the momentum, in [0, 1); default .9.
-      b2: Decay rate of the second moment, in [0, 1); default .999. `optax.inject_hyperparams`
-        rounds it to the parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
-      eps: Keeps the divisor from zero, in units of the gradient; at least 1e-37, default 1e-8.
-      theta: Largest square of an entry in units of its average, positive (infinity: never clip);
-        default 5000 as in the paper.
-      reset: Steps from one reset to the next, at least 1; default 500 as in the paper. None: none.
-      warmup: Steps of the warm-up after each reset; default 150 as in the paper. None or 0: none.
-      weight_decay: Decoupled weight decay, :math:`\lambda`, not warmed up; non-negative, None
-        (default) for none.
-      clip_from: Step of each cycle from which on spikes are cut, the reset being its step 0;
-        default 20 as in the authors' code. 0: from the reset on, as the paper has it.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives no step and is
-        forgotten; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
+      eps: :math:`\epsilon`, keeps the divisor positive, from 1e-37 on; default 1e-8 (the authors:
+        1e-6).
+      theta: Largest square :math:`\theta` of an entry in units of its average, positive (infinity:
+        never clip); default 5000 as in the paper.
+      reset: Steps between resets, concrete, at least 1; default 500, the paper's. None: no reset.
+      warmup: Steps :math:`N` of the warm-up after a reset, concrete; default 150, the paper's.
+      weight_decay: Decay :math:`\lambda`, decoupled, non-negative; needs `params`. None (default):
+        none.
+      clip_from: Step of each cycle from which on spikes are cut, a concrete integer; the reset is
+        its step 0. Default 20 as in the authors' code; 0 as in the paper.
+      nonfinite: As for `scale_by_norm`; such a step delays the resets.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. Both averages
-      are kept in float32 or better.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
 
-    Guarantees:
-      An entry whose average is zero is not cut, so that it cannot stay zero for ever. Steps that do
-      not count delay the resets. Of the second moment the root is kept: 1e30 is remembered as such,
-      until the reset at the latest.
-
-    Edge cases:
-      ================= ==========================================
-      gradient          step
-      ================= ==========================================
-      zero              of the momentum, over decayed scales
-      `v = 0`           the entry is not cut
-      NaN or infinity   none; averages and the count of steps are kept
-      ================= ==========================================
-
-    Sharding:
-      As for `clip_sgd`; both averages are sharded like the parameters.
-
-    Raises:
-      TypeError: An argument is of the wrong type; `reset`, `warmup` and `clip_from` must be
-        concrete integers (`static_args` of `optax.inject_hyperparams`).
-      ValueError: `learning_rate`, `weight_decay`, `warmup` or `clip_from` negative, `b1` or `b2`
-        outside [0, 1), `eps` below 1e-37, `theta` not positive, `reset` below 1; when used: no
-        `params` with decay.
+    Notes:
+      - An entry whose average is zero is not cut: the paper's rule would keep it zero for ever.
+      - The start of the cosine, the first cycle without warm-up and a bias correction that counts
+        all steps are the authors' code's. The correction does next to nothing after a reset: the
+        first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as Adam's first, times .01.
+      - The sparse momentum of the paper is left out.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.spam(1.0, b1=0.0, b2=0.75, theta=4.0, clip_from=1)
-      >>> params = jnp.zeros(1)
-      >>> state = optimizer.init(params)
+      >>> state = optimizer.init(jnp.zeros(1))
       >>> for gradient in (2.0, 1000.0):  # the second is cut to 2, twice the root of v = 1
-      ...     update, state = optimizer.update(jnp.array([gradient]), state, params)
-      ...     print(update.round(4))
-      [-1.]
+      ...     update, state = optimizer.update(jnp.array([gradient]), state)
+      >>> print(update.round(4))
       [-1.]
 
     References:
-      T. Huang, Z. Zhu, G. Jin, L. Liu, Z. Wang, S. Liu, "SPAM: Spike-Aware Adam with Momentum Reset
-      for Stable LLM Training", ICLR 2025, arXiv 2501.06842, Algorithm 1.
-
-    Differences from the paper:
-      Entries with an average of zero are not cut: there the paper's rule makes them, and so their
-      average, zero for ever. The paper does not say what the cosine starts from, nor that the cut
-      waits for `clip_from`, nor that the first cycle has no warm-up: these are as in the authors'
-      code, whose `eps` is 1e-6. The bias correction counts all steps, as there: after a reset it
-      corrects next to nothing, and the first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as
-      Adam's first, times the .01 of the warm-up. The sparse momentum of the paper is left out.
+      Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", arXiv
+      2501.06842, Algorithm 1.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -1,4 +1,4 @@
-"""AdamW with update clipping.
+"""StableAdamW: AdamW with update clipping.
 
 M. Wortsman, T. Dettmers, L. Zettlemoyer, A. Morcos, A. Farhadi, L. Schmidt, "Stable and
 low-precision training for large-scale vision-language models", NeurIPS 2023, arXiv 2304.13013.
@@ -126,11 +126,10 @@ def stable_adamw(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdamW, slower in each tensor whose gradient outgrows its second moment (StableAdamW).
+    r"""Run AdamW, slower in each leaf whose gradient outgrows its second moment (StableAdamW).
 
-    Where gradients grow all of a sudden the second moment lags behind, and Adam's steps are too
-    long. The rate of a tensor is divided by how much too long. There is no threshold to tune;
-    prefer it to a clip of the gradient in front of AdamW.
+    Where gradients grow all of a sudden the second moment lags behind and Adam's steps are too
+    long; the rate of that leaf is divided by the excess. Prefer it to a clip in front of AdamW.
 
     .. math::
         m_t = \hat b_1 m_{t-1} + (1 - \hat b_1) g_t, \quad
@@ -140,73 +139,42 @@ def stable_adamw(
         x_{t+1} = x_t - \frac{\eta_t}{\max(1, R_t)}
         \Big(\frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda x_t\Big)
 
-    entry by entry, the mean over each leaf, with :math:`\eta` the `learning_rate`,
-    :math:`\epsilon` the `eps` and :math:`\lambda` the `weight_decay`; :math:`t` counts from 1.
+    entry by entry, the mean over each leaf; :math:`t` counts from 1.
 
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      b1: Decay rate of the momentum, in [0, 1); default .9.
-      b2: Decay rate of the second moment, in [0, 1); default .99. `optax.inject_hyperparams` rounds
-        it to the parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
-      eps: The least scale of an entry, in units of the gradient; at least 1e-37, default 1e-6.
-      weight_decay: Decoupled weight decay, :math:`\lambda`; non-negative, None (default) for none.
-      nonfinite: `"zero"` (default): a leaf with NaN or infinity gives no step and is forgotten, the
-        others are not touched; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .99 (bfloat16: `scale_by_norm`).
+      eps: The least scale :math:`\epsilon` of an entry, from 1e-37 on; default 1e-6 (authors:
+        1e-8).
+      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
+      nonfinite: As for `scale_by_norm`, leaf by leaf.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. Both averages
-      are kept in float32 or better. Its telemetry is of :math:`R_t` in place of a norm, leaf by
-      leaf: the number to watch for loss spikes.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      Its telemetry is of :math:`R_t` in place of norms, leaf by leaf.
 
-    Guarantees:
-      :math:`R_t \le 1/\sqrt{1 - \hat b_2}`, so that it never overflows. Of the second moment the
-      root is kept, so that 1e30 is remembered as such. One read of gradient and scales in addition
-      to Adam's.
-
-    Edge cases:
-      ================= ============================================
-      gradient          step
-      ================= ============================================
-      first             AdamW's: :math:`R_1` is at most 1
-      zero              of the momentum
-      NaN or infinity   none in that leaf; its averages and its count of steps are kept
-      a spike           at most about Adam's longest, and the scales are as large as the spike for
-                        about `1/(1 - b2)` steps for each factor of e
-      ================= ============================================
-
-    Sharding:
-      One all-reduce for each mesh axis under `jit` (for up to 256 leaves), one `psum` inside
-      `shard_map`; both averages are sharded like the parameters.
-
-    Raises:
-      TypeError: An argument is of the wrong type.
-      ValueError: `learning_rate` or `weight_decay` negative, `b1` or `b2` outside [0, 1), `eps`
-        below 1e-37; when used: no `params` with decay.
+    Notes:
+      - :math:`R_t \le 1/\sqrt{1 - \hat b_2}`: it never overflows, and the first step is AdamW's.
+      - After a spike the step is at most about Adam's longest; the scales stay as large as the
+        spike for about `1/(1 - b2)` steps for each factor of e.
+      - Gradient and scales are read once more than by Adam; collectives as in `scale_by_norm`.
+      - The authors' code decays the weights at the rate that is not clipped.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.stable_adamw(1.0, b1=0.0, b2=0.75)
-      >>> params = jnp.zeros(1)
-      >>> state = optimizer.init(params)
-      >>> for gradient in (1.0, 7.0):
-      ...     update, state = optimizer.update(jnp.array([gradient]), state, params)
-      >>> print(clipax.metrics(state)["grad_norm"].round(4))  # 7/sqrt(3/7 + 4/7 49)
-      1.3129
-      >>> print(update.round(4))  # 7/sqrt(3/7 + 4/7 49), over as much
-      [-1.]
+      >>> state = optimizer.init(jnp.zeros(1))
+      >>> for gradient in (1.0, 7.0):  # at last R = 7/sqrt(3/7 + 4/7 49)
+      ...     update, state = optimizer.update(jnp.array([gradient]), state)
+      >>> print(clipax.metrics(state)["grad_norm"].round(4), update.round(4))
+      1.3129 [-1.]
 
     References:
-      M. Wortsman, T. Dettmers, L. Zettlemoyer, A. Morcos, A. Farhadi, L. Schmidt, "Stable and
-      low-precision training for large-scale vision-language models", NeurIPS 2023, arXiv
-      2304.13013, Algorithm 2.
-      N. Shazeer, M. Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML
-      2018, arXiv 1804.04235 (update clipping).
-
-    Differences from the paper:
-      None for finite gradients. The averages are kept without the correction of their decay rates
-      and corrected when used, which is the same. The code that the authors published decays the
-      weights at the rate that is not clipped, and has an `eps` of 1e-8.
+      - Wortsman et al., "Stable and low-precision training for large-scale vision-language models",
+        NeurIPS 2023, arXiv 2304.13013, Algorithm 2.
+      - Shazeer, Stern, "Adafactor", arXiv 1804.04235 (update clipping).
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

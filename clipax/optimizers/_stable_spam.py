@@ -1,4 +1,4 @@
-"""Adam on gradients without spikes and of even norms: Stable-SPAM.
+"""Stable-SPAM: Adam on gradients with entries cut and norms evened out.
 
 T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
 "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
@@ -62,12 +62,12 @@ class TypicalNormState(NamedTuple):
     Attributes:
       steps: Number of steps that counted, int32.
       mean: Average of the norms, with bias correction.
-      scale: Root of the average of their squares, with bias correction.
+      size: Root of the average of their squares, with bias correction.
     """
 
     steps: Array
     mean: Array
-    scale: Array
+    size: Array
 
 
 def scale_by_stable_spam(
@@ -183,7 +183,7 @@ def _even_out(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
         weight = weigh_newest(decay, state.steps, dtype)
         mean = state.mean + weight * (norms - state.mean)
         weight = weigh_newest(square_decay, state.steps, dtype)
-        scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.scale, jnp.sqrt(weight) * norms)
+        scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.size, jnp.sqrt(weight) * norms)
         # Opaque, or XLA turns the two divisions into one by a product, which overflows.
         size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
         # Of a gradient that is zero there is no direction.
@@ -210,10 +210,10 @@ def stable_spam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
+    r"""Run Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
 
-    In each tensor entries above an average of the largest are cut (AdaClip), then the norm is
-    brought to about 1, less where it is unusually small (AdaGN). Made for training in very low
+    In each leaf entries above an average of the largest are cut (AdaClip), then the norm is brought
+    to about 1, less where it is unusually small (AdaGN). Prefer it for training in very low
     precision, where gradient norms jump; there is no threshold in units of the gradient.
 
     .. math::
@@ -224,75 +224,46 @@ def stable_spam(
         x_{t+1} = x_t - \eta_t \Big(\frac{\mathrm{ema}_{b_1}(\hat g_t)}
         {\sqrt{\mathrm{ema}_{b_2}(\hat g_t^2)} + \epsilon} + \lambda x_t\Big)
 
-    leaf by leaf, all moving averages with bias correction, with :math:`\eta` the `learning_rate`,
-    :math:`\epsilon` the `eps`, :math:`\gamma_1` the `norm_decay`, :math:`\gamma_2` the
-    `square_decay`, :math:`\gamma_3` the `peak_decay` and :math:`\lambda` the `weight_decay`. Before
-    each step (from 1) that is a multiple of `reset` the last two averages begin anew.
+    leaf by leaf, all moving averages with bias correction. Before each step (from 1) that is a
+    multiple of `reset` the last two averages begin anew.
 
     Args:
-      learning_rate: Step size, in units of the parameters; non-negative, or an `optax.Schedule`.
-      b1: Decay rate of the momentum, in [0, 1); default .9.
-      b2: Decay rate of the second moment, in [0, 1); default .999. `optax.inject_hyperparams`
-        rounds it to the parameters' dtype: in bfloat16 pass it `hyperparam_dtype=jnp.float32`.
-      eps: Keeps both divisors from zero; at least 1e-37, default 1e-8.
-      norm_decay: Decay rate of the average norm, in [0, 1); default .7, the paper's gamma 1.
-      square_decay: Decay rate of the average squared norm, in [0, 1); default .9, its gamma 2.
-      peak_decay: Decay rate of the average of the largest entry, in [0, 1); default .999, its
-        gamma 3.
-      reset: Steps from one reset to the next, at least 1; default 1000 as in the paper. None: none.
-      weight_decay: Decoupled weight decay, :math:`\lambda`; non-negative, None (default) for none.
-      nonfinite: `"zero"` (default): a leaf with NaN or infinity gives no step and is forgotten, the
-        others are not touched; `"propagate"`: its update is NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
+      eps: :math:`\epsilon`, keeps both divisors from zero; at least 1e-37, default 1e-8.
+      norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
+      square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.
+      peak_decay: Decay rate :math:`\gamma_3` of the average largest entry, in [0, 1); default .999.
+      reset: Steps between resets, concrete, at least 1; default 1000, the paper's. None: no reset.
+      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
+      nonfinite: As for `scale_by_norm`, leaf by leaf.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs` whose updates are to be added. Momentum and
-      second moment are kept in float32 or better. Its telemetry is of the entries' clip, leaf by
-      leaf: the largest entry in place of the norm, and the threshold :math:`T_t`.
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      Its telemetry is, leaf by leaf, the largest entry in place of the norm, and :math:`T_t`.
 
-    Guarantees:
-      A tensor whose entries stay within the threshold is not cut. Norms and scales are kept, no
-      squares, so that 1e30 does not overflow.
-
-    Edge cases:
-      ================= ============================================
-      gradient          step
-      ================= ============================================
-      first             of a gradient of norm 1: nothing is cut
-      zero              of the momentum; averages are fed a norm of 0
-      NaN or infinity   none in that leaf; its averages and its count of steps are kept
-      a huge spike      enters the threshold at once, and the mean square, whose root falls by a
-                        twentieth a step: the gradients after it count for little until then
-      ================= ============================================
-
-    Sharding:
-      Two reductions for each mesh axis, largest entries first, then norms; momentum and second
-      moment are sharded like the parameters.
-
-    Raises:
-      TypeError: An argument is of the wrong type; `reset` must be a concrete integer (`static_args`
-        of `optax.inject_hyperparams`).
-      ValueError: `learning_rate` or `weight_decay` negative, a decay rate outside [0, 1), `eps`
-        below 1e-37, `reset` below 1; when used: no `params` with decay.
+    Notes:
+      - A leaf whose entries stay within the threshold is not cut; the first gradient never is.
+      - A huge spike enters threshold and mean square at once. The root of the latter falls by a
+        twentieth a step: until then the gradients after it count for little.
+      - A zero gradient is fed to all averages as a norm of 0; the published code leaves its tensor
+        out. Its schedule for `b1` is not here.
+      - Two reductions for each mesh axis: the largest entries first, then the norms.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.stable_spam(1.0, peak_decay=0.5)
-      >>> params = jnp.zeros(2)
-      >>> state = optimizer.init(params)
+      >>> state = optimizer.init(jnp.zeros(2))
       >>> for gradient in ([3.0, 1.0], [6.0, 1.0]):  # the average of 3, 6, 6 is 5
-      ...     _, state = optimizer.update(jnp.array(gradient), state, params)
+      ...     _, state = optimizer.update(jnp.array(gradient), state)
       >>> print(clipax.metrics(state)["threshold"])
       5.0
 
     References:
-      T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
-      "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
-
-    Differences from the paper:
-      A gradient that is zero is fed to all averages; the published code leaves its tensor out. The
-      bias corrections of momentum and second moment begin anew with them, as in that code; its
-      schedule for `b1` is left out.
+      Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
+      2502.17055.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -1,6 +1,6 @@
-"""The loop over microbatches: gradients, norms and factors of its examples, added up as they come.
+"""The loop over microbatches: gradients of the examples are measured, scaled and added up.
 
-Nothing of the size of a gradient outlives its microbatch but one sum in float32.
+One sum in float32 is the only array of a gradient's size that outlives a microbatch.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Microbatches(NamedTuple):
 
     Attributes:
       examples: Arrays with two axes in place of the batch's: place in a microbatch, microbatch.
-        Neighbours in a microbatch are far apart in the batch, so that a batch that is sharded over
-        its examples is one whose microbatches are, without moving an example.
-      real: Which examples count, with the same two axes.
+        Neighbours in a microbatch are far apart in the batch, so that the microbatches of a sharded
+        batch are sharded as well, without moving an example.
+      real: True for examples that count, with the same two axes.
       size: Number of examples, padding behind the batch's end apart.
     """
 
@@ -49,7 +49,7 @@ class Microbatches(NamedTuple):
 
     @staticmethod
     def of(batch: Any, mask: Array | None, size: int, microbatch_size: int) -> Microbatches:
-        """Cuts the batch; its last examples are padded with copies of the first."""
+        """Cut the batch; copies of the first examples pad the last microbatch."""
         length = min(microbatch_size, size)
         padding = -size % length
 
@@ -69,14 +69,14 @@ class Microbatches(NamedTuple):
         return self.real.shape[0]
 
     def at(self, place: Array) -> tuple[Any, Array]:
-        """The examples of one microbatch, and which of them count."""
+        """Read the examples of one microbatch, and which of them count."""
         return jax.tree.map(
             lambda array: lax.dynamic_index_in_dim(array, place, axis=1, keepdims=False),
             (self.examples, self.real),
         )
 
     def in_order(self, values: Any) -> Any:
-        """What the loop gave for each microbatch and example, as one axis in the batch's order."""
+        """Join the loop's outputs to one axis of examples in the batch's order."""
 
         def join(array: Array) -> Array:
             array = jnp.swapaxes(array, 0, 1)
@@ -86,14 +86,14 @@ class Microbatches(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What the loop gives.
+    """The results of the loop.
 
     Attributes:
       leaves: The sum of the clipped gradients, leaf by leaf, in float32 or better.
       value: The sum of the losses of the examples that entered it.
       norms: The norms of each example's blocks, by label, excluded ones apart.
-      finite: Which examples are finite.
-      aux: What `fun` returned beside the losses, for each example.
+      finite: True for finite examples.
+      aux: Auxiliary output of `fun` for each example.
     """
 
     leaves: list[Array]
@@ -112,7 +112,7 @@ def add_up(
     decide: Decide,
     mesh: Mesh,
 ) -> Sums:
-    """Adds up the clipped gradients of all examples.
+    """Add up the clipped gradients of all examples.
 
     Args:
       fun: From parameters and one example to its loss and auxiliary output.
@@ -123,19 +123,18 @@ def add_up(
       mesh: The devices that hold the other examples.
 
     Returns:
-      The sums over the examples of this device, and what is known of each.
+      The sums over the examples of this device, and the norms of each.
     """
     params = mesh.vary(params)
-    # The first axis of every leaf counts the examples of a microbatch. The norms of all are taken
-    # from one measurement, not from a vectorised one, in which the branch for overflow would be
-    # taken always.
+    # The first axis of every leaf counts the examples of a microbatch. One measurement takes the
+    # norms of all: under `vmap` the branch for overflow would always run.
     each = scopes.stacked(0, within=scope)
     gradient = jax.value_and_grad(fun, has_aux=True)
 
     def one(place: Array, sums: tuple[list[Array], Array]) -> tuple[Any, Any]:
         examples, real = batch.at(place)
         if batch.length == 1:
-            # A loop of its own for every example keeps products with it dense and unbatched.
+            # Without `vmap`, products with a single example stay dense and unbatched.
             single = gradient(params, *jax.tree.map(lambda array: array[0], examples))
             (value, aux), grads = jax.tree.map(lambda array: jnp.asarray(array)[None], single)
         else:
@@ -164,7 +163,7 @@ def add_up(
 
 
 def _finite(value: Array, norms: Norms) -> Array:
-    """Which examples of a microbatch are finite: the loss and all norms, excluded leaves' too."""
+    """Find the examples whose loss and norms, also of excluded leaves, are finite."""
     finite = jnp.isfinite(value)
     for norm in norms.values():
         finite &= jnp.all(jnp.isfinite(norm.reshape(norm.shape[0], -1)), axis=1)
@@ -174,7 +173,7 @@ def _finite(value: Array, norms: Norms) -> Array:
 def _added(
     leaves: Sequence[Leaf], norms: Norms, decide: Decide, enter: Array, sums: Sequence[Array]
 ) -> list[Array]:
-    """The sums with the examples' scaled gradients."""
+    """Add the examples' scaled gradients to the sums."""
     factors: Norms = {}
     for leaf in leaves:
         label, norm = leaf.block.label, norms[leaf.block.label]

@@ -13,7 +13,6 @@ from clipax.thresholds._block_rms import block_rms as block_rms
 from clipax.thresholds._ema import ema as ema
 from clipax.thresholds._geometric_quantile import GeometricQuantileState as GeometricQuantileState
 from clipax.thresholds._geometric_quantile import geometric_quantile as geometric_quantile
-from clipax.thresholds._geometric_quantile import noise_split as noise_split
 from clipax.thresholds._max_ccc import max_ccc as max_ccc
 from clipax.thresholds._median import median as median
 from clipax.thresholds._percentile import percentile as percentile

@@ -17,10 +17,10 @@ __all__ = ["block_rms"]
 
 
 def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
-    r"""Makes a threshold on norms of one on the root mean square of a block's entries.
+    r"""Turn a threshold on the root mean square of a block's entries into one on its norm.
 
-    Blocks of all sizes are then clipped at one size of their entries: a norm grows with the root
-    of the number of entries, their root mean square does not.
+    Blocks of all sizes are then clipped at one size of their entries: a norm grows with the root of
+    the number of entries, their root mean square does not.
 
     .. math:: c = d \sqrt N, \qquad n > c \iff \mathrm{rms} = n / \sqrt N > d
 
@@ -35,9 +35,7 @@ def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
       A `Threshold`; without memory unless `threshold` has one.
 
     Raises:
-      TypeError: `threshold` is none of these.
-      ValueError: `threshold` is a number that is not positive; when used: the context does not
-        know the sizes of the blocks.
+      ValueError: When used: the context does not know the sizes of the blocks.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -45,6 +43,10 @@ def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
       >>> context = clipax.thresholds.Context(count=jnp.array(0), sizes=jnp.array([4.0, 16.0]))
       >>> print(threshold.update(jnp.ones(2), threshold.init((2,)), context)[0])
       [1. 2.]
+
+    References:
+      Shazeer, Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML 2018,
+      arXiv 1804.04235, section 6.
     """
     inner = as_threshold(threshold)
 

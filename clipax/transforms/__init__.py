@@ -6,6 +6,7 @@ from clipax.transforms._clip import clip_by_regularized_norm as clip_by_regulari
 from clipax.transforms._clip import clip_by_smooth_norm as clip_by_smooth_norm
 from clipax.transforms._clip_adaptive import clip_by_ema as clip_by_ema
 from clipax.transforms._clip_adaptive import clip_by_median as clip_by_median
+from clipax.transforms._clip_adaptive import clip_by_quantile as clip_by_quantile
 from clipax.transforms._clip_adaptive import clip_by_zscore as clip_by_zscore
 from clipax.transforms._clip_by_block_rms import clip_by_block_rms as clip_by_block_rms
 from clipax.transforms._clip_by_group_norm import clip_by_group_norm as clip_by_group_norm

@@ -1,6 +1,7 @@
-"""Spectral clipping: the singular values of every matrix are cut at a threshold.
+"""The clip of every matrix's singular values (spectral clipping).
 
-X. Jiang, A. Semenov, S. U. Stich, "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.
+X. Jiang, A. Semenov, S. U. Stich, "Enhancing LLM Training via Spectral Clipping", arXiv
+2603.14315.
 """
 
 from __future__ import annotations
@@ -27,60 +28,38 @@ def clip_by_singular_values(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Cuts the singular values of every matrix at a threshold.
+    r"""Cut the singular values of every matrix at a threshold.
 
-    A spike in a few directions is cut there, and all others are left as they are, where a clip by
-    norm would shrink them too. For gradients, or behind an optimizer for its updates. It costs one
-    singular value decomposition a step for each matrix longer than the threshold: prefer
-    `clip_by_leaf_norm` where that is too much.
+    A spike in a few directions is cut and all other directions stay as they are; a clip by norm
+    shrinks them too. Use it on gradients, or behind an optimizer on its updates. Prefer
+    `clip_by_leaf_norm` where one decomposition a step for each matrix of larger norm is too much.
 
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
-    for each leaf :math:`g` as a matrix, with :math:`c` the `threshold`. A vector is a matrix of one
-    column, whose only singular value is its norm.
-
     Args:
-      threshold: Largest singular value of an update: a positive number (infinity: never clip) or an
-        `optax.Schedule` of the step count.
-      scope: What is one matrix. `"leaf"` (default): a leaf, where all axes but the last are its
-        rows (as of a convolution's kernel). `clipax.scopes.stacked(0, where="blocks/*")` for
-        kernels that `nn.scan` stacks: each layer's slice. `clipax.scopes.exclude("embed/*",
-        "leaf")` leaves out leaves.
-      nonfinite: `"zero"` (default): a leaf (or slice) with NaN or infinity gives a zero update, the
-        others are not touched; `"propagate"`: it gives NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      threshold: Largest singular value :math:`c` of an update: a positive number (infinity: never
+        clip) or an `optax.Schedule` of the step count.
+      scope: Which entries are one matrix :math:`g`: `"leaf"` (default), all axes but the last as
+        its rows, a vector as one column; or `clipax.scopes.stacked`. Not `"global"`.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`. The norm that it records of a
-      block is its largest singular value; the Euclidean norm, where that is within the threshold
-      and nothing was decomposed.
+      block is its largest singular value, or its Euclidean norm where that is within the threshold.
 
-    Guarantees:
-      No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32. The difference to
-      the exact result is about `eps` of the gradient's norm. Where no singular value exceeds the
-      threshold the update is the gradient bit for bit. Derivatives are finite, also where singular
-      values are equal.
-
-    Edge cases:
-      =============================== ==========================================
-      gradient                        update
-      =============================== ==========================================
-      Euclidean norm within `c`       the gradient, bit for bit; nothing is decomposed
-      scalar, vector, one row         clipped by its norm
-      bfloat16, float16               decomposed in float32
-      norms up to 1e37                no overflow
-      NaN or infinity                 zero for that leaf, counted for it
-      =============================== ==========================================
-
-    Sharding:
-      Under `jit` a sharded matrix is gathered for its decomposition. Inside `shard_map` matrices
-      must be whole: one that is known to be sharded is refused (with `check_vma=False` only if
-      `axis_name` names its axes); sharded vectors share one `psum`.
-
-    Raises:
-      TypeError: `threshold` is no number or schedule.
-      ValueError: `threshold` is not positive, `scope` merges leaves; when used: inside `shard_map`,
-        a matrix is sharded.
+    Notes:
+      - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32; the error is
+        about `eps` of the gradient's norm. float16 and bfloat16 are decomposed in float32.
+      - Where all are within the threshold the update is the gradient bit for bit; where the
+        Euclidean norm is, nothing is decomposed. Derivatives are finite, even where singular values
+        are equal.
+      - Under `jit` a sharded matrix is gathered. Inside `shard_map` a matrix known to be sharded
+        raises ValueError (with `check_vma=False` only if `axis_name` names its axes); vectors share
+        a `psum`.
+      - The paper's experiments use a smooth cut, `S/sqrt(1 + (S/c)^2)`, by a Newton-Schulz
+        iteration, and leave vectors alone; scaling and weight decay are links of their own here. By
+        polar decompositions a hard cut would exceed the threshold by the rounding of a spike.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -92,16 +71,7 @@ def clip_by_singular_values(
        [0.5 0. ]] [0.6 0.8]
 
     References:
-      X. Jiang, A. Semenov, S. U. Stich, "Enhancing LLM Training via Spectral Clipping", arXiv
-      2603.14315.
-
-    Differences from the paper:
-      The cut is the paper's hard one, by the decomposition itself. The paper's experiments replace
-      it by a smooth one, `S/sqrt(1 + (S/c)^2)`, computed by a Newton-Schulz iteration; its scaling
-      and weight decay are links of their own. Polar decompositions, the other way to the hard
-      cut, are not used: they add and subtract what is as large as the largest singular value, so
-      that a spike comes out above the threshold by its rounding error. Vectors, which the paper
-      leaves alone, are clipped.
+      Jiang et al., "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.
     """
     if isinstance(threshold, Threshold):
         raise TypeError(

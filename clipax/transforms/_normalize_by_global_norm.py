@@ -14,43 +14,23 @@ __all__ = ["normalize_by_global_norm"]
 def normalize_by_global_norm(
     eps: Scalar, *, nonfinite: NonFinite = "zero", axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Gives the whole gradient (almost) unit norm.
+    """Give the whole gradient (almost) unit norm.
 
-    The length of the step no longer depends on the scale of the loss. Prefer a clip where small
-    gradients near a minimum should give small steps.
-
-    .. math:: u = \frac{g}{n + \epsilon}, \qquad n = \|g\|
+    `scale_by_norm(norms.normalize(eps))`. Prefer a clip where small gradients near a minimum should
+    give small steps.
 
     Args:
-      eps: What keeps small gradients small, in units of the gradient norm; non-negative. The
-        paper calls it beta; gradients well below it are scaled by `1/eps`.
-      nonfinite: `"zero"` (default): a gradient with NaN or infinity gives a zero update;
-        `"propagate"`: it gives NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      eps: Keeps small gradients small, in units of the gradient norm; non-negative. The paper's
+        beta.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`; nothing counts as clipped.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
-    Guarantees:
-      The norm of the update is at most `1 + 4 eps` of the leaves' dtype, and half of that at
-      `n = eps`.
-
-    Edge cases:
-      ================= ========================
-      gradient          update
-      ================= ========================
-      zero              zero, for `eps = 0` too
-      `n` below 1e-19   as zero, unless `eps` is larger
-      `n` above 8e37    zero: the factor is no normal float
-      NaN or infinity   zero, counted
-      ================= ========================
-
-    Sharding:
-      As for `clip_by_global_norm`.
-
-    Raises:
-      TypeError: `eps` is not a number.
-      ValueError: `eps` is negative.
+    Notes:
+      Norms below 1e-19 count as zero unless `eps` is larger; above 8e37 the factor is no normal
+      float, and the update zero.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -60,11 +40,6 @@ def normalize_by_global_norm(
       [0.   0.75]
 
     References:
-      J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
-      theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
-
-    Differences from the paper:
-      None for finite gradients; the paper's learning rate is a link of its own
-      (`normalized_sgd`).
+      Zhang et al., ICLR 2020, arXiv 1905.11881; more at `norms.normalize`.
     """
     return scale_by_norm(norms.normalize(eps), nonfinite=nonfinite, axis_name=axis_name)

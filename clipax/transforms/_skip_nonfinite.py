@@ -1,4 +1,4 @@
-"""Steps that are left out because the gradient is not finite."""
+"""The wrapper that skips steps with a gradient that is not finite."""
 
 from __future__ import annotations
 
@@ -35,58 +35,39 @@ class SkipNonfiniteState(NamedTuple):
 def skip_nonfinite(
     inner: optax.GradientTransformation, *, axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Makes a step with a non-finite gradient a no-op for the parameters and the inner state.
+    r"""Skip steps with a non-finite gradient: parameters and the inner state stay as they are.
 
-    A clip that zeroes a bad gradient protects itself, not what follows it: `optax.adam` still
-    moves on a zero update. Wrap the whole optimizer in this one, in front of `optax.MultiSteps`.
+    A clip that zeroes a bad gradient protects itself but not the links behind it: `optax.adam`
+    still moves on a zero update. Wrap the whole optimizer, before `optax.MultiSteps`.
 
     .. math::
         (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\
         (0, s_{t-1}) & \text{otherwise} \end{cases}
 
     Args:
-      inner: The transformation or optimizer to protect.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
-        All devices skip together.
+      inner: The transformation or optimizer to protect, with the state :math:`s`.
+      axis_name: As for `scale_by_norm`; all devices skip together.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `SkipNonfiniteState`.
 
-    Guarantees:
-      After a bad step the inner state is bit for bit what it was: the inner transformation is not
-      run (under `vmap` its result is selected away), nothing is multiplied by zero.
-
-    Edge cases:
-      ===================================== ==============================================
-      gradient                              step
-      ===================================== ==============================================
-      one NaN or infinity anywhere          skipped: zero update, inner state kept
-      finite entries of any size            taken, as by `inner` alone: `optax.adam` squares
-                                            1e38 to infinity, which `skip_spikes` prevents
-      schedules inside `inner`              do not advance on a skipped step
-      ===================================== ==============================================
-
-    Sharding:
-      One all-reduce of a scalar.
-
-    Raises:
-      TypeError: `inner` is not a gradient transformation, or (when used) a leaf is an integer.
+    Notes:
+      - In a skipped step `inner` is not run (under `vmap` its result is selected away): its state
+        stays bit for bit, and its schedules do not advance. Sharded: one all-reduce of a scalar.
+      - Finite entries of any size pass; `optax.adam` squares 1e38 to infinity: see `skip_spikes`.
+      - `optax.apply_if_finite` looks at the update instead of the gradient and gives in after a
+        number of consecutive failures; this one never does.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
       >>> optimizer = clipax.skip_nonfinite(optax.sgd(0.1))
-      >>> params = jnp.ones(2)
-      >>> state = optimizer.init(params)
-      >>> update, state = optimizer.update(jnp.array([1.0, jnp.nan]), state, params)
+      >>> state = optimizer.init(jnp.ones(2))
+      >>> update, state = optimizer.update(jnp.array([1.0, jnp.nan]), state)
       >>> print(update, state.skipped_count)
       [0. 0.] 1
 
     References:
-      Common practice with mixed precision; compare `optax.apply_if_finite`.
-
-    Differences from the paper:
-      There is no paper. `optax.apply_if_finite` looks at the update instead of the gradient and
-      gives in after a number of consecutive failures; this one never does.
+      Common practice with mixed precision; no paper. Compare `optax.apply_if_finite`.
     """
     run = skipping(inner)
     scope = scopes.resolve("global")

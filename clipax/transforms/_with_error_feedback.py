@@ -1,7 +1,7 @@
-"""Error feedback: what a clip cuts off is not lost but comes later.
+"""Error feedback: the part of a gradient that a clip cuts off is not lost but comes later.
 
-S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error Feedback
-for Gradient Clipping", arXiv 2305.18929.
+S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error
+Feedback for Gradient Clipping", arXiv 2305.18929.
 """
 
 from __future__ import annotations
@@ -37,74 +37,41 @@ class ErrorFeedbackState(NamedTuple):
 def with_error_feedback(
     inner: optax.GradientTransformation, *, axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips the change of the gradient instead of the gradient, and hands on the sum of changes.
+    r"""Clip the change of the gradient instead of the gradient, and give the sum of the changes.
 
-    The bias of a clip goes away: under a gradient that stays the same, the update reaches it and
-    keeps it, where a clip alone would cut it for ever. Prefer it for gradients with little noise
-    (large batches, or one's own gradient on each of many workers); one bad gradient moves the
-    update by no more than the threshold, but the way back takes steps too.
+    Under a constant gradient the update reaches it and stays, where a clip alone cuts it for ever.
+    Prefer it for gradients with little noise: a bad one takes steps to be undone too.
 
     .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
 
-    with the clip :math:`\mathrm{clip}` the `inner`.
-
     Args:
-      inner: Any clip, of this package or of optax: a transformation that hands on what it
-        is given where that is small.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
-        Give it to the clip too.
+      inner: Any :math:`\mathrm{clip}` of this package or of optax: it must keep small gradients.
+      axis_name: As for `scale_by_norm`; give it to the clip too.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `SkipNonfiniteState` around an
-      `ErrorFeedbackState`; `clipax.metrics` reads the clip's telemetry, of the changes, and
-      `skipped_count`.
+      `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and telemetry, of the changes.
 
-    Guarantees:
-      From one step to the next the update changes by no more than the clip lets through. Under a
-      constant gradient of norm G, a clip of the global norm at tau and `ceil(G/tau)` steps, the
-      update is the gradient up to rounding, and stays it. A step with a gradient that is not finite
-      leaves no trace.
-
-    Edge cases:
-      ======================== ===============================================
-      gradient                 update
-      ======================== ===============================================
-      first step               the clip of the gradient
-      NaN or infinity anywhere zero; nothing is remembered of the step
-      `None` for a leaf        `None`; what is remembered of it is kept
-      float16, bfloat16        of that type; remembered in float32
-      threshold infinite       the gradient up to rounding
-      ======================== ===============================================
-
-    Sharding:
-      Entries by themselves, sharded as the parameters are; one all-reduce of a scalar beside those
-      of the clip.
-
-    Raises:
-      TypeError: `inner` is no gradient transformation, or (when used) a leaf is an
-        integer.
+    Notes:
+      - From step to step the update changes by no more than the clip lets through. With a threshold
+        tau it is a constant gradient of norm G, to rounding, from step `ceil(G/tau)` on.
+      - Non-finite steps are skipped. The memory is in float32 or better, sharded as parameters are.
+      - The paper has one memory a worker and steps along their average: this is one worker's, to be
+        run before the average (`jax.lax.pmean`). Its noise for differential privacy is not here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.with_error_feedback(clipax.clip_by_global_norm(2.0))
-      >>> grads = jnp.array([3.0, 4.0])
-      >>> state = clip.init(grads)
-      >>> for _ in range(4):
-      ...     update, state = clip.update(grads, state)
+      >>> state = clip.init(jnp.zeros(2))
+      >>> for _ in range(3):
+      ...     update, state = clip.update(jnp.array([3.0, 4.0]), state)
       ...     print(f"{update[0]:.2f} {update[1]:.2f}")
       1.20 1.60
       2.40 3.20
       3.00 4.00
-      3.00 4.00
 
     References:
-      S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error
-      Feedback for Gradient Clipping", arXiv 2305.18929, Algorithm 1.
-
-    Differences from the paper:
-      The paper has one such memory on each worker and steps along their average; this is one
-      worker's, to be run before the average is taken (`jax.lax.pmean`). Its noise for differential
-      privacy is not here. The guard against gradients that are not finite is this library's.
+      Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929.
     """
     pair = getattr(inner, "init", None), getattr(inner, "update", None)
     if not all(callable(part) for part in pair):

@@ -82,11 +82,10 @@ def top_of_the_path(path: str) -> str:
 TWINS: dict[str, tuple[str, str]] = {
     "norms.clip": ("clip_by_global_norm", "global"),
     "norms.normalize": ("normalize_by_global_norm", "global"),
-    "norms.regularized": ("clip_by_regularized_norm", "global"),
-    "norms.smooth": ("clip_by_smooth_norm", "global"),
     "thresholds.ema": ("clip_by_ema", "leaf"),
     "thresholds.median": ("clip_by_median", "global"),
     "thresholds.percentile": ("clip_by_percentile", "global"),
+    "thresholds.quantile": ("clip_by_quantile", "global"),
     "thresholds.relative": ("clip_by_param_norm", "unit"),
     "thresholds.zscore": ("clip_by_zscore", "global"),
 }
@@ -97,12 +96,10 @@ POLICY = ("nonfinite", "axis_name")
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "clip_by_group_norm": ({"labels": top_of_the_path}, {"total": None}),
     "thresholds.power": ({"regime": "convex"}, {"regime": "nonconvex"}, {"horizon": 50}),
-    "thresholds.rms_of_norms": (
-        {"limit": None, "decay": 0.9},
-        {"compensate": "fraction", "kappa": 0.5},
-        {"compensate": "bound", "kappa": 0.5},
-    ),
-    "thresholds.max_ccc": ({"min_fraction": 0.5, "compensate": False},),
+    "thresholds.rms_of_norms": ({"limit": None, "decay": 0.9},),
+    "thresholds.max_ccc": ({"min_fraction": 0.5},),
+    "norms.rms_clip": ({"compensate": "bound"},),
+    "norms.max_ccc_clip": ({"min_fraction": 0.5},),
     "thresholds.tail_power": ({"sigma": 3.0, "regime": "convex"},),
     "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
     "clip_by_zscore": (

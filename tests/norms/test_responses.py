@@ -21,7 +21,7 @@ LIMIT = 2.0
 
 
 def factors(response, sizes, threshold=LIMIT):
-    bend = clipax.norms.smooth(threshold, response)
+    bend = clipax.norms.clip(threshold, response=response)
     sizes = jnp.asarray(sizes)
     return bend.update(sizes, bend.init(sizes.shape), Context(jnp.array(0)))[0].factor
 
@@ -110,8 +110,76 @@ def test_the_hard_response_is_the_clip_bit_for_bit():
     np.testing.assert_array_equal(entries("hard", values), np.clip(values, -LIMIT, LIMIT))
 
 
-def test_only_the_hard_response_takes_a_threshold_that_compensates():
-    threshold = clipax.thresholds.rms_of_norms(0.5, compensate="bound")
-    clipax.norms.smooth(threshold, "hard")
-    with pytest.raises(ValueError, match="`threshold` must be one without compensation"):
-        clipax.norms.smooth(threshold, "huber")
+def test_a_floor_bounds_the_factor_from_below():
+    context = Context(jnp.array(0))
+    for floor, expected in (
+        (None, [1, 1, 0.5, 0.05]),
+        (0.0, [1, 1, 0.5, 0.05]),
+        (0.2, [1, 1, 0.5, 0.2]),
+        (1.0, [1, 1, 1, 1]),
+    ):
+        clip = clipax.norms.clip(LIMIT, floor=floor)
+        found = clip.update(jnp.array([0.0, 2.0, 4.0, 40.0]), clip.init((4,)), context)[0]
+        np.testing.assert_allclose(found.factor, expected, rtol=1e-6)
+        np.testing.assert_array_equal(found.threshold, LIMIT)
+
+
+def test_a_floor_holds_for_the_shifted_norm_too():
+    clip = clipax.norms.clip(LIMIT, floor=0.2, offset=1.0)
+    found, _ = clip.update(jnp.array([0.5, 3.0, 40.0]), clip.init((3,)), Context(jnp.array(0)))
+    np.testing.assert_allclose(found.factor, [1, 0.5, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(found.threshold, 1, rtol=1e-6)
+
+
+def test_a_traced_floor_above_one_does_not_amplify():
+    def factor(floor):
+        clip = clipax.norms.clip(LIMIT, floor=floor)
+        return clip.update(jnp.array(8.0), (), Context(jnp.array(0)))[0].factor
+
+    assert jax.jit(factor)(3.0) == 1
+    assert jax.jit(factor)(0.5) == 0.5
+
+
+@pytest.mark.parametrize("response", ["sqrt", "rational", "tanh", "huber"])
+@pytest.mark.parametrize("option", ["floor", "offset"])
+def test_floor_and_offset_belong_to_the_hard_clip(response, option):
+    message = rf"`{option}` must be None with `response='{response}'`.*, got 0\.5\."
+    with pytest.raises(ValueError, match=message):
+        clipax.norms.clip(LIMIT, response=response, **{option: 0.5})
+
+
+def test_the_options_of_the_clip_are_checked():
+    for options, message in (
+        ({"floor": 1.5}, r"`floor` must be in \[0, 1\], got 1\.5"),
+        ({"floor": -0.1}, r"`floor` must be in \[0, 1\], got -0\.1"),
+        ({"response": "soft"}, "`response` must be one of 'sqrt', .*, got 'soft'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            clipax.norms.clip(LIMIT, **options)
+    for make in (
+        lambda delta: clipax.clip_by_regularized_norm(1.0, delta),
+        lambda delta: clipax.regularized_clip_sgd(0.1, 1.0, delta),
+    ):
+        with pytest.raises(ValueError, match=r"`delta` must be in \[0, 1\], got 2\.0"):
+            make(2.0)
+        with pytest.raises(TypeError, match="`delta` must be a number, got None"):
+            make(None)
+
+
+def test_an_observer_records_and_never_clips():
+    watch = clipax.scale_by_norm(clipax.norms.observe(clipax.thresholds.median(2.0, window=3)))
+    clip = clipax.clip_by_median(2.0, window=3)
+    states = watch.init(jnp.zeros(2)), clip.init(jnp.zeros(2))
+    for size in (1.0, 3.0, 2.0, 1e30, 5.0):
+        gradient = size * jnp.array([0.6, -0.8])
+        update, watching = watch.update(gradient, states[0])
+        _, clipping = clip.update(gradient, states[1])
+        states = watching, clipping
+        np.testing.assert_array_equal(update, gradient)
+        # The same memory, threshold and count as the clip: a dry run of it.
+        jax.tree.map(np.testing.assert_array_equal, watching.before, clipping.before)
+        seen, clipped = clipax.metrics(watching), clipax.metrics(clipping)
+        assert seen["threshold"] == clipped["threshold"]
+        assert seen["clip_fraction"] == clipped["clip_fraction"]
+        assert seen["clip_factor"] == 1
+    assert seen["clip_fraction"] > 0

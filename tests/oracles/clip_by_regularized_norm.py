@@ -13,7 +13,7 @@ def _factor(gradient: Tree, threshold: float, delta: float) -> float:
     return min(1.0, max(delta, threshold / size)) if size > 0.0 else 1.0
 
 
-@oracle("clip_by_regularized_norm", "norms.regularized")
+@oracle("clip_by_regularized_norm")
 def clip_by_regularized_norm(
     gradients: Sequence[Tree], params: Tree, *, threshold: Schedule, delta: float
 ) -> Updates:

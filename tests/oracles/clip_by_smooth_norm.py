@@ -26,7 +26,7 @@ def bent(size: float, threshold: float, response: str) -> float:
     return size - (size - threshold / 2) ** 2 / (2 * threshold)
 
 
-@oracle("clip_by_smooth_norm", "norms.smooth")
+@oracle("clip_by_smooth_norm")
 def clip_by_smooth_norm(
     gradients: Sequence[Tree], params: Tree, *, threshold: Schedule, response: str = "sqrt"
 ) -> Updates:

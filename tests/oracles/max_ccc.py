@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -36,9 +37,9 @@ def max_ccc(
     *,
     window: int = 500,
     min_fraction: float = 0.1,
-    compensate: bool = True,
+    compensate: bool = False,
 ) -> Updates:
-    """Clips at the best threshold, times one over the share within."""
+    """Clips at the best threshold; compensated, times one over the share within."""
     seen: list[float] = []
     updates = []
     for gradient in gradients:
@@ -53,10 +54,13 @@ def max_ccc(
     return updates
 
 
+max_ccc_clip = oracle("norms.max_ccc_clip")(functools.partial(max_ccc, compensate=True))
+
+
 @oracle("max_ccc_sgd")
 def max_ccc_sgd(
     gradients: Sequence[Tree], params: Tree, *, learning_rate: Schedule, window: int = 500
 ) -> Updates:
     """``-eta`` times the clipped and compensated gradient."""
-    clipped = max_ccc(gradients, params, window=window)
+    clipped = max_ccc_clip(gradients, params, window=window)
     return [scale(-at(learning_rate, step), update) for step, update in enumerate(clipped)]

@@ -19,7 +19,7 @@ def order_statistic(norms: Sequence[float], probability: float) -> float:
     return sorted(norms)[max(1, math.ceil(share * len(norms))) - 1]
 
 
-@oracle("thresholds.quantile")
+@oracle("thresholds.quantile", "clip_by_quantile")
 def quantile(
     gradients: Sequence[Tree], params: Tree, *, quantile: Schedule, window: int = 100
 ) -> Updates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -49,3 +50,6 @@ def rms_of_norms(
         }[compensate]
         updates.append(scale(factor, clip(gradient, threshold)))
     return updates
+
+
+oracle("norms.rms_clip")(functools.partial(rms_of_norms, compensate="fraction"))

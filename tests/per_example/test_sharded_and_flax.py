@@ -79,7 +79,7 @@ def _gathered(text):
 
 def test_inside_shard_map_norms_of_all_devices_move_the_threshold(batch, expected):
     grad = clipax.clipped_grad(loss, 9.0, axis_name="data")
-    follow = norms.regularized(thresholds.geometric_quantile(0.5, initial=1.0), delta=1.0)
+    follow = norms.observe(thresholds.geometric_quantile(0.5, initial=1.0))
     optimizer = clipax.scale_by_norm(follow)
 
     def step(x, y, mask):

@@ -51,7 +51,7 @@ def sequences(steps=3000):
 @pytest.mark.parametrize("name", sequences(1))
 def test_quantiles_are_within_half_a_bin_for_any_sequence(name):
     norms = sequences()[name].astype(np.float32)
-    histogram = _histogram.of(jnp.asarray(norms))
+    histogram = _histogram.from_norms(jnp.asarray(norms))
     for share in (0.001, 0.1, 0.5, 0.9, 0.99, 1.0):
         found = float(_histogram.quantile(histogram, jnp.asarray(share)))
         ratio = found / order_statistic(norms.tolist(), share)
@@ -61,11 +61,11 @@ def test_quantiles_are_within_half_a_bin_for_any_sequence(name):
 
 def test_one_norm_after_the_other_is_all_of_them_at_once():
     norms = np.stack(list(sequences(200).values()), axis=1).astype(np.float32)
-    state = _histogram.first(norms.shape[1:])
-    add = jax.jit(_histogram.added)
+    state = _histogram.init(norms.shape[1:])
+    add = jax.jit(_histogram.update)
     for row in norms:
         state = add(state, row)
-    whole = _histogram.of(jnp.asarray(norms.T))
+    whole = _histogram.from_norms(jnp.asarray(norms.T))
     np.testing.assert_array_equal(state.cumulative, whole.cumulative)
     for column, counts in zip(norms.T, whole.cumulative, strict=True):
         # A histogram of NumPy's.
@@ -75,11 +75,11 @@ def test_one_norm_after_the_other_is_all_of_them_at_once():
 
 def test_what_is_out_of_range_counts_at_the_ends():
     norms = jnp.array([0.0, 1e-45, 1e-30, 1e30, 3.4e38, jnp.inf, jnp.nan])
-    counts = np.asarray(_histogram.of(norms).cumulative)
+    counts = np.asarray(_histogram.from_norms(norms).cumulative)
     assert (counts[0], counts[-2], counts[-1]) == (3, 3, 5)
-    state = _histogram.first(())
+    state = _histogram.init(())
     for norm in norms[:5]:
-        state = jax.jit(_histogram.added)(state, norm)
+        state = jax.jit(_histogram.update)(state, norm)
     np.testing.assert_array_equal(state.cumulative, counts)
     assert _histogram.quantile(state, jnp.asarray(0.5)) == pytest.approx(2.0**-64, rel=0.05)
     assert _histogram.quantile(state, jnp.asarray(0.9)) == pytest.approx(2.0**64, rel=0.05)
@@ -89,7 +89,7 @@ def test_a_full_count_stands_still():
     most = np.iinfo(np.int32).max
     state = _histogram.HistogramState(jnp.full(_histogram.BINS, most - 1, jnp.int32))
     for _ in range(3):
-        state = jax.jit(_histogram.added)(state, jnp.float32(1.0))
+        state = jax.jit(_histogram.update)(state, jnp.float32(1.0))
     assert _histogram.total(state) == most
     assert (np.diff(np.asarray(state.cumulative)) >= 0).all()
     assert (np.asarray(state.cumulative) >= most - 1).all()
@@ -97,10 +97,10 @@ def test_a_full_count_stands_still():
 
 def test_norms_above_another_are_counted_by_bins():
     norms = jnp.asarray(2.0 ** np.arange(-3, 6), jnp.float32)
-    state = _histogram.of(norms)
-    assert _histogram.above(state, jnp.float32(0.01)) == 9
-    assert _histogram.above(state, jnp.float32(1.01)) == 5
-    assert _histogram.above(state, jnp.float32(1e30)) == 0
+    state = _histogram.from_norms(norms)
+    assert _histogram.count_above(state, jnp.float32(0.01)) == 9
+    assert _histogram.count_above(state, jnp.float32(1.01)) == 5
+    assert _histogram.count_above(state, jnp.float32(1e30)) == 0
 
 
 @pytest.mark.parametrize(("percentile", "window"), [(10.0, 100), (50.0, 1), (97.5, 7)])
@@ -253,5 +253,5 @@ def test_a_monitor_watches_shards_as_one():
     passed, norm, rows = jax.jit(sharded)(gradient)
     np.testing.assert_array_equal(passed, gradient)
     assert norm == 5
-    expected = _histogram.of(jnp.array([5.0]))
+    expected = _histogram.from_norms(jnp.array([5.0]))
     np.testing.assert_array_equal(histogram_of(rows).cumulative, expected.cumulative)

@@ -9,6 +9,7 @@ import pytest
 from scipy import special
 
 import clipax
+from clipax import norms as rules
 from clipax import thresholds
 from clipax.thresholds import Context
 from tests.oracles.max_ccc import best_threshold, criterion
@@ -16,11 +17,16 @@ from tests.thresholds.test_quantile import follow
 
 
 def last(threshold, norms):
-    """Threshold and compensation after the last of the norms."""
-    found, states = follow(threshold, np.asarray(norms, np.float32))
-    state = jax.tree.map(lambda leaf: leaf[-1], states)
-    factor = 1.0 if threshold.compensation is None else float(threshold.compensation(state))
-    return float(found[-1]), factor
+    """The threshold after the last of the norms."""
+    return float(follow(threshold, np.asarray(norms, np.float32))[0][-1])
+
+
+def last_of_rule(rule, norms):
+    """Threshold of a rule, and what it multiplies passing norms with, after the last norm."""
+    decisions, _ = follow(rule, np.asarray(norms, np.float32))
+    threshold = decisions.threshold[-1]
+    passing = np.minimum(1, threshold / norms[-1])
+    return float(threshold), float(decisions.factor[-1] / passing)
 
 
 # --- the root mean square
@@ -28,9 +34,7 @@ def last(threshold, norms):
 
 def test_the_root_mean_square_of_constant_norms():
     for size in (1e-30, 3.0, 1e30):
-        assert last(thresholds.rms_of_norms(0.5), [size] * 5)[0] == pytest.approx(
-            0.5 * size, rel=1e-5
-        )
+        assert last(thresholds.rms_of_norms(0.5), [size] * 5) == pytest.approx(0.5 * size, rel=1e-5)
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.99])
@@ -53,7 +57,7 @@ def test_the_threshold_of_clipped_norms_would_collapse_but_this_does_not():
     for _ in range(50):
         clipped = min(clipped, kappa * clipped)  # what feeding the clipped norm back would do
     assert clipped < 1e-10
-    assert last(thresholds.rms_of_norms(kappa), [size] * 500)[0] == pytest.approx(
+    assert last(thresholds.rms_of_norms(kappa), [size] * 500) == pytest.approx(
         kappa * size, rel=1e-5
     )
 
@@ -69,21 +73,21 @@ def test_the_compensation_of_the_root_mean_square():
     norms = np.abs(np.random.default_rng(0).normal(size=4000))
     for kappa in (0.25, 0.5, 2.0):
         bound = max(1.0, 1 / kappa)
-        assert last(thresholds.rms_of_norms(kappa, compensate="bound"), norms)[1] == bound
+        _, factor = last_of_rule(rules.rms_clip(kappa, compensate="bound"), norms)
+        assert factor == pytest.approx(bound, rel=1e-6)
         share = special.erf(kappa / np.sqrt(2))  # of half-normal norms
         expected = min(bound, 1 / share)
-        _, factor = last(thresholds.rms_of_norms(kappa, decay=0.999, compensate="fraction"), norms)
+        _, factor = last_of_rule(rules.rms_clip(kappa, decay=0.999), norms)
         assert factor == pytest.approx(expected, rel=0.06)
-        assert factor <= bound
+        assert factor <= bound * (1 + 1e-6)
 
 
 def test_nothing_passes_above_the_root_mean_square_though_compensated():
     norms = np.random.default_rng(1).lognormal(sigma=2, size=(500, 1)).astype(np.float32)
     for kappa in (0.3, 1.5):
         for compensate in ("bound", "fraction"):
-            threshold = thresholds.rms_of_norms(kappa, compensate=compensate)
             root, _ = follow(thresholds.rms_of_norms(1.0), norms[:, 0])
-            clip = clipax.clip_by_global_norm(threshold)
+            clip = clipax.scale_by_norm(rules.rms_clip(kappa, compensate=compensate))
 
             def step(state, gradient, clip=clip):
                 update, state = clip.update(gradient, state)
@@ -100,10 +104,12 @@ def test_the_options_of_the_root_mean_square_are_checked():
         ({"kappa": np.inf}, "`kappa` must be positive and finite"),
         ({"kappa": 1.0, "decay": 1.0}, r"`decay` must be in \[0, 1\)"),
         ({"kappa": 1.0, "limit": 1.0}, "`limit` must be above 1"),
-        ({"kappa": 1.0, "compensate": "both"}, "`compensate` must be one of 'bound', 'fraction'"),
     ):
-        with pytest.raises(ValueError, match=message):
-            thresholds.rms_of_norms(**keywords)
+        for make in (thresholds.rms_of_norms, rules.rms_clip):
+            with pytest.raises(ValueError, match=message):
+                make(**keywords)
+    with pytest.raises(ValueError, match="`compensate` must be one of 'bound', 'fraction'"):
+        rules.rms_clip(1.0, compensate="both")
 
 
 # --- the largest comparison criterion
@@ -135,8 +141,9 @@ def test_the_threshold_is_where_the_criterion_is_largest():
     best = best_threshold(norms)
     assert margin(norms, best) > 1.01  # so that it is about something
     assert criterion(norms, best) > 3
-    found, factor = last(thresholds.max_ccc(window=400), norms)
+    found, factor = last_of_rule(rules.max_ccc_clip(window=400), norms)
     assert found == np.float32(best)
+    assert found == last(thresholds.max_ccc(window=400), norms)
     assert factor == pytest.approx(len(norms) / np.sum(norms <= best))
     # Between the bulk, all of which lies within, and the outliers.
     assert 10 < found < 15
@@ -164,10 +171,10 @@ def test_every_window_has_its_own_largest_criterion(seed, window, x64):
 def test_a_huge_norm_does_not_hide_the_others(huge, scale):
     bulk = scale * residuals(300, noise=0.0, share=0.1)
     norms = np.r_[bulk[:150], huge, bulk[150:]].astype(np.float32)
-    found, factor = last(thresholds.max_ccc(window=400), norms)
+    found, factor = last_of_rule(rules.max_ccc_clip(window=400), norms)
     # What is best for the bulk does not depend on how large the outlier is.
     moderate = np.where(norms == np.float32(huge), np.float32(scale * 1e4), norms)
-    assert (found, factor) == last(thresholds.max_ccc(window=400), moderate)
+    assert (found, factor) == last_of_rule(rules.max_ccc_clip(window=400), moderate)
     assert scale < found < 10 * scale
 
 
@@ -179,7 +186,7 @@ def test_nothing_is_clipped_where_that_does_not_help():
         np.zeros(50),
         np.r_[np.zeros(50), 1.0],
     ):
-        assert last(thresholds.max_ccc(window=500), norms) == (np.inf, 1.0)
+        assert last_of_rule(rules.max_ccc_clip(window=500), norms) == (np.inf, 1.0)
 
 
 def test_nothing_is_clipped_before_eleven_norms():
@@ -193,18 +200,19 @@ def test_nothing_is_clipped_before_eleven_norms():
 def test_a_single_small_norm_is_no_threshold():
     norms = np.r_[1e-6, residuals(99, noise=0.0, share=0.1)]
     assert max(norms, key=lambda value: criterion(norms, value)) == 1e-6
-    threshold, factor = last(thresholds.max_ccc(window=100), norms)
+    threshold, factor = last_of_rule(rules.max_ccc_clip(window=100), norms)
     assert threshold > 0.05
     assert factor <= 10
-    _, factor = last(thresholds.max_ccc(window=100, min_fraction=0.5), norms)
+    _, factor = last_of_rule(rules.max_ccc_clip(window=100, min_fraction=0.5), norms)
     assert factor <= 2
 
 
-def test_the_compensation_can_be_left_out():
+def test_the_threshold_alone_does_not_amplify():
     norms = residuals(400, noise=10.0, share=0.1)
-    threshold = thresholds.max_ccc(window=400, compensate=False)
-    assert threshold.compensation is None
-    assert last(threshold, norms)[0] == last(thresholds.max_ccc(window=400), norms)[0] < np.inf
+    clip = clipax.norms.clip(thresholds.max_ccc(window=400))
+    found, factor = last_of_rule(clip, norms)
+    assert factor == pytest.approx(1)
+    assert found == last_of_rule(rules.max_ccc_clip(window=400), norms)[0] < np.inf
 
 
 def test_clipping_by_the_criterion_reduces_the_noise_of_a_mean():
@@ -231,39 +239,33 @@ def test_clipping_by_the_criterion_reduces_the_noise_of_a_mean():
 
 
 def test_the_options_of_the_criterion_are_checked():
-    with pytest.raises(ValueError, match="`window` must be at least 20, got 19"):
-        thresholds.max_ccc(window=19)
-    with pytest.raises(ValueError, match=r"`min_fraction` must be in \(0, 1\], got 0"):
-        thresholds.max_ccc(min_fraction=0)
-    with pytest.raises(TypeError, match="`compensate` must be True or False, got 1"):
-        thresholds.max_ccc(compensate=1)
+    for make in (thresholds.max_ccc, rules.max_ccc_clip):
+        with pytest.raises(ValueError, match="`window` must be at least 20, got 19"):
+            make(window=19)
+        with pytest.raises(ValueError, match=r"`min_fraction` must be in \(0, 1\], got 0"):
+            make(min_fraction=0)
     with pytest.raises(ValueError, match="`learning_rate` must be non-negative"):
         clipax.max_ccc_sgd(-1.0)
 
 
-@pytest.mark.parametrize(
-    "threshold",
-    [thresholds.rms_of_norms(0.5, compensate="fraction"), thresholds.max_ccc(window=20)],
-)
-def test_hostile_norms_leave_states_finite(threshold):
+@pytest.mark.parametrize("rule", [rules.rms_clip(0.5), rules.max_ccc_clip(window=20)])
+def test_hostile_norms_leave_states_finite(rule):
     random = np.random.default_rng(7)
     sizes = [0.0, 1e-45, 1e-38, 1e-20, 1.0, 1e20, 1e30, 3.4e38]
     norms = random.choice(sizes, (300, 4)).astype(np.float32)
-    found, states = follow(threshold, norms)
-    assert (found > 0).all()
+    decisions, states = follow(rule, norms)
+    assert (decisions.threshold > 0).all()
     for leaf in jax.tree.leaves(states):
         assert np.isfinite(leaf).all()
-    factor = jax.vmap(threshold.compensation)(states)
+    passes = norms <= decisions.threshold
+    factor = np.asarray(decisions.factor)[passes]
     assert ((factor >= 1) & (factor <= 10)).all()
 
 
 def test_the_start_has_no_nan():
-    for threshold in (
-        thresholds.rms_of_norms(0.5, compensate="fraction"),
-        thresholds.max_ccc(window=20),
-    ):
+    for rule in (rules.rms_clip(0.5), rules.max_ccc_clip(window=20)):
         with jax.debug_nans(True):
-            state = threshold.init((2,))
-            now, state = threshold.update(jnp.zeros(2), state, Context(jnp.zeros((), jnp.int32)))
-            assert (threshold.compensation(state) >= 1).all()
-        assert (now > 0).all()
+            context = Context(jnp.zeros((), jnp.int32))
+            decision, _ = rule.update(jnp.zeros(2), rule.init((2,)), context)
+        assert (decision.factor >= 1).all()
+        assert (decision.threshold > 0).all()

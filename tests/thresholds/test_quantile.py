@@ -254,17 +254,17 @@ def test_a_bad_step_keeps_threshold_and_key(scope):
         if scope == "global":
             return state.rules.before.rows
         if scope == "unit":
-            return state.rules.before.units["w"]
+            return state.rules.before.units["block:w"]
         return jax.tree.map(
             lambda rows: rows[list(state.telemetry.labels).index("w")], state.rules.before.rows
         )
 
     kept = of_w(state)
     np.testing.assert_array_equal(kept.threshold, of_w(after).threshold)
-    np.testing.assert_array_equal(kept.key, of_w(after).key)
+    np.testing.assert_array_equal(kept.noise_key, of_w(after).noise_key)
     # A good step draws again.
     _, good = update(params, state)
-    assert not np.array_equal(kept.key, of_w(good).key)
+    assert not np.array_equal(kept.noise_key, of_w(good).noise_key)
 
 
 def test_runs_with_noise_side_by_side_are_those_alone():
@@ -273,15 +273,6 @@ def test_runs_with_noise_side_by_side_are_those_alone():
     together = jax.vmap(lambda norms: follow(threshold, norms)[0])(jnp.asarray(norms))
     for alone, found in zip(norms, together, strict=True):
         np.testing.assert_allclose(follow(threshold, alone)[0], found, rtol=1e-6)
-
-
-def test_the_split_of_the_noise():
-    z = thresholds.noise_split(1.2, 3.0)
-    assert z**-2 + 6.0**-2 == pytest.approx(1.2**-2)
-    assert thresholds.noise_split(1.0, 1e6) == pytest.approx(1.0)
-    for count_noise in (0.5, 0.1):
-        with pytest.raises(ValueError, match=r"`count_noise` must be more than half .* 1.0, got"):
-            thresholds.noise_split(1.0, count_noise)
 
 
 @pytest.mark.parametrize("bad", [0, 1, -0.5, 1.5, float("nan")])

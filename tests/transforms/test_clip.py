@@ -62,11 +62,3 @@ def test_schedules_that_undershoot_let_next_to_nothing_pass(value, response):
         update, state = clip.update(grads, clip.init(grads))
         np.testing.assert_allclose(update, [0, 0], atol=1e-30)
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-
-
-def test_compensation_belongs_to_hard_clips():
-    threshold = clipax.thresholds.rms_of_norms(0.5, compensate="bound")
-    clipax.clip_by_global_norm(threshold)
-    for make in (clipax.clip_by_smooth_norm, lambda c: clipax.clip_by_regularized_norm(c, 0.1)):
-        with pytest.raises(ValueError, match="`threshold` must be one without compensation"):
-            make(threshold)
