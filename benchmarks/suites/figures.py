@@ -1,0 +1,153 @@
+"""The figures that a step's cost is to reach, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from benchmarks.harness import records, trees
+from benchmarks.harness.records import Finding, Row
+from benchmarks.suites.cases import CLIPAX, TWIN
+from clipax.catalogue import ENTRIES
+
+# Vectors of partial sums and the overflow branch's scratch are temporaries too. What must not be
+# there is a copy of the tree, or of a leaf that makes up a good part of it.
+NO_COPY = 0.15
+
+LABELS = {
+    "traffic": "traffic, P",
+    "temporaries": "temporaries, P",
+    "over_peer": "time / peer's",
+    "over_limit": "time / (unclipped + one read)",
+    "over_unclipped": "time / unclipped",
+    "over_clipax": "time / clipax's",
+    "compile_over_peer": "compile time / peer's",
+    "compile_over_clipax": "compile time / clipax's",
+    "step_seconds": "seconds a step",
+    "share_of_copy": "share of a copy's speed, at least",
+}
+
+
+class Figure(NamedTuple):
+    """A figure to reach: a key of `LABELS`, its limit, and where it is asked for."""
+
+    case: str
+    key: str
+    limit: float
+    trees: Callable[[Row], bool]
+    dtypes: tuple[str, ...] = ("f32", "bf16")
+    program: str = CLIPAX
+
+
+def _on(*names: str) -> Callable[[Row], bool]:
+    return lambda row: row["tree"] in names
+
+
+def _sized(least: int = 0, below: float = float("inf")) -> Callable[[Row], bool]:
+    """From a million entries on: below that a step takes as long as its launch."""
+    return lambda row: (
+        not row["tree"].startswith((*trees.SHAPES,))
+        and row["entries"] >= 10**6
+        and least <= row["leaves"] < below
+    )
+
+
+_F32, _BF16 = ("f32",), ("bf16",)
+_ONE, _LAYERS, _BOTH = _on("leaf"), _on("transformer"), _on("leaf", "transformer")
+_MANY, _FEW = _on("many"), _sized(below=1000)
+
+ON_CPUS: tuple[Figure, ...] = (
+    Figure("sgd", "traffic", 4.02, _BOTH, _F32),
+    Figure("sgd", "temporaries", NO_COPY, _BOTH),
+    Figure("sgd", "over_peer", 1.0, _BOTH, _F32),
+    Figure("sgd", "over_peer", 0.4, _ONE, _BF16),
+    Figure("sgd", "over_peer", 0.85, _LAYERS, _BF16),
+    Figure("adam", "traffic", 11.02, _BOTH, _F32),
+    Figure("adam", "temporaries", NO_COPY, _BOTH, _F32),
+    Figure("adam", "over_peer", 0.6, _BOTH, _F32),
+    Figure("adagrad-norm", "traffic", 4.02, _BOTH),
+    Figure("adagrad-norm", "temporaries", NO_COPY, _BOTH),
+    Figure("adagrad-norm", "over_peer", 0.5, _BOTH),
+    Figure("chain", "traffic", 4.02, _BOTH, program="clipax 4 links"),
+    Figure("chain", "temporaries", NO_COPY, _BOTH, program="clipax 4 links"),
+    Figure("chain", "over_clipax", 1.0, _BOTH, program="clipax 4 links"),
+    Figure("guard", "over_peer", 1.0, _BOTH),
+    Figure("guard", "over_clipax", 1.0, _BOTH, program="clipax zero leaves"),
+    # In bfloat16 its momentum is kept in float32, which the peer's is not.
+    Figure("mixed", "traffic", 9.02, _BOTH, _F32),
+    Figure("mixed", "temporaries", NO_COPY, _BOTH),
+    Figure("mixed", "over_peer", 1.4, _BOTH, _F32),
+    Figure("clip-adam", "traffic", 11.02, _BOTH, _F32),
+    Figure("clip-adam", "temporaries", NO_COPY, _BOTH, _F32),
+    Figure("clip-adam", "over_peer", 1.0, _BOTH, _F32),
+    Figure("memory", "traffic", 4.02, _BOTH),
+    Figure("memory", "over_peer", 1.0, _BOTH),
+    Figure("sgd", "compile_over_peer", 0.65, _MANY),
+    Figure("adam", "compile_over_peer", 0.9, _MANY),
+    # Of any size; a copy of the tree for Adam in bfloat16, and what partial sums may take.
+    Figure("sgd", "temporaries", 0.01, _FEW),
+    Figure("adam", "temporaries", 0.01, _FEW, _F32),
+    Figure("adam", "temporaries", 1.01, _FEW, _BF16),
+    Figure("sgd", "over_limit", 1.1, _FEW),
+    Figure("adam", "over_limit", 1.1, _FEW, _F32),
+    Figure("sgd", "compile_over_peer", 0.3, _sized(4000)),
+    Figure("adam", "compile_over_peer", 0.8, _sized(2000)),
+    Figure("sgd", "over_peer", 1.0, _sized()),
+    Figure("adam", "over_peer", 1.0, _sized()),
+    Figure("adam", "over_unclipped", 1.2, _sized(2000)),
+    *(
+        Figure("scopes", "compile_over_clipax", 1.5, _MANY, program=f"leaf {name}")
+        for name in ("constant", "schedule", "per entry", "relative")
+    ),
+    *(
+        Figure("thresholds", "step_seconds", 1e-3, lambda row: True, program=name)
+        for name, entry in ENTRIES.items()
+        if entry.kind == "threshold"
+    ),
+)
+# Clip + Adam moves what it must move nearly as fast as the device copies.
+ELSEWHERE = (
+    Figure("adam", "share_of_copy", 0.9, lambda row: row["entries"] >= 256 * 10**6, ("f32",)),
+)
+
+
+def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
+    """Judges steps: on CPUs some figures, on all else others.
+
+    Counts and times to compile have no control, and figures beside programs that were left out are
+    skipped.
+    """
+    figures = ON_CPUS if device.startswith("cpu") else ELSEWHERE
+    for where, some in records.group(rows, ("case", "dtype", "tree")):
+        here = {row["program"]: row for row in some}
+        for figure in figures:
+            row = here.get(figure.program)
+            asked = row is not None and (row["case"], figure.trees(row)) == (figure.case, True)
+            if row is None or not asked or row["dtype"] not in figure.dtypes:
+                continue
+            value = row.get(figure.key)
+            if value is None:
+                continue
+            timed = figure.key.startswith(("over", "share"))
+            name = "" if figure.program == CLIPAX else f"{figure.program}: "
+            yield records.judge(
+                name + LABELS[figure.key],
+                where,
+                value,
+                figure.limit,
+                spread=measure_spread(here, figure.key) if timed else None,
+                at_least=figure.key == "share_of_copy",
+            )
+
+
+def measure_spread(here: Mapping[str, Row], key: str) -> float | None:
+    """How far the control strays, the worse of two: by the same program, and in the figure.
+
+    Where the steps of thousands of small leaves happen to lie in memory makes a program's times
+    fall into two groups. The median of the ratios to its twin can then be 1 by chance, while either
+    is compared with other programs in a group of its own. None where the twin was left out.
+    """
+    if TWIN not in here:
+        return None
+    ours, twin = here[CLIPAX], here[TWIN]
+    return max(twin["strayed"], abs(twin[key] / ours[key] - 1))

@@ -1,0 +1,326 @@
+"""Measures what a training step costs, on named trees and on trees of any size."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.command import count
+from benchmarks.harness import hlo, records, trees
+from benchmarks.harness.clock import Runner, interleave
+from benchmarks.harness.compile import DTYPES, compile_step, count_step, start_compiler
+from benchmarks.harness.records import Column, Row
+from benchmarks.peers import torch_steps
+from benchmarks.suites.cases import BARE, CASES, CLIPAX, PEER, TWIN, Make
+from benchmarks.suites.figures import judge
+
+READ, COPY = "one read", "copy"
+
+POINTS = ("1e4x1", "1e5x1", "1e6x1", "1e7x1", "1e8x1", "1e9x1")
+POINTS += ("1e6x150", "1e7x150", "1e6x2000", "1e6x4000")
+"""Where clip + SGD and clip + Adam run, entries x leaves; what does not fit is left out."""
+NAMED = ("leaf", "transformer", "many")
+SIZED_CASES = {"sgd": 1, "adam": 3}
+"""What runs on trees of any size, and how many trees its parameters and state are."""
+QUICK_SCALES = {"leaf": 1 / 16, "transformer": 1 / 16, "many": 1 / 10}
+# Thousands of leaves compile for minutes: there only what has a figure to reach, unless asked for.
+MANY, MOST = 1000, 4000
+# The rest is for temporaries, and for what the allocator cannot join.
+SHARE_OF_MEMORY = 0.7
+
+
+def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
+    """Measures tree after tree; repeats lie apart, that no busy minute falls on all of them."""
+    found: dict[tuple[str, str, str], list[list[Row]]] = {}
+    for repeat in range(options.repeats):
+        for tree, dtype, case in choose_jobs(options):
+            scale = QUICK_SCALES.get(tree, 1.0) if options.quick else 1.0
+            size = trees.measure_size(tree, scale)[0] * jnp.dtype(DTYPES[dtype]).itemsize
+            needs = memory_needed(size, case, options.programs)
+            if needs > SHARE_OF_MEMORY * memory_size():
+                text = f"left out, {needs / 1e9:.1f} GB are too much"
+                print(f"{case} {dtype} {tree}: {text}", file=sys.stderr)
+                continue
+            print(f"{case} {dtype} {tree}, repeat {repeat + 1}", file=sys.stderr, flush=True)
+            rounds = 0 if options.counts else options.rounds
+            job = (tree, dtype, case, rounds, options.programs, repeat, scale)
+            rows = _in_a_fresh_process(*job) if options.repeats > 1 else measure_case(*job)
+            found.setdefault((tree, dtype, case), []).append(rows)
+            yield pool_repeats(found[tree, dtype, case])
+
+
+def choose_jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
+    """Names trees, dtypes and cases: those asked for, else where they are of interest."""
+    for tree in options.trees or (NAMED if options.quick else NAMED + POINTS):
+        _, leaves = trees.measure_size(tree)
+        usual = [case for case in CASES if CASES[case].usual]
+        if tree not in NAMED or leaves >= MANY:
+            usual = [*SIZED_CASES][: 1 if leaves >= MOST else 2]
+        for dtype in options.dtypes or (["f32"] if leaves >= MANY else DTYPES):
+            for case in options.cases or usual:
+                yield tree, dtype, case
+
+
+def measure_case(
+    tree: str,
+    dtype: str,
+    case: str,
+    rounds: int,
+    programs: str = "",
+    seed: int = 0,
+    scale: float = 1.0,
+) -> list[Row]:
+    """Compiles and times the programs of a case on one tree.
+
+    `programs` is a pattern that leaves out others, and so the ratios to them; `scale` is that of a
+    quick run.
+    """
+    start_compiler()
+    made = {name: make for name, make in CASES[case].programs.items() if _runs(name, programs)}
+    params = trees.parameters(tree, DTYPES[dtype], scale=scale)
+    grads = trees.gradients(tree, DTYPES[dtype], scale=scale)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+    torch = _choose_torch(case, programs) if rounds else []
+    rows, times = time_programs(
+        made,
+        params,
+        grads,
+        rounds=rounds,
+        seed=seed,
+        twin=_runs(TWIN, programs),
+        zero_leaves=CASES[case].zero_leaves,
+        extra=torch_steps.runners(torch, case, dtype, shapes, jax.devices()[0].platform),
+    )
+    where = {"case": case, "dtype": dtype, "tree": tree if scale == 1 else f"{tree}, quick"}
+    where |= dict(zip(("entries", "leaves"), trees.measure_size(tree, scale), strict=True))
+    for row in rows.values():
+        for key, peer in {"compile_over_peer": PEER, "compile_over_clipax": CLIPAX}.items():
+            if "compile_cpu_seconds" in row and peer in rows:
+                row[key] = row["compile_cpu_seconds"] / rows[peer]["compile_cpu_seconds"]
+    peers = {"over_unclipped": BARE, "over_peer": PEER, "over_clipax": CLIPAX}
+    for program, taken in times.items():
+        row = rows[program]
+        for key, peer in peers.items():
+            if peer in times:
+                row[key] = float(np.median(taken / times[peer]))
+        if program == TWIN:
+            row["strayed"] = abs(row["over_clipax"] - 1)
+        if least := {READ: 1, COPY: 2}.get(program, CASES[case].least):
+            row["least"] = least + (program not in (BARE, READ, COPY))
+            copied = float(np.median(times[COPY]) / np.median(taken))
+            row["share_of_copy"] = copied * row["least"] / 2
+    return [{**where, "program": program, **row} for program, row in rows.items()]
+
+
+def time_programs(
+    made: Mapping[str, Make],
+    params: Any,
+    grads: Any,
+    *,
+    rounds: int,
+    seed: int = 0,
+    twin: bool = False,
+    zero_leaves: frozenset[str] = frozenset(),
+    extra: Mapping[str, Any],
+) -> tuple[dict[str, Row], dict[str, np.ndarray]]:
+    """Compiles optimizers, counts what they do, and times them in turns with two probes.
+
+    The programs of `zero_leaves` get a gradient with leaves that are exactly zero. Returns rows and
+    seconds by program; without rounds there are no seconds.
+    """
+    size = hlo.tree_bytes(params)
+    rows: dict[str, Row] = {}
+    runners: dict[str, Any] = {}
+    for program, make in made.items():
+        step, state, seconds, cpu_seconds = compile_step(make(), params, grads)
+        counts = count_step(step, size)
+        counts |= {"compile_seconds": seconds, "compile_cpu_seconds": cpu_seconds}
+        given = trees.with_zero_leaves(grads) if program in zero_leaves else grads
+        for name in (program, TWIN) if twin and program == CLIPAX and rounds else (program,):
+            rows[name] = dict(counts)
+            if rounds:  # the control: the same program in memory of its own
+                runners[name] = Runner(step, *jax.tree.map(jnp.copy, (params, state)), given)
+    if not rounds:
+        return rows, {}
+    times = interleave(runners | make_probes(grads) | {**extra}, rounds, seed=seed)
+    limit: np.ndarray = times[BARE] + times[READ]
+    for program, taken in times.items():
+        rows.setdefault(program, {})["step_seconds"] = float(np.median(taken))
+        rows[program]["over_limit"] = float(np.median(taken / limit))
+    return rows, times
+
+
+def make_probes(grads: Any) -> dict[str, Runner]:
+    """Makes one read of the gradient, and a copy of it from the device to itself."""
+
+    def read(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        parts = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(grads)]
+        return params, jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)))
+
+    def copy(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        return params, jax.tree.map(jnp.copy, grads)
+
+    states = {READ: jnp.zeros(()), COPY: jax.tree.map(jnp.copy, grads)}
+    runners = {}
+    for name, function in ((READ, read), (COPY, copy)):
+        jitted = jax.jit(function, donate_argnums=1, keep_unused=True)
+        step = jitted.lower((), states[name], grads).compile()
+        runners[name] = Runner(step, (), states[name], grads)
+    return runners
+
+
+def pool_repeats(repeats: Sequence[Sequence[Row]]) -> list[Row]:
+    """Joins repeats, each in a fresh process: medians, and the worst of what the control strayed.
+
+    A program that failed in one of them is left out.
+    """
+    pooled = []
+    for row in repeats[0]:
+        same = [other for rows in repeats for other in rows if other["program"] == row["program"]]
+        if len(same) == len(repeats):
+            numbers = {key: [one[key] for one in same] for key in row if type(row[key]) is float}
+            joined = row | {key: float(np.median(some)) for key, some in numbers.items()}
+            pooled.append(joined | {key: max(numbers[key]) for key in numbers if key == "strayed"})
+    return pooled
+
+
+def memory_needed(size: int, case: str, programs: str = "") -> int:
+    """Counts the bytes that programs hold on a tree of `size` bytes while they take turns.
+
+    Each program's own, and one's more while it moves; the parameters that all start from, the
+    gradient (PyTorch's each have theirs) and its copy.
+    """
+    held = SIZED_CASES.get(case, 3)
+    torch = len(_choose_torch(case, programs)) if torch_steps.available() else 0
+    ours = sum(_runs(name, programs) for name in (*CASES[case].programs, TWIN))
+    return size * (held * (ours + torch + 1) + 3 + torch)
+
+
+def memory_size() -> int:
+    """Counts the bytes that arrays may take on the default device; 2^40 where nothing tells."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    return int(found[1]) * 1024 if found else 2**40
+
+
+def _runs(program: str, pattern: str) -> bool:
+    return program in (BARE, CLIPAX) or bool(re.search(pattern, program))
+
+
+def _choose_torch(case: str, pattern: str) -> list[str]:
+    return [one for one in torch_steps.PROGRAMS if case in SIZED_CASES and _runs(one, pattern)]
+
+
+def _in_a_fresh_process(*job: Any) -> list[Row]:
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            return pool.submit(measure_case, *job).result()
+    except BrokenProcessPool:
+        raise SystemExit("A measuring process died: out of memory?") from None
+
+
+def draw(content: records.Content, path: Path) -> None:
+    """Draws cost against size (dotted: 150 leaves), and compile time against leaves."""
+    colors = {
+        BARE: "0.6",
+        PEER: "C1",
+        CLIPAX: "C0",
+        torch_steps.FUSED: "C2",
+        "torch, foreach": "C4",
+    }
+    rows = [row for row in content.rows if row["tree"] not in trees.SHAPES]
+
+    def lines(x: str, y: str, **wanted: Any) -> Iterator[tuple[str | None, str, str, Any]]:
+        for program, color in colors.items():
+            where = wanted | {"program": program}
+            some = [row for row in rows if y in row and where.items() <= row.items()]
+            style = {1: "o-", 150: "s:"}.get(wanted.get("leaves", 0), "o")
+            label = None if style == "s:" else program
+            yield label, style, color, [(row[x], row[y]) for row in some]
+
+    panels: list[Any] = []
+    for case, dtype in dict.fromkeys((row["case"], row["dtype"]) for row in rows):
+        labels = {"xlabel": "entries", "ylabel": "time / (unclipped + one read)"}
+        where = {"case": case, "dtype": dtype}
+        some = [one for n in (1, 150) for one in lines("entries", "over_limit", leaves=n, **where)]
+        panels.append(({"title": f"{case}, {dtype}", **labels}, some))
+    labels = {"title": "sgd, f32", "xlabel": "leaves", "ylabel": "compile, CPU seconds"}
+    panels.append((labels, lines("leaves", "compile_cpu_seconds", case="sgd", dtype="f32")))
+    about = "; ".join(dict.fromkeys(f"{one['device']}, jax {one['jax']}" for one in content.runs))
+    records.draw_lines(panels, f"{about}; circles: one leaf, squares: 150", path)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the choice of what is measured."""
+
+    def tree(text: str) -> str:
+        try:
+            return trees.check_name(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    named = f"names or ENTRIESxLEAVES; default: {' '.join((*NAMED, *POINTS))}"
+    parser.add_argument("--trees", nargs="+", type=tree, help=named)
+    few = "default: all; f32 for 1,000 leaves and more"
+    parser.add_argument("--dtypes", nargs="+", choices=[*DTYPES], help=few)
+    usual = f"{', '.join(CASES)}; default: the first on leaf and transformer, else sgd and adam"
+    parser.add_argument("--cases", nargs="+", choices=[*CASES], metavar="CASE", help=usual)
+    others = f"beside {BARE} and {CLIPAX}, a regex; default: all; fewer need less memory"
+    parser.add_argument("--programs", metavar="PATTERN", default="", help=others)
+    fresh = "of all, each in a fresh process (1)"
+    parser.add_argument("--repeats", type=count, default=1, help=fresh)
+    parser.add_argument("--counts", action="store_true", help="no times, counts alone")
+    parser.add_argument("--quick", action="store_true", help="small named trees: does it run?")
+
+
+def _title(row: Row) -> str:
+    case = CASES[row["case"]]
+    return f"{row['case']}, {row['dtype']}, {row['tree']}: {case.summary}; peer: {case.peer}"
+
+
+SUITE = records.Suite(
+    "what a training step costs",
+    ("case", "dtype", "tree"),
+    (
+        Column("program", "program"),
+        Column("least P", "least", "{:.0f}"),
+        Column("traffic P", "traffic", "{:.2f}"),
+        Column("temp. P", "temporaries", "{:.3f}"),
+        Column("peak P", "peak", "{:.2f}"),
+        Column("reductions", "reductions", "{:.0f}"),
+        Column("compile s", "compile_seconds", "{:.2f}"),
+        Column("compile CPU s", "compile_cpu_seconds", "{:.2f}"),
+        Column("/ peer", "compile_over_peer", "{:.2f}"),
+        Column("/ clipax", "compile_over_clipax", "{:.2f}"),
+        Column("step ms", "step_seconds", "{:.3f}", 1e3),
+        Column("/ unclipped", "over_unclipped", "{:.2f}"),
+        Column("/ limit", "over_limit", "{:.2f}"),
+        Column("/ peer", "over_peer", "{:.2f}"),
+        Column("/ clipax", "over_clipax", "{:.2f}"),
+        Column("of a copy", "share_of_copy", "{:.2f}"),
+    ),
+    measure,
+    judge,
+    add_arguments,
+    rounds=11,
+    prepare=lambda options: torch_steps.versions() | {"repeats": str(options.repeats)},
+    draw=draw,
+    title=_title,
+)
