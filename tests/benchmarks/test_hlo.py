@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from benchmarks import hlo
+from benchmarks.harness import hlo
 from tests.counts.programs import SLACK, TREES, compiled, counts
 
 SGD, ADAM, CLIP = optax.sgd(0.1), optax.adam(0.1), optax.clip_by_global_norm(1.0)

@@ -9,10 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import per_example, per_example_figure
-from benchmarks import per_example_forms as forms
+from benchmarks.command import main
 from benchmarks.examples import train_private
-from benchmarks.per_example_models import mlp
+from benchmarks.harness import records
+from benchmarks.peers import opacus_steps
+from benchmarks.suites import per_example_forms as forms
+from benchmarks.suites.per_example_models import mlp
 
 
 def test_private_training_learns_and_finds_a_threshold():
@@ -24,10 +26,11 @@ def test_private_training_learns_and_finds_a_threshold():
 def test_the_benchmark_writes_what_it_measured(tmp_path, capsys):
     path, figure = tmp_path / "found.json", tmp_path / "found.png"
     arguments = ["--models", "mlp", "--sizes", "2", "--rounds", "1"]
-    assert per_example.main([*arguments, "--json", str(path), "--figure", str(figure)]) == 0
-    found = {one["form"]: one for one in json.loads(path.read_text())["records"]}
+    files = ["--json", str(path), "--picture", str(figure)]
+    assert main(["per-example", *arguments, *files]) == 0
+    found = {one["form"]: one for one in json.loads(path.read_text())["rows"]}
     assert found["optax"]["temporaries"] > found["clipax"]["temporaries"] > 0
-    assert found["clipax"]["ratios"]["clipax"]["median"] == 1
+    assert found["clipax"]["over_clipax"] == 1
     assert figure.stat().st_size > 10_000
     assert "/ optax" in capsys.readouterr().out
 
@@ -35,13 +38,13 @@ def test_the_benchmark_writes_what_it_measured(tmp_path, capsys):
 def _steps(problem, form):
     """What one step changes, all leaves in a row."""
     if form == forms.OPACUS:
-        model, take = forms.opacus_step(problem)
+        model, take = opacus_steps.make_step(problem, forms.THRESHOLD, forms.RATE)
         take()
         found = [one.detach().cpu().numpy().T for one in model.parameters()]
         # Kernels before biases there; here the dictionaries are sorted.
         found = [found[place + 1 - 2 * (place % 2)] for place in range(len(found))]
     else:
-        runner, _ = forms.made(form, problem)
+        runner, _ = forms.make(form, problem)
         runner.run(1)
         found = jax.tree.leaves(runner.params)
     pairs = zip(found, jax.tree.leaves(problem.params), strict=True)
@@ -50,7 +53,7 @@ def _steps(problem, form):
 
 @pytest.mark.parametrize("form", [forms.CLIPAX, forms.JAX_PRIVACY, forms.OPACUS])
 def test_all_forms_take_the_same_step(form, monkeypatch):
-    if form in forms.missing():
+    if form in forms.find_missing():
         pytest.skip(f"{form} is not installed")
     monkeypatch.setattr(forms, "RATE", 1.0)  # at its own, differences drown in the parameters
     problem = mlp(5, widths=(6, 7, 3))
@@ -61,6 +64,6 @@ def test_all_forms_take_the_same_step(form, monkeypatch):
 
 def test_no_picture_without_matplotlib(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    per_example_figure.draw([], tmp_path / "none.png", "cpu")
+    records.draw_lines([], "nothing", tmp_path / "none.png")
     assert "No picture" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 from scipy import integrate
 
-from benchmarks import noise_tails
+from benchmarks.command import main
+from benchmarks.suites import tails
 from clipax.lab import noise
 
 # Long runs.
@@ -18,12 +19,12 @@ OPTIMISED = True
 DRAWS = 4_000_000
 
 
-@pytest.mark.parametrize(("law", "survival"), noise_tails.LAWS[:1] + noise_tails.LAWS[4:5])
+@pytest.mark.parametrize(("law", "survival"), tails.LAWS[:1] + tails.LAWS[4:5])
 def test_a_law_has_its_tail(law, survival):
-    tail = noise_tails.measure(law, survival, DRAWS, 1)
-    assert tail.holds
-    assert tail.not_finite == 0
-    assert tail.draws >= DRAWS
+    tail = tails.measure_law(law, survival, DRAWS, 1)
+    assert tail["holds"]
+    assert tail["not_finite"] == 0
+    assert tail["draws"] >= DRAWS
 
 
 def _changed(change):
@@ -41,8 +42,8 @@ def _changed(change):
     ids=["capped", "nan", "another index"],
 )
 def test_what_is_not_the_law_is_found(law):
-    survival = noise_tails.LAWS[0][1]
-    assert not noise_tails.measure(law, survival, DRAWS, 1).holds
+    survival = tails.LAWS[0][1]
+    assert not tails.measure_law(law, survival, DRAWS, 1)["holds"]
 
 
 def _zolotarev(t, alpha):
@@ -61,12 +62,12 @@ def _zolotarev(t, alpha):
 
 def test_the_expansion_of_stable_tails():
     for t in (30.0, 1e3):
-        levy = noise_tails.stable_survival(0.5, 1.0, 40)(t)
+        levy = tails.stable_survival(0.5, 1.0, 40)(t)
         assert levy == pytest.approx(math.erf(math.sqrt(0.5 / t)), rel=1e-9)
-        survival = noise_tails.stable_survival(1.5, 0)(t)
+        survival = tails.stable_survival(1.5, 0)(t)
         assert survival == pytest.approx(_zolotarev(t, 1.5), rel=1e-4)
 
 
 def test_too_few_draws_are_refused():
     with pytest.raises(SystemExit):
-        noise_tails.main(["--draws", "10"])
+        main(["tails", "--draws", "10"])
