@@ -10,23 +10,20 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.command import load_suite
 from benchmarks.harness import records
-from benchmarks.harness.records import Content, Row
+from benchmarks.harness.records import Column, Content, Row
 from benchmarks.suites.cases import CASES, CLIPAX, PEER, TWIN
 from benchmarks.suites.figures import measure_spread
 
 ROOT = Path(__file__).parents[1]
 SPEED, RESULTS = ROOT / "docs" / "speed.md", Path(__file__).parent / "results"
-FIGURES = RESULTS / "figures.md"
 
 FILES = {
-    "steps_cpu": "steps",
-    "scopes": "steps",
-    "scopes_memory": "steps",
-    "methods_cpu": "steps",
+    **dict.fromkeys(("steps_cpu", "scopes", "scopes_memory", "methods_cpu"), "steps"),
     "collectives": "collectives",
     "per_example": "per-example",
     "simulate": "simulate",
@@ -36,8 +33,25 @@ FILES = {
 }
 """The suite of each file of results."""
 
-NAMED = ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
-TREES = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
+NAMED = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
+SHOWN = ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
+_MEMORY = ("traffic, temp.", "memory"), ("peer's", "peer memory")
+STEPS = (
+    *(Column(title, key) for title, key in (("step", "step"), *_MEMORY)),
+    Column("time over the peer's", "over_peer", "{:.2f}"),
+    Column("control", "control", "{:.2f}"),
+    Column("±", "over_peer spread", "{:.2f}"),
+)
+SIZES = (
+    Column("clip +", "step"),
+    Column("least", "least", "{:.0f} P"),
+    *(Column(title, key) for title, key in _MEMORY),
+    Column("time / limit", "over_limit", "{:.2f}"),
+    Column("peer's", "peer over_limit", "{:.2f}"),
+    Column("control ±", "over_limit spread", "{:.2f}"),
+    Column("compile s", "compile_cpu_seconds", "{:.1f}"),
+    Column("compile s, peer", "peer compile_cpu_seconds", "{:.1f}"),
+)
 
 
 def load(name: str) -> Content:
@@ -45,65 +59,42 @@ def load(name: str) -> Content:
     return records.load(RESULTS / f"{name}.json", load_suite(FILES[name]).identity)
 
 
-def write_steps() -> str:
-    """Writes the table of named trees: what a step moves, and its time over the peer's."""
-    content = load("steps_cpu")
-    lines = []
-    for _, rows in records.group(content.rows, ("case", "dtype", "tree")):
-        here = {row["program"]: row for row in rows}
-        case, dtype, tree = (rows[0][key] for key in ("case", "dtype", "tree"))
-        if case not in NAMED or tree not in TREES:
+def write_steps(columns: Sequence[Column], *, named: bool) -> str:
+    """Writes a clipped step beside its peer's: on named trees, or on those of a million entries."""
+    content, rows = load("steps_cpu"), list[Row]()
+    for _, some in records.group(content.rows, ("case", "dtype", "tree")):
+        here = {row["program"]: row for row in some}
+        ours, peer = here[CLIPAX], here.get(PEER, {})
+        case, tree = CASES[ours["case"]], ours["tree"]
+        if (
+            named
+            and tree in NAMED
+            and ours["case"] in ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
+        ):
+            step = f"{case.summary}, {ours['dtype']}, {NAMED[tree]}"
+        elif not named and "x" in tree and ours["entries"] >= 10**6:
+            sizes = f"{ours['entries'] / 1e6:,.0f}M in {ours['leaves']:,}"
+            step = f"{ours['case']}, {ours['dtype']}, {sizes}"
+        else:
             continue
-        ours, peer = here[CLIPAX], here[PEER]
-        spread = measure_spread(here, "over_peer")
-        lines.append(
-            [
-                f"{CASES[case].summary}, {dtype}, {TREES[tree]}",
-                *(_describe_memory(one) for one in (ours, peer)),
-                f"{ours['over_peer']:.2f}",
-                f"{here[TWIN]['over_clipax']:.2f} ± {spread:.2f}",
-            ]
-        )
-    head = ["step", "traffic, temporaries", "peer's", "time over the peer's", "control"]
-    return _finish(content, records.table(head, lines, markdown=True), lambda row: row in TREES)
-
-
-def write_sizes() -> str:
-    """Writes the table of trees of any size, from a million entries on."""
-    content = load("steps_cpu")
-    lines = []
-    for _, rows in records.group(content.rows, ("case", "dtype", "tree")):
-        here = {row["program"]: row for row in rows}
-        ours, peer = here[CLIPAX], here.get(PEER)
-        if "least" not in ours or "x" not in ours["tree"] or ours["entries"] < 10**6:
-            continue
-        control = measure_spread(here, "over_limit")
-        lines.append(
-            [
-                f"{ours['case']}, {ours['dtype']}, "
-                f"{ours['entries'] / 1e6:,.0f}M in {ours['leaves']:,}",
-                f"{ours['least']:.0f} P",
-                *(_describe_memory(one) if one else "-" for one in (ours, peer)),
-                *(f"{one['over_limit']:.2f}" if one else "-" for one in (ours, peer)),
-                "-" if control is None else f"{control:.2f}",
-                *(f"{one['compile_cpu_seconds']:.1f}" if one else "-" for one in (ours, peer)),
-            ]
-        )
-    head = ["clip +", "least", "traffic, temp.", "optax's", "time / limit", "optax's", "control ±"]
-    head += ["compile s", "compile s, optax"]
-    return _finish(content, records.table(head, lines, markdown=True), lambda row: "x" in row)
+        joined = {f"peer {key}": value for key, value in peer.items()} | ours | {"step": step}
+        joined |= {"memory": _describe_memory(ours), "peer memory": _describe_memory(peer)}
+        joined["control"] = here.get(TWIN, {}).get("over_clipax")
+        for key in {"over_peer", "over_limit"} & ours.keys():
+            joined[f"{key} spread"] = measure_spread(here, key)
+        rows.append(joined)
+    lines = [[one.write(row) or "-" for one in columns] for row in rows]
+    table = records.table([one.title for one in columns], lines, markdown=True)
+    about = [_describe_run(content.runs[run]) for run in sorted({row["run"] for row in rows})]
+    return f"{table}\n\nMeasured with {'; '.join(about)}."
 
 
 def _describe_memory(row: Row) -> str:
-    kept = row["temporaries"]
-    return f"{row['traffic']:.0f} P, " + (f"{kept:.2f} P" if kept >= 0.005 else "0")
-
-
-def _finish(content: Content, table: str, wanted: Callable[[str], bool]) -> str:
-    """The table and the runs that it is of."""
-    runs = sorted({row["run"] for row in content.rows if wanted(row["tree"])})
-    about = [_describe_run(content.runs[run]) for run in runs]
-    return f"{table}\n\nMeasured with {'; '.join(dict.fromkeys(about))}."
+    if not row:
+        return ""
+    return f"{row['traffic']:.0f} P, " + (
+        f"{row['temporaries']:.2f} P" if row["temporaries"] >= 0.005 else "0"
+    )
 
 
 def _describe_run(settings: dict[str, str]) -> str:
@@ -114,18 +105,18 @@ def _describe_run(settings: dict[str, str]) -> str:
 
 def write_suite(name: str) -> str:
     """Writes a file's tables as they are."""
-    suite, content = load_suite(FILES[name]), load(name)
-    text = suite.render(content, markdown=True, judged=False)
+    text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)
     return text.split("\n\n", 1)[1].rstrip().replace("\n## ", "\n### ")
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "steps": write_steps,
-    "sizes": write_sizes,
-    **{
-        name.removesuffix("_cpu").replace("_", "-"): lambda name=name: write_suite(name)
-        for name in ("methods_cpu", "scopes", "scopes_memory", "collectives", "per_example")
-    },
+    "steps": partial(write_steps, STEPS, named=True),
+    "sizes": partial(write_steps, SIZES, named=False),
+    "methods": partial(write_suite, "methods_cpu"),
+    "scopes": partial(write_suite, "scopes"),
+    "scopes-memory": partial(write_suite, "scopes_memory"),
+    "collectives": partial(write_suite, "collectives"),
+    "per-example": partial(write_suite, "per_example"),
 }
 
 
@@ -156,14 +147,7 @@ def fill(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the tables.
-
-    Args:
-      arguments: Command line; by default the process's own.
-
-    Returns:
-      The exit status: 0, or with `--check` 1 where a page is not as it would be written.
-    """
+    """Writes the tables; with `--check` the exit status is 1 where a page is stale."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing: is it as it should?")
     parser.add_argument("--print", choices=TABLES, help="a table for docs/speed.md, nothing else")
@@ -171,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.print:
         print(TABLES[options.print]())
         return 0
-    pages = {FIGURES: write_figures()}
+    pages = {RESULTS / "figures.md": write_figures()}
     if SPEED.exists():
         pages[SPEED] = fill(SPEED.read_text())
     for name in ("faults", "tail_index"):
@@ -181,7 +165,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for page in stale:
         if not options.check:
             page.write_text(pages[page])
-        print(
-            f"{page.relative_to(ROOT)}: {'stale' if options.check else 'written'}", file=sys.stderr
-        )
+        print(f"{page.name}: {'stale' if options.check else 'written'}", file=sys.stderr)
     return int(bool(stale) and options.check)

@@ -14,16 +14,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-__all__ = [
-    "Instruction",
-    "Program",
-    "collectives_behind",
-    "count",
-    "parse",
-    "shape_bytes",
-    "tree_bytes",
-]
-
 _ARRAY = re.compile(r"\b([a-z]+\d\w*|pred)\[([\d,<=]*)\]")
 _HEADER = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+)\s*\(.*->.*\{$")
 _LINE = re.compile(r"^\s+(ROOT\s+)?%?([\w.\-]+)\s+=\s+(.*)$")
@@ -31,24 +21,10 @@ _NAME = re.compile(r"%?([\w.\-]+)$")
 _CALLEE = re.compile(r"\b(?:calls|to_apply|body|called_computations)=\{?%?([\w.\-]+)")
 
 # Instructions that only name memory, and the second halves of asynchronous pairs.
-_FREE = {
-    "parameter",
-    "constant",
-    "tuple",
-    "get-tuple-element",
-    "bitcast",
-    "opt-barrier",
-    "after-all",
-}
-_COLLECTIVES = {
-    "all-gather",
-    "all-reduce",
-    "all-to-all",
-    "collective-broadcast",
-    "collective-permute",
-    "ragged-all-to-all",
-    "reduce-scatter",
-}
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"}
+_FREE |= {"after-all"}
+_COLLECTIVES = {"all-gather", "all-reduce", "all-to-all", "collective-broadcast"}
+_COLLECTIVES |= {"collective-permute", "ragged-all-to-all", "reduce-scatter"}
 _INDEX = re.compile(r"\bindex=(\d+)")
 _SLICES = {"dynamic-slice", "slice"}
 
@@ -92,12 +68,7 @@ class Program:
 def count(compiled: Any, *, large: int = 2) -> Program:
     """Counts what a compiled program does outside of conditional branches.
 
-    Args:
-      compiled: What `jax.jit(f).lower(...).compile()` returns.
-      large: The least number of entries for which a reduction is counted.
-
-    Returns:
-      The counts.
+    Reductions count from `large` entries on.
     """
     computations, entry = parse(compiled.as_text())
     reached = list(_reached(computations, entry))
@@ -114,13 +85,8 @@ def collectives_behind(compiled: Any) -> list[frozenset[str]]:
     """The collectives that each result of a compiled program depends on, branches apart.
 
     XLA makes one collective of several that do not depend on each other, of several methods too
-    where they are compiled together: a method takes part in those behind its results.
-
-    Args:
-      compiled: What `jax.jit(f).lower(...).compile()` returns, with at least two results.
-
-    Returns:
-      For each result, in the order of `jax.tree.leaves`, the names of collectives.
+    where they are compiled together: a method takes part in those behind its results. Returns for
+    each of at least two results, in the order of `jax.tree.leaves`, the names of collectives.
     """
     computations, entry = parse(compiled.as_text())
     here = computations[entry]
@@ -142,14 +108,7 @@ def collectives_behind(compiled: Any) -> list[frozenset[str]]:
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
-    """Parses the text of an optimized program.
-
-    Args:
-      text: What `compiled.as_text()` returns.
-
-    Returns:
-      The computations by name, and the name of the entry computation.
-    """
+    """Parses `compiled.as_text()` into the computations by name, and the name of the entry."""
     computations: dict[str, Computation] = {}
     entry = ""
     current: Computation | None = None

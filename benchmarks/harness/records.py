@@ -85,8 +85,7 @@ class Suite:
       rounds: Samples of each time unless asked for; 0: none are taken.
       prepare: From the options to what else a run is to remember, before JAX starts.
       draw: Draws a file's content into a picture.
-      footnote: From rows to a line below the tables.
-      title: From the first row of a table to its title.
+      title: From the first row of a table to what its title says behind the key.
     """
 
     about: str
@@ -98,7 +97,6 @@ class Suite:
     rounds: int = 0
     prepare: Callable[[argparse.Namespace], Mapping[str, str]] = lambda options: {}
     draw: Callable[[Content, Path], None] | None = None
-    footnote: Callable[[Sequence[Row]], str] = lambda rows: ""
     title: Callable[[Row], str] = lambda row: ""
 
     @property
@@ -116,14 +114,13 @@ class Suite:
         marks = ["", "# ", "## "] if markdown else [""] * 3
         parts = [f"{marks[1]}{self.about}"] if markdown else []
         parts += [describe(run) for run in content.runs]
-        for where, rows in group(content.rows, self.key):
-            if title := self.title(rows[0]) or where:
+        for _, rows in group(content.rows, self.key):
+            where = ", ".join(f"{name} {rows[0][name]}" for name in self.key)
+            if title := ": ".join(word for word in (where, self.title(rows[0])) if word):
                 parts.append(f"{marks[2]}{title}")
             columns = [one for one in self.columns if any(one.key in row for row in rows)]
             lines = [[one.write(row) for one in columns] for row in rows]
             parts.append(table([one.title for one in columns], lines, markdown=markdown))
-        if note := self.footnote(content.rows):
-            parts.append(note)
         if judged and (findings := self.judge_all(content)):
             parts.append(f"{marks[2]}Figures to reach")
             parts.append(render_findings(findings, markdown=markdown))

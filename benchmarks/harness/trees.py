@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import jax
@@ -45,18 +47,19 @@ def _transformer(scale: float, layers: int = 12) -> Shapes:
     }
 
 
-def _shallow(scale: float) -> Shapes:
-    """The same with 3 layers, 40 leaves, for what must be compiled often."""
-    return _transformer(scale, layers=3)
-
-
 def _many(scale: float) -> Shapes:
     """2,000 leaves of 64 to 1,024 entries; `scale` changes their number."""
     shapes = [(64,), (16, 16), (32, 16), (32, 32)]
     return {f"leaf_{i:04d}": shapes[i % 4] for i in range(max(1, round(scale * 2_000)))}
 
 
-SHAPES = {"leaf": _leaf, "transformer": _transformer, "shallow": _shallow, "many": _many}
+SHAPES: dict[str, Callable[[float], Shapes]] = {
+    "leaf": _leaf,
+    "transformer": _transformer,
+    # 40 leaves, for what must be compiled often.
+    "shallow": partial(_transformer, layers=3),
+    "many": _many,
+}
 
 
 def check_name(text: str) -> str:

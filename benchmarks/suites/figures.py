@@ -35,7 +35,7 @@ class Figure(NamedTuple):
     key: str
     limit: float
     trees: Callable[[Row], bool]
-    dtypes: tuple[str, ...] = ("f32", "bf16")
+    dtypes: str = "f32 bf16"
     program: str = CLIPAX
 
 
@@ -45,60 +45,61 @@ def _on(*names: str) -> Callable[[Row], bool]:
 
 def _sized(least: int = 0, below: float = float("inf")) -> Callable[[Row], bool]:
     """From a million entries on: below that a step takes as long as its launch."""
-    return lambda row: (
-        not row["tree"].startswith((*trees.SHAPES,))
-        and row["entries"] >= 10**6
-        and least <= row["leaves"] < below
-    )
+
+    def asks(row: Row) -> bool:
+        named = row["tree"].startswith(tuple(trees.SHAPES))
+        return not named and row["entries"] >= 10**6 and least <= row["leaves"] < below
+
+    return asks
 
 
-_F32, _BF16 = ("f32",), ("bf16",)
 _ONE, _LAYERS, _BOTH = _on("leaf"), _on("transformer"), _on("leaf", "transformer")
 _MANY, _FEW = _on("many"), _sized(below=1000)
+_FOUR, _ZEROS = "clipax 4 links", "clipax zero leaves"
 
 ON_CPUS: tuple[Figure, ...] = (
-    Figure("sgd", "traffic", 4.02, _BOTH, _F32),
+    Figure("sgd", "traffic", 4.02, _BOTH, "f32"),
     Figure("sgd", "temporaries", NO_COPY, _BOTH),
-    Figure("sgd", "over_peer", 1.0, _BOTH, _F32),
-    Figure("sgd", "over_peer", 0.4, _ONE, _BF16),
-    Figure("sgd", "over_peer", 0.85, _LAYERS, _BF16),
-    Figure("adam", "traffic", 11.02, _BOTH, _F32),
-    Figure("adam", "temporaries", NO_COPY, _BOTH, _F32),
-    Figure("adam", "over_peer", 0.6, _BOTH, _F32),
+    Figure("sgd", "over_peer", 1.0, _BOTH, "f32"),
+    Figure("sgd", "over_peer", 0.4, _ONE, "bf16"),
+    Figure("sgd", "over_peer", 0.85, _LAYERS, "bf16"),
+    Figure("adam", "traffic", 11.02, _BOTH, "f32"),
+    Figure("adam", "temporaries", NO_COPY, _BOTH, "f32"),
+    Figure("adam", "over_peer", 0.6, _BOTH, "f32"),
     Figure("adagrad-norm", "traffic", 4.02, _BOTH),
     Figure("adagrad-norm", "temporaries", NO_COPY, _BOTH),
     Figure("adagrad-norm", "over_peer", 0.5, _BOTH),
-    Figure("chain", "traffic", 4.02, _BOTH, program="clipax 4 links"),
-    Figure("chain", "temporaries", NO_COPY, _BOTH, program="clipax 4 links"),
-    Figure("chain", "over_clipax", 1.0, _BOTH, program="clipax 4 links"),
+    Figure("chain", "traffic", 4.02, _BOTH, program=_FOUR),
+    Figure("chain", "temporaries", NO_COPY, _BOTH, program=_FOUR),
+    Figure("chain", "over_clipax", 1.0, _BOTH, program=_FOUR),
     Figure("guard", "over_peer", 1.0, _BOTH),
-    Figure("guard", "over_clipax", 1.0, _BOTH, program="clipax zero leaves"),
+    Figure("guard", "over_clipax", 1.0, _BOTH, program=_ZEROS),
     # In bfloat16 its momentum is kept in float32, which the peer's is not.
-    Figure("mixed", "traffic", 9.02, _BOTH, _F32),
+    Figure("mixed", "traffic", 9.02, _BOTH, "f32"),
     Figure("mixed", "temporaries", NO_COPY, _BOTH),
-    Figure("mixed", "over_peer", 1.4, _BOTH, _F32),
-    Figure("clip-adam", "traffic", 11.02, _BOTH, _F32),
-    Figure("clip-adam", "temporaries", NO_COPY, _BOTH, _F32),
-    Figure("clip-adam", "over_peer", 1.0, _BOTH, _F32),
+    Figure("mixed", "over_peer", 1.4, _BOTH, "f32"),
+    Figure("clip-adam", "traffic", 11.02, _BOTH, "f32"),
+    Figure("clip-adam", "temporaries", NO_COPY, _BOTH, "f32"),
+    Figure("clip-adam", "over_peer", 1.0, _BOTH, "f32"),
     Figure("memory", "traffic", 4.02, _BOTH),
     Figure("memory", "over_peer", 1.0, _BOTH),
     Figure("sgd", "compile_over_peer", 0.65, _MANY),
     Figure("adam", "compile_over_peer", 0.9, _MANY),
     # Of any size; a copy of the tree for Adam in bfloat16, and what partial sums may take.
     Figure("sgd", "temporaries", 0.01, _FEW),
-    Figure("adam", "temporaries", 0.01, _FEW, _F32),
-    Figure("adam", "temporaries", 1.01, _FEW, _BF16),
+    Figure("adam", "temporaries", 0.01, _FEW, "f32"),
+    Figure("adam", "temporaries", 1.01, _FEW, "bf16"),
     Figure("sgd", "over_limit", 1.1, _FEW),
-    Figure("adam", "over_limit", 1.1, _FEW, _F32),
+    Figure("adam", "over_limit", 1.1, _FEW, "f32"),
     Figure("sgd", "compile_over_peer", 0.3, _sized(4000)),
     Figure("adam", "compile_over_peer", 0.8, _sized(2000)),
     Figure("sgd", "over_peer", 1.0, _sized()),
     Figure("adam", "over_peer", 1.0, _sized()),
     Figure("adam", "over_unclipped", 1.2, _sized(2000)),
-    *(
-        Figure("scopes", "compile_over_clipax", 1.5, _MANY, program=f"leaf {name}")
-        for name in ("constant", "schedule", "per entry", "relative")
-    ),
+    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf constant"),
+    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf schedule"),
+    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf per entry"),
+    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf relative"),
     *(
         Figure("thresholds", "step_seconds", 1e-3, lambda row: True, program=name)
         for name, entry in ENTRIES.items()
@@ -106,9 +107,7 @@ ON_CPUS: tuple[Figure, ...] = (
     ),
 )
 # Clip + Adam moves what it must move nearly as fast as the device copies.
-ELSEWHERE = (
-    Figure("adam", "share_of_copy", 0.9, lambda row: row["entries"] >= 256 * 10**6, ("f32",)),
-)
+ELSEWHERE = (Figure("adam", "share_of_copy", 0.9, lambda row: row["entries"] >= 256e6, "f32"),)
 
 
 def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
@@ -120,24 +119,14 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
     figures = ON_CPUS if device.startswith("cpu") else ELSEWHERE
     for where, some in records.group(rows, ("case", "dtype", "tree")):
         here = {row["program"]: row for row in some}
-        for figure in figures:
-            row = here.get(figure.program)
-            asked = row is not None and (row["case"], figure.trees(row)) == (figure.case, True)
-            if row is None or not asked or row["dtype"] not in figure.dtypes:
-                continue
-            value = row.get(figure.key)
-            if value is None:
-                continue
-            timed = figure.key.startswith(("over", "share"))
-            name = "" if figure.program == CLIPAX else f"{figure.program}: "
-            yield records.judge(
-                name + LABELS[figure.key],
-                where,
-                value,
-                figure.limit,
-                spread=measure_spread(here, figure.key) if timed else None,
-                at_least=figure.key == "share_of_copy",
-            )
+        for case, key, limit, asks, dtypes, program in figures:
+            row = here.get(program, {})
+            asked = key in row and row["case"] == case and row["dtype"] in dtypes.split()
+            if asked and asks(row):
+                spread = measure_spread(here, key) if key.startswith(("over", "share")) else None
+                name = LABELS[key] if program == CLIPAX else f"{program}: {LABELS[key]}"
+                least = key == "share_of_copy"
+                yield records.judge(name, where, row[key], limit, spread=spread, at_least=least)
 
 
 def measure_spread(here: Mapping[str, Row], key: str) -> float | None:

@@ -116,5 +116,4 @@ SUITE = records.Suite(
     rounds=7,
     prepare=lambda options: forms.versions() | {"left out": ", ".join(forms.find_missing())},
     draw=draw,
-    title=lambda row: f"{row['model']}, {row['size']} examples",
 )

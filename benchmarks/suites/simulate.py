@@ -153,5 +153,4 @@ SUITE = records.Suite(
         "runs": str(options.runs),
         "noise": f"symmetric stable, index {forms.ALPHA}",
     },
-    title=lambda row: f"{row['method']}, d = {row['dim']}, {row['steps']} steps",
 )

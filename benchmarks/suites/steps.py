@@ -22,13 +22,12 @@ from benchmarks.harness.clock import Runner, interleave
 from benchmarks.harness.compile import DTYPES, compile_step, count_step, start_compiler
 from benchmarks.harness.records import Column, Row
 from benchmarks.peers import torch_steps
-from benchmarks.suites.cases import BARE, CASES, CLIPAX, PEER, TWIN, Make
+from benchmarks.suites.cases import BARE, CASES, CLIPAX, PEER, TWIN, Transformation
 from benchmarks.suites.figures import judge
 
 READ, COPY = "one read", "copy"
 
-POINTS = ("1e4x1", "1e5x1", "1e6x1", "1e7x1", "1e8x1", "1e9x1")
-POINTS += ("1e6x150", "1e7x150", "1e6x2000", "1e6x4000")
+POINTS = (*(f"1e{power}x1" for power in range(4, 10)), "1e6x150", "1e7x150", "1e6x2000", "1e6x4000")
 """Where clip + SGD and clip + Adam run, entries x leaves; what does not fit is left out."""
 NAMED = ("leaf", "transformer", "many")
 SIZED_CASES = {"sgd": 1, "adam": 3}
@@ -87,7 +86,7 @@ def measure_case(
     quick run.
     """
     start_compiler()
-    made = {name: make for name, make in CASES[case].programs.items() if _runs(name, programs)}
+    made = {name: one for name, one in CASES[case].programs.items() if _runs(name, programs)}
     params = trees.parameters(tree, DTYPES[dtype], scale=scale)
     grads = trees.gradients(tree, DTYPES[dtype], scale=scale)
     shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
@@ -102,8 +101,8 @@ def measure_case(
         zero_leaves=CASES[case].zero_leaves,
         extra=torch_steps.runners(torch, case, dtype, shapes, jax.devices()[0].platform),
     )
-    where = {"case": case, "dtype": dtype, "tree": tree if scale == 1 else f"{tree}, quick"}
-    where |= dict(zip(("entries", "leaves"), trees.measure_size(tree, scale), strict=True))
+    where: Row = {"case": case, "dtype": dtype, "tree": tree if scale == 1 else f"{tree}, quick"}
+    where["entries"], where["leaves"] = trees.measure_size(tree, scale)
     for row in rows.values():
         for key, peer in {"compile_over_peer": PEER, "compile_over_clipax": CLIPAX}.items():
             if "compile_cpu_seconds" in row and peer in rows:
@@ -124,7 +123,7 @@ def measure_case(
 
 
 def time_programs(
-    made: Mapping[str, Make],
+    made: Mapping[str, Transformation],
     params: Any,
     grads: Any,
     *,
@@ -142,15 +141,16 @@ def time_programs(
     size = hlo.tree_bytes(params)
     rows: dict[str, Row] = {}
     runners: dict[str, Any] = {}
-    for program, make in made.items():
-        step, state, seconds, cpu_seconds = compile_step(make(), params, grads)
+    for program, transformation in made.items():
+        step, state, seconds, cpu_seconds = compile_step(transformation, params, grads)
         counts = count_step(step, size)
         counts |= {"compile_seconds": seconds, "compile_cpu_seconds": cpu_seconds}
         given = trees.with_zero_leaves(grads) if program in zero_leaves else grads
         for name in (program, TWIN) if twin and program == CLIPAX and rounds else (program,):
             rows[name] = dict(counts)
             if rounds:  # the control: the same program in memory of its own
-                runners[name] = Runner(step, *jax.tree.map(jnp.copy, (params, state)), given)
+                own, memory = jax.tree.map(jnp.copy, (params, state))
+                runners[name] = Runner(step, own, memory, given)
     if not rounds:
         return rows, {}
     times = interleave(runners | make_probes(grads) | {**extra}, rounds, seed=seed)
@@ -237,32 +237,26 @@ def _in_a_fresh_process(*job: Any) -> list[Row]:
 
 
 def draw(content: records.Content, path: Path) -> None:
-    """Draws cost against size (dotted: 150 leaves), and compile time against leaves."""
-    colors = {
-        BARE: "0.6",
-        PEER: "C1",
-        CLIPAX: "C0",
-        torch_steps.FUSED: "C2",
-        "torch, foreach": "C4",
-    }
+    """Draws cost against size (squares: 150 leaves), and compile time against leaves."""
     rows = [row for row in content.rows if row["tree"] not in trees.SHAPES]
+    programs = (BARE, PEER, CLIPAX, *torch_steps.PROGRAMS)
 
-    def lines(x: str, y: str, **wanted: Any) -> Iterator[tuple[str | None, str, str, Any]]:
-        for program, color in colors.items():
-            where = wanted | {"program": program}
-            some = [row for row in rows if y in row and where.items() <= row.items()]
-            style = {1: "o-", 150: "s:"}.get(wanted.get("leaves", 0), "o")
-            label = None if style == "s:" else program
-            yield label, style, color, [(row[x], row[y]) for row in some]
+    def lines(x: str, y: str, style: str, **wanted: Any) -> list[Any]:
+        found = []
+        for place, program in enumerate(programs):
+            where = (wanted | {"program": program}).items()
+            some = [(row[x], row[y]) for row in rows if y in row and where <= row.items()]
+            found.append((None if style == "s:" else program, style, f"C{place}", some))
+        return found
 
     panels: list[Any] = []
     for case, dtype in dict.fromkeys((row["case"], row["dtype"]) for row in rows):
         labels = {"xlabel": "entries", "ylabel": "time / (unclipped + one read)"}
-        where = {"case": case, "dtype": dtype}
-        some = [one for n in (1, 150) for one in lines("entries", "over_limit", leaves=n, **where)]
-        panels.append(({"title": f"{case}, {dtype}", **labels}, some))
+        labels["title"], where = f"{case}, {dtype}", {"case": case, "dtype": dtype}
+        one = lines("entries", "over_limit", "o-", leaves=1, **where)
+        panels.append((labels, one + lines("entries", "over_limit", "s:", leaves=150, **where)))
     labels = {"title": "sgd, f32", "xlabel": "leaves", "ylabel": "compile, CPU seconds"}
-    panels.append((labels, lines("leaves", "compile_cpu_seconds", case="sgd", dtype="f32")))
+    panels.append((labels, lines("leaves", "compile_cpu_seconds", "o", case="sgd", dtype="f32")))
     about = "; ".join(dict.fromkeys(f"{one['device']}, jax {one['jax']}" for one in content.runs))
     records.draw_lines(panels, f"{about}; circles: one leaf, squares: 150", path)
 
@@ -290,11 +284,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="small named trees: does it run?")
 
 
-def _title(row: Row) -> str:
-    case = CASES[row["case"]]
-    return f"{row['case']}, {row['dtype']}, {row['tree']}: {case.summary}; peer: {case.peer}"
-
-
 SUITE = records.Suite(
     "what a training step costs",
     ("case", "dtype", "tree"),
@@ -307,8 +296,8 @@ SUITE = records.Suite(
         Column("reductions", "reductions", "{:.0f}"),
         Column("compile s", "compile_seconds", "{:.2f}"),
         Column("compile CPU s", "compile_cpu_seconds", "{:.2f}"),
-        Column("/ peer", "compile_over_peer", "{:.2f}"),
-        Column("/ clipax", "compile_over_clipax", "{:.2f}"),
+        Column("compile / peer", "compile_over_peer", "{:.2f}"),
+        Column("compile / clipax", "compile_over_clipax", "{:.2f}"),
         Column("step ms", "step_seconds", "{:.3f}", 1e3),
         Column("/ unclipped", "over_unclipped", "{:.2f}"),
         Column("/ limit", "over_limit", "{:.2f}"),
@@ -322,5 +311,5 @@ SUITE = records.Suite(
     rounds=11,
     prepare=lambda options: torch_steps.versions() | {"repeats": str(options.repeats)},
     draw=draw,
-    title=_title,
+    title=lambda row: "{}; peer: {}".format(*CASES[row["case"]][:2]),
 )

@@ -124,5 +124,4 @@ SUITE = records.Suite(
     judge,
     add_arguments,
     prepare=lambda options: {"samples": str(options.samples), "seed": str(options.seed)},
-    title=lambda row: f"{row['norms']:,} norms",
 )

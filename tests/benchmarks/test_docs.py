@@ -20,7 +20,6 @@ def test_a_stale_page_is_found_and_written(
     page = tmp_path / "speed.md"
     page.write_text("A\n<!-- speed:steps begin -->\nold\n<!-- speed:steps end -->\nB\n")
     monkeypatch.setattr(docs, "SPEED", page)
-    monkeypatch.setattr(docs, "ROOT", tmp_path)
     assert docs.main(["--check"]) == 1
     assert "speed.md: stale" in capsys.readouterr().err
     assert docs.main([]) == 0
@@ -40,10 +39,10 @@ def test_tables_for_users_have_numbers_and_no_verdicts(capsys: pytest.CaptureFix
         table = capsys.readouterr().out
         assert "| --" in table
         assert not any(f"| {one}" in table for one in (records.MISSED, records.HOLDS))
-    sizes = docs.write_sizes()
+    sizes = docs.TABLES["sizes"]()
     assert "| sgd, f32, 1M in 150 " in sizes
     assert "commit e3e31c6" in sizes
-    assert "148 leaves, 30M" in docs.write_steps()
+    assert "148 leaves, 30M" in docs.TABLES["steps"]()
 
 
 def test_every_file_of_results_can_be_shown() -> None:

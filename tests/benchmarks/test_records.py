@@ -77,13 +77,13 @@ def test_tables_and_figures() -> None:
     content = records.merge(Content([], []), _settings(), rows, KEY)
     plain = _suite().render(content).splitlines()
     assert plain[0] == "device cpu: x, jax 1, optax 2, date today"
-    assert "oak, f32" in plain
+    assert "tree oak, dtype f32" in plain
     assert "clipax     1000.0" in plain
     assert "|" not in "".join(line for line in plain if "elm" not in line)
     assert plain[-2].split() == ["time", "oak", "2", "1", "+-0.250", "holds"]
     assert plain[-1].split(maxsplit=5) == ["time", "elm|x", "2", "2.25", "+-0.250", NEAR]
     marked = _suite().render(content, markdown=True)
-    assert "\n## oak, f32\n\n| program   | ms     |\n| --------- | ------ |\n" in marked
+    assert "\n## tree oak, dtype f32\n\n| program   | ms     |\n| --------- | ------ |\n" in marked
     assert f"| time   | elm\\|x | 2     | 2.25     | +-0.250 | {NEAR} |" in marked
     # What no row has is no column.
     some = [{key: value for key, value in row.items() if key != "time"} for row in _rows("ash")]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,9 @@ def test_command_line(
         assert named[TWIN]["strayed"] == pytest.approx(abs(named[TWIN]["over_clipax"] - 1), 1e-3)
         assert all(row["step_seconds"] > 0 for row in rows)
     assert (tmp_path / "out.png").stat().st_size > 10_000
-    assert "sgd, f32, 1e4x4: clip by global norm, then SGD" in capsys.readouterr().out
+    assert (
+        "case sgd, dtype f32, tree 1e4x4: clip by global norm, then SGD" in capsys.readouterr().out
+    )
 
     # Of a tree that was measured with fewer programs nothing older is kept. PyTorch's fails.
     monkeypatch.setattr(torch_steps, "available", lambda: True)
@@ -115,11 +118,8 @@ def test_bad_arguments(
 
 
 def test_what_runs_by_default() -> None:
-    class Options:
-        trees = dtypes = cases = None
-        quick = False
-
-    jobs = list(steps.choose_jobs(Options()))  # type: ignore[arg-type]
+    chosen = SimpleNamespace(trees=None, dtypes=None, cases=None, quick=False)
+    jobs = list(steps.choose_jobs(chosen))  # type: ignore[arg-type]
     assert ("leaf", "bf16", "agc") in jobs
     assert ("1e6x150", "bf16", "adam") in jobs
     # What compiles for minutes only where it has a figure to reach.
@@ -289,18 +289,22 @@ def test_fewer_programs_need_less_memory(
     monkeypatch.setattr(steps, "memory_size", lambda: 76 * 10**9)
     assert both < steps.SHARE_OF_MEMORY * steps.memory_size() < both + size * held
     monkeypatch.setattr(steps, "measure_case", lambda *job: [_row(CLIPAX)])
-    choice = ["steps", "--trees", "1.024e9x1", "--dtypes", "f32", "--cases", "adam", "--programs"]
-    parser_sees = []
-    for programs in ("none", "again"):
-        monkeypatch.setattr(SUITE.__class__, "render", lambda self, content: "")
-        monkeypatch.setattr(
-            SUITE.__class__, "judge_all", lambda self, content: parser_sees.append(content) or []
+    for programs, measured in (("none", 1), ("again", 0)):
+        options = SimpleNamespace(
+            trees=["1.024e9x1"],
+            dtypes=["f32"],
+            cases=["adam"],
+            programs=programs,
+            rounds=1,
+            repeats=1,
+            counts=False,
+            quick=False,
         )
-        monkeypatch.setattr(records, "replace", lambda old, new, key: [*old, *new])
-        monkeypatch.setattr(records, "merge", lambda old, settings, rows, key: Content([], rows))
-        main([*choice, programs])
-    assert [len(content.rows) for content in parser_sees] == [1, 0]
-    assert "left out, 61.4 GB are too much" in capsys.readouterr().err
+        assert len(list(steps.measure(options))) == measured  # type: ignore[arg-type]
+    assert capsys.readouterr().err.splitlines() == [
+        "adam f32 1.024e9x1, repeat 1",
+        "adam f32 1.024e9x1: left out, 61.4 GB are too much",
+    ]
 
 
 @pytest.mark.skipif(not torch_steps.available(), reason="PyTorch is not installed")
