@@ -126,22 +126,21 @@ def count(text: str) -> int:
 
 
 def _make_parser(name: str, suite: Suite) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks {name}", description=f"Measures {suite.about}."
-    )
-    suite.add_arguments(parser)
+    from benchmarks.harness.records import Option
+
+    about = f"Measures {suite.about}."
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)
+    options = [*suite.options]
     if suite.rounds:
-        parser.add_argument(
-            "--rounds", type=count, default=suite.rounds, help="samples of each (%(default)s)"
-        )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write what was measured")
-    parser.add_argument(
-        "--merge", action="store_true", help="keep what --json PATH holds of all else"
-    )
-    parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the tables")
+        options.append(Option("--rounds", "samples of each", suite.rounds, count))
+    options += [
+        Option("--json", "write what was measured", type=Path),
+        Option("--merge", "keep what --json PATH holds of all else", False),
+        Option("--markdown", "write the tables", type=Path),
+        Option("--show", "measure nothing: print what this file holds", type=Path),
+    ]
     if suite.draw is not None:
-        parser.add_argument("--picture", type=Path, metavar="PATH", help="needs matplotlib")
-    parser.add_argument(
-        "--show", type=Path, metavar="PATH", help="measure nothing: print what a file holds"
-    )
+        options.append(Option("--picture", "draw it; needs matplotlib", type=Path))
+    for option in options:
+        option.add(parser)
     return parser

@@ -23,20 +23,11 @@ from flax import nnx
 import clipax
 from clipax import norms, per_example, thresholds
 
-__all__ = ["main", "train"]
-
 EXAMPLES, FEATURES, CLASSES = 2_000, 20, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, and prints how it went.
-
-    Args:
-      arguments: Command line; by default the process's own.
-
-    Returns:
-      The exit status, 0.
-    """
+    """Trains, and prints how it went."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.examples.train_private",
         description=(__doc__ or "").splitlines()[0],

@@ -71,6 +71,34 @@ class Content(NamedTuple):
     rows: list[Row]
 
 
+class Option(NamedTuple):
+    """An option of the command line; without a value where the default is False."""
+
+    name: str
+    help: str
+    default: Any = None
+    type: Callable[[str], Any] = str
+    choices: Sequence[str] | None = None
+    several: bool = False
+
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        """Adds it to a parser."""
+        if self.default is False:
+            parser.add_argument(self.name, action="store_true", help=self.help)
+            return
+        shown = [self.help, ", ".join(self.choices or ())]
+        shown.append(f"default {self.default}" if self.default and not self.choices else "")
+        parser.add_argument(
+            self.name,
+            help="; ".join(one for one in shown if one),
+            default=self.default,
+            type=self.type,
+            choices=self.choices,
+            nargs="+" if self.several else None,
+            metavar=self.name[2:].upper(),
+        )
+
+
 @dataclass(frozen=True)
 class Suite:
     """A command of `python -m benchmarks`.
@@ -81,7 +109,7 @@ class Suite:
       columns: Of the tables.
       measure: From the command's options to rows, as they are measured.
       judge: From rows and the device to the figures to reach.
-      add_arguments: Adds options of its own.
+      options: Of the command line, its own.
       rounds: Samples of each time unless asked for; 0: none are taken.
       prepare: From the options to what else a run is to remember, before JAX starts.
       draw: Draws a file's content into a picture.
@@ -93,7 +121,7 @@ class Suite:
     columns: Sequence[Column]
     measure: Callable[[argparse.Namespace], Iterator[list[Row]]]
     judge: Callable[[Sequence[Row], str], Iterable[Finding]] = lambda rows, device: ()
-    add_arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    options: Sequence[Option] = ()
     rounds: int = 0
     prepare: Callable[[argparse.Namespace], Mapping[str, str]] = lambda options: {}
     draw: Callable[[Content, Path], None] | None = None

@@ -6,13 +6,14 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import optax
 
 import clipax
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Finding
+from benchmarks.harness.records import Column, Finding, Option
 from benchmarks.peers import torch_faults
 from clipax.catalogue import DIES, ENTRIES, RECOVERS, Entry
 from clipax.testing import BREAKS, DELAYED, FAULTS, Report, Row, inject_faults
@@ -30,9 +31,9 @@ OPTAX: dict[str, Callable[[], Any]] = {
     "clip": lambda: optax.clip(0.5),
     "adaptive_grad_clip": lambda: optax.adaptive_grad_clip(0.3),
     "clip_by_block_rms": lambda: optax.clip_by_block_rms(0.25),
-    "normalize_by_update_norm": lambda: optax.normalize_by_update_norm(),
-    "contrib.normalize": lambda: optax.contrib.normalize(),
-    "zero_nans": lambda: optax.zero_nans(),
+    "normalize_by_update_norm": optax.normalize_by_update_norm,
+    "contrib.normalize": optax.contrib.normalize,
+    "zero_nans": optax.zero_nans,
     "ema": lambda: optax.ema(0.9),
     "sgd, momentum": lambda: optax.sgd(0.1, momentum=0.9),
     "adam": lambda: optax.adam(0.1),
@@ -52,7 +53,8 @@ OPTAX: dict[str, Callable[[], Any]] = {
 
 def subjects(*, torch: bool = True) -> dict[str, Callable[[], Any]]:
     """Lists all methods that can be tested here, by library and name."""
-    made = {f"clipax/{name}": lambda entry=entry: _lift(entry) for name, entry in ENTRIES.items()}
+    made: dict[str, Callable[[], Any]] = {}
+    made |= {f"clipax/{name}": partial(_lift, entry) for name, entry in ENTRIES.items()}
     made |= {f"optax/{name}": make for name, make in OPTAX.items()}
     return made | (torch_faults.subjects() if torch else {})
 
@@ -121,20 +123,6 @@ def _pattern(text: str) -> str:
     return text
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the choice of methods and faults."""
-    parser.add_argument(
-        "--only",
-        type=_pattern,
-        metavar="PATTERN",
-        default="",
-        help="methods whose library/name matches, a regex",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="without float16 and the empty leaf: a third the time"
-    )
-
-
 SUITE = records.Suite(
     "what becomes of a method once its gradients go wrong",
     (),
@@ -146,6 +134,9 @@ SUITE = records.Suite(
     ),
     measure,
     judge,
-    add_arguments,
+    (
+        Option("--only", "methods whose library/name matches, a regex", "", _pattern),
+        Option("--quick", "without float16 and the empty leaf: a third the time", False),
+    ),
     prepare=lambda options: torch_faults.versions(),
 )

@@ -12,7 +12,7 @@ from benchmarks.command import count
 from benchmarks.harness import records
 from benchmarks.harness.clock import interleave, median_ratio
 from benchmarks.harness.hlo import tree_bytes
-from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.records import Column, Finding, Option, Row
 from benchmarks.suites import per_example_forms as forms
 from benchmarks.suites.per_example_models import MODELS
 
@@ -89,14 +89,6 @@ def _points(content: records.Content, *wanted: str) -> list[tuple[float, float]]
     ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the choice of what is measured."""
-    parser.add_argument("--models", nargs="+", choices=[*MODELS], default=[*MODELS])
-    parser.add_argument(
-        "--sizes", nargs="+", type=count, metavar="N", help=f"of batches (default {SIZES})"
-    )
-
-
 SUITE = records.Suite(
     "what clipping every example's gradient takes",
     ("model", "size"),
@@ -112,7 +104,10 @@ SUITE = records.Suite(
     ),
     measure,
     judge,
-    add_arguments,
+    (
+        Option("--models", "", [*MODELS], str, [*MODELS], True),
+        Option("--sizes", f"of batches, instead of {SIZES}", None, count, None, True),
+    ),
     rounds=7,
     prepare=lambda options: forms.versions() | {"left out": ", ".join(forms.find_missing())},
     draw=draw,

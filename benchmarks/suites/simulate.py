@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import internals
 from benchmarks.command import count
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.records import Column, Finding, Option, Row
 from benchmarks.suites import simulate_forms as forms
 from clipax.lab.noise import alpha_stable
 
@@ -92,7 +92,7 @@ def _simulate(runs: int, steps: int) -> dict[str, float]:
     start = time.perf_counter()
     internals.simulate(
         {"clip_sgd": forms.our_method("clip_sgd")},
-        forms.Quadratic(1),
+        forms.make_quadratic(1),
         alpha_stable(forms.ALPHA),
         runs=runs,
         record=sorted({int(steps * share / 20) for share in range(21)}),
@@ -122,17 +122,6 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
             yield records.judge(figure, where, row[key], limit, at_least=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds sizes."""
-    parser.add_argument("--runs", type=count, default=100_000, help="(%(default)s)")
-    parser.add_argument(
-        "--steps", type=count, default=400, help="for one dimension, a tenth for ten (%(default)s)"
-    )
-    parser.add_argument(
-        "--no-memory", action="store_true", help=f"do not measure {MEMORY_STEPS} steps' memory"
-    )
-
-
 SUITE = records.Suite(
     "how many noisy steps a second `clipax.lab.simulate` runs",
     ("method", "dim", "steps"),
@@ -146,7 +135,11 @@ SUITE = records.Suite(
     ),
     measure,
     judge,
-    add_arguments,
+    (
+        Option("--runs", "at once", 100_000, count),
+        Option("--steps", "in one dimension, a tenth in ten", 400, count),
+        Option("--no-memory", f"do not measure {MEMORY_STEPS} steps' memory", False),
+    ),
     rounds=5,
     prepare=lambda options: {
         "numpy": np.__version__,

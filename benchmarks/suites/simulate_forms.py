@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from jax import lax
 import clipax
 from benchmarks import internals
 from clipax.lab.noise import alpha_stable
+from clipax.lab.problems import Problem
 
 ALPHA = 1.5
 RATE, THRESHOLD = 0.05, 2.0
@@ -33,36 +33,25 @@ NUMPY_FLOATS = 10_240
 Form = Callable[[], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Quadratic:
-    """f(x) = |x|^2 / 2 from the vector of ones."""
-
-    dim: int
-    name: str = "quadratic"
-    optimum_value: float = 0.0
-
-    @property
-    def start(self) -> jax.Array:
-        """The vector of ones."""
-        return jnp.ones(self.dim)
-
-    def value(self, x: jax.Array) -> jax.Array:
-        """The objective."""
-        return 0.5 * jnp.sum(x**2)
-
-    def gradient(self, x: jax.Array) -> jax.Array:
-        """Its gradient."""
-        return x
+def make_quadratic(dim: int) -> Problem:
+    """Makes f(x) = |x|^2 / 2 from the vector of ones."""
+    return Problem(
+        "quadratic",
+        jnp.ones(dim),
+        lambda x: 0.5 * jnp.sum(x**2),
+        lambda x: x,
+        optimum_value=0.0,
+    )
 
 
 def our_method(method: str) -> Any:
-    """The library's optimizer."""
+    """Makes the library's optimizer."""
     return getattr(clipax, method)(RATE, THRESHOLD)
 
 
 def our_form(method: str, dim: int, runs: int, steps: int) -> Form:
-    """What `clipax.lab.simulate` runs, compiled; without compilation and quantiles."""
-    problem, width = Quadratic(dim), internals.tile_width(dim)
+    """Makes what `clipax.lab.simulate` runs, compiled; without compilation and quantiles."""
+    problem, width = make_quadratic(dim), internals.tile_width(dim)
     program = internals.tile_program(
         lambda _: our_method(method),
         problem,
@@ -85,30 +74,17 @@ def our_form(method: str, dim: int, runs: int, steps: int) -> Form:
 
 
 def jax_form(method: str, dim: int, runs: int, steps: int) -> Form:
-    """A scan over steps of all runs at once, with noise from `jax.random`."""
+    """Makes a scan over steps of all runs at once, with noise from `jax.random`."""
 
-    def stable(key: jax.Array) -> jax.Array:
-        """Chambers, Mallows and Stuck."""
+    def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
         first, second = jax.random.split(key)
         angle = jax.random.uniform(first, (runs, dim), minval=-math.pi / 2, maxval=math.pi / 2)
         height = jax.random.exponential(second, (runs, dim))
-        along = jnp.sin(ALPHA * angle) / jnp.cos(angle) ** (1 / ALPHA)
-        return along * (jnp.cos((1 - ALPHA) * angle) / height) ** ((1 - ALPHA) / ALPHA)
-
-    def update(x: jax.Array, scale: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-        gradient = x + noise
-        gradient = gradient * jnp.minimum(1, THRESHOLD / jnp.sqrt(jnp.sum(gradient**2)))
-        if method == "clip_sgd":
-            return x - RATE * gradient, scale
-        scale = scale + jnp.sum(gradient**2)
-        return x - RATE * gradient / jnp.sqrt(scale), scale
-
-    def step(carry: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[Any, None]:
-        return jax.vmap(update)(*carry, stable(key)), None
+        return _advance(jnp, method, 1, carry[0], carry[1], angle, height), None
 
     @jax.jit
     def whole(key: jax.Array) -> jax.Array:
-        carry = jnp.ones((runs, dim)), jnp.ones(runs)
+        carry = jnp.ones((runs, dim)), jnp.ones((runs, 1))
         (x, _), _ = lax.scan(step, carry, jax.random.split(key, steps))
         return 0.5 * jnp.sum(x**2, axis=1)
 
@@ -116,34 +92,29 @@ def jax_form(method: str, dim: int, runs: int, steps: int) -> Form:
 
 
 def numpy_form(method: str, dim: int, runs: int, steps: int, seed: int = 0) -> np.ndarray:
-    """NumPy, vectorised over as many runs as stay in the cache, in float32."""
+    """Runs NumPy, vectorised over as many runs as stay in the cache, in float32."""
     random = np.random.default_rng(seed)
-    size = max(1, NUMPY_FLOATS // dim)
+    size, found = max(1, NUMPY_FLOATS // dim), []
     # The textbook form divides by zero where float32 rounds the angle to the end of its range.
     with np.errstate(all="ignore"):
-        return np.concatenate(
-            [
-                _numpy_runs(method, (dim, min(size, runs - first)), steps, random)
-                for first in range(0, runs, size)
-            ]
-        )
+        for first in range(0, runs, size):
+            shape = (dim, min(size, runs - first))
+            x, scale = np.ones(shape, np.float32), np.ones(shape[1:], np.float32)
+            for _ in range(steps):
+                angle = np.float32(math.pi) * (random.random(shape, np.float32) - np.float32(0.5))
+                height = random.standard_exponential(shape, np.float32)
+                x, scale = _advance(np, method, 0, x, scale, angle, height)
+            found.append(np.float32(0.5) * np.sum(x**2, axis=0))
+    return np.concatenate(found)
 
 
-def _numpy_runs(
-    method: str, shape: tuple[int, int], steps: int, random: np.random.Generator
-) -> np.ndarray:
-    one, half = np.float32(1), np.float32(0.5)
-    alpha, rate, threshold = np.float32(ALPHA), np.float32(RATE), np.float32(THRESHOLD)
-    x, scale = np.ones(shape, np.float32), np.ones(shape[1], np.float32)
-    for _ in range(steps):
-        angle = np.float32(math.pi) * (random.random(shape, np.float32) - half)
-        height = random.standard_exponential(shape, np.float32)
-        along = np.sin(alpha * angle) / np.cos(angle) ** (one / alpha)
-        gradient = x + along * (np.cos((one - alpha) * angle) / height) ** ((one - alpha) / alpha)
-        gradient *= np.minimum(one, threshold / np.sqrt(np.sum(gradient**2, axis=0)))
-        if method == "clip_sgd":
-            x -= rate * gradient
-        else:
-            scale += np.sum(gradient**2, axis=0)
-            x -= rate * gradient / np.sqrt(scale)
-    return half * np.sum(x**2, axis=0)
+def _advance(xp: Any, method: str, axis: int, x: Any, scale: Any, angle: Any, height: Any) -> Any:
+    """A step of many runs, their dimensions along `axis`; noise by Chambers, Mallows and Stuck."""
+    along = xp.sin(ALPHA * angle) / xp.cos(angle) ** (1 / ALPHA)
+    gradient = x + along * (xp.cos((1 - ALPHA) * angle) / height) ** ((1 - ALPHA) / ALPHA)
+    norm = xp.sqrt(xp.sum(gradient**2, axis=axis, keepdims=True))
+    gradient = gradient * xp.minimum(1, THRESHOLD / norm)
+    if method == "clip_sgd":
+        return x - RATE * gradient, scale
+    scale = scale + xp.sum(gradient**2, axis=axis, keepdims=True)
+    return x - RATE * gradient / xp.sqrt(scale), scale

@@ -20,7 +20,7 @@ from benchmarks.command import count
 from benchmarks.harness import hlo, records, trees
 from benchmarks.harness.clock import Runner, interleave
 from benchmarks.harness.compile import DTYPES, compile_step, count_step, start_compiler
-from benchmarks.harness.records import Column, Row
+from benchmarks.harness.records import Column, Option, Row
 from benchmarks.peers import torch_steps
 from benchmarks.suites.cases import BARE, CASES, CLIPAX, PEER, TWIN, Transformation
 from benchmarks.suites.figures import judge
@@ -261,28 +261,16 @@ def draw(content: records.Content, path: Path) -> None:
     records.draw_lines(panels, f"{about}; circles: one leaf, squares: 150", path)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the choice of what is measured."""
+def _read_tree(text: str) -> str:
+    try:
+        return trees.check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
-    def tree(text: str) -> str:
-        try:
-            return trees.check_name(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
 
-    named = f"names or ENTRIESxLEAVES; default: {' '.join((*NAMED, *POINTS))}"
-    parser.add_argument("--trees", nargs="+", type=tree, help=named)
-    few = "default: all; f32 for 1,000 leaves and more"
-    parser.add_argument("--dtypes", nargs="+", choices=[*DTYPES], help=few)
-    usual = f"{', '.join(CASES)}; default: the first on leaf and transformer, else sgd and adam"
-    parser.add_argument("--cases", nargs="+", choices=[*CASES], metavar="CASE", help=usual)
-    others = f"beside {BARE} and {CLIPAX}, a regex; default: all; fewer need less memory"
-    parser.add_argument("--programs", metavar="PATTERN", default="", help=others)
-    fresh = "of all, each in a fresh process (1)"
-    parser.add_argument("--repeats", type=count, default=1, help=fresh)
-    parser.add_argument("--counts", action="store_true", help="no times, counts alone")
-    parser.add_argument("--quick", action="store_true", help="small named trees: does it run?")
-
+_EVERYWHERE = f"names or ENTRIESxLEAVES; default: {' '.join((*NAMED, *POINTS))}"
+_USUAL = "default: those up to delay on leaf and transformer, else sgd and adam"
+_OTHERS = f"beside {BARE} and {CLIPAX}, a regex; default: all; fewer need less memory"
 
 SUITE = records.Suite(
     "what a training step costs",
@@ -307,7 +295,15 @@ SUITE = records.Suite(
     ),
     measure,
     judge,
-    add_arguments,
+    (
+        Option("--trees", _EVERYWHERE, None, _read_tree, None, True),
+        Option("--dtypes", "default: all; f32 from 1,000 leaves on", None, str, [*DTYPES], True),
+        Option("--cases", _USUAL, None, str, [*CASES], True),
+        Option("--programs", _OTHERS, ""),
+        Option("--repeats", "of all, each in a fresh process", 1, count),
+        Option("--counts", "no times, counts alone", False),
+        Option("--quick", "small named trees: does it run?", False),
+    ),
     rounds=11,
     prepare=lambda options: torch_steps.versions() | {"repeats": str(options.repeats)},
     draw=draw,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from benchmarks.command import count
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.records import Column, Finding, Option, Row
 from clipax.diagnostics import tail_index
 
 Numbers = np.ndarray
@@ -59,16 +61,12 @@ def _log_moments_of_pareto(norms: Numbers) -> Numbers:
 
 
 FRACTIONS = (0.2, 0.1, 0.05, 0.025, 0.01)
-ESTIMATORS: dict[str, Callable[[Numbers], Numbers]] = {
-    f"Hill, {share:.1%}": lambda norms, share=share: np.asarray(tail_index(norms, fraction=share))
-    for share in FRACTIONS
+ESTIMATORS: dict[str, Callable[..., Any]] = {
+    **{f"Hill, {share:.1%}": partial(tail_index, fraction=share) for share in FRACTIONS},
+    **{f"moment, {share:.1%}": partial(_moment, fraction=share) for share in FRACTIONS[:-1]},
+    "log moments, stable": _log_moments_of_stable,
+    "log moments, Pareto": _log_moments_of_pareto,
 }
-ESTIMATORS |= {
-    f"moment, {share:.1%}": lambda norms, share=share: _moment(norms, share)
-    for share in FRACTIONS[:-1]
-}
-ESTIMATORS |= {"log moments, stable": _log_moments_of_stable}
-ESTIMATORS |= {"log moments, Pareto": _log_moments_of_pareto}
 
 
 def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
@@ -99,19 +97,6 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
             yield records.judge("mean absolute error", where, row["pareto"], LIMIT)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the choice of samples."""
-    parser.add_argument(
-        "--norms",
-        type=count,
-        nargs="+",
-        default=NORMS,
-        help="in a sample (10000 and 1000); the figure is judged on the most",
-    )
-    parser.add_argument("--samples", type=count, default=200, help="of each law (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (%(default)s)")
-
-
 SUITE = records.Suite(
     "mean absolute error (and bias) of estimates of the tail index of norms",
     ("norms",),
@@ -122,6 +107,10 @@ SUITE = records.Suite(
     ),
     measure,
     judge,
-    add_arguments,
+    (
+        Option("--norms", "in a sample; judged on the most", NORMS, count, None, True),
+        Option("--samples", "of each law", 200, count),
+        Option("--seed", "of the samples", 0, int),
+    ),
     prepare=lambda options: {"samples": str(options.samples), "seed": str(options.seed)},
 )

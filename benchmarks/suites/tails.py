@@ -13,7 +13,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.records import Column, Finding, Option, Row
 from clipax.lab import noise
 
 # P(|x| > t), exact or to far better than the counts can tell.
@@ -134,12 +134,6 @@ def _draws(text: str) -> float:
     return number
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the number of draws."""
-    parser.add_argument("--draws", type=_draws, default=1e8, help="of each law (%(default)g)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
-
-
 SUITE = records.Suite(
     "draws of heavy-tailed laws beyond the points that a share of the law is beyond",
     (),
@@ -154,6 +148,6 @@ SUITE = records.Suite(
     ),
     measure,
     judge,
-    add_arguments,
+    (Option("--draws", "of each law", 1e8, _draws), Option("--seed", "of the draws", 0, int)),
     prepare=lambda options: {"seed": str(options.seed)},
 )
