@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # not imported before it is needed: it takes seconds
-    from benchmarks.harness.records import Suite
+    from benchmarks.harness.suite import Suite
 
 SUITES = {
     "steps": "what a training step costs, on named trees and on trees of any size",
@@ -126,7 +126,7 @@ def count(text: str) -> int:
 
 
 def _make_parser(name: str, suite: Suite) -> argparse.ArgumentParser:
-    from benchmarks.harness.records import Option
+    from benchmarks.harness.suite import Option
 
     about = f"Measures {suite.about}."
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)

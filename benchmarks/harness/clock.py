@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+READ, COPY = "one read", "copy"
 _SAMPLE_SECONDS = 0.02
 _MOST_CALLS = 50
 
@@ -86,3 +87,22 @@ def median_ratio(times: np.ndarray, reference: np.ndarray) -> Ratio:
     """Divides two programs' times round by round."""
     low, median, high = np.percentile(times / reference, [10, 50, 90])
     return Ratio(float(median), float(low), float(high))
+
+
+def make_probes(grads: Any) -> dict[str, Runner]:
+    """Makes one read of the gradient, and a copy of it from the device to itself."""
+
+    def read(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        parts = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(grads)]
+        return params, jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)))
+
+    def copy(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        return params, jax.tree.map(jnp.copy, grads)
+
+    states = {READ: jnp.zeros(()), COPY: jax.tree.map(jnp.copy, grads)}
+    runners = {}
+    for name, function in ((READ, read), (COPY, copy)):
+        jitted = jax.jit(function, donate_argnums=1, keep_unused=True)
+        step = jitted.lower((), states[name], grads).compile()
+        runners[name] = Runner(step, (), states[name], grads)
+    return runners

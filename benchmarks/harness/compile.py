@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import time
 import tomllib
@@ -70,6 +71,18 @@ def count_step(step: Any, size: int) -> dict[str, float]:
         "peak": held / size,
         "reductions": found.reductions,
     }
+
+
+def memory_size() -> int:
+    """Counts the bytes that arrays may take on the default device; 2^40 where nothing tells."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    return int(found[1]) * 1024 if found else 2**40
 
 
 def environment() -> dict[str, str]:

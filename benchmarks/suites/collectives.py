@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import clipax
 from benchmarks.harness import hlo, records, trees
 from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.suite import Suite
 from clipax import norms
 
 AXES = ("data", "model")
@@ -127,7 +128,7 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
         yield records.judge("collectives", where, row["collectives"], PLACES[row["in"]][1])
 
 
-SUITE = records.Suite(
+SUITE = Suite(
     "what a clip sums up over eight devices",
     ("in", "layout"),
     [Column(name, name) for name in ("step", "leaves", "collectives", "scalars")],

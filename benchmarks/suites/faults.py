@@ -13,7 +13,8 @@ import optax
 
 import clipax
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Finding, Option
+from benchmarks.harness.records import Column, Finding
+from benchmarks.harness.suite import Option, Suite
 from benchmarks.peers import torch_faults
 from clipax.catalogue import DIES, ENTRIES, RECOVERS, Entry
 from clipax.testing import BREAKS, DELAYED, FAULTS, Report, Row, inject_faults
@@ -123,7 +124,7 @@ def _pattern(text: str) -> str:
     return text
 
 
-SUITE = records.Suite(
+SUITE = Suite(
     "what becomes of a method once its gradients go wrong",
     (),
     (

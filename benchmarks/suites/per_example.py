@@ -12,7 +12,8 @@ from benchmarks.command import count
 from benchmarks.harness import records
 from benchmarks.harness.clock import interleave, median_ratio
 from benchmarks.harness.hlo import tree_bytes
-from benchmarks.harness.records import Column, Finding, Option, Row
+from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.suite import Option, Suite, draw_lines
 from benchmarks.suites import per_example_forms as forms
 from benchmarks.suites.per_example_models import MODELS
 
@@ -77,7 +78,7 @@ def draw(content: records.Content, path: Path) -> None:
         for model in models
     ]
     title = f"Clipping every example ({content.runs[0]['device']})"
-    records.draw_lines(panels, title, path, rows=2)
+    draw_lines(panels, title, path, rows=2)
 
 
 def _points(content: records.Content, *wanted: str) -> list[tuple[float, float]]:
@@ -89,7 +90,7 @@ def _points(content: records.Content, *wanted: str) -> list[tuple[float, float]]
     ]
 
 
-SUITE = records.Suite(
+SUITE = Suite(
     "what clipping every example's gradient takes",
     ("model", "size"),
     (

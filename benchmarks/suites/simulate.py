@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks import internals
 from benchmarks.command import count
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Finding, Option, Row
+from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.suite import Option, Suite
 from benchmarks.suites import simulate_forms as forms
 from clipax.lab.noise import alpha_stable
 
@@ -122,7 +123,7 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
             yield records.judge(figure, where, row[key], limit, at_least=True)
 
 
-SUITE = records.Suite(
+SUITE = Suite(
     "how many noisy steps a second `clipax.lab.simulate` runs",
     ("method", "dim", "steps"),
     (

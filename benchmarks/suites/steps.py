@@ -18,14 +18,13 @@ import numpy as np
 
 from benchmarks.command import count
 from benchmarks.harness import hlo, records, trees
-from benchmarks.harness.clock import Runner, interleave
-from benchmarks.harness.compile import DTYPES, compile_step, count_step, start_compiler
-from benchmarks.harness.records import Column, Option, Row
+from benchmarks.harness.clock import COPY, READ, Runner, interleave, make_probes
+from benchmarks.harness.compile import DTYPES, compile_step, count_step, memory_size, start_compiler
+from benchmarks.harness.records import Column, Row
+from benchmarks.harness.suite import Option, Suite, draw_lines
 from benchmarks.peers import torch_steps
 from benchmarks.suites.cases import BARE, CASES, CLIPAX, PEER, TWIN, Transformation
 from benchmarks.suites.figures import judge
-
-READ, COPY = "one read", "copy"
 
 POINTS = (*(f"1e{power}x1" for power in range(4, 10)), "1e6x150", "1e7x150", "1e6x2000", "1e6x4000")
 """Where clip + SGD and clip + Adam run, entries x leaves; what does not fit is left out."""
@@ -161,25 +160,6 @@ def time_programs(
     return rows, times
 
 
-def make_probes(grads: Any) -> dict[str, Runner]:
-    """Makes one read of the gradient, and a copy of it from the device to itself."""
-
-    def read(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-        parts = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(grads)]
-        return params, jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)))
-
-    def copy(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-        return params, jax.tree.map(jnp.copy, grads)
-
-    states = {READ: jnp.zeros(()), COPY: jax.tree.map(jnp.copy, grads)}
-    runners = {}
-    for name, function in ((READ, read), (COPY, copy)):
-        jitted = jax.jit(function, donate_argnums=1, keep_unused=True)
-        step = jitted.lower((), states[name], grads).compile()
-        runners[name] = Runner(step, (), states[name], grads)
-    return runners
-
-
 def pool_repeats(repeats: Sequence[Sequence[Row]]) -> list[Row]:
     """Joins repeats, each in a fresh process: medians, and the worst of what the control strayed.
 
@@ -205,18 +185,6 @@ def memory_needed(size: int, case: str, programs: str = "") -> int:
     torch = len(_choose_torch(case, programs)) if torch_steps.available() else 0
     ours = sum(_runs(name, programs) for name in (*CASES[case].programs, TWIN))
     return size * (held * (ours + torch + 1) + 3 + torch)
-
-
-def memory_size() -> int:
-    """Counts the bytes that arrays may take on the default device; 2^40 where nothing tells."""
-    stats = jax.devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else 2**40
 
 
 def _runs(program: str, pattern: str) -> bool:
@@ -258,7 +226,7 @@ def draw(content: records.Content, path: Path) -> None:
     labels = {"title": "sgd, f32", "xlabel": "leaves", "ylabel": "compile, CPU seconds"}
     panels.append((labels, lines("leaves", "compile_cpu_seconds", "o", case="sgd", dtype="f32")))
     about = "; ".join(dict.fromkeys(f"{one['device']}, jax {one['jax']}" for one in content.runs))
-    records.draw_lines(panels, f"{about}; circles: one leaf, squares: 150", path)
+    draw_lines(panels, f"{about}; circles: one leaf, squares: 150", path)
 
 
 def _read_tree(text: str) -> str:
@@ -272,7 +240,7 @@ _EVERYWHERE = f"names or ENTRIESxLEAVES; default: {' '.join((*NAMED, *POINTS))}"
 _USUAL = "default: those up to delay on leaf and transformer, else sgd and adam"
 _OTHERS = f"beside {BARE} and {CLIPAX}, a regex; default: all; fewer need less memory"
 
-SUITE = records.Suite(
+SUITE = Suite(
     "what a training step costs",
     ("case", "dtype", "tree"),
     (

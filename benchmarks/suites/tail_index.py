@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks.command import count
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Finding, Option, Row
+from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.suite import Option, Suite
 from clipax.diagnostics import tail_index
 
 Numbers = np.ndarray
@@ -97,7 +98,7 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
             yield records.judge("mean absolute error", where, row["pareto"], LIMIT)
 
 
-SUITE = records.Suite(
+SUITE = Suite(
     "mean absolute error (and bias) of estimates of the tail index of norms",
     ("norms",),
     (

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Finding, Option, Row
+from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.suite import Option, Suite
 from clipax.lab import noise
 
 # P(|x| > t), exact or to far better than the counts can tell.
@@ -134,7 +135,7 @@ def _draws(text: str) -> float:
     return number
 
 
-SUITE = records.Suite(
+SUITE = Suite(
     "draws of heavy-tailed laws beyond the points that a share of the law is beyond",
     (),
     (

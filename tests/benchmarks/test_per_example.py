@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.command import main
 from benchmarks.examples import train_private
-from benchmarks.harness import records
+from benchmarks.harness.suite import draw_lines
 from benchmarks.peers import opacus_steps
 from benchmarks.suites import per_example_forms as forms
 from benchmarks.suites.per_example_models import mlp
@@ -64,6 +64,6 @@ def test_all_forms_take_the_same_step(form, monkeypatch):
 
 def test_no_picture_without_matplotlib(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    records.draw_lines([], "nothing", tmp_path / "none.png")
+    draw_lines([], "nothing", tmp_path / "none.png")
     assert "No picture" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

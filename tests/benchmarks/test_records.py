@@ -13,6 +13,7 @@ import pytest
 from benchmarks import command
 from benchmarks.harness import records
 from benchmarks.harness.records import HOLDS, MISSED, NEAR, Column, Content, Row
+from benchmarks.harness.suite import Suite
 
 KEY = ("tree", "dtype")
 IDENTITY = (*KEY, "program")
@@ -54,12 +55,12 @@ def _settings(**changed: str) -> dict[str, str]:
     return {"device": "cpu: x", "jax": "1", "optax": "2", "date": "today"} | changed
 
 
-def _suite(measured: list[list[Row]] | None = None) -> records.Suite:
+def _suite(measured: list[list[Row]] | None = None) -> Suite:
     def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
         assert measured is not None
         yield from measured
 
-    return records.Suite(
+    return Suite(
         "what it takes",
         KEY,
         (Column("program", "program"), Column("ms", "time", "{:.1f}", 1e3)),
@@ -87,7 +88,7 @@ def test_tables_and_figures() -> None:
     assert f"| time   | elm\\|x | 2     | 2.25     | +-0.250 | {NEAR} |" in marked
     # What no row has is no column.
     some = [{key: value for key, value in row.items() if key != "time"} for row in _rows("ash")]
-    bare = records.Suite("", KEY, _suite().columns, _suite().measure)
+    bare = Suite("", KEY, _suite().columns, _suite().measure)
     assert " ms" not in bare.render(records.merge(Content([], []), _settings(), some, KEY))
 
 
@@ -168,7 +169,7 @@ def test_what_was_measured_is_kept_when_a_run_is_stopped(
     monkeypatch.setattr(
         command,
         "load_suite",
-        lambda name: records.Suite(suite.about, suite.key, suite.columns, stops, suite.judge),
+        lambda name: Suite(suite.about, suite.key, suite.columns, stops, suite.judge),
     )
     with pytest.raises(KeyboardInterrupt):
         command.main(["steps", f"--json={path}"])

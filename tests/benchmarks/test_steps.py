@@ -14,12 +14,13 @@ import pytest
 
 from benchmarks.command import main
 from benchmarks.harness import records
+from benchmarks.harness.clock import COPY, READ
 from benchmarks.harness.records import HOLDS, MISSED, NEAR, Content, Row
 from benchmarks.peers import torch_steps
 from benchmarks.peers.torch_steps import FOREACH, FUSED
 from benchmarks.suites import figures, steps
 from benchmarks.suites.cases import BARE, CASES, CLIPAX, PEER, TWIN
-from benchmarks.suites.steps import COPY, READ, SUITE
+from benchmarks.suites.steps import SUITE
 
 
 def _show(path: Path) -> Content:
