@@ -1,9 +1,9 @@
 """What the benchmarks use of the library's private modules: in this file alone."""
 
-from clipax.lab.simulate import simulate
-from clipax.lab.simulate._chunks import compile_tile, run_chunks, tile_width
-from clipax.lab.simulate._program import BLOCK, tile_program
-from clipax.lab.simulate._words import step_keys
+from clipax.lab import simulate
+from clipax.lab._simulate.chunks import compile_tile, run_chunks, tile_width
+from clipax.lab._simulate.program import BLOCK, tile_program
+from clipax.lab._simulate.words import step_keys
 
 __all__ = [
     "BLOCK",

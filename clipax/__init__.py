@@ -4,138 +4,73 @@ Measure once, decide on a few numbers, apply once: a gradient is read once for i
 methods in a chain decide on the norms, and the gradient is multiplied once.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
 
-from clipax import (
-    diagnostics,
-    norms,
-    optimizers,
-    per_example,
-    scopes,
-    testing,
-    theory,
-    thresholds,
-    transforms,
-)
-from clipax.diagnostics import advise
-from clipax.measure import global_norm
-from clipax.metrics import block_names, metrics
-from clipax.optimizers import (
-    acclip,
-    clip_adagrad,
-    clip_adagrad_norm,
-    clip_adam,
-    clip_adam_norm,
-    clip_normalized_momentum,
-    clip_radagrad_norm,
-    clip_sgd,
-    clipped_sstm,
-    clipped_sstm_eval_params,
-    ggnc,
-    max_ccc_sgd,
-    mixed_clip_sgd,
-    momentum_clip_sgd,
-    normalized_momentum,
-    normalized_sgd,
-    quantile_clip_sgd,
-    regularized_clip_sgd,
-    spam,
-    stable_adamw,
-    stable_spam,
-)
-from clipax.per_example import clipped_grad, clipped_value_and_grad
-from clipax.thresholds import power as power_threshold
-from clipax.transforms import (
-    clip_by_block_rms,
-    clip_by_ema_norm,
-    clip_by_global_norm,
-    clip_by_group_norm,
-    clip_by_leaf_norm,
-    clip_by_median_norm,
-    clip_by_param_norm,
-    clip_by_percentile,
-    clip_by_regularized_norm,
-    clip_by_singular_values,
-    clip_by_smooth_norm,
-    clip_by_value,
-    clip_by_zscore,
-    delay_updates,
-    monitor_norms,
-    normalize_by_global_norm,
-    scale_by_adagrad_norm,
-    scale_by_adam_norm,
-    scale_by_norm,
-    skip_nonfinite,
-    skip_spikes,
-    with_error_feedback,
-)
+from clipax import diagnostics as diagnostics
+from clipax import norms as norms
+from clipax import optimizers as optimizers
+from clipax import per_example as per_example
+from clipax import scopes as scopes
+from clipax import testing as testing
+from clipax import theory as theory
+from clipax import thresholds as thresholds
+from clipax import transforms as transforms
+from clipax._metrics import block_names as block_names
+from clipax._metrics import metrics as metrics
+from clipax.diagnostics import advise as advise
+from clipax.measure import global_norm as global_norm
+from clipax.optimizers import acclip as acclip
+from clipax.optimizers import clip_adagrad as clip_adagrad
+from clipax.optimizers import clip_adagrad_norm as clip_adagrad_norm
+from clipax.optimizers import clip_adam as clip_adam
+from clipax.optimizers import clip_adam_norm as clip_adam_norm
+from clipax.optimizers import clip_normalized_momentum as clip_normalized_momentum
+from clipax.optimizers import clip_radagrad_norm as clip_radagrad_norm
+from clipax.optimizers import clip_sgd as clip_sgd
+from clipax.optimizers import clipped_sstm as clipped_sstm
+from clipax.optimizers import clipped_sstm_eval_params as clipped_sstm_eval_params
+from clipax.optimizers import ggnc as ggnc
+from clipax.optimizers import max_ccc_sgd as max_ccc_sgd
+from clipax.optimizers import mixed_clip_sgd as mixed_clip_sgd
+from clipax.optimizers import momentum_clip_sgd as momentum_clip_sgd
+from clipax.optimizers import normalized_momentum as normalized_momentum
+from clipax.optimizers import normalized_sgd as normalized_sgd
+from clipax.optimizers import quantile_clip_sgd as quantile_clip_sgd
+from clipax.optimizers import regularized_clip_sgd as regularized_clip_sgd
+from clipax.optimizers import spam as spam
+from clipax.optimizers import stable_adamw as stable_adamw
+from clipax.optimizers import stable_spam as stable_spam
+from clipax.per_example import clipped_grad as clipped_grad
+from clipax.per_example import clipped_value_and_grad as clipped_value_and_grad
+from clipax.thresholds import power as power_threshold  # noqa: F401
+from clipax.transforms import clip_by_block_rms as clip_by_block_rms
+from clipax.transforms import clip_by_ema as clip_by_ema
+from clipax.transforms import clip_by_global_norm as clip_by_global_norm
+from clipax.transforms import clip_by_group_norm as clip_by_group_norm
+from clipax.transforms import clip_by_leaf_norm as clip_by_leaf_norm
+from clipax.transforms import clip_by_median as clip_by_median
+from clipax.transforms import clip_by_param_norm as clip_by_param_norm
+from clipax.transforms import clip_by_percentile as clip_by_percentile
+from clipax.transforms import clip_by_quantile as clip_by_quantile
+from clipax.transforms import clip_by_regularized_norm as clip_by_regularized_norm
+from clipax.transforms import clip_by_singular_values as clip_by_singular_values
+from clipax.transforms import clip_by_smooth_norm as clip_by_smooth_norm
+from clipax.transforms import clip_by_value as clip_by_value
+from clipax.transforms import clip_by_zscore as clip_by_zscore
+from clipax.transforms import delay_updates as delay_updates
+from clipax.transforms import monitor_norms as monitor_norms
+from clipax.transforms import normalize_by_global_norm as normalize_by_global_norm
+from clipax.transforms import scale_by_adagrad_norm as scale_by_adagrad_norm
+from clipax.transforms import scale_by_adam_norm as scale_by_adam_norm
+from clipax.transforms import scale_by_norm as scale_by_norm
+from clipax.transforms import skip_nonfinite as skip_nonfinite
+from clipax.transforms import skip_spikes as skip_spikes
+from clipax.transforms import with_error_feedback as with_error_feedback
 
-from clipax import catalogue  # isort: skip  (last: it lists all of the above)
+from clipax import catalogue as catalogue  # isort: skip  (last: it lists all of the above)
 
 try:
-    __version__ = version("clipax")
-except PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = _version("clipax")
+except _PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0.0.0"
-
-__all__ = [
-    "acclip",
-    "advise",
-    "block_names",
-    "catalogue",
-    "clip_adagrad",
-    "clip_adagrad_norm",
-    "clip_adam",
-    "clip_adam_norm",
-    "clip_by_block_rms",
-    "clip_by_ema_norm",
-    "clip_by_global_norm",
-    "clip_by_group_norm",
-    "clip_by_leaf_norm",
-    "clip_by_median_norm",
-    "clip_by_param_norm",
-    "clip_by_percentile",
-    "clip_by_regularized_norm",
-    "clip_by_singular_values",
-    "clip_by_smooth_norm",
-    "clip_by_value",
-    "clip_by_zscore",
-    "clip_normalized_momentum",
-    "clip_radagrad_norm",
-    "clip_sgd",
-    "clipped_grad",
-    "clipped_sstm",
-    "clipped_sstm_eval_params",
-    "clipped_value_and_grad",
-    "delay_updates",
-    "diagnostics",
-    "ggnc",
-    "global_norm",
-    "max_ccc_sgd",
-    "metrics",
-    "mixed_clip_sgd",
-    "momentum_clip_sgd",
-    "monitor_norms",
-    "normalize_by_global_norm",
-    "normalized_momentum",
-    "normalized_sgd",
-    "norms",
-    "optimizers",
-    "per_example",
-    "power_threshold",
-    "quantile_clip_sgd",
-    "regularized_clip_sgd",
-    "scale_by_adagrad_norm",
-    "scale_by_adam_norm",
-    "scale_by_norm",
-    "scopes",
-    "skip_nonfinite",
-    "skip_spikes",
-    "spam",
-    "stable_adamw",
-    "stable_spam",
-    "testing",
-    "theory",
-    "thresholds",
-    "transforms",
-    "with_error_feedback",
-]

@@ -1,4 +1,4 @@
-"""Aliases for signatures."""
+"""Type aliases for signatures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = jax.Array
 # A Python or NumPy number, or a zero-dimensional array (which may be traced).
 Scalar = float | int | np.ndarray | jax.Array
 ScalarOrSchedule = Scalar | optax.Schedule
-# What to do with a block whose norm is not finite.
+# Treatment of a block whose norm is not finite: zero update, or NaN.
 NonFinite = Literal["zero", "propagate"]
 # Mesh axes that a norm spans inside `shard_map`; a mapping names them leaf by leaf, or gives the
 # leaf's `PartitionSpec`.

@@ -31,7 +31,7 @@ __all__ = [
 
 
 def _concrete(name: str, value: Any) -> float | None:
-    """`value` as a float where it can be checked, None where it is traced; TypeError otherwise."""
+    """Return `value` as a float, or None where it is traced; raise TypeError for no number."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
     if isinstance(value, numbers.Real):
@@ -44,7 +44,7 @@ def _concrete(name: str, value: Any) -> float | None:
 
 
 def concrete(name: str, value: Any) -> float:
-    """`value` as a Python float, for what is computed once; TypeError where it is traced."""
+    """Return `value` as a Python float; raise TypeError where it is traced."""
     found = _concrete(name, value)
     if found is not None:
         return found
@@ -55,14 +55,14 @@ def concrete(name: str, value: Any) -> float:
 
 
 def number(name: str, value: Any, rule: str, holds: Callable[[float], bool]) -> None:
-    """Raises unless `value` is a number for which `holds`; `rule` completes "must be ..."."""
+    """Raise unless `holds(value)` is true; `rule` completes the message "must be ..."."""
     concrete = _concrete(name, value)
     if concrete is not None and not holds(concrete):
         raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
 
 
 def positive(name: str, value: Any, *, finite: bool = True) -> None:
-    """Raises unless `value > 0` (and finite, unless an infinite one has a meaning)."""
+    """Raise unless `value > 0` (and finite, unless infinity has a meaning)."""
     if finite:
         number(name, value, "positive and finite", lambda v: v > 0 and math.isfinite(v))
     else:
@@ -70,12 +70,12 @@ def positive(name: str, value: Any, *, finite: bool = True) -> None:
 
 
 def non_negative(name: str, value: Any) -> None:
-    """Raises unless `value >= 0` and finite."""
+    """Raise unless `value >= 0` and finite."""
     number(name, value, "non-negative and finite", lambda v: v >= 0 and math.isfinite(v))
 
 
 def within(name: str, value: Any, low: float, high: float, *, brackets: str = "[]") -> None:
-    """Raises unless `value` lies between `low` and `high`; `brackets` says which ends belong."""
+    """Raise unless `value` lies between `low` and `high`; `brackets` says which ends belong."""
     left, right = brackets[0], brackets[1]
     above = operator.ge if left == "[" else operator.gt
     below = operator.le if right == "]" else operator.lt
@@ -84,30 +84,30 @@ def within(name: str, value: Any, low: float, high: float, *, brackets: str = "[
 
 
 def open_unit(name: str, value: Any) -> None:
-    """Raises unless `0 <= value < 1`, the range of a decay rate of a moving average."""
+    """Raise unless `0 <= value < 1`, the range of a decay rate of a moving average."""
     within(name, value, 0, 1, brackets="[)")
 
 
 def threshold(name: str, value: Any) -> None:
-    """Raises unless `value` can be a threshold: positive, infinity (never clip) included."""
+    """Raise unless `value` can be a threshold: positive, infinity (never clip) included."""
     positive(name, value, finite=False)
 
 
 def learning_rate(value: Any) -> None:
-    """Raises unless `value` is a schedule or a non-negative number."""
+    """Raise unless `value` is a schedule or a non-negative number."""
     if not callable(value):
         non_negative("learning_rate", value)
 
 
 def one_of(name: str, value: Any, allowed: Collection[str]) -> None:
-    """Raises unless `value` is one of the `allowed` words."""
+    """Raise unless `value` is one of the `allowed` words."""
     if not isinstance(value, str) or value not in allowed:
         words = ", ".join(repr(word) for word in allowed)
         raise ValueError(f"`{name}` must be one of {words}, got {value!r}.")
 
 
 def index(name: str, value: Any, *, minimum: int = 0) -> int:
-    """`value` as a Python integer; it fixes the shape of a state, so it cannot be traced."""
+    """Return `value` as a Python integer; it fixes the shape of a state, so it cannot be traced."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
     try:
@@ -123,5 +123,5 @@ def index(name: str, value: Any, *, minimum: int = 0) -> int:
 
 
 def optional_index(name: str, value: Any) -> int:
-    """`index`, where None stands for 0 (no delay, no memory)."""
+    """Return `index(name, value)`, or 0 for None (no delay, no memory)."""
     return 0 if value is None else index(name, value)

@@ -13,7 +13,7 @@ _BAD_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
       arguments: words after the program's name; None for those of the process.
@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(
             f'{", ".join(missing)} not found; the command needs: pip install "clipax[lab]"'
         )
-    from clipax.lab.commands import app
-    from clipax.lab.errors import InputError
+    from clipax.lab._compare.commands import app
+    from clipax.lab._errors import InputError
 
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:

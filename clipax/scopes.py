@@ -1,13 +1,13 @@
 """Scopes: which entries of a gradient share a norm.
 
-A scope is a frozen, hashable description that is asked, for each leaf, which axes keep a norm of
-their own and under which label the leaf's entries are measured. Three words cover most needs:
-`"global"` (one norm for the whole tree), `"leaf"` (one for each array) and `"unit"` (one for each
-output unit of a kernel: all axes but the last are reduced, vectors and scalars are one block). The
-functions of this module build the others.
+A scope is a frozen, hashable object. For each leaf it says which axes keep a norm of their own,
+and under which label the leaf is measured: leaves with one label form one block. Three words
+cover most needs: `"global"` (one norm for the whole tree), `"leaf"` (one for each array) and
+`"unit"` (one for each output unit of a kernel: all axes but the last are reduced, vectors and
+scalars are one block). The functions of this module build the others.
 
-Leaves are named by their path, `"encoder/dense/kernel"`, alike for nested dictionaries, Flax linen
-and Flax NNX.
+Leaves are named by their path, `"encoder/dense/kernel"`, alike for nested dictionaries, Flax
+linen and Flax NNX.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GLOBAL = "global"
 
 
 class Block(NamedTuple):
-    """How one leaf is measured.
+    """The way in which one leaf is measured.
 
     Attributes:
       label: Leaves with the same label share their norms.
@@ -43,10 +43,10 @@ class Block(NamedTuple):
 
 
 class Scope(Protocol):
-    """What measuring needs to know; any frozen, hashable object with this method will do."""
+    """The protocol of scopes: any frozen, hashable object with this method is one."""
 
     def block(self, path: str, ndim: int) -> Block:
-        """The block of the leaf at `path` that has `ndim` axes."""
+        """Return the block of the leaf at `path` that has `ndim` axes."""
         ...
 
 
@@ -122,7 +122,7 @@ _WORDS: dict[str, Scope] = {GLOBAL: _Global(), "leaf": _Leaf(), "unit": _Unit()}
 
 
 def resolve(scope: str | Scope) -> Scope:
-    """The scope object behind a word; scope objects pass."""
+    """Return the scope of a word; scope objects pass."""
     if isinstance(scope, str):
         _validate.one_of("scope", scope, _WORDS)
         return _WORDS[scope]
@@ -134,12 +134,12 @@ def resolve(scope: str | Scope) -> Scope:
 
 
 def is_global(scope: Scope) -> bool:
-    """Whether the scope is the one norm of the whole tree."""
+    """Tell whether the scope is one norm for the whole tree."""
     return isinstance(scope, _Global)
 
 
 def by_label(labels: Any) -> Scope:
-    """One norm for each group of parameters.
+    """Give one norm to each group of parameters.
 
     Args:
       labels: A tree of strings with the structure of the parameters or a prefix of it, or a
@@ -172,7 +172,7 @@ def by_label(labels: Any) -> Scope:
 
 
 def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") -> Scope:
-    """One norm for each layer of kernels that `nn.scan` or `nnx.scan` stacks along an axis.
+    """Give one norm to each layer of kernels that `nn.scan` or `nnx.scan` stacks along an axis.
 
     Args:
       axis: The axis over which layers are stacked; negative counts from the end.
@@ -183,8 +183,7 @@ def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") 
       A scope.
 
     Raises:
-      TypeError: `axis` is no integer or `within` no scope.
-      ValueError: (when used) a leaf that `where` selects has no such axis.
+      ValueError: When used: a leaf that `where` selects has no such axis.
 
     Example:
       >>> import clipax
@@ -196,7 +195,7 @@ def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") 
 
 
 def exclude(where: Where, scope: str | Scope = "global") -> Scope:
-    """Leaves out some parameters: they are neither measured with the others nor scaled.
+    """Leave out some parameters: they are neither measured with the others nor scaled.
 
     An excluded leaf keeps factor 1. It is still checked for non-finite entries, on its own.
 
@@ -207,9 +206,6 @@ def exclude(where: Where, scope: str | Scope = "global") -> Scope:
     Returns:
       A scope.
 
-    Raises:
-      TypeError: `where` is neither text nor a predicate, or `scope` no scope.
-
     Example:
       >>> import clipax
       >>> clipax.scopes.exclude(("*/bias", "head/*")).block("head/kernel", ndim=2).excluded
@@ -219,7 +215,7 @@ def exclude(where: Where, scope: str | Scope = "global") -> Scope:
 
 
 def leaf_names(pairs: Sequence[tuple[tuple[Any, ...], Any]]) -> list[str]:
-    """The names of leaves from pairs of key path and leaf, the same for linen and NNX."""
+    """Name leaves by pairs of key path and leaf, alike for linen and NNX."""
     above = Counter(keys[:-1] for keys, _ in pairs)
     # NNX keeps an array as the attribute `value` of a variable, which says nothing to a reader; a
     # field `value` with others beside it does.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 from collections.abc import Iterator
 
 import jax
 import pytest
 
-from clipax import _pieces
+from clipax.measure import assume_devices
+from tests.quick_code import quick_code
+
+__all__ = ["quick_code"]
 
 # The releases on which every warning is an error; on newer ones only those that clipax raises are.
 PINNED = "0.10."
@@ -51,7 +53,10 @@ def x64() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def one_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes programs as for one device, as most users' are, but where sharding is tested."""
-    if not {"mesh", "sharding", "sharded"} & set(re.split(r"\W|_", str(request.path))):
-        monkeypatch.setattr(_pieces, "device_count", lambda: 1)
+def one_device() -> Iterator[None]:
+    """Makes programs as for one device, as most users' are.
+
+    Where sharding is tested a module or folder has a fixture of this name that does nothing.
+    """
+    with assume_devices(1):
+        yield

@@ -30,7 +30,7 @@ def compiled_quickly() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_code(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Compiles so for a folder whose `conftest.py` names it, but for modules with `OPTIMISED`."""
+    """Compiles so for all tests but those of modules with `OPTIMISED`."""
     if getattr(request.module, "OPTIMISED", False):
         yield
     else:

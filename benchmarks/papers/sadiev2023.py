@@ -16,8 +16,7 @@ import clipax
 from benchmarks.papers.claims import close
 from benchmarks.papers.draw import bands, spaced
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
-from clipax.lab import noise, problems
-from clipax.lab.simulate import simulate
+from clipax.lab import noise, problems, simulate
 from clipax.thresholds import power
 
 __all__ = ["PAPER"]

@@ -19,7 +19,7 @@ import clipax
 from benchmarks.papers.claims import at_most, within
 from benchmarks.papers.draw import bands
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
-from clipax.lab.data import load_data
+from clipax.lab import load_data
 
 __all__ = ["PAPER"]
 

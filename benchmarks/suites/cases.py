@@ -65,7 +65,7 @@ def _adam(*first: Transformation) -> Transformation:
 
 
 def _chain(length: int) -> Transformation:
-    links = [norms.clip(1.0), norms.smooth(1.0), norms.regularized(0.5, 0.1)]
+    links = [norms.clip(1.0), norms.clip(1.0, response="sqrt"), norms.clip(0.5, floor=0.1)]
     return clipax.scale_by_norm(norms.chain(*[*links, norms.adagrad_norm(1.0)][:length]))
 
 
@@ -237,7 +237,7 @@ CASES: dict[str, Case] = {
         {
             "leaf constant": clipax.clip_by_leaf_norm(1.0),
             "leaf schedule": _clip_leaves(thresholds.power(1.0, 1.5)),
-            "leaf per entry": _clip_leaves(thresholds.per_entry(1.0)),
+            "leaf per entry": _clip_leaves(thresholds.block_rms(1.0)),
             "leaf relative": _clip_leaves(thresholds.relative(0.01)),
         },
     )._replace(usual=False),

@@ -31,7 +31,9 @@ LAYOUTS: dict[str, Callable[[int], P]] = {
 
 METHODS: dict[str, Any] = {
     "one clip": norms.clip(1.0),
-    "chain of three": norms.chain(norms.clip(1.0), norms.smooth(0.5), norms.adagrad_norm(0.5)),
+    "chain of three": norms.chain(
+        norms.clip(1.0), norms.clip(0.5, response="sqrt"), norms.adagrad_norm(0.5)
+    ),
 }
 
 

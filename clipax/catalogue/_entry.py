@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["DIES", "RECOVERS", "Entry", "entry"]
+from clipax.catalogue._papers import PAPERS
+
+__all__ = ["DIES", "RECOVERS", "Entry"]
 
 Kind = Literal["threshold", "norm", "transformation", "optimizer"]
 RECOVERS = "recovers"
@@ -23,8 +25,7 @@ class Entry:
       factory: What makes the method from arguments.
       kind: `"threshold"`, `"norm"`, `"transformation"` or `"optimizer"`.
       formula: The method in one line.
-      paper: Authors and year, or where the method comes from.
-      arxiv: Identifier of the paper, None where there is none.
+      papers: Where the method comes from, as keys of `PAPERS`; none for a building block.
       example: Arguments with which the factory works.
       static_args: Arguments that `optax.inject_hyperparams` must not trace.
       variants: Names of further methods of the same factory, with the arguments that make them.
@@ -40,8 +41,7 @@ class Entry:
     factory: Callable[..., Any]
     kind: Kind
     formula: str
-    paper: str
-    arxiv: str | None
+    papers: tuple[str, ...]
     example: Mapping[str, Any]
     static_args: tuple[str, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -58,16 +58,7 @@ class Entry:
         """First line of the factory's docstring."""
         return (self.factory.__doc__ or "").strip().splitlines()[0]
 
-
-def entry(
-    name: str,
-    factory: Callable[..., Any],
-    kind: Kind,
-    formula: str,
-    source: tuple[str, str | None],
-    example: Mapping[str, Any],
-    **more: Any,
-) -> Entry:
-    """An entry whose `source` is a pair of authors and arXiv number."""
-    paper, arxiv = source
-    return Entry(name, factory, kind, formula, paper, arxiv, example, **more)
+    @property
+    def source(self) -> str:
+        """The papers as a table quotes them."""
+        return "; ".join(str(PAPERS[key]) for key in self.papers) or "building block"

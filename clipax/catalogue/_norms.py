@@ -1,51 +1,59 @@
-"""Entries of `clipax.norms`."""
+"""Entries of `clipax.norms`, sorted by name."""
 
 from __future__ import annotations
 
 from clipax import norms
-from clipax.catalogue._entry import DIES, entry
-from clipax.catalogue._sources import CHEZHEGOV, MAI, TUCAT, ZHANG
+from clipax.catalogue._entry import DIES, Entry
 
 __all__ = ["ENTRIES"]
 
 ENTRIES = (
-    entry("norms.clip", norms.clip, "norm", "min(1, c/n)", ZHANG, {"threshold": 1.0}),
-    entry(
-        "norms.regularized",
-        norms.regularized,
-        "norm",
-        "min(1, max(delta, c/n))",
-        TUCAT,
-        {"threshold": 1.0, "delta": 0.1},
-    ),
-    entry(
-        "norms.smooth",
-        norms.smooth,
-        "norm",
-        "1/sqrt(1 + (n/c)^2)",
-        MAI,
-        {"threshold": 1.0},
-        static_args=("response",),
-    ),
-    entry("norms.normalize", norms.normalize, "norm", "1/(n + eps)", ZHANG, {"eps": 1e-3}),
-    entry(
+    Entry(
         "norms.adagrad_norm",
         norms.adagrad_norm,
         "norm",
         "1/b, b^2 <- b^2 + n^2",
-        CHEZHEGOV,
+        ("chezhegov2025",),
         {"b_init": 1.0},
         static_args=("delay",),
         verdict=DIES,
     ),
-    entry(
+    Entry(
         "norms.adam_norm",
         norms.adam_norm,
         "norm",
         "1/b, b^2 <- b2 b^2 + (1 - b2) n^2",
-        CHEZHEGOV,
+        ("chezhegov2025",),
         {"b_init": 1.0, "b2": 0.999},
         static_args=("delay",),
         verdict=DIES,
+    ),
+    Entry(
+        "norms.clip",
+        norms.clip,
+        "norm",
+        "min(1, c/n), min(1, max(floor, c/n)), 1/sqrt(1 + (n/c)^2), ...",
+        ("zhang2020",),
+        {"threshold": 1.0},
+        static_args=("response",),
+    ),
+    Entry(
+        "norms.max_ccc_clip",
+        norms.max_ccc_clip,
+        "norm",
+        "min(1, c/n)/share within, c = argmax_c (share within)^2 mean n^2 / mean min(n^2, c^2)",
+        ("marshall2025",),
+        {"window": 30},
+        static_args=("window",),
+    ),
+    Entry("norms.normalize", norms.normalize, "norm", "1/(n + eps)", ("zhang2020",), {"eps": 1e-3}),
+    Entry(
+        "norms.rms_clip",
+        norms.rms_clip,
+        "norm",
+        "min(1, kappa R/n) min(max(1, 1/kappa), 1/share within), R^2 = EMA of n^2",
+        ("marshall2025",),
+        {"kappa": 0.5},
+        static_args=("compensate",),
     ),
 )

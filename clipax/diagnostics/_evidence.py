@@ -1,4 +1,4 @@
-"""What a state or a history says about the norms of a run, in one form."""
+"""The evidence on the norms of a run: one form for states and for histories."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from clipax._metrics import clip_columns, clips_at_all
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import HistogramState
 from clipax.diagnostics._states import Record, records
-from clipax.thresholds import _sketch
-from clipax.thresholds._sketch import SketchState
+from clipax.engine import Telemetry
 
-__all__ = ["Evidence", "evidence_of"]
+__all__ = ["Evidence", "collect_evidence"]
 
 _NORM = re.compile(r"(?:\d+/)?grad_norm")
 
 
 class Evidence(NamedTuple):
-    """What is known of a run.
+    """The norms and counts of a run.
 
     Attributes:
       steps: Number of steps.
-      nonfinite_count: How many of them were not finite.
+      nonfinite_count: Number of steps that were not finite.
       clip_fraction: Share of the finite steps that were clipped; None without a clip.
-      sketch: The norms; None where nobody remembers them.
+      histogram: The norms; None where the state does not remember them.
       is_raw: Whether they are those in front of the clip.
       drift: Median norm of the second half of the run over that of the first; None if not known.
     """
@@ -34,18 +36,18 @@ class Evidence(NamedTuple):
     steps: int
     nonfinite_count: int
     clip_fraction: float | None
-    sketch: SketchState | None
+    histogram: HistogramState | None
     is_raw: bool = True
     drift: float | None = None
 
 
-def evidence_of(history_or_state: Any) -> Evidence:
-    """The evidence in an optimizer state, in norms, or in a list of what `metrics` returned."""
-    if found := records(history_or_state):
-        return _of_state(found)
+def collect_evidence(history_or_state: Any) -> Evidence:
+    """Collect evidence from an optimizer state, from norms, or from results of `metrics`."""
+    if recorded := records(history_or_state):
+        return _from_state(recorded)
     history = jax.device_get(history_or_state)
     if isinstance(history, Sequence) and all(isinstance(one, Mapping) for one in history):
-        return _of_metrics(history) if history else _of_norms(np.zeros(0))
+        return _from_metrics(history) if history else _from_norms(np.zeros(0))
     try:
         norms = np.asarray(history, float)
     except (TypeError, ValueError):
@@ -56,48 +58,39 @@ def evidence_of(history_or_state: Any) -> Evidence:
             "measures norms, a sequence of norms, or one of what `clipax.metrics` returned, got a "
             f"{type(history_or_state).__name__}."
         )
-    return _of_norms(norms)
+    return _from_norms(norms)
 
 
-def _of_state(found: list[Record]) -> Evidence:
-    if any(record.fields and record.fields["count"].ndim for record in found):
+def _from_state(found: list[Record]) -> Evidence:
+    telemetries = [record.telemetry for record in found]
+    if any(one is not None and one.steps.ndim for one in telemetries):
         raise ValueError("`history_or_state` must be the state of one run, this one is vectorised.")
-    watched = next((place for place, one in enumerate(found) if one.sketch is not None), None)
-    clip = next((place for place, one in enumerate(found) if _clips(one)), None)
-    sketch = None if watched is None else found[watched].sketch
+    watched = next((place for place, one in enumerate(found) if one.histogram is not None), None)
+    clip = next((place for place, one in enumerate(telemetries) if _clips(one)), None)
+    histogram = None if watched is None else found[watched].histogram
     is_raw = watched is None or clip is None or watched <= clip
-    fields = found[(watched or 0) if clip is None else clip].fields
-    if not fields:  # a threshold's state by itself
-        return Evidence(int(_sketch.total(sketch)) if sketch else 0, 0, None, sketch)
-    steps = int(fields["count"])
-    counts = np.asarray(fields["nonfinite_count"])
+    telemetry = telemetries[(watched or 0) if clip is None else clip]
+    if telemetry is None:  # a threshold's state by itself
+        return Evidence(int(_histogram.total(histogram)) if histogram else 0, 0, None, histogram)
     # A step that is not finite may be so in several blocks: at least this many were.
-    nonfinite = int(counts.max(initial=0))
-    fraction = None if clip is None else _clip_fraction(fields)
-    return Evidence(steps, nonfinite, fraction, sketch, is_raw)
+    nonfinite = int(np.asarray(telemetry.nonfinite_count).max(initial=0))
+    fraction = None if clip is None else _clip_fraction(telemetry)
+    return Evidence(int(telemetry.steps), nonfinite, fraction, histogram, is_raw)
 
 
-def _clips(record: Record) -> bool:
+def _clips(telemetry: Telemetry | None) -> bool:
     """Whether the transformation ever had a threshold."""
-    if not record.fields:
-        return False
-    threshold = np.asarray(record.fields["threshold"])
-    ever = np.any(np.asarray(record.fields["clipped_count"]) > 0)
-    return bool(ever or np.any(threshold < np.finfo(threshold.dtype).max))
+    return telemetry is not None and bool(jnp.any(clips_at_all(clip_columns(telemetry))))
 
 
-def _clip_fraction(fields: Mapping[str, Any]) -> float:
+def _clip_fraction(telemetry: Telemetry) -> float:
     """The mean over the blocks that ever had a threshold, as `clipax.metrics` reports it."""
-    clipped = np.atleast_1d(np.asarray(fields["clipped_count"], float))
-    threshold = np.atleast_1d(np.asarray(fields["threshold"]))
-    bad = np.atleast_1d(np.asarray(fields["nonfinite_count"], float))[: clipped.size]
-    finite = np.maximum(float(fields["count"]) - bad, 1)
-    clips = (threshold < np.finfo(threshold.dtype).max) | (clipped > 0)
-    return float(np.mean((clipped / finite)[clips]))
+    columns = clip_columns(telemetry)
+    return float(jnp.mean(columns["clip_fraction"], where=clips_at_all(columns)))
 
 
-def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
-    """The evidence in a sequence of norms, NaN where a step was not finite."""
+def _from_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
+    """Collect evidence from a sequence of norms, NaN where a step was not finite."""
     finite = np.isfinite(norms)
     if (norms[finite] < 0).any():
         raise ValueError(f"Norms must not be negative, got {norms[finite].min()}.")
@@ -109,13 +102,13 @@ def _of_norms(norms: np.ndarray, clipped: np.ndarray | None = None) -> Evidence:
         steps=norms.size,
         nonfinite_count=int(norms.size - kept.size),
         clip_fraction=fraction,
-        sketch=_sketch.of(jnp.asarray(kept, float)),
+        histogram=_histogram.from_norms(jnp.asarray(kept, float)),
         drift=last / first if first > 0 else None,
     )
 
 
-def _of_metrics(history: Sequence[Mapping[str, Any]]) -> Evidence:
-    """The evidence in what `metrics` returned: norms of the first clip in the state."""
+def _from_metrics(history: Sequence[Mapping[str, Any]]) -> Evidence:
+    """Collect evidence from results of `metrics`: norms of the first clip in the state."""
     prefixes = sorted(
         {name.removesuffix("grad_norm") for name in history[0] if _NORM.fullmatch(name)},
         key=lambda prefix: int(prefix[:-1] or 0),
@@ -135,8 +128,8 @@ def _of_metrics(history: Sequence[Mapping[str, Any]]) -> Evidence:
             clipped = norms(prefix) > threshold
             of_blocks = (f"{prefix}top_", f"{prefix}grad_norm/")
             if any(name.startswith(of_blocks) for name in history[0]):
-                # Of several blocks, the largest norm and the smallest threshold need not belong
-                # together.
+                # With several blocks, the largest norm and the smallest threshold may be of two
+                # different ones: use the factor.
                 clipped = column(f"{prefix}clip_factor") < 1
-            return _of_norms(norms(prefixes[0]), clipped)
-    return _of_norms(norms(prefixes[0]))
+            return _from_norms(norms(prefixes[0]), clipped)
+    return _from_norms(norms(prefixes[0]))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipax._typing import Array
-from clipax.diagnostics._smoothness import difference
+from clipax.diagnostics._smoothness import subtract
 from clipax.measure import global_norm
 
 __all__ = ["TailShares", "gradient_noise", "tail_shares"]
@@ -23,26 +23,25 @@ _QUARTILE = 0.6744897501960817
 
 
 def gradient_noise(grad_fun: Callable[..., Any], params: Any, batches: Iterable[Any]) -> np.ndarray:
-    r"""Measures how far minibatch gradients at one point lie from their mean.
+    r"""Measure the distances of minibatch gradients at one point from their mean.
 
     .. math:: \|g_i - \bar g\|, \qquad \bar g = \frac1n \sum_{i=1}^n g_i
 
-    The batches are gone through twice, first for the mean, so that besides the mean one gradient at
-    a time is in memory.
+    It iterates over the batches twice, first for the mean, so that memory holds the mean and one
+    gradient.
 
     Args:
       grad_fun: From parameters and a batch to a gradient; traceable.
       params: The parameters, the same for all batches.
-      batches: The batches, something that can be gone through twice, such as a list. A batch that
-        is a tuple is handed to `grad_fun` as so many arguments, anything else as one.
+      batches: The batches, which can be iterated over twice, such as a list. A tuple is unpacked
+        into arguments of `grad_fun`, any other batch is one argument.
 
     Returns:
-      The norms in the batches' order, float64. A gradient that is not finite has an infinite one
-      and no part in the mean.
+      The norms in the batches' order, float64. A gradient that is not finite has an infinite norm
+      and is left out of the mean.
 
     Raises:
-      TypeError: `batches` can be gone through once only; a leaf is not of a floating-point or
-        complex type.
+      TypeError: `batches` is an iterator, which can be used once.
       ValueError: The second time there are more or fewer batches.
 
     Example:
@@ -60,7 +59,7 @@ def gradient_noise(grad_fun: Callable[..., Any], params: Any, batches: Iterable[
         raise TypeError(f"`batches` must be such that it can be gone through twice, got {batches}.")
 
     @jax.jit
-    def averaged(mean: Any, count: Array, params: Any, *batch: Any) -> tuple[Any, Array]:
+    def update_mean(mean: Any, count: Array, params: Any, *batch: Any) -> tuple[Any, Array]:
         gradient = grad_fun(params, *batch)
         finite = jnp.isfinite(global_norm(gradient))
         count = count + finite
@@ -69,30 +68,29 @@ def gradient_noise(grad_fun: Callable[..., Any], params: Any, batches: Iterable[
         def toward(old: Array, change: Array) -> Array:
             return jnp.where(finite, old + share.astype(old.real.dtype) * change, old)
 
-        return jax.tree.map(toward, mean, difference(gradient, mean)), count
+        return jax.tree.map(toward, mean, subtract(gradient, mean)), count
 
     @jax.jit
-    def distance(mean: Any, params: Any, *batch: Any) -> Array:
-        return global_norm(difference(grad_fun(params, *batch), mean))
+    def measure_distance(mean: Any, params: Any, *batch: Any) -> Array:
+        return global_norm(subtract(grad_fun(params, *batch), mean))
 
-    mean, count, first = None, jnp.zeros((), int), 0
+    mean, count, seen = None, jnp.zeros((), int), 0
     for batch in batches:
         parts = batch if isinstance(batch, tuple) else (batch,)
         if mean is None:
-            like = jax.eval_shape(grad_fun, params, *parts)
-            mean = jax.tree.map(_zeros, like)
-        mean, count = averaged(mean, count, params, *parts)
-        first += 1
+            mean = jax.tree.map(_zeros, jax.eval_shape(grad_fun, params, *parts))
+        mean, count = update_mean(mean, count, params, *parts)
+        seen += 1
     norms = [
-        distance(mean, params, *(batch if isinstance(batch, tuple) else (batch,)))
+        measure_distance(mean, params, *(batch if isinstance(batch, tuple) else (batch,)))
         for batch in batches
     ]
-    if len(norms) != first:
+    if len(norms) != seen:
         raise ValueError(
-            f"`batches` must be the same the second time, got {first}, then {len(norms)}."
+            f"`batches` must be the same the second time, got {seen}, then {len(norms)}."
         )
-    found = np.array(jax.device_get(norms), np.float64)
-    return np.where(np.isfinite(found), found, np.inf)
+    distances = np.array(jax.device_get(norms), np.float64)
+    return np.where(np.isfinite(distances), distances, np.inf)
 
 
 def _zeros(leaf: Any) -> Array:
@@ -101,15 +99,15 @@ def _zeros(leaf: Any) -> Array:
 
 @dataclass(frozen=True)
 class TailShares:
-    """Shares of outliers as `tail_shares` found them.
+    """The result of `tail_shares`: shares of outliers.
 
     Attributes:
       moderate: Share above the third quartile plus 1.5 interquartile ranges.
       extreme: Share above the third quartile plus 3 interquartile ranges.
       relative_moderate: `moderate` in units of a normal law's share, .0034883.
       relative_extreme: `extreme` in units of a normal law's share, 1.17097e-6.
-      n: How many norms were used.
-      skipped: How many were left out as not finite.
+      n: Number of norms used.
+      skipped: Number of norms left out as not finite.
     """
 
     moderate: float
@@ -121,15 +119,15 @@ class TailShares:
 
 
 def tail_shares(norms: Any) -> TailShares:
-    r"""Counts outliers among the norms of gradient noise, and compares with a normal law.
+    r"""Count outliers among the norms of gradient noise, and compare with a normal law.
 
     .. math:: P(n > Q_3 + 1.5\,(Q_3 - Q_1)), \qquad P(n > Q_3 + 3\,(Q_3 - Q_1))
 
-    Of a normal law these are .0035 and 1.2e-6. Ratios far above 1 speak for a heavy tail; one
+    For a normal law these are .0035 and 1.2e-6. Ratios far above 1 indicate a heavy tail; one
     extreme norm among `n` already gives a ratio of `854,000 / n`.
 
     Args:
-      norms: The norms, such as those of `gradient_noise`: a vector, of which what is not finite is
+      norms: The norms, such as those of `gradient_noise`: a vector; entries that are not finite are
         left out.
 
     Returns:

@@ -15,14 +15,14 @@ from clipax._typing import Array
 from clipax.diagnostics._smoothness_fit import SmoothnessFit, fit_smoothness
 from clipax.measure import global_norm
 
-__all__ = ["LocalSmoothness", "SmoothnessRecorder", "difference", "local_smoothness"]
+__all__ = ["LocalSmoothness", "SmoothnessRecorder", "local_smoothness", "subtract"]
 
 GradFun = Callable[..., Any]
 """From parameters and a batch to a gradient with the parameters' structure."""
 
 
 class LocalSmoothness(NamedTuple):
-    """What `local_smoothness` measured on one step; scalars.
+    """The result of `local_smoothness` on one step; scalars.
 
     Attributes:
       smoothness: The estimate of the local smoothness; 0 where not valid.
@@ -35,8 +35,8 @@ class LocalSmoothness(NamedTuple):
     valid: Array
 
 
-def difference(minuend: Any, subtrahend: Any) -> Any:
-    """The difference of two trees, in float32 or better."""
+def subtract(minuend: Any, subtrahend: Any) -> Any:
+    """Subtract two trees, in float32 or better."""
 
     def one(a: Any, b: Any) -> Array:
         a, b = jnp.asarray(a), jnp.asarray(b)
@@ -49,10 +49,10 @@ def difference(minuend: Any, subtrahend: Any) -> Any:
 def local_smoothness(
     grad_fun: GradFun, params: Any, new_params: Any, *args: Any, points: int = 10
 ) -> LocalSmoothness:
-    r"""Measures how fast the gradient changes between two iterates.
+    r"""Measure the rate of change of the gradient between two iterates.
 
-    Plotted against the norm of the gradient it tells whether the smoothness grows with it, which is
-    what makes a clip faster than a constant step; `fit_smoothness` gives the line.
+    Plot it against the gradient norm: if it grows with the norm, a clip is faster than a constant
+    step. `fit_smoothness` fits the line.
 
     .. math:: \hat L = \max_{1 \le j \le N}
               \frac{\|\nabla f(x + s_j d) - \nabla f(x)\|}{s_j \|d\|}, \qquad s_j = j / N
@@ -64,35 +64,30 @@ def local_smoothness(
       grad_fun: From parameters and `args` to a gradient, a tree like the parameters; traceable.
       params: The parameters before the step.
       new_params: The parameters after it.
-      *args: The batch, handed to `grad_fun` after the parameters.
-      points: How many points :math:`N` of the step to look at, at least 1; default 10. It takes
-        `points + 1` gradients, one after the other, so that memory does not grow.
+      *args: The batch, passed to `grad_fun` after the parameters.
+      points: Number of points :math:`N` on the step, at least 1; default 10. It takes `points + 1`
+        gradients, one after the other, so that memory does not grow.
 
     Returns:
       A `LocalSmoothness`. May be traced.
 
-    Guarantees:
-      Exact on quadratics, where it is the curvature along the step. No NaN, whatever the gradients.
-      Where the parameters' type rounds `x + s d`, the distance is that of the rounded point.
+    Notes:
+      Exact on quadratics, where it is the curvature along the step. Never NaN. Where the
+      parameters' type rounds `x + s d`, the distance is that of the rounded point.
 
-    Raises:
-      TypeError: `points` is no integer; a leaf is not of a floating-point or complex type.
-      ValueError: `points` below 1; trees of different structures.
+      The authors' code uses only the midpoint, and divides one of the two gradients by the number
+      of batches.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from clipax.diagnostics import local_smoothness
-      >>> found = local_smoothness(jax.grad(lambda x: x**4), 1.0, 0.5, points=4)
-      >>> print(found.smoothness, found.grad_norm)
+      >>> measured = local_smoothness(jax.grad(lambda x: x**4), 1.0, 0.5, points=4)
+      >>> print(measured.smoothness, measured.grad_norm)
       10.5625 4.0
 
     References:
       Zhang, He, Sra and Jadbabaie, "Why Gradient Clipping Accelerates Training", arXiv 1905.11881,
       section 5.
-
-    Differences from the paper:
-      The authors' code looks at the midpoint alone and divides one of the two gradients by the
-      number of batches.
     """
     points = _validate.index("points", points, minimum=1)
     gradient = grad_fun(params, *args)
@@ -101,17 +96,17 @@ def local_smoothness(
     def visit(carry: tuple[Array, Array], share: Array) -> tuple[tuple[Array, Array], None]:
         largest, valid = carry
         point = jax.tree.map(lambda x, d: (x + share.astype(d.dtype) * d).astype(x.dtype), x, step)
-        distance = global_norm(difference(point, x))
-        change = global_norm(difference(grad_fun(point, *args), gradient))
+        distance = global_norm(subtract(point, x))
+        change = global_norm(subtract(grad_fun(point, *args), gradient))
         moved = distance > 0
         ratio = change / jnp.where(moved, distance, 1)
         good = moved & jnp.isfinite(ratio)
-        # A point that rounding took back to the beginning of the step tells nothing.
+        # A point that rounds to the beginning of the step gives no ratio.
         valid = (good | ~moved) & valid
         return (jnp.maximum(largest, jnp.where(good, ratio, 0).astype(largest.dtype)), valid), None
 
     x = jax.tree.map(jnp.asarray, params)
-    step = difference(new_params, params)
+    step = subtract(new_params, params)
     length = global_norm(step)
     begin = (jnp.zeros_like(length), jnp.isfinite(grad_norm) & jnp.isfinite(length))
     shares = jnp.arange(1, points + 1, dtype=length.dtype) / points
@@ -127,27 +122,22 @@ def local_smoothness(
 class SmoothnessRecorder:
     r"""Records the local smoothness along the path of a training loop.
 
-    Call it after each step with the parameters before and after and with the step's batch; it keeps
-    a few numbers on the host. Steps on which the parameters did not move, or a gradient was not
-    finite, are left out and counted.
+    Call it after each step with the parameters before and after, and with the step's batch; it
+    keeps a few numbers on the host. Steps without an estimate (no move, or a gradient that is not
+    finite) are left out and counted.
+
+    Attributes:
+      steps: Number of calls.
+      skipped: Number of measurements without an estimate.
 
     Args:
       grad_fun: From parameters and a batch to a gradient, as for `local_smoothness`.
-      points: How many points of a step to look at, at least 1; default 10.
-      every: Measure every so manieth call, at least 1; default 1. A measurement takes `points + 1`
-        gradients and waits for them.
+      points: Number of points on a step, at least 1; default 10.
+      every: Calls from one measurement to the next, at least 1; default 1. A measurement takes
+        `points + 1` gradients and waits for them.
 
-    Attributes:
-      steps: How many calls there were.
-      skipped: How many measurements gave nothing.
-
-    Raises:
-      TypeError: `points` or `every` is no integer.
-      ValueError: `points` or `every` below 1.
-
-    Edge cases:
-      A training step that donates its parameters leaves none to compare with: hand the recorder a
-      copy.
+    Notes:
+      A training step that donates its parameters invalidates them: give the recorder a copy.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -176,31 +166,33 @@ class SmoothnessRecorder:
         self.skipped = 0
 
         @jax.jit
-        def measured(params: Any, new_params: Any, *batch: Any) -> LocalSmoothness:
+        def measure_step(params: Any, new_params: Any, *batch: Any) -> LocalSmoothness:
             return local_smoothness(grad_fun, params, new_params, *batch, points=points)
 
-        self._measured = measured
+        self._measure_step = measure_step
 
     def __call__(self, params: Any, new_params: Any, *batch: Any) -> None:
-        """Measures the step from `params` to `new_params` on `batch`, if it is its turn."""
+        """Measure the step from `params` to `new_params` on `batch`, every `every` calls."""
         step = self.steps
         self.steps += 1
         if step % self._every:
             return
-        smoothness, grad_norm, valid = jax.device_get(self._measured(params, new_params, *batch))
+        smoothness, grad_norm, valid = jax.device_get(
+            self._measure_step(params, new_params, *batch)
+        )
         if valid:
             self._rows.append((step, float(grad_norm), float(smoothness)))
         else:
             self.skipped += 1
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What was recorded: `step` (int64, from 0), `grad_norm` and `smoothness` (float64)."""
+        """Return the record: `step` (int64, from 0), `grad_norm` and `smoothness` (float64)."""
         table = np.array(self._rows, np.float64).reshape(-1, 3)
         names = ("step", "grad_norm", "smoothness")
         columns = dict(zip(names, table.T, strict=True))
         return columns | {"step": columns["step"].astype(np.int64)}
 
     def fit(self, **options: Any) -> SmoothnessFit:
-        """The line through what was recorded; `options` as for `fit_smoothness`."""
+        """Fit the line through the record; `options` as for `fit_smoothness`."""
         columns = self.arrays()
         return fit_smoothness(columns["grad_norm"], columns["smoothness"], **options)

@@ -1,4 +1,4 @@
-"""The line `L0 + L1 ||g||` through measured smoothness, and how sure it is."""
+"""The line `L0 + L1 ||g||` through measured smoothness, with its errors."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _POLISH = 4
 """Steps of Gauss-Newton from the best of them."""
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _ENTRIES = 2**22
-"""Of the table of resamples that is held at once."""
+"""Largest number of entries in a table of resamples."""
 
 
 @dataclass(frozen=True)
 class SmoothnessFit:
-    """The line that `fit_smoothness` found.
+    """The result of `fit_smoothness`: a line.
 
     Attributes:
       l0: The constant `L0`, the smoothness where the gradient vanishes.
-      l1: The slope `L1`, how much smoothness the gradient's norm adds.
+      l1: The slope `L1`, smoothness per unit of gradient norm.
       l0_error: Standard error of `l0`.
       l1_error: Standard error of `l1`.
       l0_interval: Confidence interval of `l0`.
       l1_interval: Confidence interval of `l1`.
       scatter: Standard deviation of the logarithm of the smoothness about the line.
-      n: How many pairs were used.
-      skipped: How many were left out: not finite, or no smoothness at all.
+      n: Number of pairs used.
+      skipped: Number of pairs left out: not finite, or without smoothness.
     """
 
     l0: float
@@ -50,7 +50,7 @@ class SmoothnessFit:
     skipped: int
 
     def predict(self, grad_norms: Any) -> np.ndarray:
-        """The line at gradient norms: `l0 + l1 * grad_norms`, float64."""
+        """Compute the line at gradient norms: `l0 + l1 * grad_norms`, float64."""
         return self.l0 + self.l1 * np.asarray(grad_norms, np.float64)
 
 
@@ -63,36 +63,36 @@ def fit_smoothness(
     block: int | None = None,
     seed: int = 0,
 ) -> SmoothnessFit:
-    r"""Fits a line to local smoothness as a function of the gradient norm.
+    r"""Fit a line to local smoothness as a function of the gradient norm.
 
-    Smoothness and norms of one run span orders of magnitude, and errors are relative ones, so that
-    plain least squares would see the largest values alone. The fit is least squares of logarithms,
-    with constants that cannot be negative: what looks closest on paper with logarithmic axes.
+    Smoothness and norms of one run span orders of magnitude and have relative errors, so plain
+    least squares would fit only the largest values. The fit is least squares of logarithms, with
+    constants that cannot be negative.
 
     .. math:: \min_{L_0, L_1 \ge 0} \sum_i
               \bigl( \ln \hat L_i - \ln (L_0 + L_1 \|g_i\|) \bigr)^2
 
-    The height of the line is eliminated, the ratio of `L1` to `L0` searched on a grid and refined,
-    so that no start is needed and the minimum is the global one.
 
     Args:
       grad_norms: The norms :math:`\|g_i\|`, not negative, in the order of the steps.
       smoothness: The estimates :math:`\hat L_i`, not negative, as many.
-      confidence: Of the intervals, in (0, 1); default .95.
-      resamples: How many samples the bootstrap draws, at least 2; default 1000. The time grows with
-        pairs times resamples: about 2 s for 10,000 pairs.
-      block: Consecutive pairs are drawn together in blocks of that length, at least 1, as they are
-        not independent along a run; default None, the cube root of their number.
-      seed: Of the bootstrap; default 0. The same arguments give the same answer.
+      confidence: Confidence of the intervals, in (0, 1); default .95.
+      resamples: Number of samples that the bootstrap draws, at least 2; default 1000. The time
+        grows with pairs times resamples: about 2 s for 10,000 pairs.
+      block: Length of the blocks of consecutive pairs that are drawn together, at least 1, as pairs
+        along a run are not independent; default None, the cube root of their number.
+      seed: Seed of the bootstrap; default 0. The same arguments give the same answer.
 
     Returns:
-      A `SmoothnessFit`. Where all norms are the same there is nothing to tell the constants apart,
-      and `l1` is 0. An interval is that of the resamples' quantiles.
+      A `SmoothnessFit`. Its intervals are quantiles of the resamples.
 
     Raises:
-      TypeError: An option is no number.
-      ValueError: Arrays that do not match, a negative entry, fewer than 3 usable pairs, or an
-        option out of range.
+      ValueError: Arrays that do not match, a negative entry, or fewer than 3 usable pairs.
+
+    Notes:
+      The height of the line is eliminated; the ratio of `L1` to `L0` is searched on a grid and
+      refined, so that no start is needed and the minimum is the global one. If all norms are equal
+      the constants cannot be told apart, and `l1` is 0.
 
     Example:
       >>> import numpy as np
@@ -110,7 +110,7 @@ def fit_smoothness(
     _validate.within("confidence", confidence, 0, 1, brackets="()")
     resamples = _validate.index("resamples", resamples, minimum=2)
     seed = _validate.index("seed", seed)
-    norms, logs, skipped = _usable(grad_norms, smoothness)
+    norms, logs, skipped = _select_usable(grad_norms, smoothness)
     count = len(norms)
     length = math.ceil(count ** (1 / 3)) if block is None else block
     length = min(_validate.index("block", length, minimum=1), count)
@@ -118,20 +118,20 @@ def fit_smoothness(
     # Norms in units of the largest, so that nothing overflows or vanishes.
     unit = float(norms.max()) or 1.0
     norms = norms / unit
-    grid = _ratios(norms)
-    heights = _heights(norms, logs, grid)
-    ratio = _best_ratio(norms, logs, grid, heights)
-    left = _heights(norms, logs, np.array([ratio]))[0]
-    l0, l1 = _constants(np.array([ratio]), left.mean(keepdims=True))
+    grid = _make_grid(norms)
+    heights = _compute_heights(norms, logs, grid)
+    ratio = _find_best_ratio(norms, logs, grid, heights)
+    left = _compute_heights(norms, logs, np.array([ratio]))[0]
+    l0, l1 = _compute_constants(np.array([ratio]), left.mean(keepdims=True))
     random = np.random.default_rng(seed)
     at_once = max(1, _ENTRIES // count)
     parts = [
-        _resampled(
+        _fit_resamples(
             norms,
             logs,
             heights,
             grid,
-            _weights(random, count, length, min(at_once, resamples - done)),
+            _draw_weights(random, count, length, min(at_once, resamples - done)),
         )
         for done in range(0, resamples, at_once)
     ]
@@ -152,8 +152,8 @@ def fit_smoothness(
     )
 
 
-def _usable(grad_norms: Any, smoothness: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """Norms and logarithms of the smoothness where there are both, and how many there are not."""
+def _select_usable(grad_norms: Any, smoothness: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Select pairs that are finite and positive, as norms and logarithms; count the others."""
     norms, values = (np.asarray(one, np.float64) for one in (grad_norms, smoothness))
     if norms.ndim != 1 or norms.shape != values.shape:
         raise ValueError(
@@ -169,16 +169,16 @@ def _usable(grad_norms: Any, smoothness: Any) -> tuple[np.ndarray, np.ndarray, i
     return norms[usable], np.log(values[usable]), len(norms) - count
 
 
-def _ratios(norms: np.ndarray) -> np.ndarray:
-    """Ratios of `L1` to `L0` to try: none, evenly in the logarithm, and no `L0` at all."""
+def _make_grid(norms: np.ndarray) -> np.ndarray:
+    """List ratios of `L1` to `L0` to try: 0, values spaced logarithmically, infinity."""
     least = norms[norms > 0].min(initial=1.0)
     # Beyond these ends one of the constants makes less than a millionth of the line anywhere.
     between = np.logspace(-6, 6 - math.log10(least), _CELLS)
     return np.concatenate([[0.0], between, [math.inf]])
 
 
-def _heights(norms: np.ndarray, logs: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """How far each point lies above a line of unit height, `(ratios, points)`, in logarithms."""
+def _compute_heights(norms: np.ndarray, logs: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """Compute heights of points above a line of unit height, `(ratios, points)`, logarithms."""
     with np.errstate(divide="ignore", invalid="ignore"):
         shapes = np.where(
             np.isinf(ratios)[:, None], np.log(norms), np.log1p(np.outer(ratios, norms))
@@ -186,20 +186,20 @@ def _heights(norms: np.ndarray, logs: np.ndarray, ratios: np.ndarray) -> np.ndar
     return logs - shapes
 
 
-def _constants(ratios: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """`L0` and `L1` of lines by ratio and logarithm of the height, `(2, lines)`."""
-    height, alone = np.exp(heights), np.isinf(ratios)
-    slope = np.where(alone, 1.0, ratios)
-    return np.stack([np.where(alone, 0.0, height), height * slope])
+def _compute_constants(ratios: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Compute `L0` and `L1` from ratios and logarithms of heights, `(2, lines)`."""
+    height, no_l0 = np.exp(heights), np.isinf(ratios)
+    slope = np.where(no_l0, 1.0, ratios)
+    return np.stack([np.where(no_l0, 0.0, height), height * slope])
 
 
-def _best_ratio(
+def _find_best_ratio(
     norms: np.ndarray, logs: np.ndarray, grid: np.ndarray, heights: np.ndarray
 ) -> float:
-    """The ratio with the least squares, by golden section about the best of the grid."""
+    """Find the ratio with the least squares, by golden section about the best of the grid."""
 
     def cost(ratio: float) -> float:
-        return float(_variance(_heights(norms, logs, np.array([ratio])))[0])
+        return float(_variance(_compute_heights(norms, logs, np.array([ratio])))[0])
 
     best = int(_variance(heights).argmin())
     if best in (0, len(grid) - 1):
@@ -216,27 +216,29 @@ def _best_ratio(
 
 
 def _variance(heights: np.ndarray) -> np.ndarray:
-    """The variance of each row; infinite for a line that misses a point altogether."""
+    """Compute the variance of each row; infinite for a line that is 0 at a point."""
     passes = np.isfinite(heights).all(axis=1)
     return np.where(passes, np.where(passes[:, None], heights, 0.0).var(axis=1), math.inf)
 
 
-def _weights(random: np.random.Generator, count: int, length: int, resamples: int) -> np.ndarray:
-    """How often each point was drawn, in blocks from a circle of points, `(resamples, count)`."""
+def _draw_weights(
+    random: np.random.Generator, count: int, length: int, resamples: int
+) -> np.ndarray:
+    """Draw blocks from a circle of points; count the draws of each, `(resamples, count)`."""
     begins = random.integers(count, size=(resamples, -(-count // length)))
     drawn = (begins[:, :, None] + np.arange(length)).reshape(resamples, -1)[:, :count] % count
     cells = drawn + count * np.arange(resamples)[:, None]
     return np.bincount(cells.ravel(), minlength=resamples * count).reshape(resamples, count)
 
 
-def _resampled(
+def _fit_resamples(
     norms: np.ndarray, logs: np.ndarray, heights: np.ndarray, grid: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """The constants of each resample: the grid's best ratio, then Gauss-Newton from there."""
+    """Fit each resample: the best ratio of the grid, then Gauss-Newton from there."""
     passes = np.isfinite(heights).all(axis=1)
     grid, heights = grid[passes], heights[passes]
     shares = weights / weights.sum(axis=1, keepdims=True)
-    # About the row's mean: then the difference of squares does not cancel.
+    # Centred rows, so that the difference of squares does not cancel.
     moved = heights - heights.mean(axis=1, keepdims=True)
     costs = shares @ np.square(moved).T - np.square(shares @ moved.T)
     best = costs.argmin(axis=1)
@@ -244,21 +246,21 @@ def _resampled(
     ratios = grid[best]
     inside = (best > 0) & np.isfinite(ratios)
     if inside.any():
-        ratios[inside], means[inside] = _polished(norms, logs, ratios[inside], shares[inside])
-    return _constants(ratios, means)
+        ratios[inside], means[inside] = _refine(norms, logs, ratios[inside], shares[inside])
+    return _compute_constants(ratios, means)
 
 
-def _polished(
+def _refine(
     norms: np.ndarray, logs: np.ndarray, ratios: np.ndarray, shares: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ratios after a few steps, and the mean heights above their lines."""
+    """Refine ratios by a few steps; second, the mean heights above their lines."""
     for _ in range(_POLISH):
         scaled = np.outer(ratios, norms)
         left, slope = logs - np.log1p(scaled), scaled / (1 + scaled)
         slope = slope - (shares * slope).sum(axis=1, keepdims=True)
         bend = (shares * np.square(slope)).sum(axis=1)
         pull = (shares * slope * left).sum(axis=1)
-        # A flat cost, far out where the ratio hardly matters, moves nothing.
+        # Do not move where the cost is flat.
         move = np.where(bend > 1e-20, pull / np.maximum(bend, 1e-20), 0)
         ratios = ratios * np.exp(np.clip(move, -1, 1))
     return ratios, (shares * (logs - np.log1p(np.outer(ratios, norms)))).sum(axis=1)

@@ -1,69 +1,47 @@
-"""Finds what was recorded in an optimizer state, in whatever nesting."""
+"""The norms that an optimizer state remembers, and what was recorded beside them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from clipax._metrics import find_clips
+from clipax._states import find, unwrap
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array
-from clipax.thresholds import _sketch
-from clipax.thresholds._sketch import SketchState
-from clipax.transforms.telemetry_format import FIELDS
+from clipax.engine import Telemetry
 
-__all__ = ["Record", "records", "sketch_of"]
+__all__ = ["Record", "histogram_of", "records"]
 
-_NAMES = ("count", *FIELDS)
-_SKETCH = SketchState._fields[0]
-# The names under which Flax NNX keeps the array of a variable.
-_VARIABLE = ("value", "raw_value")
-
-_Path = tuple[str, ...]
+_COUNTS = HistogramState._fields[0]
 
 
 class Record(NamedTuple):
-    """What one transformation recorded.
+    """The record of one transformation.
 
     Attributes:
-      fields: Its telemetry, by field; empty for a threshold's state by itself.
-      sketch: The norms of all its blocks together; None where it does not remember them.
+      telemetry: Its telemetry; None for a threshold's state by itself.
+      histogram: The norms of all its blocks together; None where it does not remember them.
     """
 
-    fields: dict[str, Array]
-    sketch: SketchState | None
+    telemetry: Telemetry | None
+    histogram: HistogramState | None
 
 
 def records(state: Any) -> list[Record]:
     """The records of all transformations in a state, in order."""
-    nodes: dict[_Path, dict[str, Any]] = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
-        names = tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
-        if names and names[-1] in _VARIABLE:
-            names = names[:-1]
-        if names:
-            nodes.setdefault(names[:-1], {})[names[-1]] = leaf
-    sketches = {
-        path: node[_SKETCH]
-        for path, node in nodes.items()
-        if _SKETCH in node and jnp.shape(node[_SKETCH])[-1:] == (_sketch.BINS,)
-    }
-    clips = {path: node for path, node in nodes.items() if all(name in node for name in _NAMES)}
-    found = [
-        Record(
-            {name: jnp.asarray(node[name]) for name in _NAMES},
-            _pooled([one for place, one in sketches.items() if place[: len(path)] == path]),
-        )
-        for path, node in clips.items()
-    ]
-    return found or [Record({}, _pooled([one])) for one in sketches.values()]
+    clips = [Record(clip.telemetry, _pool(_histograms(clip.node))) for clip in find_clips(state)]
+    return clips or [Record(None, _pool([one])) for one in _histograms(state)]
 
 
-def sketch_of(norms_or_state: Any) -> SketchState:
-    """The first sketch in a state; otherwise that of an array of norms, along its last axis."""
+def histogram_of(norms_or_state: Any) -> HistogramState:
+    """Find the first histogram in a state, or make one of an array of norms by its last axis."""
     for record in records(norms_or_state):
-        if record.sketch is not None:
-            return record.sketch
+        if record.histogram is not None:
+            return record.histogram
     try:
         norms = jnp.asarray(norms_or_state, float)
     except (TypeError, ValueError):
@@ -73,19 +51,29 @@ def sketch_of(norms_or_state: Any) -> SketchState:
         ) from None
     if norms.ndim == 0:
         raise ValueError(f"`norms` must have an axis of steps, got {norms_or_state!r}.")
-    return _sketch.of(norms)
+    return _histogram.from_norms(norms)
 
 
-def _pooled(sketches: list[Any]) -> SketchState | None:
+def _histograms(state: Any) -> list[Array]:
+    """The counts of all histograms in a state."""
+
+    def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
+        counts = unwrap(fields.get(_COUNTS))
+        return (counts, ()) if jnp.shape(counts)[-1:] == (_histogram.BINS,) else None
+
+    return list(find(state, match))
+
+
+def _pool(histograms: list[Array]) -> HistogramState | None:
     """The norms of all blocks and labels as one distribution."""
-    if not sketches:
+    if not histograms:
         return None
     rows = [
-        jnp.sum(jnp.reshape(one, (-1, _sketch.BINS)).astype(jnp.float32), axis=0)
-        for one in sketches
+        jnp.sum(jnp.reshape(one, (-1, _histogram.BINS)).astype(jnp.float32), axis=0)
+        for one in histograms
     ]
     counts = jnp.sum(jnp.stack(rows), axis=0)
     # Many blocks and steps are more than an int32 counts: then their shares.
     most = float(2**31 - 256)
     share = most / jnp.maximum(counts[-1], most)
-    return SketchState((counts * share).astype(jnp.int32))
+    return HistogramState((counts * share).astype(jnp.int32))

@@ -1,4 +1,4 @@
-"""How heavy the tail of the norms is, and their quantiles."""
+"""The tail index of norms, and their quantiles."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _histogram
 from clipax._typing import Array, Scalar
-from clipax.diagnostics._states import sketch_of
-from clipax.thresholds import _sketch
+from clipax.diagnostics._states import histogram_of
 
 __all__ = ["norm_quantiles", "tail_index"]
 
 
-def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array:
-    r"""Estimates the tail index of gradient norms.
+def tail_index(norms: Any, *, fraction: Scalar = _histogram.TAIL_FRACTION) -> Array:
+    r"""Estimate the tail index of gradient norms.
 
     The index says which moments the norms have: below 2 no variance, below 1 no mean. It is Hill's
     estimator on norms in logarithmic bins, where the maximum of the likelihood has a closed form
@@ -29,27 +29,25 @@ def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array
     above which there is at most the share `fraction` of the norms.
 
     Args:
-      norms: An array of norms, its last axis that of the steps; what is not finite is left out. Or
-        the state of an optimizer with `clipax.monitor_norms` or a threshold that remembers all
-        norms (`percentile`, `tail_power`): then that of all its blocks together, the first one's
-        where there are several.
+      norms: An array of norms with steps along the last axis, non-finite entries left out. Or the
+        state of an optimizer with `clipax.monitor_norms` or a threshold that remembers all norms
+        (`percentile`, `tail_power`): the norms of all blocks of the first of these.
       fraction: The share of the norms that count as the tail, in (0, 1); default .05. Of the shares
         compared by `python -m benchmarks.tail_index` it has the smallest mean error over the laws
         there whose error on Pareto norms stays below .1. More is steadier for few norms.
 
     Returns:
-      The estimate, infinite where there is no tail to be seen: no norms, or all in one bin. Its
-      standard deviation on Pareto norms is about `alpha / sqrt(fraction * steps)`. May be traced.
-
-    Guarantees:
-      From 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean absolute error is below .1, and
-      from as many of Student's t. It is no guide where the power law sets in late: stable laws with
-      an index near 2 look lighter, by .8 at 1.8 (`benchmarks/results/tail_index.md`). Norms whose
-      scale drifts look heavier.
+      The estimate, infinite without a tail: no norms, or all in one bin. Its standard deviation on
+      Pareto norms is about `alpha / sqrt(fraction * steps)`. May be traced.
 
     Raises:
-      TypeError: `fraction` is no number.
-      ValueError: `fraction` outside (0, 1); no norms in `norms`.
+      ValueError: No norms in `norms`.
+
+    Notes:
+      From 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean absolute error is below .1, and
+      from as many of Student's t. It is biased where the power law sets in late: stable laws with
+      an index near 2 look lighter, by .8 at 1.8 (`benchmarks/results/tail_index.md`). Norms whose
+      scale drifts look heavier.
 
     Example:
       >>> import numpy as np, clipax
@@ -62,11 +60,11 @@ def tail_index(norms: Any, *, fraction: Scalar = _sketch.TAIL_FRACTION) -> Array
       of Statistics 3 (1975).
     """
     _validate.within("fraction", fraction, 0, 1, brackets="()")
-    return _sketch.tail_index(sketch_of(norms), fraction)
+    return _histogram.tail_index(histogram_of(norms), fraction)
 
 
 def norm_quantiles(norms: Any, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) -> Array:
-    """Reads quantiles of gradient norms off what was remembered of them.
+    """Read quantiles of gradient norms from an optimizer's state or an array.
 
     Args:
       norms: As for `tail_index`: the state of an optimizer that remembers norms, or an array.
@@ -78,8 +76,7 @@ def norm_quantiles(norms: Any, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) ->
       traced.
 
     Raises:
-      TypeError: A quantile is no number.
-      ValueError: A quantile outside (0, 1]; no norms in `norms`.
+      ValueError: No norms in `norms`.
 
     Example:
       >>> import numpy as np, clipax
@@ -88,6 +85,6 @@ def norm_quantiles(norms: Any, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) ->
     """
     for one in quantiles:
         _validate.within("quantiles", one, 0, 1, brackets="(]")
-    sketch = sketch_of(norms)
-    found = [_sketch.quantile(sketch, jnp.asarray(one, float)) for one in quantiles]
-    return jnp.where(_sketch.total(sketch) > 0, jnp.stack(found), jnp.nan)
+    histogram = histogram_of(norms)
+    values = [_histogram.quantile(histogram, jnp.asarray(one, float)) for one in quantiles]
+    return jnp.where(_histogram.total(histogram) > 0, jnp.stack(values), jnp.nan)

@@ -3,20 +3,19 @@
 It needs the extra `lab`: `pip install "clipax[lab]"`. Nothing else in the package imports it.
 """
 
-from clipax.lab.compare import compare
-from clipax.lab.data import Dataset, load_data
-from clipax.lab.errors import InputError
-from clipax.lab.noise import Noise, parse_noise
-from clipax.lab.results import MethodResult
-from clipax.lab.settings import Settings
-
-__all__ = [
-    "Dataset",
-    "InputError",
-    "MethodResult",
-    "Noise",
-    "Settings",
-    "compare",
-    "load_data",
-    "parse_noise",
-]
+from clipax.lab import noise as noise
+from clipax.lab import problems as problems
+from clipax.lab._compare.comparison import compare as compare
+from clipax.lab._compare.data import Dataset as Dataset
+from clipax.lab._compare.data import Split as Split
+from clipax.lab._compare.data import load_data as load_data
+from clipax.lab._compare.plots import plot_curves as plot_curves
+from clipax.lab._compare.results import MethodResult as MethodResult
+from clipax.lab._compare.settings import Settings as Settings
+from clipax.lab._errors import InputError as InputError
+from clipax.lab._simulate.result import Curve as Curve
+from clipax.lab._simulate.result import Simulation as Simulation
+from clipax.lab._simulate.result import quantile_interval as quantile_interval
+from clipax.lab._simulate.simulation import simulate as simulate
+from clipax.lab.noise import Noise as Noise
+from clipax.lab.noise import parse_noise as parse_noise

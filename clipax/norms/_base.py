@@ -1,4 +1,4 @@
-"""The pair of pure functions on norms that every response and every stepsize is."""
+"""The pair of pure functions that every rule on norms is."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from clipax._typing import Array
 from clipax.thresholds import Context
 
-__all__ = ["Decision", "NormTransformation", "handed_on"]
+__all__ = ["Decision", "NormRule", "scale_norms"]
 
 
 class Decision(NamedTuple):
-    """What to do with blocks of the given norms.
+    """The factors for blocks of the given norms.
 
     Attributes:
       factor: What to multiply each block with; not negative. The update of a block whose factor
@@ -27,7 +27,7 @@ class Decision(NamedTuple):
     threshold: Array
 
 
-class NormTransformation(NamedTuple):
+class NormRule(NamedTuple):
     """The twin of `optax.GradientTransformation` on norms.
 
     Both functions work elementwise on an array of norms of any shape, and only ever see finite
@@ -38,16 +38,16 @@ class NormTransformation(NamedTuple):
       init: From the shape of the norms to a state.
       update: From `(norms, state, context)` to `(decision, state)`.
       needs_params: Whether `context.param_norms` is used.
-      shrinks: Whether no factor is larger than 1: then what it makes of a narrow type's entries
-        cannot be too large for that type, and need not be cut off.
+      never_amplifies: Whether no factor exceeds 1: then no entry can overflow a narrow dtype, and
+        the clamp at its largest number is left out.
     """
 
     init: Callable[[tuple[int, ...]], Any]
     update: Callable[[Array, Any, Context], tuple[Decision, Any]]
     needs_params: bool = False
-    shrinks: bool = False
+    never_amplifies: bool = False
 
 
-def handed_on(decision: Decision, norms: Array) -> Array:
-    """The norms that a decision leaves for the next one: finite, as all of them are."""
+def scale_norms(decision: Decision, norms: Array) -> Array:
+    """Compute the norms that a decision leaves for the next rule, which sees finite ones only."""
     return jnp.minimum(decision.factor * norms, jnp.finfo(norms.dtype).max)

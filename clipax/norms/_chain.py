@@ -1,4 +1,4 @@
-"""Composition of decisions on norms."""
+"""Composition of rules on norms."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any
 import jax.numpy as jnp
 
 from clipax._typing import Array
-from clipax.norms._base import Decision, NormTransformation, handed_on
+from clipax.norms._base import Decision, NormRule, scale_norms
 from clipax.thresholds import Context
 
 __all__ = ["chain", "identity"]
 
 
-def identity() -> NormTransformation:
-    """Leaves every gradient as it is: factor 1, nothing clips."""
+def identity() -> NormRule:
+    """Leave every gradient as it is: factor 1, nothing clips."""
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         return Decision(jnp.ones_like(norms), jnp.full_like(norms, jnp.inf)), state
 
-    return NormTransformation(lambda shape: (), update, shrinks=True)
+    return NormRule(lambda shape: (), update, never_amplifies=True)
 
 
-def chain(*transformations: NormTransformation) -> NormTransformation:
-    """Applies transformations of norms one after another, for one read of the gradient.
+def chain(*rules: NormRule) -> NormRule:
+    """Apply rules on norms one after another, for one read of the gradient.
 
     Each is handed the norm that its predecessors leave, `factor * norm`; factors multiply, and the
     threshold is the smallest of all, in units of the norm that was measured.
 
     Args:
-      *transformations: What to apply, first to last; none at all is the identity.
+      *rules: The rules, first to last; none at all is the identity.
 
     Returns:
-      A transformation of norms.
+      A `NormRule`.
 
     Raises:
-      TypeError: An argument is not a `NormTransformation`.
+      TypeError: An argument is not a `NormRule`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -45,21 +45,19 @@ def chain(*transformations: NormTransformation) -> NormTransformation:
       >>> print(decision.factor * 8)  # clipped to 2, then divided by 2 + 1
       [0.6666667]
     """
-    for transformation in transformations:
-        if not isinstance(transformation, NormTransformation):
-            raise TypeError(
-                f"`transformations` must be made by `clipax.norms`, got {transformation!r}."
-            )
+    for rule in rules:
+        if not isinstance(rule, NormRule):
+            raise TypeError(f"`rules` must be made by `clipax.norms`, got {rule!r}.")
 
     def init(shape: tuple[int, ...]) -> Any:
-        return tuple(transformation.init(shape) for transformation in transformations)
+        return tuple(rule.init(shape) for rule in rules)
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         factor, threshold = jnp.ones_like(norms), jnp.full_like(norms, jnp.inf)
         states = []
-        for transformation, old in zip(transformations, state, strict=True):
-            reached = handed_on(Decision(factor, threshold), norms)
-            decision, new = transformation.update(reached, old, context)
+        for rule, old in zip(rules, state, strict=True):
+            scaled = scale_norms(Decision(factor, threshold), norms)
+            decision, new = rule.update(scaled, old, context)
             # In units of the measured norm; a factor of zero leaves nothing to clip.
             passes = factor > 0
             here = decision.threshold / jnp.where(passes, factor, 1)
@@ -68,9 +66,9 @@ def chain(*transformations: NormTransformation) -> NormTransformation:
             states.append(new)
         return Decision(factor, threshold), tuple(states)
 
-    return NormTransformation(
+    return NormRule(
         init,
         update,
-        needs_params=any(transformation.needs_params for transformation in transformations),
-        shrinks=all(transformation.shrinks for transformation in transformations),
+        needs_params=any(rule.needs_params for rule in rules),
+        never_amplifies=all(rule.never_amplifies for rule in rules),
     )

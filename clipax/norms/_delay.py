@@ -8,37 +8,36 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array, Scalar
-from clipax.norms._base import Decision, NormTransformation
+from clipax.norms._base import Decision, NormRule
 from clipax.thresholds import Context
 
 __all__ = ["delay"]
 
 
 class DelayState(NamedTuple):
-    """The factors of the last steps, oldest first, and the state of what is delayed."""
+    """State of `delay`.
+
+    Attributes:
+      factors: The factors of the last steps, oldest first; one more axis than the norms have.
+      inner: State of the delayed rule.
+    """
 
     factors: Array
     inner: Any
 
 
-def delay(
-    transformation: NormTransformation, delay: int | None, initial: Scalar = 1.0
-) -> NormTransformation:
-    """Uses the factor of `delay` steps ago, so that it does not depend on the current gradient.
+def delay(rule: NormRule, delay: int | None, initial: Scalar = 1.0) -> NormRule:
+    """Use the factor of `delay` steps ago, so that it does not depend on the current gradient.
 
     Steps whose norm is not finite do not count. The memory is one number a step and block.
 
     Args:
-      transformation: Whose factor to delay.
-      delay: Number of steps, at least 0; None or 0 is no delay.
+      rule: Whose factor to delay.
+      delay: Number of steps, a concrete integer of at least 0; None or 0 is no delay.
       initial: The factor of the first `delay` steps.
 
     Returns:
-      A transformation of norms. Thresholds pass undelayed.
-
-    Raises:
-      TypeError: `delay` is not a concrete integer.
-      ValueError: `delay` is negative.
+      A `NormRule`. Thresholds pass undelayed.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -52,17 +51,17 @@ def delay(
     """
     steps = _validate.optional_index("delay", delay)
     if steps == 0:
-        return transformation
+        return rule
 
     def init(shape: tuple[int, ...]) -> DelayState:
         first = jnp.broadcast_to(jnp.asarray(initial, float), (*shape, steps))
-        return DelayState(first, transformation.init(shape))
+        return DelayState(first, rule.init(shape))
 
     def update(norms: Array, state: DelayState, context: Context) -> tuple[Decision, DelayState]:
-        decision, inner = transformation.update(norms, state.inner, context)
-        # A handful of numbers: shifting them all is as cheap as a ring and has no position.
+        decision, inner = rule.update(norms, state.inner, context)
+        # A handful of numbers: shifting them all costs no more than a ring, and needs no position.
         newest = decision.factor[..., None]
         factors = jnp.concatenate([state.factors[..., 1:], newest], axis=-1)
         return decision._replace(factor=state.factors[..., 0]), DelayState(factors, inner)
 
-    return NormTransformation(init, update, transformation.needs_params)
+    return NormRule(init, update, rule.needs_params)

@@ -1,58 +1,43 @@
-"""Stepsizes that adapt to the norms seen: the divisors of AdaGrad-Norm and Adam-Norm.
-
-They keep a scale, never a square, so that a norm of 1e30 is remembered as such.
-"""
+"""Stepsizes that adapt to the norms seen: the divisors of AdaGrad-Norm and Adam-Norm."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
+from clipax._statistics._moving import Scale, adagrad, adam
 from clipax._typing import Array, Scalar
-from clipax.norms._base import Decision, NormTransformation
+from clipax.norms._base import Decision, NormRule
 from clipax.norms._delay import delay as delayed
-from clipax.norms._scales import Scale, adagrad, adam
 from clipax.thresholds import Context
 
 __all__ = ["adagrad_norm", "adam_norm"]
 
 
-def adagrad_norm(
-    b_init: Scalar, delay: int | None = None, *, reweight: Scalar = 1.0
-) -> NormTransformation:
-    r"""Divides by the root of the sum of all squared norms.
+def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar = 1.0) -> NormRule:
+    r"""Divide by the root of the sum of all squared norms (AdaGrad-Norm).
 
-    As a decision on norms: `scale_by_adagrad_norm` lifts it to gradients.
+    One stepsize a block that needs no tuning to the smoothness. It never recovers from an outlier:
+    clip first, best with `clip_adagrad_norm`.
 
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_{t-1}^2 + w\, n_t^2
 
     with :math:`b_{-1}` the `b_init`, :math:`d` the `delay` and :math:`w` the `reweight`.
 
     Args:
-      b_init: The scale before the first step, positive, in units of the norms.
-      delay: How many steps the factor lags behind; the first ones use `1/b_init`. None (default)
-        or 0: no delay.
+      b_init: The scale before the first step, at least 1e-37, in units of the norms. It takes the
+        place of an epsilon.
+      delay: How many steps the factor lags behind, a concrete integer: 1 is the paper's delay,
+        which makes the stepsize independent of the current gradient. The first steps use
+        `1/b_init`. None (default) or 0: no delay.
       reweight: Weight of a squared norm, positive; default 1, AdaGrad-Norm itself.
 
     Returns:
-      A `NormTransformation`. Nothing counts as clipped.
+      A `NormRule`. Nothing counts as clipped.
 
-    Guarantees:
-      The scale is positive and finite after any finite norms; it is kept, not its square.
-
-    Edge cases:
-      ============ ============================
-      norm         scale
-      ============ ============================
-      0            as before
-      1e30         grows to 1e30, not infinity
-      ============ ============================
-
-    Sharding:
-      Elementwise on norms; no communication.
-
-    Raises:
-      TypeError: An argument is not a number, or `delay` not a concrete integer.
-      ValueError: `b_init` below 1e-37, `delay` negative or `reweight` not positive.
+    Notes:
+      - The root is kept, not the square: a norm of 1e30 is added without overflow, and the scale
+        stays positive and finite. It never decreases.
+      - The paper's delay is one step; this one is any number, and keeps as many numbers a block.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -63,51 +48,39 @@ def adagrad_norm(
       0.2 5.0
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, Algorithm 1; the weight is of Clip-RAdaGradD in its first
-      version.
-
-    Differences from the paper:
-      The delay may be any number of steps.
+      - Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+        Heavy-Tailed", arXiv 2406.04443, Algorithm 1; the weight is of Clip-RAdaGradD in its first
+        version.
+      - Ward, Wu, Bottou, "AdaGrad stepsizes: sharp convergence over nonconvex landscapes", ICML
+        2019, arXiv 1806.01811.
     """
     return _divisor(adagrad(b_init, reweight), delay)
 
 
-def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTransformation:
-    r"""Divides by the root of the averaged squared norm.
+def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
+    r"""Divide by the root of the averaged squared norm (Adam-Norm).
 
-    As a decision on norms: `scale_by_adam_norm` lifts it to gradients.
+    Adam's divisor with one number a block. It forgets outliers over `1/(1 - b2)` steps; clip first,
+    best with `clip_adam_norm`.
 
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) n_t^2
 
     with :math:`b_{-1}` the `b_init` and :math:`d` the `delay`.
 
     Args:
-      b_init: The scale before the first step, positive, in units of the norms.
+      b_init: The scale before the first step, at least 1e-37, in units of the norms. It takes the
+        place of an epsilon.
       b2: Decay rate of the average, in [0, 1); there is no bias correction.
-      delay: How many steps the factor lags behind; the first ones use `1/b_init`. None (default)
-        or 0: no delay.
+      delay: How many steps the factor lags behind, as for `adagrad_norm`; None (default) or 0: no
+        delay.
 
     Returns:
-      A `NormTransformation`. Nothing counts as clipped.
+      A `NormRule`. Nothing counts as clipped.
 
-    Guarantees:
-      The scale is positive and finite after any finite norms; it is kept, not its square.
-
-    Edge cases:
-      ============ ============================
-      norm         scale
-      ============ ============================
-      0            times `sqrt(b2)`
-      1e30         grows to 1e30, not infinity
-      ============ ============================
-
-    Sharding:
-      Elementwise on norms; no communication.
-
-    Raises:
-      TypeError: An argument is not a number, or `delay` not a concrete integer.
-      ValueError: `b_init` below 1e-37, `b2` outside [0, 1) or `delay` negative.
+    Notes:
+      - The root is kept, not the square: a norm of 1e30 is added without overflow. A scale that
+        decays below the smallest normal number stays there, so that its inverse is finite.
+      - The paper's delay is one step; this one is any number.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -118,17 +91,13 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormTrans
       3.5355
 
     References:
-      S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
+      Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, Algorithm 2.
-
-    Differences from the paper:
-      The delay may be any number of steps; a scale that decays below the smallest normal number
-      stays there.
     """
     return _divisor(adam(b_init, b2), delay)
 
 
-def _divisor(scale: Scale, delay: int | None) -> NormTransformation:
+def _divisor(scale: Scale, delay: int | None) -> NormRule:
     def init(shape: tuple[int, ...]) -> Array:
         return jnp.full(shape, scale.b_init, float)
 
@@ -136,4 +105,4 @@ def _divisor(scale: Scale, delay: int | None) -> NormTransformation:
         b = scale.accumulate(b, norms)
         return Decision(1 / b, jnp.full_like(norms, jnp.inf)), b
 
-    return delayed(NormTransformation(init, update), delay, 1 / scale.b_init)
+    return delayed(NormRule(init, update), delay, 1 / scale.b_init)

@@ -33,7 +33,7 @@ def clipped_value_and_grad(
     noise_multiplier: Scalar | None = None,
     axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[..., tuple[tuple[Array, ExampleStats], Any]]:
-    """`clipped_grad` that returns the loss too.
+    """Make `clipped_grad` that returns the loss as well.
 
     Args:
       fun: As for `clipped_grad`, and so are all other arguments.
@@ -51,10 +51,6 @@ def clipped_value_and_grad(
       A function `(params, *batch, threshold=None, mask=None, key=None) -> ((value, stats), grads)`.
       The value is the mean or sum of the losses; an example that adds nothing to the gradient adds
       nothing to it either. It is not clipped and gets no noise: it is not private.
-
-    Raises:
-      TypeError: As `clipped_grad`.
-      ValueError: As `clipped_grad`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -113,12 +109,11 @@ def clipped_grad(
     noise_multiplier: Scalar | None = None,
     axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[..., tuple[Any, ExampleStats]]:
-    r"""Clips every example's own gradient, then averages or sums them, in little memory.
+    r"""Clip the gradient of every example, then average or sum them, in little memory.
 
-    No example moves the result by more than the threshold, whatever its gradient is: what learning
-    with outliers and differentially private training need, and what clipping the averaged gradient
-    does not give. Examples are worked on in a loop over microbatches; nothing as large as a
-    gradient outlives its microbatch but one sum.
+    No example moves the result by more than the threshold, whatever its gradient is. Use it for
+    data with outliers and for differentially private training; clipping the averaged gradient does
+    not bound an example's part. Memory holds one sum and the gradients of one microbatch.
 
     .. math::
         g = \frac{1}{m} \Big( \sum_{i=1}^{m} f(n_i)\, \nabla \ell_i + z\, C\, N(0, I) \Big), \qquad
@@ -131,20 +126,19 @@ def clipped_grad(
     Args:
       fun: From parameters and one example (the batch's arrays without their first axis) to a
         scalar loss; with `has_aux`, to a pair of the loss and anything else.
-      threshold: Largest norm of one example's contribution: a positive number (infinity: never
-        clip). It can be given anew with each call, as a number or an array.
-      scope: Which entries of one example's gradient share a norm: `"global"` (default), `"leaf"`,
-        `"unit"`, or a scope of `clipax.scopes`. Each block has the threshold for itself.
+      threshold: Largest norm of one example's contribution, positive (infinity: never clip). Each
+        call may take another, as a number or an array.
+      scope: Which entries of one example's gradient share a norm, as for `scale_by_norm`. Each
+        block is clipped at the threshold.
       response: `"hard"` (default), as above; `"normalize"` is AUTO-S, :math:`f(n) = C/(n +
-        \epsilon)`; `"sqrt"`, `"rational"`, `"tanh"` and `"huber"` as for `clipax.norms.smooth`.
+        \epsilon)`; `"sqrt"`, `"rational"`, `"tanh"` and `"huber"` as for `clipax.norms.clip`.
       eps: :math:`\epsilon` of `"normalize"`, positive; default .01 as in the paper.
       reduction: `"mean"` (default) over the examples that the mask lets in, or `"sum"`. Private
         training on sampled batches should take the sum and divide it by the expected batch size:
         the actual size is not public.
-      microbatch_size: Examples that are worked on at a time, at least 1; None (default) for 1, the
-        least memory, on every device. An accelerator may be faster with more, a CPU with 8 where an
-        example is many words; each costs the memory of a gradient or two. A batch need not be
-        divisible by it.
+      microbatch_size: Examples in a microbatch, at least 1; None (default) for 1, the least memory.
+        An accelerator may be faster with more, a CPU with 8 where an example is many words; each
+        costs the memory of a gradient or two. A batch need not be divisible by it.
       has_aux: Whether `fun` returns a pair.
       noise_multiplier: :math:`z`, non-negative: the standard deviation of the Gaussian noise on the
         sum, in units of the largest norm of one example's contribution, which is C times the root
@@ -157,14 +151,20 @@ def clipped_grad(
       that are padding; `key`, with a `noise_multiplier`, a fresh key of `jax.random` for each call.
       The gradients have the parameters' types; `stats` is an `ExampleStats`.
 
-    Guarantees:
+    Raises:
+      ValueError: `threshold` infinite with noise or `"normalize"`. When called: no example, arrays
+        of different lengths, a mask of another shape, a `key` without a `noise_multiplier` or the
+        reverse, noise in a scope that leaves parameters out, mesh axes not named.
+      TypeError: When called: `fun` does not return a scalar, or with `has_aux` a pair with arrays;
+        `key` is not one key; a parameter is not floating-point.
+
+    Notes:
       One example's contribution to the sum, cast to the parameters' type, has a norm of at most
       `threshold * (1 + 4 eps)`, with `eps` of that type, for any number of leaves (block by block
       in other scopes). Norms, factors, sums and noise are computed in float32 or better; noise is
       added once, to the sum over all devices. The result does not depend on the microbatch's size
       but for rounding. Memory does not grow with the batch, outputs for each example apart.
 
-    Edge cases:
       ==================================== ========================================================
       example, batch                       result
       ==================================== ========================================================
@@ -176,7 +176,6 @@ def clipped_grad(
       a traced threshold not above zero    adds zero (and no noise)
       ==================================== ========================================================
 
-    Sharding:
       Under `jit` with a batch sharded over its examples give a `microbatch_size` that is a multiple
       of the number of shards: neighbours in a microbatch come from different shards, so no example
       moves; the gradient is reduced once a microbatch. Inside `shard_map` with `axis_name` each
@@ -184,7 +183,6 @@ def clipped_grad(
       device. `norms` are then those of all devices' examples; `block_norms` and `aux` stay with
       their device.
 
-    Privacy:
       With `reduction="sum"` this is the Gaussian mechanism: adding or removing one example changes
       the sum by at most the largest contribution, rounding apart, and the noise is `z` times that.
       Left to other libraries (`dp_accounting`, `jax_privacy`): what epsilon and delta follow over a
@@ -192,18 +190,11 @@ def clipped_grad(
       noise that is safe on floating-point numbers. Not private: `stats`, losses and auxiliary
       output, a mean over a secret number of examples, and choices made by looking at them. A
       threshold that follows the norms costs privacy too: give `thresholds.geometric_quantile` a
-      `noise` and take the multiplier that `thresholds.noise_split` leaves; its count is divided by
-      the number of examples, which that analysis takes as public.
+      `noise` and take the multiplier that `noise_split` computes; its count is divided by the
+      number of examples, which that analysis takes as public.
 
-    Raises:
-      TypeError: `fun` is not callable, an argument not a number, or a parameter not floating-point.
-        When called: `fun` does not return a scalar, or with `has_aux` a pair with arrays; `key` is
-        not one key.
-      ValueError: `threshold` or `eps` not positive, `threshold` infinite with noise or
-        `"normalize"`, `response` or `reduction` unknown, `microbatch_size` below 1,
-        `noise_multiplier` negative. When called: no example, arrays of different lengths, a mask
-        of another shape, a `key` without a `noise_multiplier` or the reverse, noise in a scope that
-        leaves parameters out, mesh axes not named.
+      An example that is not finite adds nothing, unlike in the papers. Abadi et al. divide by the
+      expected batch size: see `reduction`.
 
     Example:
       The threshold lives in the optimizer's state and follows the median of the examples' norms;
@@ -212,7 +203,7 @@ def clipped_grad(
       >>> import jax, jax.numpy as jnp, optax, clipax
       >>> from clipax import norms, thresholds
       >>> grad = clipax.clipped_grad(lambda w, x, y: (w @ x - y) ** 2 / 2, threshold=1.0)
-      >>> follow = norms.regularized(thresholds.geometric_quantile(0.5, initial=1.0), delta=1.0)
+      >>> follow = norms.observe(thresholds.geometric_quantile(0.5, initial=1.0))
       >>> optimizer = optax.chain(clipax.scale_by_norm(follow), optax.sgd(0.1))
       >>> @jax.jit
       ... def step(w, state, x, y):
@@ -233,10 +224,6 @@ def clipped_grad(
       arXiv 1607.00133, Algorithm 1. G. Andrew et al., arXiv 1905.03871 (the threshold that
       follows). Z. Bu, Y.-X. Wang, S. Zha, G. Karypis, "Automatic Clipping", arXiv 2206.07136
       (AUTO-S).
-
-    Differences from the papers:
-      An example that is not finite adds nothing. Abadi et al. divide by the expected batch size:
-      see `reduction`.
     """
     both = clipped_value_and_grad(
         fun,

@@ -1,4 +1,4 @@
-"""One call of a clipped gradient: checks, the loop over examples, and what is handed out."""
+"""One call of a clipped gradient: checks, the loop over examples, results."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipax import _validate, norms
-from clipax._leaves import accumulation_dtype, named_leaves, narrow
-from clipax._mesh import Mesh
 from clipax._typing import Array, Params, Scalar
+from clipax.measure import Mesh, accumulation_dtype, named_leaves, narrow
 from clipax.norms import Decision
 from clipax.per_example._release import ExampleStats, noised, statistics
 from clipax.per_example._scan import Microbatches, add_up
@@ -42,19 +41,19 @@ class Options:
     axis_name: str | tuple[str, ...] | None
 
     def decide(self, threshold: Array, sizes: Array) -> Decision:
-        """Factors for blocks of these norms."""
+        """Compute factors for blocks of these norms."""
         if self.response == "normalize":
             decision, _ = norms.normalize(self.eps).update(sizes, (), Context(jnp.array(0)))
             factor = threshold.astype(sizes.dtype) * decision.factor
         else:
-            response = norms.smooth(threshold, self.response)
+            response = norms.clip(threshold, response=self.response)
             decision, _ = response.update(sizes, (), Context(jnp.array(0)))
-            # A response takes none for the smallest threshold there is.
+            # A response reads a zero threshold as the smallest positive number.
             factor = jnp.where(threshold > 0, decision.factor, 0)
         return decision._replace(factor=factor)
 
     def check(self, threshold: Scalar) -> None:
-        """Raises unless the threshold, if it is known by now, fits the other options."""
+        """Raise unless the threshold, if it is known by now, fits the other options."""
         _validate.threshold("threshold", threshold)
         bounded = self.response == "normalize" or self.noise_multiplier is not None
         if bounded and isinstance(threshold, numbers.Real) and math.isinf(threshold):
@@ -67,19 +66,19 @@ class Options:
 def evaluate(
     options: Options, params: Params, batch: Any, threshold: Scalar, mask: Any, key: Array | None
 ) -> tuple[tuple[Array, ExampleStats], Any]:
-    """Value, statistics and gradient of a batch.
+    """Compute value, statistics and gradient of a batch.
 
     Raises:
-      TypeError: `fun` does not return what it should, or the key is none.
-      ValueError: Batch and mask do not fit each other, the key is missing or of no use, or the mesh
-        axes are not named.
+      TypeError: `fun` returns anything else than described, or the key is no key.
+      ValueError: Batch and mask do not match, a key is missing or not needed, or the mesh axes are
+        not named.
     """
     size = _batch_size(batch, mask)
     _check_key(key, options.noise_multiplier)
     leaves, structure = named_leaves(params, options.scope)
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
     limit = jnp.asarray(threshold, dtype)
-    # One that is only known now may be anything: what is no threshold lets nothing through.
+    # A traced threshold is not checked: NaN, zero and negative numbers let nothing through.
     limit = jnp.where(limit > 0, limit, 0)
     decide = functools.partial(options.decide, limit)
     mesh = Mesh.of_batch((batch, mask), params, options.axis_name)
@@ -102,7 +101,7 @@ def evaluate(
 def _loss_and_aux(
     fun: Callable[..., Any], has_aux: bool, params: Params, *example: Any
 ) -> tuple[Array, Any]:
-    """What `fun` gives for one example, checked: JAX's own errors do not know of examples."""
+    """Evaluate `fun` on one example and check the result; JAX's errors do not name examples."""
     result = fun(params, *example)
     if has_aux and not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
@@ -126,7 +125,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _kinds(value: Any) -> str:
-    """A tree with types in place of its leaves: of tracers nothing else is of interest."""
+    """Write a tree with the types of traced arrays in their place."""
 
     def kind(leaf: Any) -> Any:
         return str(jax.typeof(leaf)) if isinstance(leaf, jax.Array) else leaf
@@ -151,7 +150,7 @@ def _check_key(key: Any, noise_multiplier: Scalar | None) -> None:
 
 
 def _batch_size(batch: Any, mask: Any) -> int:
-    """Number of examples, the first axis of every array of the batch."""
+    """Check the first axes of all arrays of the batch and return the number of examples."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
     if not shapes or () in shapes:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""From sums over examples to what is handed out: noise, the mean, and statistics."""
+"""The results of a call, from sums over examples: noise and statistics."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from clipax._leaves import Leaf
-from clipax._mesh import Mesh
 from clipax._typing import Array, Norms, Scalar
-from clipax.measure import combined
+from clipax.measure import Leaf, Mesh, combined
 from clipax.per_example._scan import Decide
 
 __all__ = ["ExampleStats", "noised", "statistics"]
 
 
 class ExampleStats(NamedTuple):
-    """What is known of the examples of one call. None of it is private.
+    """Statistics of the examples of one call. None of it is private.
 
     Attributes:
       norms: Norm of each example's gradient over all blocks that the scope measures, a vector in
         the order of the batch, for the extra argument `example_norms`. Infinite for an example that
         is not finite, -1 for one that the mask leaves out. With `axis_name` those of all devices'
         examples, device by device, the same on every device.
-      block_norms: The same block by block: from the scope's labels to arrays whose first axis is
-        the batch's; of this device's examples only, and so is `aux`.
+      block_norms: The norms of each block: from the scope's labels to arrays whose first axis is
+        the batch's; of this device's examples only, as is `aux`.
       clip_fraction: Share of the finite examples' blocks whose norm exceeds the threshold.
       nonfinite_count: Number of examples with a NaN or an infinity; they contributed zero.
-      aux: What `fun` returned beside its loss, with a first axis for the examples; None without
+      aux: Auxiliary output of `fun`, with a first axis for the examples; None without
         `has_aux`.
     """
 
@@ -44,15 +42,15 @@ class ExampleStats(NamedTuple):
 def statistics(
     norms: Norms, finite: Array, real: Array, decide: Decide, mesh: Mesh, aux: Any
 ) -> ExampleStats:
-    """What `ExampleStats` says, counts being those of all devices.
+    """Compute `ExampleStats`, with counts over all devices.
 
     Args:
-      norms: Of each example's blocks, by label.
-      finite: Which examples are finite.
-      real: Which the mask lets in.
+      norms: Norms of each example's blocks, by label.
+      finite: True for finite examples.
+      real: True for examples that the mask lets in.
       decide: From norms to factors and the threshold.
       mesh: The devices that hold the other examples.
-      aux: What `fun` returned beside the losses.
+      aux: Auxiliary output of `fun`.
     """
     good = finite & real
     clipped, blocks = jnp.zeros((), jnp.int32), 0
@@ -81,7 +79,7 @@ def _marked(norms: Array, finite: Array, real: Array) -> Array:
 def noised(
     sums: Sequence[Array], leaves: Sequence[Leaf], key: Array, multiplier: Scalar, threshold: Array
 ) -> list[Array]:
-    """The sums with Gaussian noise, in proportion to what one example can add to them.
+    """Add Gaussian noise to sums, in units of the largest contribution of one example.
 
     Args:
       sums: Sums of clipped gradients, in float32 or better.
@@ -101,8 +99,7 @@ def noised(
                 f"{leaf.path!r}: an example's contribution to it is not bounded."
             )
         blocks[leaf.block.label] = math.prod(leaf.value.shape[axis] for axis in leaf.block.keep)
-    # Each block has the threshold for itself: all together are at most its root as many times as
-    # long.
+    # B blocks, each clipped at c, have a joint norm of at most c sqrt(B).
     sensitivity = threshold * math.sqrt(sum(blocks.values()))
     added = []
     for one, own in zip(sums, jax.random.split(key, max(len(sums), 1)), strict=False):

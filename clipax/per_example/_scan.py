@@ -1,6 +1,6 @@
-"""The loop over microbatches: gradients, norms and factors of its examples, added up as they come.
+"""The loop over microbatches: gradients of the examples are measured, scaled and added up.
 
-Nothing of the size of a gradient outlives its microbatch but one sum in float32.
+One sum in float32 is the only array of a gradient's size that outlives a microbatch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import scopes
-from clipax._leaves import Leaf, accumulation_dtype, named_leaves, replaced, spread, wide_dtype
-from clipax._mesh import Mesh
 from clipax._typing import Array, Norms
-from clipax.measure import measure
+from clipax.engine import guard, hide
+from clipax.measure import (
+    Leaf,
+    Mesh,
+    accumulation_dtype,
+    measure,
+    named_leaves,
+    spread,
+    wide_dtype,
+)
 from clipax.norms import Decision
 from clipax.scopes import Scope
 
@@ -30,9 +37,9 @@ class Microbatches(NamedTuple):
 
     Attributes:
       examples: Arrays with two axes in place of the batch's: place in a microbatch, microbatch.
-        Neighbours in a microbatch are far apart in the batch, so that a batch that is sharded over
-        its examples is one whose microbatches are, without moving an example.
-      real: Which examples count, with the same two axes.
+        Neighbours in a microbatch are far apart in the batch, so that the microbatches of a sharded
+        batch are sharded as well, without moving an example.
+      real: True for examples that count, with the same two axes.
       size: Number of examples, padding behind the batch's end apart.
     """
 
@@ -42,7 +49,7 @@ class Microbatches(NamedTuple):
 
     @staticmethod
     def of(batch: Any, mask: Array | None, size: int, microbatch_size: int) -> Microbatches:
-        """Cuts the batch; its last examples are padded with copies of the first."""
+        """Cut the batch; copies of the first examples pad the last microbatch."""
         length = min(microbatch_size, size)
         padding = -size % length
 
@@ -62,14 +69,14 @@ class Microbatches(NamedTuple):
         return self.real.shape[0]
 
     def at(self, place: Array) -> tuple[Any, Array]:
-        """The examples of one microbatch, and which of them count."""
+        """Read the examples of one microbatch, and which of them count."""
         return jax.tree.map(
             lambda array: lax.dynamic_index_in_dim(array, place, axis=1, keepdims=False),
             (self.examples, self.real),
         )
 
     def in_order(self, values: Any) -> Any:
-        """What the loop gave for each microbatch and example, as one axis in the batch's order."""
+        """Join the loop's outputs to one axis of examples in the batch's order."""
 
         def join(array: Array) -> Array:
             array = jnp.swapaxes(array, 0, 1)
@@ -79,14 +86,14 @@ class Microbatches(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What the loop gives.
+    """The results of the loop.
 
     Attributes:
       leaves: The sum of the clipped gradients, leaf by leaf, in float32 or better.
       value: The sum of the losses of the examples that entered it.
       norms: The norms of each example's blocks, by label, excluded ones apart.
-      finite: Which examples are finite.
-      aux: What `fun` returned beside the losses, for each example.
+      finite: True for finite examples.
+      aux: Auxiliary output of `fun` for each example.
     """
 
     leaves: list[Array]
@@ -105,7 +112,7 @@ def add_up(
     decide: Decide,
     mesh: Mesh,
 ) -> Sums:
-    """Adds up the clipped gradients of all examples.
+    """Add up the clipped gradients of all examples.
 
     Args:
       fun: From parameters and one example to its loss and auxiliary output.
@@ -116,19 +123,18 @@ def add_up(
       mesh: The devices that hold the other examples.
 
     Returns:
-      The sums over the examples of this device, and what is known of each.
+      The sums over the examples of this device, and the norms of each.
     """
     params = mesh.vary(params)
-    # The first axis of every leaf counts the examples of a microbatch. The norms of all are taken
-    # from one measurement, not from a vectorised one, in which the branch for overflow would be
-    # taken always.
+    # The first axis of every leaf counts the examples of a microbatch. One measurement takes the
+    # norms of all: under `vmap` the branch for overflow would always run.
     each = scopes.stacked(0, within=scope)
     gradient = jax.value_and_grad(fun, has_aux=True)
 
     def one(place: Array, sums: tuple[list[Array], Array]) -> tuple[Any, Any]:
         examples, real = batch.at(place)
         if batch.length == 1:
-            # A loop of its own for every example keeps products with it dense and unbatched.
+            # Without `vmap`, products with a single example stay dense and unbatched.
             single = gradient(params, *jax.tree.map(lambda array: array[0], examples))
             (value, aux), grads = jax.tree.map(lambda array: jnp.asarray(array)[None], single)
         else:
@@ -136,7 +142,7 @@ def add_up(
             (value, aux), grads = jax.vmap(gradient, in_axes=axes)(params, *examples)
         leaves, _ = named_leaves(grads, each)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        norms = measure(leaves, dtype, axis_name=())
+        norms, _ = measure(leaves, dtype, axis_name=())
         finite = _finite(value, norms)
         enter = finite & real
         added = _added(leaves, norms, decide, enter, sums[0])
@@ -157,7 +163,7 @@ def add_up(
 
 
 def _finite(value: Array, norms: Norms) -> Array:
-    """Which examples of a microbatch are finite: the loss and all norms, excluded leaves' too."""
+    """Find the examples whose loss and norms, also of excluded leaves, are finite."""
     finite = jnp.isfinite(value)
     for norm in norms.values():
         finite &= jnp.all(jnp.isfinite(norm.reshape(norm.shape[0], -1)), axis=1)
@@ -167,21 +173,18 @@ def _finite(value: Array, norms: Norms) -> Array:
 def _added(
     leaves: Sequence[Leaf], norms: Norms, decide: Decide, enter: Array, sums: Sequence[Array]
 ) -> list[Array]:
-    """The sums with the examples' scaled gradients."""
+    """Add the examples' scaled gradients to the sums."""
     factors: Norms = {}
     for leaf in leaves:
         label, norm = leaf.block.label, norms[leaf.block.label]
         if label not in factors:
             safe = jnp.where(jnp.isfinite(norm), norm, 0)
             factors[label] = jnp.ones_like(norm) if leaf.block.excluded else decide(safe).factor
-    # The barrier keeps XLA from writing out what measuring and scaling have in common.
-    opaque = [lax.optimization_barrier(leaf.value) for leaf in leaves]
     added = []
-    for leaf, before in zip(replaced(leaves, opaque), sums, strict=True):
-        scaled = leaf.value.astype(before.dtype) * spread(factors[leaf.block.label], leaf)
-        # Selected, not multiplied with zero, which leaves NaN as it is.
-        chosen = jnp.expand_dims(enter, tuple(range(1, scaled.ndim)))
-        scaled = jnp.where(chosen, scaled, 0)
+    hidden = hide([leaf.value for leaf in leaves])
+    for leaf, value, before in zip(leaves, hidden, sums, strict=True):
+        scaled = value.astype(before.dtype) * spread(factors[leaf.block.label], leaf)
+        scaled = guard(jnp.expand_dims(enter, tuple(range(1, scaled.ndim))), scaled, 0.0)
         if len(scaled) > 1:
             # As a product: XLA for CPU sums over a first axis several times slower. Not with a
             # constant, which it would turn into such a sum.

@@ -1,11 +1,11 @@
-"""The threshold of the next step, out of the optimizer's state."""
+"""The threshold of the next step, read from the optimizer's state."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
-
+from clipax._states import find, unwrap
 from clipax._typing import Array
 from clipax.thresholds import GeometricQuantileState
 
@@ -13,14 +13,14 @@ __all__ = ["current_threshold"]
 
 
 def current_threshold(opt_state: Any) -> Array:
-    """The threshold that `thresholds.geometric_quantile` has for the next step.
+    """Read the threshold of `thresholds.geometric_quantile` for the next step.
 
     Args:
       opt_state: An optimizer's state, however nested, with one `GeometricQuantileState` in it.
 
     Returns:
-      The threshold, to be handed to what `clipped_grad` made: a scalar where the estimator follows
-      the global norm.
+      The threshold, an argument of the function that `clipped_grad` returns; a scalar where the
+      estimator follows the global norm.
 
     Raises:
       ValueError: The state holds no `GeometricQuantileState`, or several.
@@ -28,18 +28,20 @@ def current_threshold(opt_state: Any) -> Array:
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> from clipax import norms, thresholds
-      >>> follow = norms.regularized(thresholds.geometric_quantile(0.5, initial=2.0), delta=1.0)
+      >>> follow = norms.observe(thresholds.geometric_quantile(0.5, initial=2.0))
       >>> state = clipax.scale_by_norm(follow).init({"w": jnp.zeros(3)})
       >>> print(clipax.per_example.current_threshold(state))
       2.0
     """
+    names = GeometricQuantileState._fields
 
-    def estimator(node: Any) -> bool:
-        return isinstance(node, GeometricQuantileState)
+    def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
+        return (unwrap(fields["threshold"]), ()) if set(names) == set(fields) else None
 
-    found = [node for node in jax.tree.leaves(opt_state, is_leaf=estimator) if estimator(node)]
-    if len(found) != 1:
+    thresholds = list(find(opt_state, match))
+    if len(thresholds) != 1:
         raise ValueError(
-            f"`opt_state` must hold one state of `thresholds.geometric_quantile`, got {len(found)}."
+            "`opt_state` must hold one state of `thresholds.geometric_quantile`, got "
+            f"{len(thresholds)}."
         )
-    return found[0].threshold
+    return thresholds[0]

@@ -1,4 +1,4 @@
-"""The faults: what they do to an ordinary sequence of gradients."""
+"""The faults: functions that replace ordinary gradients by bad ones."""
 
 from __future__ import annotations
 
@@ -20,23 +20,21 @@ Apply = Callable[[Sequence[Tree], float], Sequence[Tree]]
 
 @dataclass(frozen=True)
 class Fault:
-    """One way in which gradients go wrong.
+    """One way in which gradients go wrong, for `inject_faults`.
 
     Attributes:
-      name: How reports call it.
+      name: Its name in reports.
       apply: From the ordinary gradients of `length` successive steps (trees of NumPy arrays) and
-        their typical norm to the gradients that take their place. None: the fault is no matter of a
-        step but of the whole run, which differs by `prepare`.
+        their typical norm to the gradients that replace them. None for a fault of the whole run,
+        which then has a `prepare`.
       length: Number of steps that it lasts, at least 1.
-      dtype: Type of parameters and gradients throughout, the undisturbed run included; None
-        (default) for that of the given parameters.
-      prepare: What the fault makes of the parameters and of every gradient, those of the
-        undisturbed run excluded; it may only add leaves without entries. None (default) for
-        nothing.
+      dtype: Type of parameters and gradients in all runs, also without the fault; None (default)
+        for the type of the given parameters.
+      prepare: Changes the parameters and every gradient of the run with the fault; it may only add
+        leaves without entries. None (default) changes nothing.
 
     Raises:
-      TypeError: `length` is not an integer.
-      ValueError: `length` is less than 1, or there is neither `apply` nor `prepare`.
+      ValueError: There is neither `apply` nor `prepare`.
 
     Example:
       >>> import jax, optax, clipax
@@ -61,20 +59,20 @@ class Fault:
 
 
 def tree_norm(tree: Tree) -> float:
-    """The Euclidean norm of all entries, in float64."""
+    """Compute the Euclidean norm of all entries, in float64."""
     return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree))))
 
 
-def _entry(value: float) -> Apply:
-    """Puts a value in place of the first entry of the largest leaf."""
+def _set_entry(value: float) -> Apply:
+    """Put a value in place of the first entry of the largest leaf."""
 
     def apply(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
-        return [_with_entry(gradient, value) for gradient in gradients]
+        return [_replace_entry(gradient, value) for gradient in gradients]
 
     return apply
 
 
-def _with_entry(tree: Tree, value: float) -> Tree:
+def _replace_entry(tree: Tree, value: float) -> Tree:
     leaves, structure = jax.tree.flatten(tree)
     place = max(range(len(leaves)), key=lambda index: leaves[index].size)
     changed = np.array(leaves[place])
@@ -82,41 +80,41 @@ def _with_entry(tree: Tree, value: float) -> Tree:
     return jax.tree.unflatten(structure, [*leaves[:place], changed, *leaves[place + 1 :]])
 
 
-def _of_norm(size: float, *, relative: bool = False) -> Apply:
-    """Rescales each gradient to a norm, where `relative` in units of the typical one."""
+def _rescale(size: float, *, relative: bool = False) -> Apply:
+    """Rescale each gradient to a norm; if `relative`, in units of the typical norm."""
 
     def apply(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
-        wanted = size * norm if relative else size
-        return [_scaled(gradient, wanted / tree_norm(gradient)) for gradient in gradients]
+        target = size * norm if relative else size
+        return [_scale(gradient, target / tree_norm(gradient)) for gradient in gradients]
 
     return apply
 
 
-def _scaled(tree: Tree, factor: float) -> Tree:
+def _scale(tree: Tree, factor: float) -> Tree:
     return jax.tree.map(lambda leaf: factor * leaf, tree)
 
 
-def _zero(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+def _zero_out(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
     return [jax.tree.map(np.zeros_like, gradient) for gradient in gradients]
 
 
-def _constant_norms(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
-    """One magnitude with the signs of each gradient: norms equal to the last bit."""
+def _equalise_norms(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    """Give all entries one magnitude and keep their signs: norms equal to the last bit."""
     size = norm / np.sqrt(sum(leaf.size for leaf in jax.tree.leaves(gradients[0])))
     return [jax.tree.map(lambda leaf: np.copysign(size, leaf), gradient) for gradient in gradients]
 
 
-def _alternating(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
-    return [_scaled(gradient, 1e3 if step % 2 else 1e-3) for step, gradient in enumerate(gradients)]
+def _alternate(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    return [_scale(gradient, 1e3 if step % 2 else 1e-3) for step, gradient in enumerate(gradients)]
 
 
-def _overflowing(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
-    """Every entry near the largest of float16, so that its square is infinite."""
+def _overflow(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    """Set every entry near the largest of float16, so that its square is infinite."""
     return [jax.tree.map(lambda leaf: np.copysign(6e4, leaf), gradient) for gradient in gradients]
 
 
-def _with_empty_leaf(tree: Tree) -> Tree:
-    """The tree beside a leaf of size 0."""
+def _add_empty_leaf(tree: Tree) -> Tree:
+    """Put a leaf of size 0 beside the tree."""
     return {"tree": tree, "without_entries": np.zeros((0, 3), jax.tree.leaves(tree)[0].dtype)}
 
 
@@ -126,16 +124,16 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
     {
         fault.name: fault
         for fault in (
-            Fault("nan", _entry(np.nan)),
-            Fault("infinity", _entry(np.inf)),
-            Fault("zero", _zero),
-            Fault("constant_norms", _constant_norms, length=_STRETCH),
-            Fault("1e38", _of_norm(1e38)),
-            Fault("1e-38", _of_norm(1e-38)),
-            Fault("float16_overflow", _overflowing, dtype="float16"),
-            Fault("spike", _of_norm(1e6, relative=True)),
-            Fault("alternating", _alternating, length=_STRETCH),
-            Fault("empty_leaf", None, prepare=_with_empty_leaf),
+            Fault("nan", _set_entry(np.nan)),
+            Fault("infinity", _set_entry(np.inf)),
+            Fault("zero", _zero_out),
+            Fault("constant_norms", _equalise_norms, length=_STRETCH),
+            Fault("1e38", _rescale(1e38)),
+            Fault("1e-38", _rescale(1e-38)),
+            Fault("float16_overflow", _overflow, dtype="float16"),
+            Fault("spike", _rescale(1e6, relative=True)),
+            Fault("alternating", _alternate, length=_STRETCH),
+            Fault("empty_leaf", None, prepare=_add_empty_leaf),
         )
     }
 )

@@ -1,4 +1,4 @@
-"""Ordinary gradients, and where a fault and the second spike stand among them."""
+"""Ordinary gradients, with the steps of the fault and of the second spike."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from clipax.testing._faults import Fault
 
-__all__ = ["AFTERMATH", "Lane", "Recording", "default_params", "record", "step_norms"]
+__all__ = ["AFTERMATH", "Lane", "Recording", "default_params", "measure_steps", "record"]
 
 Tree = Any
 
 AFTERMATH = 5
-"""Steps from the second spike on: what delays its updates shows the spike within them."""
+"""Steps from the second spike on; a method that delays updates passes it within them."""
 _SPIKE = 100.0
 """The second spike, in units of the typical norm."""
 _DEGREES_OF_FREEDOM = 4.0
 
 
 class Lane(NamedTuple):
-    """One run: its gradients, and where to look in it.
+    """One run: its gradients, and the steps to compare.
 
     Attributes:
       gradients: A tree of NumPy arrays with a leading axis of steps.
@@ -39,30 +39,30 @@ class Lane(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """Ordinary gradients.
+    """Ordinary gradients, from which the runs are made.
 
     Attributes:
       gradients: A tree of NumPy arrays with a leading axis of steps.
       norm: Their median norm.
-      steps: How many ordinary steps follow a fault.
+      steps: Number of ordinary steps after a fault.
     """
 
     gradients: Tree
     norm: float
     steps: int
 
-    def undisturbed(self, start: int, length: int) -> Lane:
-        """The run without a fault, looked at where the fault would have been."""
-        return self._lane(self.gradients, start, start + length)
+    def keep_ordinary(self, start: int, length: int) -> Lane:
+        """Make the run without a fault, with the steps at which the fault would be."""
+        return self._make_lane(self.gradients, start, start + length)
 
-    def without(self, start: int, length: int) -> Lane:
-        """The run that leaves out the steps of the fault."""
+    def leave_out(self, start: int, length: int) -> Lane:
+        """Make the run that leaves out the steps of the fault."""
         left_out = slice(start, start + length)
         kept = jax.tree.map(lambda leaf: np.delete(leaf, left_out, axis=0), self.gradients)
-        return self._lane(kept, start, start)
+        return self._make_lane(kept, start, start)
 
-    def faulty(self, fault: Fault, start: int, length: int) -> Lane:
-        """The run with the fault."""
+    def inject(self, fault: Fault, start: int, length: int) -> Lane:
+        """Make the run with the fault."""
         gradients = jax.tree.map(np.array, self.gradients)
         if fault.apply is not None:
             ordinary = [
@@ -78,15 +78,15 @@ class Recording(NamedTuple):
                 jax.tree.map(
                     lambda leaf, now, at=step: leaf.__setitem__(at, now), gradients, gradient
                 )
-        lane = self._lane(gradients, start, start + length)
+        lane = self._make_lane(gradients, start, start + length)
         if fault.prepare is None:
             return lane
-        return lane._replace(gradients=_prepared(fault.prepare, lane.gradients))
+        return lane._replace(gradients=_prepare(fault.prepare, lane.gradients))
 
-    def _lane(self, gradients: Tree, start: int, resume: int) -> Lane:
+    def _make_lane(self, gradients: Tree, start: int, resume: int) -> Lane:
         spike = resume + self.steps
         kept = jax.tree.map(lambda leaf: np.array(leaf[: spike + AFTERMATH]), gradients)
-        norms = step_norms(kept)
+        norms = measure_steps(kept)
         factor = _SPIKE * self.norm / norms[spike]
         for leaf in jax.tree.leaves(kept):
             leaf[spike] *= factor
@@ -94,15 +94,15 @@ class Recording(NamedTuple):
         return Lane(kept, norms, start, resume, spike)
 
 
-def step_norms(gradients: Tree) -> np.ndarray:
-    """The norm of each step's gradient, in float64."""
+def measure_steps(gradients: Tree) -> np.ndarray:
+    """Compute the norm of each step's gradient, in float64."""
     leaves = jax.tree.leaves(gradients)
     squares = [np.square(leaf.reshape(len(leaf), -1)).sum(axis=1) for leaf in leaves]
     return np.sqrt(np.sum(squares, axis=0))
 
 
-def _prepared(prepare: Any, gradients: Tree) -> Tree:
-    """Each step's tree as `prepare` makes it, stacked again."""
+def _prepare(prepare: Any, gradients: Tree) -> Tree:
+    """Apply `prepare` to the tree of each step and stack the results."""
     steps = len(jax.tree.leaves(gradients)[0])
     trees = [
         prepare(jax.tree.map(lambda leaf, at=step: leaf[at], gradients)) for step in range(steps)
@@ -111,7 +111,7 @@ def _prepared(prepare: Any, gradients: Tree) -> Tree:
 
 
 def default_params(seed: int) -> Tree:
-    """Parameters of the small tree on which transformations are tested: a dense layer, a scalar."""
+    """Draw the parameters of the default tree: a dense layer and a scalar."""
     random = np.random.default_rng(seed)
     shapes = {"bias": (4,), "kernel": (3, 4)}
     dense = {name: np.float32(random.standard_normal(shape)) for name, shape in shapes.items()}
@@ -119,19 +119,19 @@ def default_params(seed: int) -> Tree:
 
 
 def record(params: Tree, count: int, *, steps: int, norm: float, seed: int) -> Recording:
-    """Draws gradients with Student-t entries: heavy tails, yet no fault among them.
+    """Draw gradients with Student-t entries: heavy tails, but no faults.
 
     Args:
-      params: What they are gradients of.
-      count: How many.
-      steps: How many ordinary steps follow a fault.
+      params: The parameters, whose shapes the gradients have.
+      count: Number of gradients.
+      steps: Number of ordinary steps after a fault.
       norm: Their median norm.
       seed: Of the draw.
     """
-    # Not the numbers of which the parameters are made.
+    # A second seed, so that the gradients are independent of the parameters.
     random = np.random.default_rng([seed, 1])
     drawn = jax.tree.map(
         lambda leaf: random.standard_t(_DEGREES_OF_FREEDOM, (count, *np.shape(leaf))), params
     )
-    factor = norm / float(np.median(step_norms(drawn)))
+    factor = norm / float(np.median(measure_steps(drawn)))
     return Recording(jax.tree.map(lambda leaf: factor * leaf, drawn), norm, steps)

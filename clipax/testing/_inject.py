@@ -1,4 +1,4 @@
-"""Puts a transformation through the faults."""
+"""Fault injection into any transformation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["inject_faults"]
 
 
 class _Task(NamedTuple):
-    """A fault at a time: for `length` steps from `start` on."""
+    """One fault, for `length` steps from `start` on."""
 
     fault: Fault
     when: str
@@ -27,8 +27,8 @@ class _Task(NamedTuple):
     length: int
 
     def lane(self, recording: Recording) -> Lane:
-        """The run with the fault."""
-        return recording.faulty(self.fault, self.start, self.length)
+        """Make the run with the fault."""
+        return recording.inject(self.fault, self.start, self.length)
 
 
 def inject_faults(
@@ -43,42 +43,36 @@ def inject_faults(
     tolerance: float = 0.2,
     seed: int = 0,
 ) -> Report:
-    """Injects faults into the gradients of any gradient transformation and says what became of it.
+    """Inject faults into the gradients of a transformation and report whether it recovers.
 
-    Each fault strikes once early, in the warm-up, and once late, in a run of its own. What follows
-    is compared with the run in which the step was ordinary and with the one that leaves it out:
-    updates are alike if they differ by less than `tolerance`, relatively, from the nearer of the
-    two, entry by entry. After `steps` ordinary steps comes a second spike, of a hundred times the
-    typical norm, to see whether a clip still clips: it is cut if less than a fifth of it passes, as
-    a ratio of update to gradient, compared with the median of this ratio in the 20 steps before.
-    Gradients are recorded, they do not depend on the parameters, which stay where they are.
+    Each fault is injected once early, in the warm-up, and once late, in separate runs. The updates
+    after it are compared with two runs, one with an ordinary step in its place and one that leaves
+    the step out. They are equal if they differ by less than `tolerance`, relatively, from the
+    nearer of the two, entry by entry. After `steps` ordinary steps a second spike of a hundred
+    times the typical norm shows whether a clip still clips. It is cut if the ratio of update to
+    gradient is less than a fifth of the median of this ratio in the 20 steps before. Gradients are
+    recorded: they do not depend on the parameters, which do not move.
 
     Args:
       transformation: An optax gradient transformation or optimizer (all runs are compiled into
         one scan, vectorised over the faults), or a `StepByStep`.
       params: A tree of floating-point arrays; None (default) for a dense layer and a scalar.
-      faults: One or several names in `FAULTS`, or faults of your own; None (default) for all of
+      faults: One or several names in `FAULTS`, or `Fault` objects; None (default) for all of
         `FAULTS`.
       steps: Ordinary steps after a fault, at least 20; default 200.
       early: Step of the early fault, 0-based; default 3.
       late: Step of the late fault, after `early`; default 150.
       norm: Median norm of the ordinary gradients, positive; default 1. Choose it so that the
         method clips some of them and lets others pass.
-      tolerance: Relative difference below which updates are alike, in (0, 1); default 0.2, which
-        what forgets in a hundred steps comes below within the 200.
-      seed: Of the gradients and the default parameters.
+      tolerance: Relative difference below which updates are equal, in (0, 1); default 0.2. A
+        memory with a time constant of a hundred steps falls below it within the 200.
+      seed: Seed of the gradients and the default parameters.
 
     Returns:
       A `Report`: `report.rows`, `report.verdict`, `report.passed(...)`, `str(report)`.
 
-    Raises:
-      TypeError: `transformation` is none, a number is not a number, or `steps`, `early`, `late`
-        are not integers.
-      ValueError: They are out of range, or a fault is unknown.
-
     Example:
-      One's own transformation, here a clip at the root mean square of all norms before. Neither
-      spikes nor NaN should get into that, but do:
+      A clip at the root mean square of all norms before, into which spikes and NaN enter:
 
       >>> import jax, jax.numpy as jnp, optax, clipax
       >>> def update(updates, state, params=None):
@@ -115,7 +109,7 @@ def inject_faults(
         faults = FAULTS
     elif isinstance(faults, str | Fault):
         faults = [faults]
-    chosen = [_known(fault) for fault in faults]
+    chosen = [_look_up(fault) for fault in faults]
     if not chosen:
         raise ValueError("`faults` must name at least one fault, got none.")
     params = default_params(seed) if params is None else jax.tree.map(np.asarray, params)
@@ -126,46 +120,46 @@ def inject_faults(
     tasks = [
         _Task(fault, when, start, length)
         for fault in chosen
-        for when, start, length in _times(fault, early, late)
+        for when, start, length in _list_times(fault, early, late)
     ]
     rows: dict[_Task, Row] = {}
     clipping = []
     for dtype in dict.fromkeys(fault.dtype for fault in chosen):
-        together = [task for task in tasks if task.fault.dtype == dtype]
-        own = jax.tree.map(lambda leaf, to=dtype: leaf.astype(to or leaf.dtype), params)
+        batch = [task for task in tasks if task.fault.dtype == dtype]
+        cast = jax.tree.map(lambda leaf, to=dtype: leaf.astype(to or leaf.dtype), params)
         try:
-            found, cuts = _rows(transformation, own, recording, together, tolerance)
+            judged, cuts = _judge_tasks(transformation, cast, recording, batch, tolerance)
         except Exception as error:
             if dtype is None:
                 raise
-            found, cuts = {task: _raised(task, error) for task in together}, False
-        rows |= found
+            judged, cuts = {task: _report_exception(task, error) for task in batch}, False
+        rows |= judged
         clipping.append(cuts)
     return Report(tuple(rows[task] for task in tasks), clipping[0])
 
 
-def _known(fault: str | Fault) -> Fault:
+def _look_up(fault: str | Fault) -> Fault:
     if isinstance(fault, Fault):
         return fault
     _validate.one_of("faults", fault, FAULTS)
     return FAULTS[fault]
 
 
-def _times(fault: Fault, early: int, late: int) -> list[tuple[str, int, int]]:
-    """When a fault is injected, at which step, for how many."""
+def _list_times(fault: Fault, early: int, late: int) -> list[tuple[str, int, int]]:
+    """List the times of a fault: its name, the first step, the number of steps."""
     if fault.apply is None:
         return [("always", 0, 0)]
     return [("early", early, fault.length), ("late", late, fault.length)]
 
 
-def _rows(
+def _judge_tasks(
     transformation: Any, params: Any, recording: Recording, tasks: list[_Task], tolerance: float
 ) -> tuple[dict[_Task, Row], bool]:
-    """The rows of faults with one type of gradients, and whether the undisturbed method clips."""
+    """Judge faults with one type of gradients; second, whether the method clips at all."""
     lanes: dict[Any, Lane] = {}
     for place in dict.fromkeys((task.start, task.length) for task in tasks):
-        lanes["undisturbed", *place] = recording.undisturbed(*place)
-        lanes["without", *place] = recording.without(*place)
+        lanes["undisturbed", *place] = recording.keep_ordinary(*place)
+        lanes["without", *place] = recording.leave_out(*place)
     lanes |= {task: task.lane(recording) for task in tasks if task.fault.prepare is None}
     runs = _run(transformation, params, lanes)
     undisturbed = next(iter(runs.values()))
@@ -173,10 +167,10 @@ def _rows(
     for task in tasks:
         if task.fault.prepare is not None:
             try:
-                own = {task: task.lane(recording)}
-                runs |= _run(transformation, task.fault.prepare(params), own)
+                lane = {task: task.lane(recording)}
+                runs |= _run(transformation, task.fault.prepare(params), lane)
             except Exception as error:
-                rows[task] = _raised(task, error)
+                rows[task] = _report_exception(task, error)
                 continue
         references = [runs[kind, task.start, task.length] for kind in ("undisturbed", "without")]
         rows[task] = judge(task.fault.name, task.when, runs[task], references, tolerance)
@@ -188,8 +182,8 @@ def _run(transformation: Any, params: Any, lanes: dict[Any, Lane]) -> dict[Any, 
     return {key: (lane, trace) for (key, lane), trace in zip(lanes.items(), traces, strict=True)}
 
 
-def _raised(task: _Task, error: Exception) -> Row:
-    """The row of a fault with which the transformation does not even run."""
+def _report_exception(task: _Task, error: Exception) -> Row:
+    """Make the row of a fault under which the transformation raises."""
     words = f"{type(error).__name__}: {error}".splitlines()[0]
     return Row(
         fault=task.fault.name,

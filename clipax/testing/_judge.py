@@ -22,11 +22,11 @@ from clipax.testing._runs import Trace
 __all__ = ["clips", "judge"]
 
 SETTLED = 10
-"""As many last ordinary steps must all be alike."""
+"""Number of last ordinary steps that must all be equal."""
 PROMPT = 20
-"""What is alike after at most as many steps is not called delayed."""
+"""Largest number of steps that is not called delayed."""
 CUT = 0.2
-"""A second spike is cut if less of it passes than this share of what passes of ordinary steps."""
+"""A second spike is cut if its ratio of update to gradient is below this share of the usual."""
 _ORDINARY = 20
 
 
@@ -37,14 +37,14 @@ def judge(
     references: Sequence[tuple[Lane, Trace]],
     tolerance: float,
 ) -> Row:
-    """The row of a report.
+    """Judge a run with a fault by the runs without.
 
     Args:
       fault: Name of the fault.
       when: `"early"`, `"late"` or `"always"`.
       faulty: The run with the fault.
-      references: The undisturbed run, and then others that it may be like just as well.
-      tolerance: Updates are alike whose relative difference is below.
+      references: The undisturbed run first, then other runs that it may equal as well.
+      tolerance: Relative difference below which updates are equal.
     """
     lane, trace = faulty
     during = slice(lane.start, lane.resume)
@@ -52,7 +52,7 @@ def judge(
     update_finite = bool(finite[lane.start :].all())
     state_finite = bool(trace.finite.all())
     bad = not np.isfinite(lane.norms[during]).all()
-    differences, steps = _settling(faulty, references, tolerance)
+    differences, steps = _measure_recovery(faulty, references, tolerance)
     undisturbed = references[0]
     clipping = NOT_APPLICABLE
     if clips(*undisturbed):
@@ -77,42 +77,42 @@ def judge(
 
 
 def clips(lane: Lane, trace: Trace) -> bool:
-    """Whether the second spike is cut, by the ratio of update to gradient beside ordinary steps'.
+    """Decide whether the second spike is cut, from the ratio of update to gradient.
 
-    The largest update of the next few counts, for methods that delay them.
+    The largest of the next few updates counts, for methods that delay them.
     """
     ordinary = slice(lane.spike - _ORDINARY, lane.spike)
-    updates = _norms(trace.updates)
+    updates = _row_norms(trace.updates)
     usual = np.median(updates[ordinary] / lane.norms[ordinary])
     passed = updates[lane.spike : lane.spike + AFTERMATH].max() / lane.norms[lane.spike]
     return bool(usual > 0 and passed < CUT * usual)
 
 
-def _settling(
+def _measure_recovery(
     faulty: tuple[Lane, Trace], references: Sequence[tuple[Lane, Trace]], tolerance: float
 ) -> tuple[np.ndarray, int | None]:
-    """Relative differences of the ordinary steps after the fault, and after how many it is alike.
+    """Compute relative differences after the fault, and the steps until updates are equal.
 
     None where the last of them still differ, or the undisturbed run does not move at all. A method
-    may count the step of the fault or leave it out, as a whole, in blocks or in single entries: for
-    each entry the nearest reference counts.
+    may count the step of the fault or leave it out, as a whole, by blocks or by entries: each entry
+    is compared with the nearest reference.
     """
     ours, *others = (
         trace.updates[lane.resume : lane.spike] for lane, trace in (faulty, *references)
     )
-    sizes = _norms(others[0])
-    # A step of next to nothing is compared with what is usual.
+    sizes = _row_norms(others[0])
+    # The floor keeps tiny steps from dividing by almost zero.
     least = 1e-3 * np.median(sizes)
     with np.errstate(invalid="ignore", divide="ignore"):
         nearest = np.min([np.abs(ours - other) for other in others], axis=0)
-        differences = _norms(nearest) / np.maximum(sizes, least)
+        differences = _row_norms(nearest) / np.maximum(sizes, least)
     differences = np.nan_to_num(differences, nan=np.inf)
-    unlike = np.flatnonzero(differences >= tolerance)
-    steps = int(unlike[-1]) + 1 if unlike.size else 0
+    different = np.flatnonzero(differences >= tolerance)
+    steps = int(different[-1]) + 1 if different.size else 0
     settled = steps <= len(differences) - SETTLED and least > 0
     return differences, steps if settled else None
 
 
-def _norms(updates: np.ndarray) -> np.ndarray:
+def _row_norms(updates: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return np.linalg.norm(updates, axis=1)

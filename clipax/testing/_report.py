@@ -1,4 +1,4 @@
-"""What the suite found: a row for each fault, and the verdict on all."""
+"""The report of the suite: a row for each fault, and the verdict on all."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ CLIPS, DOES_NOT_CLIP, NOT_APPLICABLE = "clips", "does not clip", "not applicable
 
 @dataclass(frozen=True)
 class Row:
-    """What one fault did.
+    """The result of one fault.
 
     Attributes:
       fault: Name of the fault.
-      when: `"early"`, `"late"`, or `"always"` for what is no matter of a step.
-      verdict: `"recovers"`: like a run without the fault within 20 steps. `"delayed"`: after more,
-        `steps` says how many. `"dies"`: not like it by the end, or no longer clipping.
+      when: `"early"`, `"late"`, or `"always"` for a fault of the whole run.
+      verdict: `"recovers"`: equal to a run without the fault within 20 steps. `"delayed"`: after
+        `steps` steps, more than 20. `"dies"`: not equal by the end, or no longer clipping.
         `"breaks"`: a NaN or an infinity in an update or in the state, or an exception.
       update_finite: Whether all updates from the fault on are finite.
       state_finite: Whether the state is finite at all times.
-      state_kept: After a gradient that is not finite: whether the state is bit for bit that of the
-        run without that step, counts apart (number for number, or what the undisturbed run has
-        there: some leave out what is not finite block by block); None for other faults.
+      state_kept: After a gradient that is not finite: whether each number of the state, counts
+        apart, is bit for bit that of the run without that step or that of the undisturbed run (some
+        methods leave out only the blocks that are not finite); None for other faults.
       difference: Largest relative difference from the updates of the run without the fault, in the
         last ten ordinary steps; infinite where there is nothing to compare.
-      steps: Ordinary steps until the updates are alike; None if they are not.
+      steps: Ordinary steps until the updates are equal; None if they are not.
       clipping: Whether a second spike of a hundred times the typical norm is cut afterwards:
         `"clips"`, `"does not clip"`, or `"not applicable"` where it is not cut in the undisturbed
         run either.
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What all faults did; as a string, a table.
+    """The results of all faults; as a string, a table.
 
     Attributes:
       rows: A row for each fault and each time at which it was injected.
@@ -80,16 +80,16 @@ class Report:
 
     @property
     def state_kept(self) -> bool:
-        """Whether no gradient that is not finite left a trace in the state."""
+        """True if no gradient that is not finite left a trace in the state."""
         return all(row.state_kept is not False for row in self.rows)
 
     @property
     def state_finite(self) -> bool:
-        """Whether the state was finite at all times."""
+        """True if the state was finite at all times."""
         return all(row.state_finite for row in self.rows)
 
     def row(self, fault: str, when: str) -> Row:
-        """The row of a fault at a time.
+        """Return the row of a fault at a time.
 
         Raises:
           ValueError: There is none.
@@ -100,7 +100,7 @@ class Report:
         raise ValueError(f"There is no row for {fault!r}, {when!r}.")
 
     def passed(self, expected: str | Mapping[str, str] = DELAYED) -> bool:
-        """Whether no verdict is worse than expected.
+        """Check that no verdict is worse than expected.
 
         Args:
           expected: The worst verdict allowed, in the order `"recovers"`, `"delayed"`, `"dies"`,

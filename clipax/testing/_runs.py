@@ -12,18 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from clipax.transforms.telemetry_format import FIELDS
-
 __all__ = ["StepByStep", "Trace", "run"]
 
 Tree = Any
 
+_FIELDS = {"latest", "clipped_count", "checks"}
+"""Names of what a transformation of clipax records without remembering it."""
 _COUNT = re.compile(r"count|finite|skip|(^|_)steps?$")
-"""Names of what in a state counts steps, or says whether they were finite or skipped."""
+"""Names of state fields that count steps or flag them as finite or skipped."""
 
 
 class StepByStep(NamedTuple):
-    """A method that is run step by step and need not be JAX: any three Python functions.
+    """A method that runs step by step and need not be JAX: three Python functions.
 
     `inject_faults` takes it in place of a transformation. Use it for what cannot be compiled, for
     other frameworks, or for a step that is compiled already.
@@ -57,7 +57,7 @@ class StepByStep(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What came out of a lane.
+    """The updates and states of a lane.
 
     Attributes:
       updates: All entries of each step's update, in float64: an array of steps by entries.
@@ -71,9 +71,9 @@ class Trace(NamedTuple):
     memory: list[np.ndarray]
 
     def kept(self, steps: slice, undisturbed: Trace) -> bool:
-        """Whether each number in the state was kept in these steps, or is what it is undisturbed.
+        """Check that each number in the state is kept in these steps, or is as undisturbed.
 
-        The latter for methods that leave out what is not finite block by block.
+        The second is for methods that leave out only the blocks that are not finite.
         """
         theirs = [one[1:] for one in undisturbed.memory]
         if [one.shape[1:] for one in theirs] != [one.shape[1:] for one in self.memory]:
@@ -86,68 +86,69 @@ class Trace(NamedTuple):
 
 
 def run(transformation: Any, params: Tree, sequences: Sequence[Tree]) -> list[Trace]:
-    """The traces of sequences of gradients, trees of NumPy arrays with a leading axis of steps.
+    """Run sequences of gradients, trees of NumPy arrays with a leading axis of steps.
 
-    All start from the same parameters, which do not move: runs can be compared step by step.
+    All start from the same parameters, which do not move, so that runs compare step by step.
     """
     with np.errstate(over="ignore", under="ignore"):
         lanes = [
-            jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradients, params)
+            jax.tree.map(lambda leaf, param: leaf.astype(param.dtype), gradients, params)
             for gradients in sequences
         ]
     if isinstance(transformation, StepByStep):
-        return [_one_by_one(transformation, params, lane) for lane in lanes]
-    return _all_at_once(transformation, params, lanes)
+        return [_run_stepwise(transformation, params, lane) for lane in lanes]
+    return _run_compiled(transformation, params, lanes)
 
 
-def _all_at_once(transformation: Any, params: Tree, lanes: Sequence[Tree]) -> list[Trace]:
+def _run_compiled(transformation: Any, params: Tree, lanes: Sequence[Tree]) -> list[Trace]:
     longest = max(len(jax.tree.leaves(lane)[0]) for lane in lanes)
 
-    def padded(leaf: np.ndarray) -> np.ndarray:
-        # Shorter lanes go on with their last gradient, unheeded.
+    def pad(leaf: np.ndarray) -> np.ndarray:
+        # Shorter lanes repeat their last gradient; these steps are not read.
         return np.concatenate([leaf, np.repeat(leaf[-1:], longest - len(leaf), axis=0)])
 
-    stacked = _stack([jax.tree.map(padded, lane) for lane in lanes])
-    found = _compiled()(transformation.init, transformation.update, params, stacked)
-    first, states, updates = jax.device_get(found)
+    stacked = _stack([jax.tree.map(pad, lane) for lane in lanes])
+    scan = _compile_scan()
+    outputs = scan(transformation.init, transformation.update, params, stacked)
+    start, states, updates = jax.device_get(outputs)
     return [
-        _trace(*jax.tree.map(lambda leaf, lane=lane: leaf[lane], (first, states, updates)))
+        _make_trace(*jax.tree.map(lambda leaf, lane=lane: leaf[lane], (start, states, updates)))
         for lane in range(len(lanes))
     ]
 
 
 @functools.cache
-def _compiled() -> Any:
-    """The compiled scan; a transformation that was run before is not compiled again."""
+def _compile_scan() -> Any:
+    """Make the compiled scan; a transformation is compiled once a process."""
     # It takes longer to compile than to run: without optimisations half as long.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(_scan, static_argnums=(0, 1), compiler_options=options)
 
 
 def _scan(init: Any, update: Any, params: Tree, gradients: Tree) -> tuple[Tree, Tree, Tree]:
-    """First state, states and updates of every lane."""
+    """Compute the initial state, the states and the updates of every lane."""
 
     def step(state: Any, gradient: Tree) -> tuple[Any, tuple[Any, Tree]]:
         updates, new = update(gradient, state, params)
-        state = jax.tree.map(_like, new, state)
-        return state, (_readable(state), updates)
+        state = jax.tree.map(_cast_back, new, state)
+        return state, (_expose_keys(state), updates)
 
     def lane(gradients: Tree) -> tuple[Tree, Tree, Tree]:
         start = jax.tree.map(jnp.asarray, init(params))
         _, (states, updates) = lax.scan(step, start, gradients)
-        return _readable(start), states, updates
+        return _expose_keys(start), states, updates
 
     return jax.vmap(lane)(gradients)
 
 
-def _like(now: Any, old: Any) -> Any:
-    """A part of the state in the type that it began with, as a scan demands."""
+def _cast_back(now: Any, old: Any) -> Any:
+    """Cast a part of the state to its initial type, as a scan demands."""
     now = jnp.asarray(now)
     return now if now.dtype == old.dtype else now.astype(old.dtype)
 
 
-def _readable(state: Any) -> Any:
-    """The state with keys of random numbers as integers."""
+def _expose_keys(state: Any) -> Any:
+    """Convert random keys in the state to integers."""
 
     def read(leaf: Any) -> Any:
         is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
@@ -156,64 +157,66 @@ def _readable(state: Any) -> Any:
     return jax.tree.map(read, state)
 
 
-def _one_by_one(method: StepByStep, params: Tree, gradients: Tree) -> Trace:
+def _run_stepwise(method: StepByStep, params: Tree, gradients: Tree) -> Trace:
     state = method.init(params)
-    first = _copied(method.arrays(state))
+    start = _copy(method.arrays(state))
     states, updates = [], []
     for step in range(len(jax.tree.leaves(gradients)[0])):
         gradient = jax.tree.map(lambda leaf, at=step: np.array(leaf[at]), gradients)
         update, state = method.update(gradient, state, params)
-        states.append(_copied(method.arrays(state)))
-        updates.append(_copied(update))
-    return _trace(first, _stack(states), _stack(updates))
+        states.append(_copy(method.arrays(state)))
+        updates.append(_copy(update))
+    return _make_trace(start, _stack(states), _stack(updates))
 
 
-def _copied(tree: Tree) -> Tree:
-    return jax.tree.map(np.array, _readable(tree))
+def _copy(tree: Tree) -> Tree:
+    return jax.tree.map(np.array, _expose_keys(tree))
 
 
 def _stack(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def _trace(first: Tree, states: Tree, updates: Tree) -> Trace:
-    """Reads states and updates, arrays with a leading axis of steps."""
+def _make_trace(start: Tree, states: Tree, updates: Tree) -> Trace:
+    """Read states and updates, arrays with a leading axis of steps."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(updates)]
     steps = len(leaves[0])
     entries = [leaf.reshape(steps, -1) for leaf in leaves]
     finite, memory = np.ones(steps, bool), []
-    found = jax.tree_util.tree_leaves_with_path(states)
-    telemetry = _telemetry([path for path, _ in found])
-    for (path, after), start in zip(found, jax.tree.leaves(first), strict=True):
-        after, start = np.asarray(after).reshape(steps, -1), np.ravel(start)
+    pairs = jax.tree_util.tree_leaves_with_path(states)
+    telemetry = _find_telemetry([path for path, _ in pairs])
+    for (path, after), before in zip(pairs, jax.tree.leaves(start), strict=True):
+        after, before = np.asarray(after).reshape(steps, -1), np.ravel(before)
         if np.issubdtype(after.dtype, np.inexact) or after.dtype.kind == "V":
-            wide = _wide(after)
-            # What begins as infinite, such as the smallest of no numbers, may be so.
-            bad = np.isnan(wide) | (np.isinf(wide) & np.isfinite(_wide(start)))
+            wide = _widen(after)
+            # An entry that is infinite at the start, such as a running minimum, may stay so.
+            bad = np.isnan(wide) | (np.isinf(wide) & np.isfinite(_widen(before)))
             finite &= ~bad.any(axis=1)
-        if not (path in telemetry or _COUNT.search(_last_name(path))):
-            memory.append(np.concatenate([start[None], after]))
-    return Trace(np.concatenate([_wide(entry) for entry in entries], axis=1), finite, memory)
+        if not (path in telemetry or _COUNT.search(_read_last_name(path))):
+            memory.append(np.concatenate([before[None], after]))
+    return Trace(np.concatenate([_widen(entry) for entry in entries], axis=1), finite, memory)
 
 
-def _wide(array: np.ndarray) -> np.ndarray:
-    """In double precision, complex numbers as twice as many real ones."""
+def _widen(array: np.ndarray) -> np.ndarray:
+    """Convert to double precision, complex numbers to pairs of real ones."""
     if np.iscomplexobj(array):
         array = np.concatenate([array.real, array.imag], axis=-1)
     return array.astype(np.float64)
 
 
-def _telemetry(paths: Sequence[Any]) -> set[Any]:
-    """The paths of what `scale_by_norm` only reports, of several units in one number."""
+def _find_telemetry(paths: Sequence[Any]) -> set[Any]:
+    """Find the paths of telemetry, which is reported and never read back."""
     names: dict[Any, set[str]] = {}
     for path in paths:
-        names.setdefault(path[:-1], set()).add(_last_name(path))
+        names.setdefault(path[:-1], set()).add(_read_last_name(path))
     return {
-        path for path in paths if names[path[:-1]].issuperset(FIELDS) and _last_name(path) in FIELDS
+        path
+        for path in paths
+        if names[path[:-1]].issuperset(_FIELDS) and _read_last_name(path) in _FIELDS
     }
 
 
-def _last_name(path: Any) -> str:
-    """The innermost name on the way to a leaf, empty where there is none."""
+def _read_last_name(path: Any) -> str:
+    """Read the innermost name on the way to a leaf, empty where there is none."""
     names = [key.name if hasattr(key, "name") else getattr(key, "key", None) for key in path]
     return next((name for name in reversed(names) if isinstance(name, str)), "")

@@ -29,11 +29,11 @@ def clip_adagrad_norm_convex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdagradNormParameters:
-    r"""Gives the parameters of Clip-AdaGradD-Norm for convex objectives.
+    r"""Compute the parameters of Clip-AdaGradD-Norm for convex objectives.
 
     For the delayed method and the average of its iterates. The theorem fixes only the ratio of the
-    rate to the first scale, and that ratio is what decides: with a scale of 1 AdaGrad-Norm stalls,
-    because its scale grows until no step is left. By default the rate is the radius.
+    rate to the first scale. With a scale of 1 AdaGrad-Norm stalls, because its scale grows until
+    steps vanish, so by default the rate is the radius.
 
     .. math::
         \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L A},
@@ -54,7 +54,7 @@ def clip_adagrad_norm_convex(
       b1: Decay rate of the momentum, in [0, 1); None (default) for none, the paper's AdaGrad-Norm.
       b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
         the radius, so that it grows with it. With a number the rate follows from it.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c1: Constant of the rate, positive; default 1. The paper's constants are not known here.
       c2: Constant of the threshold, at least `4 c1`; default 4. The threshold is then at least
         `4 L R`, so that true gradients near the solution pass as they are.
 
@@ -62,9 +62,9 @@ def clip_adagrad_norm_convex(
       `ClipAdagradNormParameters`: keyword arguments of `clipax.clip_adagrad_norm`, `delay=1`
       included.
 
-    Raises:
-      TypeError: An argument is not a concrete number, or `steps` no integer.
-      ValueError: An argument is out of its range.
+    Notes:
+      The numerical constants are `c1` and `c2`, of our naming. The paper states the theorem for any
+      first scale; `gamma = R` is our choice of it. There is no convex theorem without delay here.
 
     Example:
       >>> import clipax
@@ -79,15 +79,11 @@ def clip_adagrad_norm_convex(
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the convex theorem of the delayed methods.
-
-    Differences from the paper:
-      The numerical constants are `c1` and `c2`, of our naming. The paper states the theorem for any
-      first scale; `gamma = R` is our choice of it. There is no convex theorem without delay here.
     """
-    b1 = optional_decay(b1)
+    b1 = check_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = convex(smoothness, radius, noise, Constants(c1, c2), b1)
-    rate, b_init = scaled(ratio, float(radius), b_init)
+    ratio, threshold = compute_convex(smoothness, radius, noise, Constants(c1, c2), b1)
+    rate, b_init = fix_scale(ratio, float(radius), b_init)
     return ClipAdagradNormParameters(rate, threshold, b_init, b1, delay=1)
 
 
@@ -104,10 +100,10 @@ def clip_adam_norm_convex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdamNormParameters:
-    r"""Gives the parameters of Clip-AdamD-Norm for convex objectives.
+    r"""Compute the parameters of Clip-AdamD-Norm for convex objectives.
 
-    For the delayed method and the average of its iterates. As for `clip_adagrad_norm_convex`, with
-    a memory of the squared norms as long as the run.
+    For the delayed method and the average of its iterates. It is `clip_adagrad_norm_convex` with a
+    moving average of the squared norms over the whole run.
 
     .. math::
         \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L A},
@@ -119,23 +115,18 @@ def clip_adam_norm_convex(
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
       radius: Bound of the distance from start to solution, positive; a length.
-      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
-      alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
+      sigma: Scale of the noise, positive; gradient.
+      alpha: Tail index of the noise, in (1, 2].
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).
       b1: Decay rate of the momentum, in [0, 1); default .9, as `clipax.clip_adam_norm`; None for
         none.
-      b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
-        the radius. With a number the rate follows from it.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      b_init: The first scale, as for `clip_adagrad_norm_convex`.
+      c1: Constant of the rate, as for `clip_adagrad_norm_convex`.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
     Returns:
       `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay=1` included.
-
-    Raises:
-      TypeError: An argument is not a concrete number, or `steps` no integer.
-      ValueError: An argument is out of its range.
 
     Example:
       >>> import clipax
@@ -150,19 +141,16 @@ def clip_adam_norm_convex(
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the convex theorem of the delayed methods.
-
-    Differences from the paper:
-      As for `clip_adagrad_norm_convex`.
     """
-    b1 = optional_decay(b1)
+    b1 = check_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = convex(smoothness, radius, noise, Constants(c1, c2), b1)
-    rate, b_init = scaled(ratio, float(radius), b_init)
+    ratio, threshold = compute_convex(smoothness, radius, noise, Constants(c1, c2), b1)
+    rate, b_init = fix_scale(ratio, float(radius), b_init)
     return ClipAdamNormParameters(rate, threshold, b_init, b1, noise.b2, delay=1)
 
 
 class Noise:
-    """The noise and the run: checked, with the logarithm that the theorems call A."""
+    """The noise and the run, checked, and the logarithm A of the theorems."""
 
     def __init__(self, sigma: float, alpha: float, steps: int, failure_probability: float) -> None:
         self.sigma = _arguments.positive("sigma", sigma)
@@ -182,30 +170,30 @@ class Noise:
 
 
 class Constants(NamedTuple):
-    """The two constants of our naming."""
+    """The constants `c1` and `c2`."""
 
     c1: float
     c2: float
 
-    def checked(self) -> Constants:
-        """As floats, if they are positive and their ratio is at least 4."""
+    def check(self) -> Constants:
+        """Return them as floats; raise unless they are positive and `c2` at least `4 c1`."""
         c1, c2 = _arguments.positive("c1", self.c1), _arguments.positive("c2", self.c2)
         _validate.number("c2", c2, f"at least 4 `c1` = {4 * c1:g}", lambda c2: c2 >= 4 * c1)
         return Constants(c1, c2)
 
 
-def optional_decay(b1: float | None) -> float | None:
-    """`b1` as a float, None where there is no momentum."""
+def check_decay(b1: float | None) -> float | None:
+    """Return `b1` as a float, None where there is no momentum."""
     return None if b1 is None else _arguments.decay("b1", b1)
 
 
-def convex(
+def compute_convex(
     smoothness: float, radius: float, noise: Noise, constants: Constants, b1: float | None
 ) -> tuple[float, float]:
-    """Ratio of the rate to the first scale, and threshold."""
+    """Compute the ratio of the rate to the first scale, and the threshold."""
     smoothness = _arguments.positive("smoothness", smoothness)
     radius = _arguments.positive("radius", radius)
-    c1, c2 = constants.checked()
+    c1, c2 = constants.check()
     fresh, log, order = 1 - (b1 or 0.0), noise.log, 1 / noise.alpha
     noisy = noise.sigma * noise.steps**order * log ** (1 - order)
     reach = c2 * math.sqrt(fresh) * radius
@@ -213,8 +201,8 @@ def convex(
     return ratio, reach / (ratio * log)
 
 
-def scaled(ratio: float, length: float, b_init: float | None) -> tuple[float, float]:
-    """Rate and first scale of a given ratio: the rate is `length`, unless the scale is given."""
+def fix_scale(ratio: float, length: float, b_init: float | None) -> tuple[float, float]:
+    """Choose rate and first scale by their ratio: the rate is `length` unless `b_init` is given."""
     if b_init is None:
         return length, length / ratio
     b_init = _arguments.positive("b_init", b_init)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from clipax.theory import _arguments
-from clipax.theory._chezhegov2025 import Constants, Noise, optional_decay, scaled
+from clipax.theory._chezhegov2025 import Constants, Noise, check_decay, fix_scale
 from clipax.theory._parameters import ClipAdagradNormParameters, ClipAdamNormParameters
 
 __all__ = ["clip_adagrad_norm_nonconvex", "clip_adam_norm_nonconvex"]
@@ -29,11 +29,11 @@ def clip_adagrad_norm_nonconvex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdagradNormParameters:
-    r"""Gives the parameters of Clip-AdaGrad(D)-Norm for non-convex objectives.
+    r"""Compute the parameters of Clip-AdaGrad(D)-Norm for non-convex objectives.
 
-    For the average of the squared gradient norms, with or without delay. As in the convex case only
-    the ratio of the rate to the first scale is fixed, and with a scale of 1 AdaGrad-Norm stalls; by
-    default the rate is the length :math:`\sqrt{2D/L}`, within which a quadratic loses the gap.
+    For the average of the squared gradient norms, with or without delay. As in the convex case the
+    theorem fixes only the ratio of the rate to the first scale, and a scale of 1 stalls; by default
+    the rate is the length :math:`\sqrt{2D/L}`, over which a quadratic falls by the gap.
 
     .. math::
         \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L (K+1)^q A},
@@ -64,15 +64,15 @@ def clip_adagrad_norm_nonconvex(
       b1: Decay rate of the momentum, in [0, 1); None (default) for none, the paper's AdaGrad-Norm.
       b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
         :math:`\sqrt{2D/L}`. With a number the rate follows from it.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      c1: Constant of the rate, positive; default 1. The paper's constants are not known here.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
     Returns:
       `ClipAdagradNormParameters`: keyword arguments of `clipax.clip_adagrad_norm`, with `delay`.
 
-    Raises:
-      TypeError: An argument is not a concrete number, `steps` no integer, `delayed` no bool.
-      ValueError: An argument is out of its range.
+    Notes:
+      The numerical constants are `c1` and `c2`, of our naming; the exponents were derived anew. The
+      paper states the theorem for any first scale; `gamma = sqrt(2 D/L)` is our choice of it.
 
     Example:
       >>> import clipax
@@ -86,15 +86,11 @@ def clip_adagrad_norm_nonconvex(
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
-
-    Differences from the paper:
-      The numerical constants are `c1` and `c2`, of our naming; the exponents were derived anew. The
-      paper states the theorem for any first scale; `gamma = sqrt(2 D/L)` is our choice of it.
     """
-    b1 = optional_decay(b1)
+    b1 = check_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = _nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
-    rate, b_init = scaled(ratio, math.sqrt(2 * gap / smoothness), b_init)
+    ratio, threshold = _compute_nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
+    rate, b_init = fix_scale(ratio, math.sqrt(2 * gap / smoothness), b_init)
     return ClipAdagradNormParameters(rate, threshold, b_init, b1, 1 if delayed else None)
 
 
@@ -112,11 +108,11 @@ def clip_adam_norm_nonconvex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdamNormParameters:
-    r"""Gives the parameters of Clip-Adam(D)-Norm for non-convex objectives.
+    r"""Compute the parameters of Clip-Adam(D)-Norm for non-convex objectives.
 
-    For the average of the squared gradient norms, with or without delay: rate, threshold and first
-    scale are those of `clip_adagrad_norm_nonconvex`, with a memory of the squared norms as long as
-    the run.
+    For the average of the squared gradient norms, with or without delay. Rate, threshold and first
+    scale are those of `clip_adagrad_norm_nonconvex`, with a moving average of the squared norms
+    over the whole run.
 
     .. math:: b_2 = \frac{K}{K+1}
 
@@ -124,26 +120,20 @@ def clip_adam_norm_nonconvex(
 
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
-      gap: Bound of :math:`f(x_0) - \inf f`, positive; gradient times length. Without delay a bound
-        of :math:`\sup f - \inf f`, which must be finite.
-      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
-      alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
+      gap: Bound of :math:`f(x_0) - \inf f`, as for `clip_adagrad_norm_nonconvex`.
+      sigma: Scale of the noise, positive; gradient.
+      alpha: Tail index of the noise, in (1, 2].
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).
       delayed: Whether the divisor lags one step behind the gradient (default), or not at all.
       b1: Decay rate of the momentum, in [0, 1); default .9, as `clipax.clip_adam_norm`; None for
         none. Without delay rate and threshold do not depend on it.
-      b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
-        :math:`\sqrt{2D/L}`. With a number the rate follows from it.
-      c1: Constant of the rate, positive; default 1. The paper's own constants are not known here.
+      b_init: The first scale, as for `clip_adagrad_norm_nonconvex`.
+      c1: Constant of the rate, as for `clip_adagrad_norm_nonconvex`.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
     Returns:
       `ClipAdamNormParameters`: keyword arguments of `clipax.clip_adam_norm`, `delay` included.
-
-    Raises:
-      TypeError: An argument is not a concrete number, `steps` no integer, `delayed` no bool.
-      ValueError: An argument is out of its range.
 
     Example:
       >>> import clipax
@@ -158,18 +148,15 @@ def clip_adam_norm_nonconvex(
     References:
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
-
-    Differences from the paper:
-      As for `clip_adagrad_norm_nonconvex`.
     """
-    b1 = optional_decay(b1)
+    b1 = check_decay(b1)
     noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = _nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
-    rate, b_init = scaled(ratio, math.sqrt(2 * gap / smoothness), b_init)
+    ratio, threshold = _compute_nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
+    rate, b_init = fix_scale(ratio, math.sqrt(2 * gap / smoothness), b_init)
     return ClipAdamNormParameters(rate, threshold, b_init, b1, noise.b2, 1 if delayed else None)
 
 
-def _nonconvex(
+def _compute_nonconvex(
     smoothness: float,
     gap: float,
     noise: Noise,
@@ -177,10 +164,10 @@ def _nonconvex(
     b1: float | None,
     delayed: bool,
 ) -> tuple[float, float]:
-    """Ratio of the rate to the first scale, and threshold."""
+    """Compute the ratio of the rate to the first scale, and the threshold."""
     smoothness = _arguments.positive("smoothness", smoothness)
     gap = _arguments.positive("gap", gap)
-    c1, c2 = constants.checked()
+    c1, c2 = constants.check()
     if not isinstance(delayed, bool):
         raise TypeError(f"`delayed` must be True or False, got {delayed!r}.")
     log = noise.log if delayed else math.log(4 / noise.failure_probability)

@@ -15,7 +15,7 @@ __all__ = ["clip_normalized_momentum_nonconvex"]
 def clip_normalized_momentum_nonconvex(
     *, moment: float, alpha: float, steps: int, scale: float = 1.0
 ) -> ClipNormalizedMomentumParameters:
-    r"""Gives the parameters of clipping, momentum and normalisation for non-convex objectives.
+    r"""Compute the parameters of clipping, momentum and normalisation for non-convex objectives.
 
     .. math::
         \eta = s\, T^{-\frac{2\alpha-1}{3\alpha-2}}, \quad c = G\, T^{\frac{1}{3\alpha-2}}, \quad
@@ -29,29 +29,26 @@ def clip_normalized_momentum_nonconvex(
         bound of it; positive, a gradient.
       alpha: Order of that moment, in (1, 2]; the paper's p.
       steps: Number of steps of the whole run, at least 1.
-      scale: The length that the rate is a multiple of, positive; default 1. The theorem gives the
-        rate up to this factor, which is to be tuned.
+      scale: Factor of the rate, a length, positive; default 1. The theorem gives the rate up to
+        this factor: tune it.
 
     Returns:
       `ClipNormalizedMomentumParameters`: `learning_rate`, `threshold` and `decay` for
       `clipax.clip_normalized_momentum`.
 
-    Raises:
-      TypeError: An argument is not a concrete number, or `steps` no integer.
-      ValueError: An argument is out of its range.
+    Notes:
+      Its factors of proportionality in rate and decay are `scale` and 1.
 
     Example:
       >>> from clipax import theory
-      >>> found = theory.clip_normalized_momentum_nonconvex(moment=3.0, alpha=2.0, steps=10_000)
-      >>> print(" ".join(f"{name}={value:.3f}" for name, value in found._asdict().items()))
+      >>> problem = dict(moment=3.0, alpha=2.0, steps=10_000)
+      >>> parameters = theory.clip_normalized_momentum_nonconvex(**problem)
+      >>> print(" ".join(f"{name}={value:.3f}" for name, value in parameters._asdict().items()))
       learning_rate=0.001 threshold=30.000 decay=0.990
 
     References:
       A. Cutkosky, H. Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with
       Heavy Tails", NeurIPS 2021, arXiv 2106.14343.
-
-    Differences from the paper:
-      Its factors of proportionality in rate and decay are `scale` and 1.
     """
     moment = _arguments.positive("moment", moment)
     alpha = _arguments.tail_index(alpha)

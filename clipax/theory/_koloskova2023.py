@@ -15,10 +15,10 @@ __all__ = ["clip_sgd_any_threshold", "clipping_bias"]
 def clip_sgd_any_threshold(
     *, l0: float, l1: float, threshold: float | None = None, constant: float = 9.0
 ) -> ClipSgdParameters:
-    r"""Gives the step of clipped SGD for a constant threshold.
+    r"""Compute the step of clipped SGD for a constant threshold.
 
-    For any threshold, which exact gradients pay with a term of higher order only; stochastic ones
-    with a bias, `clipping_bias`, that no step size removes.
+    For any threshold. It costs exact gradients only a term of higher order, and stochastic ones a
+    bias, `clipping_bias`, that no step size removes.
 
     .. math:: \eta = \frac{1}{9 (L_0 + c L_1)}, \qquad c = L_0/L_1 \text{ by default}
 
@@ -35,9 +35,8 @@ def clip_sgd_any_threshold(
     Returns:
       `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
+    Notes:
+      It allows any step up to this one; this is the largest.
 
     Example:
       >>> import clipax
@@ -49,9 +48,6 @@ def clip_sgd_any_threshold(
     References:
       A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and
       tight convergence guarantees", ICML 2023, arXiv 2305.01588.
-
-    Differences from the paper:
-      It allows any step up to this one; this is the largest.
     """
     l0, l1 = _arguments.positive("l0", l0), _arguments.positive("l1", l1)
     threshold = l0 / l1 if threshold is None else _arguments.positive("threshold", threshold)
@@ -60,10 +56,10 @@ def clip_sgd_any_threshold(
 
 
 def clipping_bias(sigma: float, threshold: float) -> float:
-    r"""Gives the gradient at which clipped SGD comes to rest under a skewed noise.
+    r"""Compute the gradient at which clipped SGD comes to rest under a skewed noise.
 
-    The exact fixed point of a toy: some noise of this size costs a constant threshold at least so
-    much, at any step size.
+    The exact fixed point of an example: a lower bound of the bias that noise of this size can cause
+    at any step size.
 
     .. math::
         \text{bias} = \frac{\sigma^2}{4 c} \text{ for } c > \sigma/2, \qquad
@@ -72,7 +68,7 @@ def clipping_bias(sigma: float, threshold: float) -> float:
     with :math:`\sigma` the `sigma` and :math:`c` the `threshold`, for :math:`f(x) = x^2/2` and a
     noise that is :math:`\sigma/s` with probability :math:`s^2/(1+s^2)`, else :math:`-\sigma s`:
     the clipped gradient has mean zero where the gradient is :math:`\sigma s - c s^2`. Above
-    :math:`\sigma/2` the skewness is the one of the largest bias, :math:`s = \sigma/(2c)`; below it
+    :math:`\sigma/2` the skewness has the largest bias, :math:`s = \sigma/(2c)`; below it
     is :math:`s = 1/2`, one example and not the worst, so the value falls to :math:`3\sigma/8` at
     :math:`c = \sigma/2`.
 
@@ -83,9 +79,8 @@ def clipping_bias(sigma: float, threshold: float) -> float:
     Returns:
       The size of the gradient at the fixed point, in the units of `sigma`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
+    Notes:
+      The paper bounds the bias by the order of `min(sigma, sigma^2/c)`; the exact example is ours.
 
     Example:
       >>> from clipax import theory
@@ -95,9 +90,6 @@ def clipping_bias(sigma: float, threshold: float) -> float:
     References:
       A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and
       tight convergence guarantees", ICML 2023, arXiv 2305.01588.
-
-    Differences from the paper:
-      The paper bounds the bias by the order of `min(sigma, sigma^2/c)`; the toy, ours, is exact.
     """
     sigma = _arguments.positive("sigma", sigma)
     threshold = _arguments.positive("threshold", threshold)

@@ -1,10 +1,8 @@
-"""What theorems give: the keyword arguments of an optimizer, under its own names."""
+"""Results of the theorems: keyword arguments of an optimizer."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-import optax
 
 __all__ = [
     "ClipAdagradNormParameters",
@@ -12,7 +10,6 @@ __all__ = [
     "ClipNormalizedMomentumParameters",
     "ClipRadagradNormParameters",
     "ClipSgdParameters",
-    "ClipSgdSchedules",
     "NormalizedSgdParameters",
     "OffsetClipSgdParameters",
     "SgdParameters",
@@ -30,13 +27,6 @@ class ClipSgdParameters(NamedTuple):
 
     learning_rate: float
     threshold: float
-
-
-class ClipSgdSchedules(NamedTuple):
-    """Arguments of `clipax.clip_sgd` that change from step to step."""
-
-    learning_rate: optax.Schedule
-    threshold: optax.Schedule
 
 
 class OffsetClipSgdParameters(NamedTuple):

@@ -24,7 +24,7 @@ def clip_sgd_convex(
     failure_probability: float,
     c: float = 0.5,
 ) -> ClipSgdParameters:
-    r"""Gives the parameters of clipped SGD for convex objectives and a known horizon.
+    r"""Compute the parameters of clipped SGD for convex objectives and a known horizon.
 
     For the average of the iterates, under noise that need not have a variance. Where the horizon is
     unknown, prefer the growing thresholds of `clipax.thresholds`.
@@ -51,9 +51,8 @@ def clip_sgd_convex(
     Returns:
       `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number, or `steps` no integer.
-      ValueError: An argument is out of its range.
+    Notes:
+      The paper's numerical constants in the rate are left out, and `c` is chosen to go with that.
 
     Example:
       >>> import clipax
@@ -69,9 +68,6 @@ def clip_sgd_convex(
       A. Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
       Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999, the convex theorem
       of clipped SGD.
-
-    Differences from the paper:
-      The paper's numerical constants in the rate are left out, and `c` is chosen to go with that.
     """
     smoothness = _arguments.positive("smoothness", smoothness)
     radius = _arguments.positive("radius", radius)

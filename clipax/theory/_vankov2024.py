@@ -13,7 +13,7 @@ __all__ = ["clip_sgd_tight", "normalized_sgd_tight"]
 
 
 def normalized_sgd_tight(*, l0: float, l1: float) -> NormalizedSgdParameters:
-    r"""Gives the parameters of normalised gradient descent under (L0, L1)-smoothness.
+    r"""Compute the parameters of normalised gradient descent under (L0, L1)-smoothness.
 
     For exact gradients; the step adapts smoothly to the gradient norm.
 
@@ -30,9 +30,8 @@ def normalized_sgd_tight(*, l0: float, l1: float) -> NormalizedSgdParameters:
     Returns:
       `NormalizedSgdParameters`: `learning_rate` and `eps` for `clipax.normalized_sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
+    Notes:
+      The paper's step, written as a normalised step.
 
     Example:
       >>> import clipax
@@ -44,16 +43,13 @@ def normalized_sgd_tight(*, l0: float, l1: float) -> NormalizedSgdParameters:
     References:
       D. Vankov, A. Rodomanov, A. Nedich, L. Sankar, S. U. Stich, "Optimizing (L0, L1)-Smooth
       Functions by Gradient Methods", arXiv 2410.10800.
-
-    Differences from the paper:
-      None; written as a normalised step.
     """
     l0, l1 = _arguments.positive("l0", l0), _arguments.positive("l1", l1)
     return NormalizedSgdParameters(2 / (3 * l1), 2 * l0 / (3 * l1))
 
 
 def clip_sgd_tight(*, l0: float, l1: float) -> ClipSgdParameters:
-    r"""Gives the parameters of clipped gradient descent by the tighter analysis.
+    r"""Compute the parameters of clipped gradient descent by the tighter analysis.
 
     For exact gradients; five times the rate of `clip_sgd_smooth`.
 
@@ -69,9 +65,8 @@ def clip_sgd_tight(*, l0: float, l1: float) -> ClipSgdParameters:
     Returns:
       `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
+    Notes:
+      The paper's step, written as a clip.
 
     Example:
       >>> from clipax import theory
@@ -81,9 +76,6 @@ def clip_sgd_tight(*, l0: float, l1: float) -> ClipSgdParameters:
     References:
       D. Vankov, A. Rodomanov, A. Nedich, L. Sankar, S. U. Stich, "Optimizing (L0, L1)-Smooth
       Functions by Gradient Methods", arXiv 2410.10800.
-
-    Differences from the paper:
-      None; written as a clip.
     """
     l0, l1 = _arguments.positive("l0", l0), _arguments.positive("l1", l1)
     return ClipSgdParameters(1 / (2 * l0), 2 * l0 / (3 * l1))

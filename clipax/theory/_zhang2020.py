@@ -15,10 +15,9 @@ __all__ = ["clip_sgd_bounded_noise", "clip_sgd_practical", "clip_sgd_smooth", "s
 
 
 def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
-    r"""Gives the step of gradient descent under (L0, L1)-smoothness.
+    r"""Compute the step of gradient descent under (L0, L1)-smoothness.
 
-    The step must fit the largest gradient on the way, which is what clipping is there to avoid:
-    compare `clip_sgd_smooth`.
+    The step must suit the largest gradient of the path; `clip_sgd_smooth` avoids that.
 
     .. math:: \eta = \frac{1}{2 (M L_1 + L_0)}, \qquad
         \|\nabla^2 f(x)\| \le L_0 + L_1 \|\nabla f(x)\|
@@ -33,10 +32,6 @@ def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
     Returns:
       `SgdParameters`: `learning_rate` for `optax.sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
-
     Example:
       >>> from clipax import theory
       >>> theory.sgd_smooth(l0=1.0, l1=1.0, gradient_bound=9.0)
@@ -45,19 +40,16 @@ def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
     References:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
-
-    Differences from the paper:
-      None.
     """
-    l0, l1 = _smoothness(l0, l1)
+    l0, l1 = _check_smoothness(l0, l1)
     bound = _arguments.positive("gradient_bound", gradient_bound)
     return SgdParameters(1 / (2 * (bound * l1 + l0)))
 
 
 def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
-    r"""Gives the parameters of clipped gradient descent under (L0, L1)-smoothness.
+    r"""Compute the parameters of clipped gradient descent under (L0, L1)-smoothness.
 
-    For exact gradients; no bound of them is needed. Its constants are cautious: `clip_sgd_tight`
+    For exact gradients, of which no bound is needed. Its constants are cautious: `clip_sgd_tight`
     and `clip_sgd_practical` take larger steps.
 
     .. math:: \eta = \frac{1}{10 L_0}, \qquad
@@ -72,9 +64,9 @@ def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
     Returns:
       `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
+    Notes:
+      The first bound of the threshold, `10 L0`, limits a step to length 1 in whatever unit
+      lengths are measured; where it acts (`l1` below 1/10), the result depends on that unit.
 
     Example:
       >>> import clipax
@@ -86,19 +78,15 @@ def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
     References:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881, Theorem 3.
-
-    Differences from the paper:
-      None. Its first bound of the threshold, `10 L0`, limits a step to length 1 in whatever unit
-      lengths are measured; where it acts (`l1` below 1/10), the result depends on that unit.
     """
-    l0, l1 = _smoothness(l0, l1)
+    l0, l1 = _check_smoothness(l0, l1)
     return ClipSgdParameters(1 / (10 * l0), min(10 * l0, l0 / l1))
 
 
 def clip_sgd_bounded_noise(
     *, l0: float, l1: float, noise_bound: float, steps: int
 ) -> OffsetClipSgdParameters:
-    r"""Gives the parameters of clipped SGD under (L0, L1)-smoothness and bounded noise.
+    r"""Compute the parameters of clipped SGD under (L0, L1)-smoothness and bounded noise.
 
     .. math:: \eta = \min\left(\frac{1}{20 L_0}, \frac{1}{128 L_1 \tau}, \frac{1}{\sqrt T}\right),
         \qquad h = \min\left(\eta, \frac{1}{16 L_1 (n + \tau)}\right)
@@ -116,9 +104,10 @@ def clip_sgd_bounded_noise(
     Returns:
       `OffsetClipSgdParameters`: `learning_rate`, `threshold` and `offset` for `clipax.clip_sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number, or `steps` no integer.
-      ValueError: A constant is not positive and finite, or `steps` below 1.
+    Notes:
+      The print has a further `eta` in the denominator of the second step size, `1/(16 eta L1 (n +
+      tau))`, which does not fit the units; it is left out here. `1/sqrt(T)` is as printed: a step
+      size in whatever units it is measured.
 
     Example:
       >>> import clipax
@@ -133,13 +122,8 @@ def clip_sgd_bounded_noise(
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881, the stochastic
       theorem.
-
-    Differences from the paper:
-      The print has a further `eta` in the denominator of the second step size, `1/(16 eta L1 (n +
-      tau))`, which does not fit the units; it is left out here. `1/sqrt(T)` is as printed: a step
-      size in whatever units it is measured.
     """
-    l0, l1 = _smoothness(l0, l1)
+    l0, l1 = _check_smoothness(l0, l1)
     noise_bound = _arguments.positive("noise_bound", noise_bound)
     root = math.sqrt(_arguments.steps(steps))
     rate = min(1 / (20 * l0), 1 / (128 * l1) / noise_bound, 1 / root)
@@ -147,7 +131,7 @@ def clip_sgd_bounded_noise(
 
 
 def clip_sgd_practical(*, l0: float, l1: float) -> ClipSgdParameters:
-    r"""Gives the parameters of clipped gradient descent by the practical rule.
+    r"""Compute the parameters of clipped gradient descent by the practical rule.
 
     Ten times the steps of the theorem (`clip_sgd_smooth`), without a theorem of the paper.
 
@@ -163,9 +147,8 @@ def clip_sgd_practical(*, l0: float, l1: float) -> ClipSgdParameters:
     Returns:
       `ClipSgdParameters`: `learning_rate` and `threshold` for `clipax.clip_sgd`.
 
-    Raises:
-      TypeError: An argument is not a concrete number.
-      ValueError: An argument is not positive and finite.
+    Notes:
+      A rule of thumb, not one of its theorems.
 
     Example:
       >>> from clipax import theory
@@ -175,13 +158,10 @@ def clip_sgd_practical(*, l0: float, l1: float) -> ClipSgdParameters:
     References:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
-
-    Differences from the paper:
-      A rule of thumb, not one of its theorems.
     """
-    l0, l1 = _smoothness(l0, l1)
+    l0, l1 = _check_smoothness(l0, l1)
     return ClipSgdParameters(1 / l0, l0 / l1)
 
 
-def _smoothness(l0: float, l1: float) -> tuple[float, float]:
+def _check_smoothness(l0: float, l1: float) -> tuple[float, float]:
     return _arguments.positive("l0", l0), _arguments.positive("l1", l1)

@@ -18,7 +18,7 @@ __all__ = ["anytime", "fixed_horizon"]
 def anytime(
     sigma: Scalar, alpha: Scalar, regime: str = "nonconvex", *, gamma: Scalar = 1.0
 ) -> optax.Schedule:
-    r"""Makes the growing threshold of the theorems for an unknown horizon.
+    r"""Make the growing threshold of the theorems for an unknown horizon.
 
     Clipped gradient descent with this threshold and the theorems' learning rates converges with
     high probability at any time, however long the run turns out to be. Prefer it to `power` where
@@ -28,11 +28,11 @@ def anytime(
         c_t = \sigma \big(2 t (1 + \ln t)^2\big)^{1/(3\alpha - 2)} \quad \text{or} \quad
         c_t = \sigma \big(52\, t (1 + \ln t)^2 / \gamma\big)^{1/\alpha}, \qquad t = count + 1
 
-    for `regime` `"nonconvex"` and `"convex"`, with :math:`\gamma` the `gamma`.
+    for `regime` `"nonconvex"` and `"convex"`, with :math:`\gamma` the `gamma`. It never decreases.
 
     Args:
-      sigma: Scale of the gradient noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, in units
-        of the gradient norm; positive.
+      sigma: Scale of the gradient noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, in units of
+        the gradient norm; positive.
       alpha: Tail index of the noise, in (1, 2]: the noise has moments up to this order. The paper's
         p.
       regime: `"nonconvex"` (default) or `"convex"`.
@@ -40,25 +40,11 @@ def anytime(
         default of 1 is a failure probability of .37.
 
     Returns:
-      An `optax.Schedule`: from the 0-based step count to a scalar threshold.
+      An `optax.Schedule`: from the 0-based step count, which may be traced, to a scalar threshold.
 
-    Guarantees:
-      Never decreases. Counts may be traced.
-
-    Edge cases:
-      =========================== ======================================
-      input                       result
-      =========================== ======================================
-      `count = 0`, `"nonconvex"`  `sigma * 2^(1/(3 alpha - 2))`
-      `count = 0`, `"convex"`     `sigma * (52/gamma)^(1/alpha)`
-      =========================== ======================================
-
-    Sharding:
-      A scalar, the same on every device.
-
-    Raises:
-      TypeError: An argument is not a number.
-      ValueError: `sigma` or `gamma` not positive, `alpha` outside (1, 2], `regime` unknown.
+    Notes:
+      The paper takes the larger of this and a bound on the gradients of the objective, which is
+      rarely known. The constants 2 and 52 were taken from the paper at second hand.
 
     Example:
       >>> import clipax
@@ -67,12 +53,8 @@ def anytime(
       ['1.3195', '8.6198', '109.3590']
 
     References:
-      T. D. Nguyen, T. H. Nguyen, A. Ene, H. L. Nguyen, "Improved Convergence in High Probability of
-      Clipped Gradient Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
-
-    Differences from the paper:
-      The paper takes the larger of this and a bound on the gradients of the objective, which is
-      rarely known. The constants 2 and 52 were taken from the paper at second hand.
+      Nguyen, Nguyen, Ene, Nguyen, "Improved Convergence in High Probability of Clipped Gradient
+      Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
     """
     _validate.positive("sigma", sigma)
     _validate.within("alpha", alpha, 1, 2, brackets="(]")
@@ -98,7 +80,7 @@ def fixed_horizon(
     *,
     constant: Scalar = 0.5,
 ) -> optax.Schedule:
-    r"""Makes the constant threshold of the theorems for a known number of steps.
+    r"""Make the constant threshold of the theorems for a known number of steps.
 
     The threshold follows from the distance to the solution and the learning rate; the tail index of
     the noise enters through the learning rate alone. Prefer it where the number of steps is known
@@ -114,33 +96,19 @@ def fixed_horizon(
       learning_rate: That of the optimizer, positive, or its `optax.Schedule`: then the longest step
         of clipped gradient descent is constant, :math:`R/(a A)`. The theorem's is
         :math:`\min(1/(LA), R/(\sigma K^{1/\alpha} A^{(\alpha - 1)/\alpha}))` up to constants.
-      steps: Number of steps of the whole run, at least 1.
+      steps: Number of steps of the whole run, a concrete integer of at least 1.
       failure_probability: How often the bound may fail, in (0, 1).
       constant: The theorem's numerical factor, positive; default 1/2, as in
         `clipax.theory.clip_sgd_convex`: at its learning rate true gradients within twice the radius
-        pass as they are. The paper's own factors are not known here. Smaller ones clip less.
+        pass as they are. Smaller ones clip less.
 
     Returns:
-      An `optax.Schedule`, constant where the learning rate is.
+      An `optax.Schedule`, constant where the learning rate is; infinite where that is 0.
 
-    Guarantees:
-      No step of clipped gradient descent is longer than `radius/(constant * A)`.
-
-    Edge cases:
-      ======================= =======================================
-      input                   result
-      ======================= =======================================
-      a learning rate of 0    infinite: nothing is clipped
-      ======================= =======================================
-
-    Sharding:
-      A scalar, the same on every device.
-
-    Raises:
-      TypeError: An argument is not a number, or `steps` not a concrete integer (`static_args` of
-        `optax.inject_hyperparams`).
-      ValueError: `radius`, `learning_rate` or `constant` not positive, `steps` below 1,
-        `failure_probability` outside (0, 1).
+    Notes:
+      - No step of clipped gradient descent is longer than `radius/(constant * A)`.
+      - The paper's numerical factors differ from theorem to theorem and are not known here, hence
+        `constant`. The paper's learning rate is constant.
 
     Example:
       >>> import clipax
@@ -151,12 +119,8 @@ def fixed_horizon(
       173.7178
 
     References:
-      A. Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
+      Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
       Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
-
-    Differences from the paper:
-      The numerical factor differs from theorem to theorem, and is an argument here. The paper's
-      learning rate is constant.
     """
     _validate.positive("radius", radius)
     if not callable(learning_rate):

@@ -11,7 +11,7 @@ import numpy as np
 from clipax import _validate
 from clipax._typing import Array, ScalarOrSchedule
 
-__all__ = ["Context", "Threshold", "as_threshold"]
+__all__ = ["Context", "Threshold", "as_threshold", "raise_to_normal"]
 
 
 class Context(NamedTuple):
@@ -40,29 +40,28 @@ class Threshold(NamedTuple):
 
     Both work elementwise on an array of norms of any shape. Every array in the state has the norms'
     shape as its leading shape; the caller keeps the old rows where a norm is not finite, so the
-    functions only ever see finite norms.
+    functions only ever see finite norms. A method that scales gradients besides clipping them is a
+    `clipax.norms.NormRule`.
 
     Attributes:
       init: From the shape of the norms to a state.
       update: From `(norms, state, context)` to `(threshold, state)`.
       needs_params: Whether `context.param_norms` is used.
-      compensation: From the state after the update to a factor of what passes the clip, where the
-        threshold makes up for what it cuts off; None (default) for none.
     """
 
     init: Callable[[tuple[int, ...]], Any]
     update: Callable[[Array, Any, Context], tuple[Array, Any]]
     needs_params: bool = False
-    compensation: Callable[[Any], Array] | None = None
 
 
-def as_threshold(value: ScalarOrSchedule | Threshold) -> Threshold:
-    """Makes a `Threshold` of a number, of a schedule, or of itself.
+def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold") -> Threshold:
+    """Make a `Threshold` of a number, of a schedule, or of itself.
 
     Args:
       value: A positive number (infinity: never clip), an `optax.Schedule` of the 0-based step
-        count, or a `Threshold`. What a schedule returns is raised to the smallest positive float
-        where it is less, or NaN: then next to nothing passes.
+        count, or a `Threshold`. Where a schedule returns NaN or less than the smallest normal
+        number, that number is taken: then next to nothing passes.
+      name: What an error calls it.
 
     Returns:
       A `Threshold`; without memory unless `value` has one.
@@ -81,13 +80,18 @@ def as_threshold(value: ScalarOrSchedule | Threshold) -> Threshold:
     if isinstance(value, Threshold):
         return value
     if not callable(value):
-        _validate.threshold("threshold", value)
+        _validate.threshold(name, value)
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
         now = value(context.count) if callable(value) else value
-        # A schedule may decay to zero, or overshoot: then next to nothing passes.
+        # A schedule may decay to zero, or overshoot. Written so that NaN is replaced too.
         least = jnp.finfo(norms.dtype).smallest_normal
         now = jnp.asarray(now, norms.dtype)
         return jnp.broadcast_to(jnp.where(now >= least, now, least), norms.shape), state
 
     return Threshold(lambda shape: (), update)
+
+
+def raise_to_normal(threshold: Array) -> Array:
+    """Raise a threshold to the smallest normal number: a clip needs a positive one."""
+    return jnp.maximum(threshold, jnp.finfo(threshold.dtype).smallest_normal)

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _window
-from clipax.thresholds._base import Context, Threshold
+from clipax.thresholds._base import Context, Threshold, raise_to_normal
 
-__all__ = ["EmaNormState", "ema"]
+__all__ = ["EmaState", "ema"]
 
 
-class EmaNormState(NamedTuple):
+class EmaState(NamedTuple):
     """State of `ema`; each array has the shape of the norms.
 
     Attributes:
@@ -43,7 +43,7 @@ def ema(
     absolute: Scalar = 1.0,
     floor: Scalar = 1e-3,
 ) -> Threshold:
-    r"""Makes a clipping threshold of the average of a block's own clipped norms ("AdaGC").
+    r"""Make a threshold of the average of a block's own clipped norms ("AdaGC").
 
     Each block may grow by a few percent a step, whatever its scale. Prefer it per leaf, where one
     array spikes and the others must not pay for it, and where norms shrink over the training.
@@ -63,43 +63,28 @@ def ema(
       ratio: The threshold in units of the average, above 1 and finite; default 1.05 (paper). With 1
         or less the average could never grow again.
       decay: Decay rate of the average, in [0, 1); default .98 (paper).
-      warmup: For how many steps all blocks are clipped together, at least 0; default 100 (paper).
+      warmup: For how many steps all blocks are clipped together, a concrete integer of at least 0;
+        default 100 (paper). A block counts its own steps.
       absolute: The largest norm of all blocks together in warm-up, positive, infinity for no clip;
         default 1 (paper).
-      floor: What the warm-up remembers, in [0, 1): neither a norm below this share of the smallest
-        so far, nor a step that the global clip cuts down to less than this share of what it left of
-        another; default 1e-3. 0: everything but zero.
+      floor: The warm-up ignores norms below this share of the smallest so far, and steps that the
+        global clip cuts to less than this share of what it left of another; in [0, 1), default
+        1e-3. With 0 it ignores zeros alone.
 
     Returns:
-      A `Threshold` with an `EmaNormState`: where clipping begins; in warm-up, where the global clip
-      acts, what the block is cut to.
+      A `Threshold` with an `EmaState`: where clipping begins; in warm-up, where the global clip
+      acts, the norm that it leaves of the block.
 
-    Guarantees:
-      A spike enters the average as at most `ratio` times what that was. One zero gradient, or one
-      spike of another block, does not freeze a block, whenever it comes.
-
-    Edge cases:
-      =========================== =====================================================
-      input                       result
-      =========================== =====================================================
-      warm-up                     one factor for all blocks
-      zero norm                   not remembered, and no step of the warm-up
-      no norm but zeros so far    as in warm-up
-      a tiny norm as the first    holds the average down, as in the paper
-      no `total_norm` known       the block's own norm counts as that of all blocks
-      norms that jump for good    followed by at most `(1 - decay)(ratio - 1)` a step: ten
-                                  times the norm takes 2,300 steps
-      NaN or infinite norm        the step is not remembered
-      =========================== =====================================================
-
-    Sharding:
-      Elementwise on norms; no communication.
-
-    Raises:
-      TypeError: An argument is no number, or `warmup` not a concrete integer (`static_args` of
-        `optax.inject_hyperparams`).
-      ValueError: `ratio` not above 1 or not finite, `decay` or `floor` outside [0, 1), `warmup`
-        negative, `absolute` not positive.
+    Notes:
+      - A spike enters the average as at most `ratio` times the average before it.
+      - Zero norms are not remembered and are no steps of the warm-up: the paper's average would
+        become zero and stay there. As long as there was nothing else, the warm-up goes on.
+      - `floor` is not in the paper, whose minimum would hold on to a gradient of 1e-20, or to what
+        a global clip leaves of a block while another one spikes, and then grow by a thousandth a
+        step. A tiny norm as the very first still holds the average down.
+      - Norms that jump for good are followed by at most `(1 - decay)(ratio - 1)` a step: ten times
+        the norm takes 2,300 steps.
+      - Without a `total_norm` in the context the block's own norm counts as that of all blocks.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -108,21 +93,12 @@ def ema(
       >>> state = threshold.init(())
       >>> for norm in (1.6, 1.0, 1.0):  # the first is half of its own norm, by the global clip
       ...     now, state = threshold.update(jnp.array(norm), state, context)
-      ...     print(f"{now:.2f} {state.average:.2f}")
-      0.80 0.80
-      1.20 0.90
+      >>> print(f"{now:.2f} {state.average:.2f}")  # averages of .8, .9 and .95
       1.35 0.95
 
     References:
-      G. Wang, S. Li, C. Chen, J. Zeng, J. Yang, D. Yu, Y. Ma, L. Shen, "AdaGC: Improving Training
-      Stability for Large Language Model Pretraining", arXiv 2502.11034, Algorithm 1.
-
-    Differences from the paper:
-      Zero norms are not remembered, neither in warm-up nor later: the paper's average would be zero
-      and stay there. Nor are norms in warm-up that the `floor` finds far from ordinary: the paper's
-      minimum would hold on to a gradient of 1e-20, or to what a global clip leaves of a block while
-      another one spikes, and then grow by a thousandth a step. The warm-up counts a block's own
-      steps.
+      Wang, Li, Chen, Zeng, Yang, Yu, Ma, Shen, "AdaGC: Improving Training Stability for Large
+      Language Model Pretraining", arXiv 2502.11034, Algorithm 1.
     """
     _validate.number("ratio", ratio, "above 1 and finite", lambda value: 1 < value < float("inf"))
     _validate.open_unit("decay", decay)
@@ -130,12 +106,12 @@ def ema(
     _validate.threshold("absolute", absolute)
     _validate.open_unit("floor", floor)
 
-    def init(shape: tuple[int, ...]) -> EmaNormState:
-        return EmaNormState(
+    def init(shape: tuple[int, ...]) -> EmaState:
+        return EmaState(
             jnp.zeros(shape, float), jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32)
         )
 
-    def update(norms: Array, state: EmaNormState, context: Context) -> tuple[Array, EmaNormState]:
+    def update(norms: Array, state: EmaState, context: Context) -> tuple[Array, EmaState]:
         dtype = state.average.dtype
         size = norms.astype(dtype)
         seen = size >= jnp.finfo(dtype).smallest_normal
@@ -149,23 +125,23 @@ def ema(
         threshold = jnp.where(warm, common, own)
 
         entering = jnp.minimum(size, threshold)
-        # 1 - decay before rounding to float32, where .999 would cost it four digits.
-        later = state.average + jnp.asarray(1 - decay, dtype) * (entering - state.average)
+        _, share = _moving.weights(decay, dtype)
+        later = state.average + share * (entering - state.average)
         first, mildest = _smallest(state, entering, jnp.broadcast_to(factor, size.shape))
         average = jnp.where(warm, first, later)
-        new = EmaNormState(
-            # What is below the smallest normal number is zero: then the next norm is the first.
+        new = EmaState(
+            # A subnormal average counts as zero: the next norm is then taken as the first.
             jnp.where(average < jnp.finfo(dtype).smallest_normal, 0, average),
             jnp.where(warm, mildest, state.mildest),
             jnp.minimum(state.steps + 1, warmup),
         )
         state = jax.tree.map(lambda now, old: jnp.where(seen, now, old), new, state)
-        return _window.floored(threshold.astype(norms.dtype)), state
+        return raise_to_normal(threshold.astype(norms.dtype)), state
 
-    def _smallest(state: EmaNormState, entering: Array, factor: Array) -> tuple[Array, Array]:
-        """The smallest norm of the warm-up and the mildest factor, without the extraordinary."""
+    def _smallest(state: EmaState, entering: Array, factor: Array) -> tuple[Array, Array]:
+        """Update the smallest norm and the mildest factor of the warm-up, by ordinary steps."""
         share = jnp.asarray(floor, entering.dtype)
-        # The first of all, or the first that the global clip does not cut down to nothing.
+        # The first step, or the first that the global clip does not cut to next to nothing.
         anew = (state.average == 0) | (state.mildest < share * factor)
         ordinary = (factor >= share * state.mildest) & (entering >= share * state.average)
         average = jnp.where(ordinary, jnp.minimum(state.average, entering), state.average)

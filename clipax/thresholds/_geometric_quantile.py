@@ -1,4 +1,4 @@
-"""A threshold that walks to a quantile of the norms by factors.
+"""A threshold that moves to a quantile of the norms by factors.
 
 G. Andrew, O. Thakkar, H. B. McMahan, S. Ramaswamy, "Differentially Private Learning with Adaptive
 Clipping", NeurIPS 2021, arXiv 1905.03871.
@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array, Scalar, ScalarOrSchedule
-from clipax.thresholds import _window
 from clipax.thresholds._base import Context, Threshold
+from clipax.thresholds._quantile import probability
 
-__all__ = ["GeometricQuantileState", "geometric_quantile", "noise_split"]
+__all__ = ["GeometricQuantileState", "geometric_quantile"]
 
-# Where the threshold stays: far from both ends of float32, so that it can always walk back.
+# The range of the threshold, far from both ends of float32, so that it can always move back.
 _LEAST, _MOST = 1e-30, 1e30
 # Fixed, so that a checkpoint fits whatever generator is the process's default.
 _GENERATOR = "threefry2x32"
@@ -45,11 +45,11 @@ def geometric_quantile(
     noise: Scalar | None = None,
     seed: int = 0,
 ) -> Threshold:
-    r"""Makes a clipping threshold that walks to a quantile of the norms by factors.
+    r"""Make a threshold that moves to a quantile of the norms by factors.
 
-    One number of memory, and all that it learns of a step is which share of the norms it would have
+    One number of memory, and a step enters only through the share of norms that it would have
     clipped, which is cheap to keep private. Prefer it to `quantile` where gradients of single
-    examples are clipped, or where memory for a window is not to be had.
+    examples are clipped, or where a window of norms is too much memory.
 
     .. math::
         C_{t+1} = C_t \exp(-\eta_C (b_t - q_t)), \qquad
@@ -57,48 +57,37 @@ def geometric_quantile(
 
     with :math:`q` the `quantile`, :math:`\eta_C` the `learning_rate`, :math:`C_0` the `initial` and
     :math:`s_b` the `noise`. The norms :math:`n_i` are the m `example_norms` that the caller of
-    `update` gave as an extra argument, negative ones apart, which mark padding; where there are
-    none, the block's own norm, m = 1.
+    `update` gave as an extra argument, without the negative ones, which mark padding; where there
+    are none, the block's own norm, m = 1.
 
     Args:
       quantile: Share of the norms that is to pass unclipped, in (0, 1), default .5 as in the paper;
-        or an `optax.Schedule` of the 0-based step count, for example `increasing_quantile`.
+        or an `optax.Schedule` of the 0-based step count, for example `quantile_schedule`.
       initial: The first threshold, in [1e-30, 1e30]; default .1 as in the paper.
       learning_rate: Logarithm of the largest factor by which a step could move the threshold,
         positive; default .2 as in the paper.
       noise: Standard deviation of the Gaussian noise on the count of the norms within, for
         differential privacy; non-negative. The paper takes m/20. None (default): no noise.
-      seed: Seed of the noise; the same seed gives the same noise, in blocks of different labels
-        too. The generator is not a cryptographic one.
+      seed: Seed of the noise, a concrete integer; the same seed gives the same noise, in blocks of
+        different labels too. The generator is not a cryptographic one.
 
     Returns:
       A `Threshold` with a `GeometricQuantileState`. The threshold of a step does not depend on its
       norms.
 
-    Guarantees:
-      A step moves the threshold by a factor between `exp(-eta_C (1 - q))` and `exp(eta_C q)`, noise
-      apart, however large its norms are. It stays in [1e-30, 1e30].
-
-    Edge cases:
-      ============================== ==============================================
-      input                          result
-      ============================== ==============================================
-      example with a NaN norm        counts as above the threshold
-      example with a negative norm   no example: padding that `clipped_grad` left out
-      no examples                    the threshold stays
-      all norms zero                 shrinks by `exp(-eta_C (1 - q))`
-      block's NaN or infinite norm   threshold and key are kept
-      ============================== ==============================================
-
-    Sharding:
-      Elementwise on norms; no communication. `example_norms` must be those of all examples, the
-      same on every device.
-
     Raises:
-      TypeError: An argument is of the wrong type; `seed` must be a concrete integer (`static_args`
-        of `optax.inject_hyperparams`).
-      ValueError: `quantile` outside (0, 1), `initial` outside [1e-30, 1e30], `learning_rate` not
-        positive, `noise` negative; when used: `example_norms` that is no vector.
+      ValueError: When used: `example_norms` is no vector.
+
+    Notes:
+      - A step moves the threshold by a factor between `exp(-eta_C (1 - q))` and `exp(eta_C q)`,
+        noise apart, however large its norms are. It stays in [1e-30, 1e30].
+      - An example with a NaN norm counts as above the threshold. Without examples the threshold
+        stays.
+      - `example_norms` must be those of all examples, the same on every device.
+      - The paper counts users of federated learning; here the records are examples, or steps. It
+        centres the count at m/2 for its sensitivity, which changes no number as long as m is
+        public. `clipax.per_example.noise_split` divides the noise between gradient and count as it
+        does.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -110,13 +99,8 @@ def geometric_quantile(
       1.0000 1.0513
 
     References:
-      G. Andrew, O. Thakkar, H. B. McMahan, S. Ramaswamy, "Differentially Private Learning with
-      Adaptive Clipping", NeurIPS 2021, arXiv 1905.03871, Algorithm 1.
-
-    Differences from the paper:
-      The paper counts users of federated learning; here the records are examples, or steps. It
-      centres the count at m/2 for its sensitivity, which changes no number as long as m is public.
-      `noise_split` is its division of the noise between gradient and count.
+      Andrew, Thakkar, McMahan, Ramaswamy, "Differentially Private Learning with Adaptive Clipping",
+      NeurIPS 2021, arXiv 1905.03871, Algorithm 1.
     """
     if not callable(quantile):
         _validate.within("quantile", quantile, 0, 1, brackets="()")
@@ -143,53 +127,17 @@ def geometric_quantile(
         if key is not None:
             drawn, key = _normal(key, now.dtype)
             within = within + jnp.asarray(noise, now.dtype) * drawn
-        wanted = _window.probability(quantile, context.count).astype(now.dtype)
+        wanted = probability(quantile, context.count).astype(now.dtype)
         step = jnp.asarray(learning_rate, now.dtype) * (within / jnp.maximum(count, 1) - wanted)
-        # A batch without a single record says nothing of the norms.
+        # A batch without a record says nothing of the norms.
         moved = jnp.where(count > 0, jnp.clip(now * jnp.exp(-step), _LEAST, _MOST), now)
         return now.astype(norms.dtype), GeometricQuantileState(moved, key)
 
     return Threshold(init, update)
 
 
-def noise_split(noise_multiplier: float, count_noise: float) -> float:
-    r"""The noise multiplier that the gradient is left with when the count is noised too.
-
-    .. math:: z_\Delta = (z^{-2} - (2 s_b)^{-2})^{-1/2}
-
-    Gradients noised with :math:`z_\Delta` and counts noised with :math:`s_b` together are as
-    private as gradients alone noised with :math:`z`.
-
-    Args:
-      noise_multiplier: :math:`z`, the noise multiplier that the whole step is to have; positive.
-      count_noise: :math:`s_b`, the `noise` of `geometric_quantile`; more than `z/2`.
-
-    Returns:
-      The noise multiplier of the gradient, more than `noise_multiplier`.
-
-    Raises:
-      TypeError: An argument is not a number.
-      ValueError: An argument is not positive, or `count_noise` at most half of `noise_multiplier`:
-        then the count alone tells more than is allowed.
-
-    Example:
-      >>> import clipax
-      >>> print(f"{clipax.thresholds.noise_split(1.0, count_noise=5.0):.4f}")
-      1.0050
-    """
-    _validate.positive("noise_multiplier", noise_multiplier)
-    _validate.positive("count_noise", count_noise)
-    z, of_count = float(noise_multiplier), 2 * float(count_noise)
-    if of_count <= z:
-        raise ValueError(
-            f"`count_noise` must be more than half of `noise_multiplier` = {noise_multiplier!r}, "
-            f"got {count_noise!r}."
-        )
-    return z / math.sqrt(1 - (z / of_count) ** 2)
-
-
 def _records(norms: Array, example_norms: Array | None) -> Array:
-    """The norms to count, on a last axis of their own."""
+    """Select the norms to count, on a last axis of their own."""
     if example_norms is None:
         return norms[..., None]
     if example_norms.ndim != 1:
@@ -200,14 +148,14 @@ def _records(norms: Array, example_norms: Array | None) -> Array:
 
 
 def _keys(seed: int, shape: tuple[int, ...]) -> Array:
-    """Data of a key for each block."""
+    """Make the data of a key for each block."""
     keys = jax.random.split(jax.random.key(seed, impl=_GENERATOR), math.prod(shape))
     data = jax.random.key_data(keys)
     return data.reshape(*shape, data.shape[-1])
 
 
 def _normal(keys: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """A normal number for each block, and the data of the next keys."""
+    """Draw a normal number for each block, and the data of the next keys."""
 
     def draw(data: Array) -> tuple[Array, Array]:
         following, now = jax.random.split(jax.random.wrap_key_data(data, impl=_GENERATOR))

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import _validate
+from clipax._statistics import _window
+from clipax._statistics._window import WindowState
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _window
-from clipax.thresholds._base import Context, Threshold
-from clipax.thresholds._window import WindowState
+from clipax.thresholds._base import Context, Threshold, raise_to_normal
 
 __all__ = ["MaxCccState", "max_ccc"]
 
@@ -37,12 +37,13 @@ class MaxCccState(NamedTuple):
     fraction: Array
 
 
-def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1, compensate: bool = True) -> Threshold:
-    r"""Makes a clipping threshold where the comparison criterion of clipping is largest.
+def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
+    r"""Make a threshold where the comparison criterion of clipping is largest.
 
-    The criterion (CCC) says by what factor clipping, its bias made up for by the learning rate,
-    reduces the noise of a step; where it exceeds 1 nowhere, nothing is clipped. Prefer it where the
-    threshold shall find itself and be absent if it does not help.
+    The criterion (CCC) is the factor by which clipping reduces the noise of a step if the learning
+    rate makes up for its bias; where it exceeds 1 nowhere, nothing is clipped. Prefer it where no
+    threshold is known and clipping may not help at all. `clipax.norms.max_ccc_clip` makes up for
+    the bias.
 
     .. math::
         c = \arg\max_c \frac{F(c)^2 \, \overline{n^2}}{\overline{\min(n^2, c^2)}}, \qquad
@@ -50,43 +51,28 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1, compensate: bool =
 
     over the last `window` norms :math:`n_i`, the current one included, which are the candidates for
     :math:`c` too; bars are means over them. If the largest value is at most 1 the threshold is
-    infinite. What passes is multiplied by :math:`1/F(c)` (`compensate`).
+    infinite.
 
     Args:
-      window: How many norms are remembered, at least 20; default 500.
-      min_fraction: Smallest share of the norms within the threshold, in (0, 1]; default .1: the
-        compensation is at most 10. Where a single small norm were a candidate, the criterion,
-        which divides by its square, would often be largest there, by chance. For gradients of one
-        entry the criterion is nearly flat towards small thresholds, and the choice often falls on
-        this bound; norms of many entries have few neighbours of zero.
-      compensate: Whether to multiply what passes with one over the share within (default).
+      window: How many norms are remembered, a concrete integer of at least 20; default 500. Memory
+        is twice as many numbers a block.
+      min_fraction: Smallest share of the norms within the threshold, in (0, 1]; default .1. The
+        criterion divides by the square of a candidate, so a single small norm would often be
+        largest by chance. For gradients of one entry it is nearly flat towards small thresholds,
+        and the choice often falls on this bound; norms of many entries have few neighbours of zero.
 
     Returns:
       A `Threshold` with a `MaxCccState`.
 
-    Guarantees:
-      Exact: all candidates are compared. Ratios alone are squared, so that a norm of 1e30 in the
-      window neither overflows nor hides the others. To be taken, a maximum must exceed 1 by 1e-9,
-      and in float32 by the rounding errors, 2e-5. Among the norms within a threshold are at least
-      10 of the window, so that the first ten steps are never clipped.
-
-    Edge cases:
-      ============================= ================================
-      input                         result
-      ============================= ================================
-      up to 10 norms                nothing is clipped
-      norms that are all the same   nothing is clipped
-      zero norms                    counted, but no candidates
-      NaN or infinite norm          the step is not remembered
-      ============================= ================================
-
-    Sharding:
-      Elementwise on norms; no communication. Twice `window` numbers a block.
-
-    Raises:
-      TypeError: `window` is not a concrete integer, or `compensate` no bool (`static_args` of
-        `optax.inject_hyperparams`); `min_fraction` is not a number.
-      ValueError: `window` below 20, `min_fraction` outside (0, 1].
+    Notes:
+      - Exact: all candidates are compared. Only ratios are squared, so a norm of 1e30 in the window
+        neither overflows nor hides the others.
+      - To be taken, a maximum must exceed 1 by 1e-9, in float32 by the rounding errors, 2e-5. At
+        least 10 norms of the window lie within a threshold: the first ten steps are never clipped.
+      - Equal norms clip nothing. Zero norms are counted, but are no candidates.
+      - The paper's criterion is `mu^2/nu` of the residual of streaming least squares, whose
+        distribution is known there; the empirical form on the norms of any gradients is this
+        library's. So are `min_fraction` and the least number of norms.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -99,37 +85,27 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1, compensate: bool =
       1.0 0.95
 
     References:
-      N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
-      SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
-
-    Differences from the paper:
-      The paper's criterion is `mu^2/nu` of the residual of streaming least squares, whose
-      distribution is known there; the empirical form on the norms of any gradients is this
-      library's. So are `min_fraction` and the least number of norms.
+      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
+      Clipping in High-Dimensions", arXiv 2406.11733.
     """
     window = _validate.index("window", window, minimum=2 * _LEAST_COUNT)
     _validate.within("min_fraction", min_fraction, 0, 1, brackets="(]")
-    if not isinstance(compensate, bool):
-        raise TypeError(f"`compensate` must be True or False, got {compensate!r}.")
 
     def init(shape: tuple[int, ...]) -> MaxCccState:
-        return MaxCccState(_window.first(shape, window), jnp.ones(shape, float))
+        return MaxCccState(_window.init(shape, window), jnp.ones(shape, float))
 
     def update(norms: Array, state: MaxCccState, context: Context) -> tuple[Array, MaxCccState]:
-        seen = _window.pushed(state.window, norms)
+        seen = _window.update(state.window, norms)
         share = jnp.asarray(min_fraction, seen.ordered.dtype)
         least = jnp.maximum(_window.rank(share, seen.filled), _LEAST_COUNT)
         threshold, fraction = _best(seen.ordered, seen.filled, least)
-        return _window.floored(threshold).astype(norms.dtype), MaxCccState(seen, fraction)
+        return raise_to_normal(threshold).astype(norms.dtype), MaxCccState(seen, fraction)
 
-    def compensation(state: MaxCccState) -> Array:
-        return 1 / state.fraction
-
-    return Threshold(init, update, compensation=compensation if compensate else None)
+    return Threshold(init, update)
 
 
 def _best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:
-    """The best threshold, and the share of the norms within it.
+    """Find the best threshold, and the share of the norms within it.
 
     Args:
       values: Norms in ascending order, the last `count` of them.
@@ -144,19 +120,22 @@ def _best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:
     squares = _relative_sums_of_squares(values) + beyond.astype(values.dtype)
     noise = values / jnp.maximum(inside, 1).astype(values.dtype) * jnp.sqrt(squares)
     noise = jnp.minimum(noise, jnp.finfo(values.dtype).max)
-    unclipped = _window.taken(noise, jnp.full_like(count, window - 1))
+    unclipped = _window.select(noise, jnp.full_like(count, window - 1))
     noise = jnp.where((inside >= least[..., None]) & (values > 0), noise, jnp.inf)
     margin = max(_MARGIN, 64 * float(jnp.finfo(values.dtype).eps))
     helps = jnp.min(noise, axis=-1) < unclipped * (1 - margin)
     place = jnp.argmin(noise, axis=-1).astype(jnp.int32)
     best = count - (window - 1 - place)
     share = best.astype(values.dtype) / jnp.maximum(count, 1).astype(values.dtype)
-    threshold = jnp.where(helps, _window.taken(values, place), jnp.inf)
+    threshold = jnp.where(helps, _window.select(values, place), jnp.inf)
     return threshold, jnp.where(helps, share, 1)
 
 
 def _relative_sums_of_squares(values: Array) -> Array:
-    """`(x_1^2 + ... + x_k^2) / x_k^2` for ascending x, by `a_k = a_(k-1) (x_(k-1)/x_k)^2 + 1`."""
+    """Compute `(x_1^2 + ... + x_k^2) / x_k^2` for ascending x: `a_k = a_(k-1) r_k^2 + 1`.
+
+    With `r_k = x_(k-1)/x_k`; ratios alone are squared, so that nothing overflows.
+    """
     before = jnp.concatenate([jnp.zeros_like(values[..., :1]), values[..., :-1]], axis=-1)
     positive = values > 0
     ratio = jnp.where(positive, jnp.minimum(before / jnp.where(positive, values, 1), 1), 0)

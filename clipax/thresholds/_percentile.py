@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _histogram, _window
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _sketch, _window
-from clipax.thresholds._base import Context, Threshold
-from clipax.thresholds._sketch import SketchState
+from clipax.thresholds._base import Context, Threshold, raise_to_normal
 
 __all__ = ["PercentileState", "percentile"]
 
@@ -25,19 +25,19 @@ class PercentileState(NamedTuple):
     Attributes:
       ordered: The first `window` norms, ascending; places that hold none yet are zero and come
         first.
-      sketch: All norms so far.
+      histogram: All norms so far.
     """
 
     ordered: Array
-    sketch: SketchState
+    histogram: HistogramState
 
 
 def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
-    r"""Makes a clipping threshold of a percentile of all norms so far ("AutoClip").
+    r"""Make a threshold of a percentile of all norms so far ("AutoClip").
 
     One number sets which share of the steps passes, at any scale of the gradients: with the default
     nine steps in ten are clipped, and the learning rate means the same throughout. Prefer it where
-    the history as a whole is to count; `quantile` forgets what is older than its window.
+    the history as a whole is to count; `quantile` forgets norms older than its window.
 
     .. math:: c_t = n_{(r)}, \qquad r = \lceil p\, t / 100 \rceil
 
@@ -47,37 +47,22 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
     Args:
       percentile: Which percentile, in (0, 100); default 10, the paper's: clips about 90 % of all
         steps.
-      window: Up to how many norms the percentile is exact, at least 1; default 1000. Later it is
-        that of a histogram in fixed memory.
+      window: Up to how many norms the percentile is exact, a concrete integer of at least 1;
+        default 1000. Later it is that of a histogram in fixed memory.
 
     Returns:
       A `Threshold` with a `PercentileState`.
 
-    Guarantees:
-      Up to `window` norms an order statistic, exactly: one of the norms seen. After that within a
-      factor `2^(1/16)`, 4.5 %, of the order statistic, for any sequence whatever of norms in
-      [2^-64, 2^64]. Ranks are rounded as for `quantile`: that of `p t/100 (1 - 4 eps)`. Memory is
-      the same at every step: 4 `window` bytes and 4 KiB a block in float32. A norm of 1e30 is one
-      of many.
-
-    Edge cases:
-      =========================== ======================================================
-      input                       result
-      =========================== ======================================================
-      first step                  its own norm: nothing is clipped
-      percentile of zero norms    the smallest positive float while exact; about 2^-64 then
-      norms outside the range     while not exact, count as at its end
-      NaN or infinite norm        the step is not remembered
-      2^31 - 1 norms              later ones are not remembered
-      =========================== ======================================================
-
-    Sharding:
-      Elementwise on norms; no communication.
-
-    Raises:
-      TypeError: `percentile` is no number, or `window` not a concrete integer (`static_args` of
-        `optax.inject_hyperparams`).
-      ValueError: `percentile` outside (0, 100), `window` below 1.
+    Notes:
+      - Up to `window` norms an order statistic, exactly: one of the norms seen. After that within a
+        factor `2^(1/16)`, 4.5 %, of it, for any sequence of norms in [2^-64, 2^64]; norms outside
+        count as at the end of that range. Ranks are rounded as for `quantile`.
+      - Memory is the same at every step: 4 `window` bytes and 4 KiB a block in float32. Norms after
+        the first 2^31 - 1 are not remembered.
+      - The first step is limited by its own norm: nothing is clipped. A percentile of zero gives
+        the smallest positive float while exact, then about 2^-64.
+      - The paper keeps and sorts all norms of a run. The authors' code interpolates between two
+        norms (`numpy.percentile`), and one NaN leaves its threshold NaN for ever.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -86,41 +71,33 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
       >>> state = median.init(())
       >>> for norm in (3.0, 1.0, 100.0, 2.0):
       ...     now, state = median.update(jnp.array(norm), state, context)
-      ...     print(now)
-      3.0
-      1.0
-      3.0
+      >>> print(now)
       2.0
 
     References:
-      P. Seetharaman, G. Wichern, B. Pardo, J. Le Roux, "AutoClip: Adaptive Gradient Clipping for
-      Source Separation Networks", MLSP 2020, arXiv 2007.14469.
-
-    Differences from the paper:
-      The paper keeps all norms of a run, and sorts them at every step. The authors' code
-      interpolates between two norms (`numpy.percentile`); here the percentile is one of them. One
-      NaN leaves their threshold NaN for ever; here it is not remembered.
+      Seetharaman, Wichern, Pardo, Le Roux, "AutoClip: Adaptive Gradient Clipping for Source
+      Separation Networks", MLSP 2020, arXiv 2007.14469.
     """
     _validate.within("percentile", percentile, 0, 100, brackets="()")
     window = _validate.index("window", window, minimum=1)
 
     def init(shape: tuple[int, ...]) -> PercentileState:
-        return PercentileState(jnp.zeros((*shape, window), float), _sketch.first(shape))
+        return PercentileState(jnp.zeros((*shape, window), float), _histogram.init(shape))
 
     def update(
         norms: Array, state: PercentileState, context: Context
     ) -> tuple[Array, PercentileState]:
-        sketch = _sketch.added(state.sketch, norms)
-        count = _sketch.total(sketch)
-        full = _sketch.total(state.sketch) >= window
+        histogram = _histogram.update(state.histogram, norms)
+        count = _histogram.total(histogram)
+        full = _histogram.total(state.histogram) >= window
         # The first place holds no norm as long as there is room.
-        more = _window.inserted(state.ordered[..., 1:], norms)
+        more = _window.insert(state.ordered[..., 1:], norms)
         ordered = jnp.where(full[..., None], state.ordered, more)
         share = jnp.asarray(percentile / 100, float)
         place = window - count + _window.rank(share, count) - 1
-        exact = _window.taken(ordered, place).astype(norms.dtype)
-        about = _sketch.quantile(sketch, share).astype(norms.dtype)
+        exact = _window.select(ordered, place).astype(norms.dtype)
+        about = _histogram.quantile(histogram, share).astype(norms.dtype)
         threshold = jnp.where(full, about, exact)
-        return _window.floored(threshold), PercentileState(ordered, sketch)
+        return raise_to_normal(threshold), PercentileState(ordered, histogram)
 
     return Threshold(init, update)

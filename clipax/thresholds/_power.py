@@ -29,7 +29,7 @@ def power(
     *,
     horizon: int | None = None,
 ) -> optax.Schedule:
-    r"""Makes a clipping threshold that grows as a power of time.
+    r"""Make a threshold that grows as a power of time.
 
     Under noise without a variance a constant threshold leaves a bias and none leaves outliers; a
     threshold that grows at the right rate removes both. Prefer it for long runs with a decreasing
@@ -38,41 +38,27 @@ def power(
     .. math:: c_t = \sigma\, t^{p}, \qquad t = count + 1
 
     with :math:`p = 1/(2\alpha)` (`"design"`), :math:`1/\alpha` (`"convex"`: convex objective,
-    averaged iterates) or :math:`1/(3\alpha - 2)` (`"nonconvex"`). What the literature proves are
-    the last two; the first equals the non-convex one at :math:`\alpha = 2` and grows more slowly
-    below it: still convergent, at the rate known for an unknown tail index. With a horizon
-    :math:`T` the threshold is the constant :math:`\sigma T^p`.
+    averaged iterates) or :math:`1/(3\alpha - 2)` (`"nonconvex"`). With a `horizon` :math:`T` the
+    threshold is the constant :math:`\sigma T^p`. It never decreases.
 
     Args:
-      sigma: Scale of the gradient noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, in units
-        of the gradient norm; positive.
+      sigma: Scale of the gradient noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, in units of
+        the gradient norm; positive. The threshold of the first step.
       alpha: Tail index of the noise, in (1, 2]: the noise has moments up to this order. 2 is noise
         of finite variance.
       regime: `"design"` (default), `"convex"` or `"nonconvex"`.
-      horizon: Number of steps T of the whole run, for the constant form; None (default) for the
-        form that holds at any time.
+      horizon: Number of steps T of the whole run, at least 1, for the constant form; None (default)
+        for the form that holds at any time.
 
     Returns:
-      An `optax.Schedule`: from the 0-based step count to a scalar threshold.
+      An `optax.Schedule`: from the 0-based step count, which may be traced, to a scalar threshold.
 
-    Guarantees:
-      The value at count 0 is `sigma`; it never decreases. Counts may be traced.
-
-    Edge cases:
-      ============== =========================
-      input          result
-      ============== =========================
-      `count = 0`    `sigma`
-      `alpha = 2`    `"design"` = `"nonconvex"`
-      `horizon = 1`  the constant `sigma`
-      ============== =========================
-
-    Sharding:
-      A scalar, the same on every device.
-
-    Raises:
-      TypeError: An argument is not a number, or `horizon` no integer.
-      ValueError: `sigma` not positive, `alpha` outside (1, 2], `regime` unknown, `horizon` below 1.
+    Notes:
+      - The literature proves `"convex"` and `"nonconvex"`. `"design"` is in neither paper: it
+        equals `"nonconvex"` at :math:`\alpha = 2` and grows more slowly below: still convergent, at
+        the rate known for an unknown tail index.
+      - The papers' thresholds carry further constants (smoothness, distance, failure probability,
+        logarithms of t); here `sigma` stands for all of them.
 
     Example:
       >>> import clipax
@@ -81,14 +67,10 @@ def power(
       [2.0, 4.0, 10.0]
 
     References:
-      A. Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
-      Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
-      T. D. Nguyen, T. H. Nguyen, A. Ene, H. L. Nguyen, "Improved Convergence in High Probability of
-      Clipped Gradient Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
-
-    Differences from the paper:
-      The papers' thresholds carry further constants (smoothness, distance, failure probability,
-      logarithms of t); here `sigma` stands for all of them. The `"design"` exponent is in neither.
+      - Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
+        Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
+      - Nguyen, Nguyen, Ene, Nguyen, "Improved Convergence in High Probability of Clipped Gradient
+        Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
     """
     _validate.positive("sigma", sigma)
     _validate.within("alpha", alpha, 1, 2, brackets="(]")

@@ -12,14 +12,13 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _window
-from clipax.thresholds._base import Context, Threshold
+from clipax.thresholds._base import Context, Threshold, raise_to_normal
 
 __all__ = ["relative"]
 
 
 def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
-    r"""Makes a clipping threshold relative to the norm of the parameters ("AGC").
+    r"""Make a threshold relative to the norm of the parameters ("AGC").
 
     A step of the learning rate can then change a block by at most a share of it. Prefer it for
     networks without normalisation, unit by unit (`clip_by_param_norm`).
@@ -27,7 +26,7 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
     .. math:: c = \lambda \max(\|w\|, \epsilon)
 
     with :math:`\lambda` the `clipping`, :math:`\epsilon` the `eps` and :math:`w` the parameters of
-    the block.
+    the block, measured as gradients are.
 
     Args:
       clipping: The threshold in units of the parameters' norm, positive and finite; default .01
@@ -38,25 +37,12 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
     Returns:
       A `Threshold` without memory that needs the parameters: pass them to `update`.
 
-    Guarantees:
-      Positive and no NaN, whatever the parameters are.
-
-    Edge cases:
-      =========================== ====================
-      parameters                  threshold
-      =========================== ====================
-      zero                        `clipping * eps`
-      NaN                         `clipping * eps`
-      infinite norm               infinite: no clip
-      =========================== ====================
-
-    Sharding:
-      Elementwise on norms. The parameters are measured as gradients are.
-
     Raises:
-      TypeError: An argument is not a number.
-      ValueError: `clipping` or `eps` not positive or not finite; when used: no norms of
-        parameters (`params` of the transformation's `update`).
+      ValueError: When used: no norms of parameters (`params` of the transformation's `update`).
+
+    Notes:
+      Positive and no NaN, whatever the parameters are: a NaN norm of parameters counts as `eps`, an
+      infinite one clips nothing.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -67,11 +53,8 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
       ['0.5000', '0.0001']
 
     References:
-      A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image Recognition
-      Without Normalization", arXiv 2102.06171, equation 3.
-
-    Differences from the paper:
-      None; which entries make a unit is the scope's.
+      Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition Without
+      Normalization", arXiv 2102.06171, equation 3.
     """
     _validate.positive("clipping", clipping)
     _validate.positive("eps", eps)
@@ -82,6 +65,6 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
         least = jnp.asarray(eps, norms.dtype)
         # Written so that NaN counts as `eps`.
         sizes = jnp.where(context.param_norms > least, context.param_norms, least)
-        return _window.floored(jnp.asarray(clipping, norms.dtype) * sizes), state
+        return raise_to_normal(jnp.asarray(clipping, norms.dtype) * sizes), state
 
     return Threshold(lambda shape: (), update, needs_params=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _sketch, _window
-from clipax.thresholds._base import Context, Threshold
+from clipax.thresholds._base import Context, Threshold, raise_to_normal
 from clipax.thresholds._power import EXPONENTS
-from clipax.thresholds._sketch import SketchState
 
 __all__ = ["tail_power"]
 
@@ -22,9 +22,9 @@ def tail_power(
     regime: str = "design",
     *,
     warmup: int = 500,
-    fraction: Scalar = _sketch.TAIL_FRACTION,
+    fraction: Scalar = _histogram.TAIL_FRACTION,
 ) -> Threshold:
-    r"""Makes a threshold that grows as `power` does, its tail index estimated from the norms.
+    r"""Make a threshold that grows as `power` does, its tail index estimated from the norms.
 
     `thresholds.power` asks for the tail index and the scale of the noise, which nobody knows
     beforehand; here both are read off the norms. Prefer it for long runs with a decreasing learning
@@ -43,38 +43,24 @@ def tail_power(
       sigma: Scale of the threshold in units of the gradient norm, positive; None (default): the
         median of the norms.
       regime: `"design"` (default), `"convex"` or `"nonconvex"`, as for `thresholds.power`.
-      warmup: Number of norms from which on the tail index is estimated, at least 1; default 500,
-        25 norms of tail. Before that it is taken as 2.
+      warmup: Number of norms from which on the tail index is estimated, a concrete integer of at
+        least 1; default 500, 25 norms of tail. Before that it is taken as 2.
       fraction: The share of the norms that count as the tail, in (0, 1); default .05.
 
     Returns:
-      A `Threshold` with a `SketchState`.
+      A `Threshold` with a `HistogramState`, 4 KiB a block.
 
-    Guarantees:
-      The tail index is in [1.01, 2], so that the exponent is that of `thresholds.power` for a tail
-      index that it allows. It is estimated from unclipped norms: the threshold does not feed on
-      itself. The median is within a factor `2^(1/16)`, 4.5 %, of the exact one for norms in
-      [2^-64, 2^64]. On 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean error of the index is
-      below .1.
-
-    Edge cases:
-      =========================== ====================================================
-      input                       result
-      =========================== ====================================================
-      fewer than `warmup` norms   the exponent of a tail index of 2
-      the step after              moves at once to the exponent of the estimate
-      equal norms, light tails    a tail index of 2
-      zero norms alone            about 2^-64: next to nothing passes
-      NaN or infinite norm        the step is not remembered, but time goes on
-      =========================== ====================================================
-
-    Sharding:
-      Elementwise on norms; no communication. 4 KiB a block.
-
-    Raises:
-      TypeError: An argument is not a number, or `warmup` not a concrete integer.
-      ValueError: `sigma` not positive, `regime` unknown, `warmup` below 1, `fraction` outside
-        (0, 1).
+    Notes:
+      - The tail index is in [1.01, 2], so that the exponent is one that `thresholds.power` allows.
+        It is estimated from unclipped norms: the threshold does not feed on itself. At the end of
+        the warm-up the exponent jumps to the estimate. Equal norms and light tails give 2.
+      - On 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean error of the index is below .1. The
+        median is within a factor `2^(1/16)`, 4.5 %, for norms in [2^-64, 2^64]; zero norms alone
+        give about 2^-64: next to nothing passes.
+      - A NaN or infinite norm is not remembered, but time goes on.
+      - There is no paper: no theorem covers an estimated tail index in these exponents. The tail is
+        that of the norms, of gradient and noise together; their median is no bound of the noise's
+        moments, which the theorems ask for.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -83,20 +69,13 @@ def tail_power(
       >>> for count in range(3):  # a tail index of 2 as yet
       ...     context = clipax.thresholds.Context(count=jnp.array(count))
       ...     now, state = threshold.update(jnp.array(7.0), state, context)
-      ...     print(f"{now:.3f}")
-      2.000
-      2.828
+      >>> print(f"{now:.3f}")  # 2 sqrt(3)
       3.464
 
     References:
-      The exponents: A. Sadiev et al., arXiv 2302.00999; T. D. Nguyen et al., arXiv 2304.01119. The
-      estimator: B. M. Hill, "A Simple General Approach to Inference about the Tail of a
-      Distribution", Annals of Statistics 3 (1975).
-
-    Differences from the paper:
-      There is no paper: putting an estimated tail index into the theorems' exponents is this
-      library's, and no theorem covers it. The tail is that of the norms, of gradient and noise
-      together; their median is no bound of the noise's moments, which the theorems ask for.
+      The exponents: Sadiev et al., arXiv 2302.00999; Nguyen et al., arXiv 2304.01119. The
+      estimator: Hill, "A Simple General Approach to Inference about the Tail of a Distribution",
+      Annals of Statistics 3 (1975).
     """
     if sigma is not None:
         _validate.positive("sigma", sigma)
@@ -104,16 +83,18 @@ def tail_power(
     warmup = _validate.index("warmup", warmup, minimum=1)
     _validate.within("fraction", fraction, 0, 1, brackets="()")
 
-    def update(norms: Array, state: SketchState, context: Context) -> tuple[Array, SketchState]:
-        state = _sketch.added(state, norms)
-        alpha = jnp.clip(_sketch.tail_index(state, fraction), LEAST_ALPHA, 2)
-        alpha = jnp.where(_sketch.total(state) >= warmup, alpha, 2)
+    def update(
+        norms: Array, state: HistogramState, context: Context
+    ) -> tuple[Array, HistogramState]:
+        state = _histogram.update(state, norms)
+        alpha = jnp.clip(_histogram.tail_index(state, fraction), LEAST_ALPHA, 2)
+        alpha = jnp.where(_histogram.total(state) >= warmup, alpha, 2)
         if sigma is None:
-            scale = _sketch.quantile(state, jnp.asarray(0.5, float))
+            scale = _histogram.quantile(state, jnp.asarray(0.5, float))
         else:
             scale = jnp.asarray(sigma, alpha.dtype)
         time = jnp.asarray(context.count, alpha.dtype) + 1
         threshold = scale * time ** EXPONENTS[regime](alpha)
-        return _window.floored(threshold.astype(norms.dtype)), state
+        return raise_to_normal(threshold.astype(norms.dtype)), state
 
-    return Threshold(_sketch.first, update)
+    return Threshold(_histogram.init, update)

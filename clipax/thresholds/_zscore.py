@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
-from clipax.thresholds import _window
-from clipax.thresholds._base import Context, Threshold
+from clipax.thresholds._base import Context, Threshold, raise_to_normal
 
 __all__ = ["ZscoreState", "zscore"]
 
@@ -38,15 +38,15 @@ def zscore(
     *,
     decay: Scalar = 0.97,
     warmup: int = 25,
-    response: str = "adaptive",
+    cut_to: str = "adaptive",
     max_norm: Scalar | None = None,
     eps: Scalar = 1e-6,
     floor: Scalar = 0.02,
     restart: Scalar = 1e-3,
 ) -> Threshold:
-    r"""Makes a clipping threshold of a z-score of the norms ("ZClip").
+    r"""Make a threshold of a z-score of the norms ("ZClip").
 
-    Spikes alone are cut, whatever the scale of the norms: those that lie many standard deviations
+    Only spikes are cut, whatever the scale of the norms: those that lie many standard deviations
     above a moving average. Prefer it in long trainings whose gradient norm wanders slowly.
 
     .. math::
@@ -57,60 +57,46 @@ def zscore(
         \mu \leftarrow \alpha \mu + (1 - \alpha)\, n^*_t, \qquad
         \sigma^2 \leftarrow \alpha \sigma^2 + (1 - \alpha)(n^*_t - \mu)^2
 
-    with :math:`z` the `z`, :math:`\alpha` the `decay` and :math:`\epsilon` the `eps`. The norm is
-    tested against the statistics before it; they then take in what is left of it, the variance
-    around the new mean. They start as mean and (population) variance of the first `warmup` norms.
+    with :math:`\alpha` the `decay` and :math:`\epsilon` the `eps`. The norm is tested against the
+    statistics before it; the variance is around the new mean. They start as mean and (population)
+    variance of the first `warmup` norms.
 
     Args:
       z: The largest z-score that passes, positive and finite; default 2.5 (paper).
       decay: Decay rate of both averages, in [0, 1); default .97 (paper).
-      warmup: From how many norms the statistics start, at least 1; default 25 (authors' code). No
-        norm is tested before.
-      response: What a spike is cut to. `"adaptive"` (default, paper): the further out, the closer
-        to the mean, as above. `"hard"`: :math:`\mu + z \sigma`. `"mean"`: :math:`\mu`.
+      warmup: From how many norms the statistics start, a concrete integer of at least 1; default 25
+        (authors' code). No norm is tested before.
+      cut_to: The norm that a spike is cut to. `"adaptive"` (default, paper): the further out, the
+        closer to the mean, as above. `"hard"`: :math:`\mu + z \sigma`. `"mean"`: :math:`\mu`.
       max_norm: A constant cap on every norm, positive, in warm-up too. None (default) for none; the
         authors' code has 1.
       eps: Added to the standard deviation in the z-score, non-negative; default 1e-6.
       floor: The least standard deviation that is believed, in units of the mean, non-negative;
         default .02. 0 is the paper's rule.
-      restart: A norm below this share of the mean starts the statistics anew, with a warm-up: what
-        they held was not of this scale. In [0, 1); default 1e-3. 0 is the paper's rule.
+      restart: A norm below this share of the mean starts the statistics anew, with a warm-up, as
+        they are of another scale. In [0, 1); default 1e-3. 0 is the paper's rule.
 
     Returns:
       A `Threshold` with a `ZscoreState`: where clipping begins, :math:`\mu + z(\sigma + \epsilon)`,
-      or for a spike what it is cut to.
+      or for a spike the norm that it is cut to.
 
-    Guarantees:
-      The standard deviation is kept, not its square: norms of 1e30 do not overflow. A spike enters
-      the statistics as what it is cut to. Constant norms do not freeze the detector: after a
-      thousand of them, norms within 20 % of them pass again after 50 steps (`"mean"`: 100), norms
-      from 1 to 1.2 times them after 150 (`"hard"`: 50), but for one in a thousand.
-
-    Edge cases:
-      =========================== ====================================================
-      input                       result
-      =========================== ====================================================
-      warm-up                     nothing is clipped, or what exceeds `max_norm`
-      a spike in warm-up          enters the statistics and fades at the rate of `decay`: of 100 to
-                                  1,000 times the norms it lets other spikes pass for up to 200
-                                  steps; beyond `warmup/restart` times them it is dropped
-      a norm below `restart` of   the next `warmup` norms are not clipped, whatever they are
-      the mean, even once
-      zero norm                   not remembered, and no step of the warm-up
-      norms that jump for good    `"hard"` follows in some tens of steps; `"adaptive"` and
-                                  `"mean"` cut what is far out for thousands of them
-      NaN or infinite norm        the step is not remembered
-      =========================== ====================================================
-
-    Sharding:
-      Elementwise on norms; no communication.
-
-    Raises:
-      TypeError: An argument is no number, or `warmup` not a concrete integer (`static_args` of
-        `optax.inject_hyperparams`).
-      ValueError: `z` not positive or not finite, `decay` outside [0, 1), `warmup` below 1,
-        `response` unknown, `max_norm` not positive, `eps` or `floor` negative, `restart` outside
-        [0, 1).
+    Notes:
+      - The standard deviation is kept, not its square: norms of 1e30 do not overflow.
+      - The floor keeps constant norms from freezing the detector: without it their standard
+        deviation falls to zero, and every larger norm is cut to the mean and never learned. After a
+        thousand constant norms, norms within 20 % pass again after 50 steps (`"mean"`: 100), norms
+        from 1 to 1.2 times them after 150 (`"hard"`: 50), but for one in a thousand.
+      - A spike in warm-up fades at the rate of `decay`: one of 100 to 1,000 times the norms lets
+        other spikes pass for up to 200 steps. Beyond `warmup/restart` times them the restart drops
+        it; in the paper a norm of 1e30 there blinds the detector for thousands of steps. After any
+        restart the next `warmup` norms pass, whatever they are.
+      - Zero norms are not remembered, and are no steps of the warm-up: a mean of zero would cut
+        everything to zero for ever.
+      - Norms that jump for good: `"hard"` follows in some tens of steps; `"adaptive"` and `"mean"`
+        cut norms far out for thousands of them.
+      - As in the authors' code `max_norm` limits the update, not what the statistics take in. Its
+        factor on the threshold and its option to leave spikes out of the statistics are not here.
+        `"hard"` is its mode "percentile", with `eps` in the test.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -119,29 +105,17 @@ def zscore(
       >>> state = threshold.init(())
       >>> for norm in (3.0, 5.0, 6.0, 12.0):  # mean 4, deviation 1 after two
       ...     now, state = threshold.update(jnp.array(norm), state, context)
-      ...     print(f"{now:.2f}")
-      inf
-      inf
-      6.00
+      >>> print(f"{now:.2f}")
       4.61
 
     References:
-      A. Kumar, L. Owen, N. R. Chowdhury, F. Güra, "ZClip: Adaptive Spike Mitigation for LLM
-      Pre-Training", arXiv 2504.02507, with the authors' code.
-
-    Differences from the paper:
-      The restart: without it a norm of 1e30 in warm-up blinds the detector for thousands of steps.
-      The floor: without it constant norms drive the standard deviation to zero, every larger norm
-      is then cut to the mean, and nothing is ever learned of it. Zero norms are not remembered: a
-      mean of zero would cut everything to zero for ever. As in the authors' code `max_norm` limits
-      the update and not what the statistics take in; its factor on the threshold and its option to
-      leave spikes out of the statistics are not here. `"hard"` is its mode "percentile", with the
-      z-score's `eps` in the test.
+      Kumar, Owen, Chowdhury, Güra, "ZClip: Adaptive Spike Mitigation for LLM Pre-Training", arXiv
+      2504.02507, with the authors' code.
     """
     _validate.positive("z", z)
     _validate.open_unit("decay", decay)
     warmup = _validate.index("warmup", warmup, minimum=1)
-    _validate.one_of("response", response, ("adaptive", "hard", "mean"))
+    _validate.one_of("cut_to", cut_to, ("adaptive", "hard", "mean"))
     if max_norm is not None:
         _validate.threshold("max_norm", max_norm)
     _validate.non_negative("eps", eps)
@@ -157,10 +131,10 @@ def zscore(
         dtype = state.mean.dtype
         limit = jnp.asarray(z, dtype)
         size = norms.astype(dtype)
-        # Below the smallest normal number is zero.
+        # A subnormal norm counts as zero.
         seen = size >= jnp.finfo(dtype).smallest_normal
         anew = seen & (size < jnp.asarray(restart, dtype) * state.mean)
-        before, state = state, _chosen(anew, init(size.shape), state)
+        before, state = state, _select(anew, init(size.shape), state)
         warm = state.steps < warmup
         deviation = jnp.maximum(state.deviation, jnp.asarray(floor, dtype) * state.mean)
         wide = deviation + jnp.asarray(eps, dtype)
@@ -171,24 +145,24 @@ def zscore(
             "adaptive": state.mean + limit * (limit * (wide / away)) * deviation,
             "hard": state.mean + limit * deviation,
             "mean": state.mean,
-        }[response]
+        }[cut_to]
         entering = jnp.where(spike, cut, size)
         threshold = jnp.where(spike, cut, begins)
         if max_norm is not None:
             threshold = jnp.minimum(threshold, jnp.asarray(max_norm, dtype))
-        new = _entered(state, entering, warm)
-        return _window.floored(threshold.astype(norms.dtype)), _chosen(seen, new, before)
+        new = _remember(state, entering, warm)
+        return raise_to_normal(threshold.astype(norms.dtype)), _select(seen, new, before)
 
-    def _entered(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:
+    def _remember(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:
         dtype = state.mean.dtype
         steps = jnp.minimum(state.steps + 1, warmup)
-        # The weight of the new norm, and 1 minus it: equal weights in warm-up. 1 - decay before
-        # rounding to float32, where .999 would cost it four digits.
+        old, new = _moving.weights(decay, dtype)
+        # The weight of the new norm, and 1 minus it: equal weights in warm-up.
         share = 1 / steps.astype(dtype)
-        weight = jnp.where(warm, share, jnp.asarray(1 - decay, dtype))
-        rest = jnp.where(warm, (steps - 1).astype(dtype) * share, jnp.asarray(decay, dtype))
+        weight = jnp.where(warm, share, new)
+        rest = jnp.where(warm, (steps - 1).astype(dtype) * share, old)
         away = entering - state.mean
-        # Of the variance of all norms so far, or around the new mean.
+        # In warm-up the variance of all norms so far, then that around the new mean.
         added = jnp.sqrt(jnp.where(warm, weight, weight * rest)) * away
         spread = jnp.sqrt(rest) * jnp.hypot(state.deviation, added)
         largest = jnp.finfo(dtype).max
@@ -197,6 +171,6 @@ def zscore(
     return Threshold(init, update)
 
 
-def _chosen(condition: Array, one: ZscoreState, other: ZscoreState) -> ZscoreState:
-    """`one` where the condition holds, else `other`, in the dtypes of `other`."""
+def _select(condition: Array, one: ZscoreState, other: ZscoreState) -> ZscoreState:
+    """Select `one` where the condition holds, else `other`, in the dtypes of `other`."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a.astype(b.dtype), b), one, other)

@@ -24,12 +24,11 @@ def clip_by_group_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips the norm of each group by itself, then that of all groups together.
+    r"""Clip the norm of each group by itself, then that of all groups together.
 
     One layer whose gradient explodes makes a global clip shrink all others to nothing: in front of
-    Adam they fall below its `eps` and stop to learn. Clipped within its own group first, it cannot.
-    Prefer it to `clip_by_global_norm` where a single layer spikes, with `total` to keep a bound of
-    the whole step.
+    Adam they fall below its `eps` and stop to learn. Prefer this to `clip_by_global_norm` where a
+    single layer spikes, with `total` to keep a bound of the whole step.
 
     .. math::
         h_k = \min\!\left(1, \frac{c}{\|g_k\|}\right) g_k, \qquad
@@ -48,42 +47,28 @@ def clip_by_group_norm(
       scope: The groups where `labels` is None: `"leaf"` (default), `"unit"`, or a scope of
         `clipax.scopes`: `stacked` for the layers of scanned kernels, `exclude` for groups that need
         no clip.
-      nonfinite: `"zero"` (default): a group with NaN or infinity gives a zero update and counts as
-        zero in the total; `"propagate"`: it gives NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      nonfinite: As for `scale_by_norm`; a group that is not finite counts as zero in the total.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
-    Guarantees:
-      One read of the gradient for both levels: the total is that of the clipped norms. The norm of
-      each group is at most `threshold * (1 + 4 eps)`, that of all at most `total * (1 + 4 eps)`.
-      Without `total` no group changes a bit of another's update. With it k groups that spike leave
-      at least `total / sqrt(total^2 + k threshold^2)` of the others, if these are within `total`.
-
-    Edge cases:
-      ================================= ==================================================
-      gradient                          update
-      ================================= ==================================================
-      all within both                   the gradient, bit for bit
-      zero group                        zero
-      one group for everything          `clip_by_global_norm(min(threshold, total))`
-      NaN or infinity in a group        zero for that group, counted for it
-      ================================= ==================================================
-      A clip in front of an update that is orthogonalised (Muon), or normalised, is no use: such an
-      update has one size whatever the gradient's, and the clip costs its read. Worse, such a group
-      fills the total with a norm that means nothing. Leave it out,
-      `scope=scopes.exclude("hidden/*", "leaf")`, or clip only in the other branch of
-      `optax.partition`. (Of Muon's momentum a clip does weigh single steps differently: against
-      spikes there prefer `skip_spikes`.)
-
-    Sharding:
-      Norms of all groups are all-reduced together; the total costs no further communication.
-
     Raises:
-      TypeError: `threshold` or `total` is no number, schedule or `Threshold`.
-      ValueError: `threshold` or `total` is not positive, `labels` is empty or stands beside a
-        `scope`; when used: a leaf without a label.
+      ValueError: `labels` is empty or stands beside a `scope`; when used: a leaf without a label.
+
+    Notes:
+      - One read of the gradient and no further communication for both levels: the total is that of
+        the clipped norms. Each group's norm is at most `threshold * (1 + 4 eps)`, that of all at
+        most `total * (1 + 4 eps)`.
+      - Without `total` no group changes a bit of another's update. With it k groups that spike
+        leave at least `total / sqrt(total^2 + k threshold^2)` of the others, if these are within
+        `total`.
+      - A clip in front of an update that is orthogonalised (Muon), or normalised, is no use: such
+        an update has one size whatever the gradient's, and its group fills the total with a norm
+        that means nothing. Leave it out, `scope=scopes.exclude("hidden/*", "leaf")`, or clip only
+        in the other branch of `optax.partition`. (Of Muon's momentum a clip does weigh single steps
+        differently: against spikes there prefer `skip_spikes`.)
+      - There is no paper on the two levels together.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -94,12 +79,9 @@ def clip_by_group_norm(
       [0.6 0.8] [0.3 0.4]
 
     References:
-      The layer-wise clip of S. Chezhegov et al., arXiv 2406.04443 (experiments), followed by the
-      clip of J. Zhang et al., "Why gradient clipping accelerates training: A theoretical
-      justification for adaptivity", ICLR 2020, arXiv 1905.11881.
-
-    Differences from the paper:
-      There is no paper on the two levels together. Not finite is one group, not the whole step.
+      The layer-wise clip of Chezhegov et al., arXiv 2406.04443 (experiments), followed by the clip
+      of Zhang et al., "Why gradient clipping accelerates training: A theoretical justification for
+      adaptivity", ICLR 2020, arXiv 1905.11881.
     """
     if labels is not None:
         if scope != "leaf":

@@ -22,56 +22,41 @@ def clip_by_param_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips each unit's gradient relative to the norm of its parameters ("AGC").
+    """Clip each unit's gradient relative to the norm of its parameters ("AGC").
 
-    What one step can change of a unit is then bounded in proportion to it. Prefer it for networks
-    without normalisation, at large batches and learning rates; leave the last layer out.
-
-    .. math:: u_i = \min\Bigl(1, \frac{\lambda \max(\|w_i\|, \epsilon)}{\|g_i\|}\Bigr) g_i
-
-    for each unit :math:`i`, with :math:`\lambda` the `clipping`, :math:`\epsilon` the `eps` and
-    :math:`w` the parameters. A unit is a kernel's weights of one output, or a vector as a whole.
+    `scale_by_norm(norms.clip(thresholds.relative(clipping, eps=eps)), scope="unit")`: the change of
+    a unit by one step is bounded in proportion to it. Prefer it for networks without normalisation,
+    at large batches and learning rates; leave the last layer out.
 
     Args:
-      clipping: The threshold in units of the parameters' norm, positive and finite; default .01
-        (paper, for batches of 4,096; smaller batches bear larger values).
-      eps: The least norm of parameters that counts, positive and finite; default 1e-3 (paper).
+      clipping: The threshold in units of the parameters' norm, positive and finite; default .01.
+      eps: The least norm of parameters that counts, positive and finite; default 1e-3.
       exclude: Which leaves to leave as they are: a glob pattern on the path, a tuple of patterns,
         or a predicate; `"head/*"` for the paper's last layer, `("head/*", "*/bias")` for biases
         too. None (default) for none.
       stacked: Which leaves hold one layer for each entry of their first axis, as `nn.scan` and
         `nnx.scan` stack them: patterns or a predicate, as above. None (default) for none. For other
         axes give `scope=clipax.scopes.stacked(axis, where=..., within="unit")`.
-      scope: Which entries share a norm; `"unit"` (default), `"leaf"`, `"global"` or a scope.
-      nonfinite: `"zero"` (default): a unit with NaN or infinity gives a zero update, the others
-        are not touched; `"propagate"`: it gives NaN.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      scope: Which entries share a norm, as for `scale_by_norm`.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`; `update` needs the parameters.
 
-    Guarantees:
-      A unit's update is at most `clipping * max(norm of its parameters, eps) * (1 + 4 eps)`, with
-      the last `eps` that of the leaves' dtype; a unit within keeps every normal number as it is. A
-      stacked kernel gives what its layers give one by one.
-
-    Edge cases:
-      ======================== ==========================================
-      gradient                 update
-      ======================== ==========================================
-      parameters of zero       at most `clipping * eps`
-      an excluded leaf         the gradient, bit for bit
-      NaN or infinity          zero for that unit, counted
-      ======================== ==========================================
-
-    Sharding:
-      Norms of gradients and of parameters are all-reduced together. Under `jit`, where units are
-      sharded, up to five more all-reduces are those of the telemetry: largest, smallest, ...
-
     Raises:
-      TypeError: An argument is of the wrong type.
-      ValueError: `clipping` or `eps` not positive or not finite; `scope` or `nonfinite` unknown, or
-        `scope` global beside `stacked`; when used: no `params`, or a stacked leaf without axes.
+      ValueError: `scope` is global beside `stacked`; when used: no `params`, or a stacked leaf
+        without axes.
+
+    Notes:
+      - A unit is a kernel's weights of one output, or a vector as a whole. Its update is at most
+        `clipping * max(norm of its parameters, eps) * (1 + 4 eps)`, with the last `eps` that of the
+        leaves' dtype. A stacked kernel gives what its layers give one by one.
+      - Norms of gradients and of parameters are all-reduced together. Under `jit`, where units are
+        sharded, telemetry takes up to five more all-reduces.
+      - `optax.adaptive_grad_clip` takes kernels of three axes as attention heads and reduces the
+        first axis alone; here all axes but the last are. The paper leaves the last layer out; name
+        it in `exclude`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -84,13 +69,8 @@ def clip_by_param_norm(
        [0.   0.05]] [1. 1.]
 
     References:
-      A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image Recognition
-      Without Normalization", arXiv 2102.06171, equation 3.
-
-    Differences from the paper:
-      None for kernels whose last axis is the output. The last layer is left out only if `exclude`
-      names it. `optax.adaptive_grad_clip` takes kernels of three axes as attention heads and
-      reduces the first axis alone; here all axes but the last are.
+      Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition Without
+      Normalization", arXiv 2102.06171, equation 3; more at `thresholds.relative`.
     """
     if stacked is not None:
         if scopes.is_global(scopes.resolve(scope)):

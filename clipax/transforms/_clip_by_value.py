@@ -1,4 +1,4 @@
-"""Clipping entry by entry."""
+"""The clip of every entry by itself."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate, scopes
-from clipax._leaves import named_leaves, wide_dtype
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
-from clipax.norms.factors import RESPONSES
+from clipax.measure import named_leaves, wide_dtype
+from clipax.norms._factors import RESPONSES
 
 __all__ = ["ClipByValueState", "bounded", "clip_by_value", "usable"]
 
@@ -20,10 +20,10 @@ class ClipByValueState(NamedTuple):
     """State of `clip_by_value`.
 
     Attributes:
-      count: Number of steps.
+      steps: Number of steps.
     """
 
-    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    steps: Array
 
 
 def clip_by_value(
@@ -33,48 +33,27 @@ def clip_by_value(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips every entry of the gradient by itself ("coordinate-wise").
+    r"""Clip every entry of the gradient by itself ("coordinate-wise").
 
-    Nothing is measured, so nothing is read twice; the direction of the gradient changes. Prefer it
-    against outliers in single coordinates.
+    The direction of the gradient changes. Prefer it against outliers in single coordinates.
 
     .. math:: u_j = \max(-c, \min(c, g_j)) \qquad \text{or} \qquad u_j = f(|g_j|)\, g_j
 
-    with :math:`c` the `threshold`; complex entries keep their phase, their magnitude is cut. The
-    second form bends every entry with the factor :math:`f` of `clip_by_smooth_norm`.
-
     Args:
-      threshold: Largest magnitude of an entry: a positive number (infinity: never clip) or an
-        `optax.Schedule` of the step count.
+      threshold: Largest magnitude :math:`c` of an entry (of a complex one, which keeps its phase):
+        a positive number (infinity: never clip) or an `optax.Schedule` of the step count.
       response: `"hard"` (default), the first form; `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`,
-        the second.
-      nonfinite: `"zero"` (default): a NaN entry becomes 0 and an infinite one is clipped;
-        `"propagate"`: such entries become NaN.
-      axis_name: Accepted as everywhere; entries need no other shard, so it has no effect.
+        the second with the factor :math:`f` of `clip_by_smooth_norm`, which is not the papers'.
+      nonfinite: `"zero"` (default): NaN becomes 0, infinity is clipped; `"propagate"`: both NaN.
+      axis_name: Accepted for uniformity, without effect: no entry needs another shard.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ClipByValueState`.
 
-    Guarantees:
-      No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
-      within half of it) are kept bit for bit.
-
-    Edge cases:
-      =================== ========================
-      entry               update
-      =================== ========================
-      `inf`, `-inf`       `c`, `-c`
-      NaN                 0
-      `inf` for `c = inf` 0
-      complex, infinite   0
-      =================== ========================
-
-    Sharding:
-      No communication.
-
-    Raises:
-      TypeError: `threshold` is no number or schedule.
-      ValueError: `threshold` is not positive, `response` or `nonfinite` unknown.
+    Notes:
+      - No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
+        within half of it) are kept bit for bit.
+      - An infinite entry becomes 0 where the threshold is infinite or the entry complex.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -84,11 +63,7 @@ def clip_by_value(
       [ 0.5 -1.   1.   0. ]
 
     References:
-      The coordinate-wise clip of S. Chezhegov et al., arXiv 2406.04443 (experiments), and of
-      J. Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
-
-    Differences from the paper:
-      None for finite gradients; the smooth responses are not the papers'.
+      Chezhegov et al., arXiv 2406.04443 (experiments); J. Zhang et al., arXiv 1912.03194.
     """
     if not callable(threshold):
         _validate.threshold("threshold", threshold)
@@ -105,12 +80,12 @@ def clip_by_value(
         updates: Updates, state: ClipByValueState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ClipByValueState]:
         del params, extra
-        now = threshold(state.count) if callable(threshold) else threshold
+        now = threshold(state.steps) if callable(threshold) else threshold
         leaves, structure = named_leaves(updates, scope)
         clipped = [
             _clip(leaf.value, now, response, propagate=nonfinite == "propagate") for leaf in leaves
         ]
-        new_state = ClipByValueState(optax.safe_increment(state.count))
+        new_state = ClipByValueState(optax.safe_increment(state.steps))
         return jax.tree.unflatten(structure, clipped), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)

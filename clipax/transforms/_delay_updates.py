@@ -1,4 +1,4 @@
-"""Updates that arrive late."""
+"""The transformation that gives updates late."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import optax
 from jax import lax
 
 from clipax import _validate, scopes
-from clipax._leaves import by_path, named_leaves, narrow, row_of
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
+from clipax.measure import by_path, named_leaves, narrow, row_of
 
 __all__ = ["DelayUpdatesState", "delay_updates"]
 
@@ -31,63 +31,40 @@ class DelayUpdatesState(NamedTuple):
 def delay_updates(
     delay: int | None, *, nonfinite: NonFinite = "zero", axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Hands on the update of `delay` steps ago.
+    r"""Give the update of `delay` steps ago.
 
-    It simulates stale gradients, as asynchronous workers see them. For the delayed *stepsize* of
-    Clip-AdaGrad-Norm use the `delay` of `clip_adagrad_norm`, which keeps no copy of a gradient.
+    It simulates stale gradients, as asynchronous workers see them. Prefer the `delay` of
+    `clip_adagrad_norm`, which keeps no copy of a gradient, to delay a stepsize.
 
     .. math:: u_t = g_{t-d}, \qquad u_t = 0 \text{ for } t < d
 
-    with :math:`d` the `delay`.
-
     Args:
-      delay: Number of steps, at least 0; None or 0: no delay and no memory.
+      delay: Number :math:`d` of steps, a concrete integer; None or 0: no delay and no memory.
       nonfinite: `"zero"` (default): NaN and infinite entries are remembered as 0; `"propagate"`:
-        the same, and the update of the step in which they arrive is NaN at those entries.
-      axis_name: Accepted as everywhere; it has no effect.
+        also, and the update of the step in which they arrive is NaN there.
+      axis_name: Accepted for uniformity, without effect.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `DelayUpdatesState`: `delay + 1` copies of the
-      parameters in memory, of which one is written and one read a step (XLA for CPU rewrites all of
-      them in bfloat16).
+      A `GradientTransformationExtraArgs` with a `DelayUpdatesState`.
 
-    Guarantees:
-      Bit for bit the earlier update, where it has the parameters' dtype (it is remembered in that).
-      No NaN or infinity enters the state.
-
-    Edge cases:
-      ==================== ============================================
-      input                update
-      ==================== ============================================
-      the first steps      zero, as many as `delay`
-      `None` for a leaf    `None`; its slots are kept
-      `delay = 0`          the gradient, its bad entries 0 (or NaN)
-      ==================== ============================================
-
-    Sharding:
-      No communication; slots are sharded like the parameters, behind a new first axis.
-
-    Raises:
-      TypeError: `delay` is not a concrete integer.
-      ValueError: `delay` is negative, `nonfinite` unknown.
+    Notes:
+      - The state holds `delay + 1` copies of the parameters, of which one is written and one read a
+        step (in bfloat16 XLA for CPU rewrites all), in their dtype and sharded like them.
+      - In S. Chezhegov et al., arXiv 2406.04443, only the stepsize is delayed; their published code
+        also delays the gradient, which this reproduces behind a stepsize.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> late = clipax.delay_updates(1)
       >>> state = late.init(jnp.zeros(1))
-      >>> for step in (1.0, 2.0, 3.0):
+      >>> for step in (1.0, 2.0):
       ...     update, state = late.update(jnp.array([step]), state)
       ...     print(update)
       [0.]
       [1.]
-      [2.]
 
     References:
       A building block; no paper.
-
-    Differences from the paper:
-      The delay of S. Chezhegov et al., arXiv 2406.04443, concerns the stepsize alone; the code
-      that its authors published also delays the gradient, which this reproduces behind a stepsize.
     """
     steps = _validate.optional_index("delay", delay)
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))

@@ -1,22 +1,19 @@
-"""Watches the norms of what passes, and changes nothing."""
+"""The transformation that measures norms and changes nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 
-from clipax import scopes
-from clipax._leaves import named_leaves
+from clipax._statistics import _histogram
+from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
-from clipax.norms import Decision, NormTransformation
+from clipax.engine import NormRules, ScaleByNormState, Spec, Step, hide, scale
+from clipax.norms import Decision, NormRule
 from clipax.scopes import Scope
-from clipax.thresholds import Context, _sketch
-from clipax.thresholds._sketch import SketchState
-from clipax.transforms._guarded import ScaleByNormState, guarded
+from clipax.thresholds import Context
 
 __all__ = ["monitor_norms"]
 
@@ -27,47 +24,29 @@ def monitor_norms(
     nonfinite: NonFinite = "propagate",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Remembers the distribution of the norms of what passes, and changes nothing.
+    r"""Remember the distribution of gradient norms, and change nothing.
 
-    In front of a clip it sees the raw norms, behind one the clipped ones: put it in front to find
-    out where to clip, with `clipax.advise(opt_state)`. It needs no threshold and costs one read of
-    the gradient.
+    In front of a clip it sees the raw norms, behind one the clipped norms: put it in front to find
+    out where to clip, with `clipax.advise(opt_state)`. It needs no threshold and costs one read.
 
     .. math:: u_t = g_t, \qquad N_j \leftarrow N_j + [\, n_t < 2^{(j + 1)/8 - 64} \,]
 
-    with :math:`n_t` the norm of a block and :math:`N_j`, for j from 0 to 1023, the number of its
-    norms so far that lay below the upper bound of bin j.
+    with :math:`n_t` the norm of a block and j, a bin of a histogram, from 0 to 1023.
 
     Args:
-      scope: Which entries share a norm; `"global"` (default), `"leaf"`, `"unit"` or a scope.
-      nonfinite: `"propagate"` (default): a gradient that is not finite passes as it is, entry for
-        entry, and is counted; `"zero"`: a block with NaN or infinity becomes zero, as in a clip.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
+      scope: Which entries share a norm, as for `scale_by_norm`.
+      nonfinite: As for `scale_by_norm`; `"propagate"` (default) counts a gradient that is not
+        finite and lets it pass as it is, entry for entry.
+      axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`. `clipax.metrics` reads the
-      last norm and the counts out of it, `clipax.diagnostics.norm_quantiles` and `tail_index` what
-      it remembers, `clipax.advise` all of it.
+      A `GradientTransformationExtraArgs`; `metrics`, `advise` and `diagnostics` read its state.
 
-    Guarantees:
-      The update is the gradient, bit for bit. The state has the same size at every step. Quantiles
-      of norms in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %, of the exact ones.
-
-    Edge cases:
-      ======================== ==============================================
-      gradient                 result
-      ======================== ==============================================
-      zero                     counts in the lowest bin
-      NaN or infinity          passes; counted, but not among the norms
-      `None` in place of leaf  its block's norms are kept
-      ======================== ==============================================
-
-    Sharding:
-      As for `clip_by_global_norm`. 4 KiB a block: with scope `"unit"` more than most parameters.
-
-    Raises:
-      TypeError: An argument is of the wrong type.
-      ValueError: `scope` or `nonfinite` unknown.
+    Notes:
+      - The update is the gradient, bit for bit. The state has a constant size of 4 KiB a block,
+        with scope `"unit"` more than most parameters.
+      - Quantiles of norms in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %, of the exact;
+        zeros count in the lowest bin.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -79,36 +58,34 @@ def monitor_norms(
       [245. 450.]
 
     References:
-      A building block of this package. How the tail index comes from such counts:
-      `clipax.diagnostics.tail_index`.
-
-    Differences from the paper:
-      There is no paper.
+      A building block; no paper. `clipax.diagnostics.tail_index` has that of the tail index.
     """
-    watching = guarded(_watch(), scope=scope, nonfinite=nonfinite, axis_name=axis_name)
-    scope = scopes.resolve(scope)
+    spec = Spec.of(scope, nonfinite, axis_name)
+    rules = NormRules.of(_watch())
+
+    def init(params: Params) -> ScaleByNormState:
+        return spec.init(rules, params)
 
     def update(
         updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ScaleByNormState]:
-        scaled, state = watching.update(updates, state, params, **extra)
+        step = Step.begin(spec, updates, state, params, extra)
+        factors = step.decide(rules, step.norms())
         if nonfinite == "zero":
-            return scaled, state
-        # What was scaled is not used, and so is never computed in a compiled step. The barrier
-        # keeps XLA from writing out what measuring has in common with the link that comes next:
-        # the converted copy of a bfloat16 tree.
-        leaves, structure = named_leaves(updates, scope)
-        passed = [lax.optimization_barrier(leaf.value) for leaf in leaves]
-        return jax.tree.unflatten(structure, passed), state
+            return step.finish(step.apply(scale(), factors, saturate=False))
+        # What is not finite passes, so nothing is scaled.
+        return step.finish(hide([leaf.value for leaf in step.leaves]))
 
-    return optax.GradientTransformationExtraArgs(watching.init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _watch() -> NormTransformation:
+def _watch() -> NormRule:
     """Remembers norms and decides on nothing."""
 
-    def update(norms: Array, state: SketchState, context: Context) -> tuple[Decision, SketchState]:
+    def update(
+        norms: Array, state: HistogramState, context: Context
+    ) -> tuple[Decision, HistogramState]:
         decision = Decision(jnp.ones_like(norms), jnp.full_like(norms, jnp.inf))
-        return decision, _sketch.added(state, norms)
+        return decision, _histogram.update(state, norms)
 
-    return NormTransformation(_sketch.first, update)
+    return NormRule(_histogram.init, update)

@@ -1,30 +1,29 @@
-"""Lifts decisions on norms to gradient transformations."""
+"""The transformation that scales gradients by functions of their norms."""
 
 from __future__ import annotations
 
 import optax
 
 from clipax._typing import AxisName, NonFinite, Scalar
-from clipax.norms import NormTransformation
+from clipax.engine import NormRules, ScaleByNormState, Spec, lift, momentum
+from clipax.norms import NormRule
 from clipax.scopes import Scope
-from clipax.transforms._entries import momentum
-from clipax.transforms._guarded import ScaleByNormState, guarded
 
 __all__ = ["ScaleByNormState", "scale_by_norm"]
 
 
 def scale_by_norm(
-    before: NormTransformation | None = None,
+    before: NormRule | None = None,
     *,
-    after: NormTransformation | None = None,
+    after: NormRule | None = None,
     b1: Scalar | None = None,
     weight_decay: Scalar | None = None,
-    total: NormTransformation | None = None,
+    total: NormRule | None = None,
     scope: str | Scope = "global",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Scales gradients by factors that are functions of their norms.
+    r"""Scale gradients by factors that are functions of their norms.
 
     Every method of this package that is a function of norms is an instance. Use it to build your
     own: any composition of `clipax.norms` costs one read of the gradient and one multiplication.
@@ -33,61 +32,50 @@ def scale_by_norm(
         m_t = b_1 m_{t-1} + (1 - b_1)\, f_t\, (g_t + \lambda x_t), \qquad u_t = a_t m_t
 
     where the factors :math:`f_t` (`before`) and :math:`a_t` (`after`) are decided from the norm
-    :math:`n = \|g_t\|` of each block: `before` sees :math:`n`, `after` sees :math:`f_t n`. With
-    `total`, :math:`f_t` has one more factor that all blocks share, decided from the norm of all of
-    them together.
-    Without `b1`, :math:`m_t` is the scaled gradient itself; :math:`\lambda` is `weight_decay`.
+    :math:`n = \|g_t\|` of each block: `before` sees :math:`n`, `after` sees :math:`f_t n`. Without
+    `b1`, :math:`m_t` is the scaled gradient itself; :math:`\lambda` is `weight_decay`.
 
     Args:
-      before: Decides on the factor of the gradient, for example `clipax.norms.clip(1.0)`; None
-        (default) leaves it as it is.
-      after: Decides on the factor behind the momentum, for example
-        `clipax.norms.adagrad_norm(1.0)`; None (default) for none.
+      before: Rule for the factor of the gradient, as `clipax.norms.clip(1.0)`; None (default): 1.
+      after: Rule for the factor of the momentum, as `norms.adagrad_norm(1.0)`; None (default): 1.
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; None
-        (default) for no momentum and no memory for it.
-      weight_decay: Adds this multiple of the parameters to the gradient after it was measured, so
-        that it is scaled but does not count; non-negative, None (default) for none.
-      total: Decides on one more factor, common to all blocks, from the norm of all of them
-        together as `before` leaves them: `before` and `total` clips are two levels for one read
-        of the gradient. It may not depend on the parameters; None (default) for none.
-      scope: Which entries share a norm: `"global"`, `"leaf"`, `"unit"` or a scope of
-        `clipax.scopes`.
-      nonfinite: What to do with a block whose norm is not finite: `"zero"` (default) makes its
-        update zero, `"propagate"` makes it NaN. Either way everything remembered keeps its value.
-      axis_name: Inside `shard_map`, the mesh axes over which gradients are sharded: names, or
-        (where `check_vma=False`) a mapping from path patterns to names. `()` measures each shard
-        by itself. Not needed under `jit`.
+        (default): no momentum and no memory for it.
+      weight_decay: Adds this multiple of the parameters to the gradient after measuring: scaled
+        with it but not part of the norm. Non-negative; None (default): none.
+      total: Rule for one more factor of :math:`f_t`, common to all blocks, decided from the norm of
+        all together as `before` leaves them. It may not depend on the parameters; None (default):
+        1.
+      scope: Which entries share a norm; those that do are a block. `"global"` (default): the whole
+        tree. `"leaf"`: each array. `"unit"`: each output unit of a kernel, where all axes but the
+        last are reduced; a vector or scalar is one block. `clipax.scopes` makes others: parameter
+        groups, stacked layers, leaves left out.
+      nonfinite: Decides on a block whose norm is not finite. `"zero"` (default): its update is
+        zero, an optimizer of this package takes no step there. `"propagate"`: its update is NaN.
+        Either way thresholds, stepsizes and momentum of the block keep their values,
+        `nonfinite_count` rises, and all other blocks are treated as usual.
+      axis_name: Inside `shard_map`, the mesh axes over which the gradients are sharded: a name, a
+        tuple of names, or (needed where `check_vma=False`) a mapping from path patterns to names or
+        to a `PartitionSpec`. `()` measures each shard by itself. Under `jit`: None.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
-    Guarantees:
-      One read of the gradient, or two if the sum of squares overflows. Sums in float32 or better.
-      The update has the gradient's dtype. A factor of exactly 1 keeps every normal number as it
-      is. No NaN or infinity enters the state. The derivative at a zero gradient is finite.
-
-    Edge cases:
-      =========================== ==================================================
-      gradient                    result
-      =========================== ==================================================
-      zero block                  zero update, derivative 0
-      NaN or infinity in a block  zero update for that block (or NaN: `"propagate"`)
-      norm above the largest float  as for an infinity
-      `None` in place of a leaf   `None`; what is remembered for the leaf is kept
-      no leaves at all            no leaves
-      integer leaf                TypeError that names it
-      =========================== ==================================================
-
-    Sharding:
-      Under `jit` nothing is needed: at most one all-reduce for each mesh axis outside the overflow
-      branch (for up to 256 leaves: XLA merges no more). Inside `shard_map`, one `psum` over
-      `axis_name`.
-
     Raises:
-      TypeError: An argument is of the wrong type.
-      ValueError: `b1` outside [0, 1), `weight_decay` negative, `total` depends on parameters,
-        `scope` or `nonfinite` unknown; when used: no `params` where they are needed, leaves unknown
-        to the state, unnamed mesh axes.
+      TypeError: An argument has the wrong type; when used: a leaf has an integer type.
+      ValueError: An argument is outside its range (tracers are not checked); when used: no `params`
+        where needed, leaves unknown to the state, mesh axes without a name.
+
+    Notes:
+      - One read of the gradient, or two if the sum of squares overflows. A norm above the largest
+        float is not finite. Sums are in float32 or better; the update has the gradient's dtype.
+      - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite.
+      - No NaN or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
+      - Sharded gradients take one `psum` inside `shard_map`, and under `jit` at most one all-reduce
+        for each mesh axis outside the overflow branch (up to 256 leaves: XLA merges no more).
+      - In all optimizers of this package momentum and scales of entries are kept in float32 or
+        better, sharded like the parameters, and never as squares: 1e30 does not overflow.
+      - `optax.inject_hyperparams` rounds decay rates to the parameters' dtype (.999 in bfloat16 to
+        1): pass it `hyperparam_dtype=jnp.float32`. Concrete integers are `static_args`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -96,24 +84,16 @@ def scale_by_norm(
       ... )
       >>> grads = {"w": jnp.array([3.0, 4.0])}
       >>> updates, state = clip_then_halve.update(grads, clip_then_halve.init(grads))
-      >>> print(updates["w"], state.grad_norm, state.clip_factor)
-      [0.3 0.4] 5.0 0.2
+      >>> print(updates["w"], clipax.metrics(state)["grad_norm"])
+      [0.3 0.4] 5.0
 
     References:
-      The forms it serves are those of J. Zhang et al., arXiv 1905.11881, and S. Chezhegov et al.,
-      arXiv 2406.04443.
-
-    Differences from the paper:
-      It is a building block of this package, not a method of a paper; non-finite gradients are
-      guarded against, which no paper treats.
+      A building block, for the forms of J. Zhang et al., arXiv 1905.11881, and S. Chezhegov et al.,
+      arXiv 2406.04443. The guard against non-finite gradients is this library's.
     """
-    return guarded(
-        before,
-        total=total,
-        after=after,
-        rule=None if b1 is None else momentum(b1),
+    return lift(
+        Spec.of(scope, nonfinite, axis_name),
+        NormRules.of(before, total=total, after=after),
+        None if b1 is None else momentum(b1),
         weight_decay=weight_decay,
-        scope=scope,
-        nonfinite=nonfinite,
-        axis_name=axis_name,
     )

@@ -1,4 +1,4 @@
-"""Steps that are left out because the gradient is not finite."""
+"""The wrapper that skips steps with a gradient that is not finite."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from clipax import scopes
-from clipax._leaves import named_leaves
 from clipax._typing import Array, AxisName, Params, Updates
-from clipax.measure import all_finite
-from clipax.transforms._skip import skipping
+from clipax.engine import skipping
+from clipax.measure import all_finite, named_leaves
 
 __all__ = ["SkipNonfiniteState", "skip_nonfinite"]
 
@@ -21,83 +20,64 @@ class SkipNonfiniteState(NamedTuple):
     """State of `skip_nonfinite`.
 
     Attributes:
-      count: Number of steps, skipped ones included.
+      steps: Number of steps, skipped ones included.
       skipped_count: Number of steps skipped.
       is_finite: Whether the last gradient was finite.
-      inner_state: State of the transformation inside; it knows nothing of skipped steps.
+      inner: State of the transformation inside; it knows nothing of skipped steps.
     """
 
-    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    steps: Array
     skipped_count: Array
     is_finite: Array
-    inner_state: Any
+    inner: Any
 
 
 def skip_nonfinite(
     inner: optax.GradientTransformation, *, axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Makes a step with a non-finite gradient a no-op for the parameters and the inner state.
+    r"""Skip steps with a non-finite gradient: parameters and the inner state stay as they are.
 
-    A clip that zeroes a bad gradient protects itself, not what follows it: `optax.adam` still
-    moves on a zero update. Wrap the whole optimizer in this one, in front of `optax.MultiSteps`.
+    A clip that zeroes a bad gradient protects itself but not the links behind it: `optax.adam`
+    still moves on a zero update. Wrap the whole optimizer, before `optax.MultiSteps`.
 
     .. math::
         (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\
         (0, s_{t-1}) & \text{otherwise} \end{cases}
 
     Args:
-      inner: The transformation or optimizer to protect.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
-        All devices skip together.
+      inner: The transformation or optimizer to protect, with the state :math:`s`.
+      axis_name: As for `scale_by_norm`; all devices skip together.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `SkipNonfiniteState`.
 
-    Guarantees:
-      After a bad step the inner state is bit for bit what it was: the inner transformation is not
-      run (under `vmap` its result is selected away), nothing is multiplied by zero.
-
-    Edge cases:
-      ===================================== ==============================================
-      gradient                              step
-      ===================================== ==============================================
-      one NaN or infinity anywhere          skipped: zero update, inner state kept
-      finite entries of any size            taken, as by `inner` alone: `optax.adam` squares
-                                            1e38 to infinity, which `skip_spikes` prevents
-      schedules inside `inner`              do not advance on a skipped step
-      ===================================== ==============================================
-
-    Sharding:
-      One all-reduce of a scalar.
-
-    Raises:
-      TypeError: `inner` is not a gradient transformation, or (when used) a leaf is an integer.
+    Notes:
+      - In a skipped step `inner` is not run (under `vmap` its result is selected away): its state
+        stays bit for bit, and its schedules do not advance. Sharded: one all-reduce of a scalar.
+      - Finite entries of any size pass; `optax.adam` squares 1e38 to infinity: see `skip_spikes`.
+      - `optax.apply_if_finite` looks at the update instead of the gradient and gives in after a
+        number of consecutive failures; this one never does.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
       >>> optimizer = clipax.skip_nonfinite(optax.sgd(0.1))
-      >>> params = jnp.ones(2)
-      >>> state = optimizer.init(params)
-      >>> update, state = optimizer.update(jnp.array([1.0, jnp.nan]), state, params)
+      >>> state = optimizer.init(jnp.ones(2))
+      >>> update, state = optimizer.update(jnp.array([1.0, jnp.nan]), state)
       >>> print(update, state.skipped_count)
       [0. 0.] 1
 
     References:
-      Common practice with mixed precision; compare `optax.apply_if_finite`.
-
-    Differences from the paper:
-      There is no paper. `optax.apply_if_finite` looks at the update instead of the gradient and
-      gives in after a number of consecutive failures; this one never does.
+      Common practice with mixed precision; no paper. Compare `optax.apply_if_finite`.
     """
-    steps = skipping(inner)
+    run = skipping(inner)
     scope = scopes.resolve("global")
 
     def init(params: Params) -> SkipNonfiniteState:
         return SkipNonfiniteState(
-            count=jnp.zeros((), jnp.int32),
+            steps=jnp.zeros((), jnp.int32),
             skipped_count=jnp.zeros((), jnp.int32),
             is_finite=jnp.ones((), bool),
-            inner_state=steps.init(params),
+            inner=run.init(params),
         )
 
     def update(
@@ -106,12 +86,12 @@ def skip_nonfinite(
         leaves, structure = named_leaves(updates, scope)
         updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         finite = all_finite(leaves, axis_name=axis_name)
-        taken, inner_state = steps.update(finite, updates, state.inner_state, params, extra)
-        return taken, SkipNonfiniteState(
-            count=optax.safe_increment(state.count),
+        updates, inner_state = run.update(finite, updates, state.inner, params, extra)
+        return updates, SkipNonfiniteState(
+            steps=optax.safe_increment(state.steps),
             skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
             is_finite=finite,
-            inner_state=inner_state,
+            inner=inner_state,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)

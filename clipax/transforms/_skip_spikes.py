@@ -1,58 +1,73 @@
-"""Steps that are left out because the gradient is far larger than usual, or not finite."""
+"""The wrapper that skips steps with a gradient far larger than usual, or not finite."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
-from clipax import _validate, scopes
-from clipax._leaves import accumulation_dtype, named_leaves, replaced
+from clipax import _validate
 from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
-from clipax.measure import block_sizes
+from clipax.engine import NormRules, ScaleByNormState, Spec, Step, keep_rows, skipping
+from clipax.norms import Decision, NormRule
 from clipax.thresholds import Context, Threshold, as_threshold, median
-from clipax.transforms._blocks import state_of
-from clipax.transforms._guarded import measured_in, own_params
-from clipax.transforms._skip import skipping
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
 # The default rule: this many times the median of the last norms.
 _SCALE, _WINDOW = 10.0, 50
-_MOST = 2**31 - 1
-_COUNTS = ("count", "skipped_count", "spike_count", "nonfinite_count", "consecutive_count")
+_INT32_MAX = 2**31 - 1
 
 
 class SkipSpikesState(NamedTuple):
     """State of `skip_spikes`; every array is finite at all times.
 
     Attributes:
-      count: Number of steps, skipped ones included.
+      watch: What was measured, and what the threshold remembers.
       skipped_count: Number of steps skipped, for whatever reason.
-      spike_count: Number of finite norms above the threshold, those included that were taken
-        because `max_consecutive` were skipped before them.
-      nonfinite_count: Number of steps with a norm that was not finite; all were skipped.
       consecutive_count: Number of spikes in a row up to now, at most `max_consecutive`. Steps that
         are not finite neither count nor end the row.
-      is_finite: Whether the last norm was finite.
-      norm: The last finite norm.
-      threshold: Its threshold, at most the largest float.
-      memory: What the threshold remembers.
-      inner_state: State of the transformation inside; it knows nothing of skipped steps.
+      inner: State of the transformation inside; it knows nothing of skipped steps.
     """
 
-    count: Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    watch: ScaleByNormState
     skipped_count: Array
-    spike_count: Array
-    nonfinite_count: Array
     consecutive_count: Array
-    is_finite: Array
-    norm: Array
-    threshold: Array
-    memory: Any
-    inner_state: Any
+    inner: Any
+
+    @property
+    def steps(self) -> Array:
+        """Number of steps, skipped ones included."""
+        return self.watch.telemetry.steps
+
+    @property
+    def spike_count(self) -> Array:
+        """Number of finite norms above the threshold.
+
+        Those are included that were taken because `max_consecutive` were skipped before them.
+        """
+        return self.watch.telemetry.clipped_count
+
+    @property
+    def nonfinite_count(self) -> Array:
+        """Number of steps with a norm that was not finite; all were skipped."""
+        return self.watch.telemetry.nonfinite_count
+
+    @property
+    def is_finite(self) -> Array:
+        """Whether the last norm was finite."""
+        return self.watch.telemetry.is_finite
+
+    @property
+    def norm(self) -> Array:
+        """The last finite norm."""
+        return self.watch.telemetry.grad_norm
+
+    @property
+    def threshold(self) -> Array:
+        """Its threshold, at most the largest float."""
+        return self.watch.telemetry.threshold
 
 
 def skip_spikes(
@@ -62,154 +77,100 @@ def skip_spikes(
     max_consecutive: int = 25,
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Makes a step with a spike, or a non-finite gradient, a no-op for everything inside.
+    r"""Skip steps with a gradient far larger than usual, or not finite.
 
     A clipped spike still pushes parameters and momentum in the direction of a bad batch; a skipped
-    one leaves no trace. Prefer it where spikes are rare and far out; it is `skip_nonfinite` with
-    one more reason to skip, and goes around the whole optimizer, in front of `optax.MultiSteps`.
+    one leaves no trace. Prefer it where spikes are rare and far out. Like `skip_nonfinite` it wraps
+    the whole optimizer, in front of `optax.MultiSteps`.
 
     .. math::
         (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } n_t > c_t
         \text{ and } k_t \le K \\ \mathrm{inner}(g_t, s_{t-1}) & \text{otherwise} \end{cases}
 
-    with :math:`n = \|g\|` the global norm, :math:`c` the `threshold`, :math:`k_t` the number of
-    spikes in a row, this one included, and :math:`K` the `max_consecutive`.
+    with :math:`n` the global norm and :math:`k_t` the number of spikes in a row, this one included.
 
     Args:
-      inner: The transformation or optimizer to protect.
-      threshold: The largest norm that is no spike: a positive number (infinity: skip only what is
-        not finite), an `optax.Schedule` of the step count, which advances on skipped steps too, or
-        a `Threshold`, which is fed all finite norms but zeros, those of spikes included. Default
-        None: `thresholds.median(10, window=50)`, 10 times the median of the last 50.
-      max_consecutive: How many spikes in a row are skipped, at least 1; default 25, half the window
-        of the default rule. Those that follow are taken, until a norm is within the threshold.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`; None under `jit`.
-        All devices skip together.
+      inner: The transformation or optimizer to protect, with the state :math:`s`.
+      threshold: The largest norm :math:`c` that is no spike: a positive number (infinity: skip only
+        non-finite gradients), an `optax.Schedule` of the step count (of all steps) or a
+        `Threshold`. None (default): `thresholds.median(10, window=50)`, 10 times their median.
+      max_consecutive: How many spikes in a row are skipped, :math:`K`: a concrete integer of at
+        least 1; default 25, half the window. Then they are taken, until a norm is within.
+      axis_name: As for `scale_by_norm`; all devices skip together.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `SkipSpikesState`.
 
-    Guarantees:
-      After a skipped step the inner state is bit for bit what it was: the inner transformation is
-      not run (under `vmap` its result is selected away), nothing is multiplied by zero. Whatever
-      the threshold, a permanent change of level stops no more than `max_consecutive` finite steps.
-      The default rule, which is fed the spikes as they are, accepts one by itself after at most
-      half of its window; norms that stay the same are never skipped.
-
-    Edge cases:
-      ===================================== ==============================================
-      gradient                              step
-      ===================================== ==============================================
-      one NaN or infinity anywhere          skipped, however many came before it; the
-                                            threshold does not remember it
-      norm above the largest float          as for an infinity
-      zero                                  taken; the threshold does not remember it, as
-                                            it says nothing of the size of the others
-      first steps of the default rule       the first is taken, of whatever size; a spike
-                                            is skipped from the second on
-      schedules inside `inner`              do not advance on a skipped step
-      a threshold that compensates          nothing is cut off, nothing made up for
-      `thresholds.ema` in warm-up           what its global clip would cut counts as a spike
-      ===================================== ==============================================
-
-    Sharding:
-      The all-reduce of one norm.
-
-    Raises:
-      TypeError: `inner` is not a gradient transformation, `threshold` no number, schedule or
-        `Threshold`, `max_consecutive` no concrete integer, or (when used) a leaf is an integer.
-      ValueError: `threshold` is not positive or `max_consecutive` below 1; when used: no `params`
-        where the threshold needs them, unnamed mesh axes.
+    Notes:
+      - In a skipped step `inner` is not run (under `vmap` its result is selected away): its state
+        stays bit for bit, and its schedules do not advance. Sharded: the all-reduce of one norm.
+      - A `Threshold` is fed all finite norms but zeros, spikes included: a permanent change of
+        level stops at most `max_consecutive` finite steps, and the default accepts it after at most
+        half of its window. Fed only the norms that pass, a detector never accepts it.
+      - Non-finite norms are always skipped and not remembered. A zero gradient is taken and not
+        remembered, as it says nothing of the size of the others.
+      - The default takes the first step whatever its size and skips spikes from the second on; it
+        never skips norms that stay the same. Its scale and window are this library's choice.
+      - A norm that the global clip of `thresholds.ema` would cut in warm-up counts as a spike.
 
     Example:
-      >>> import jax, jax.numpy as jnp, optax, clipax
+      >>> import jax.numpy as jnp, optax, clipax
       >>> optimizer = clipax.skip_spikes(optax.sgd(0.5))
-      >>> state, step = optimizer.init(jnp.ones(1)), jax.jit(optimizer.update)
-      >>> for size in (1.0, 2.0, 1e6, 1.0):
-      ...     update, state = step(jnp.array([size]), state)
+      >>> state = optimizer.init(jnp.ones(1))
+      >>> for size in (1.0, 1e6, 1.0):
+      ...     update, state = optimizer.update(jnp.array([size]), state)
       ...     print(update, state.skipped_count)
       [-0.5] 0
-      [-1.] 0
       [0.] 1
       [-0.5] 1
 
     References:
-      Common practice in the training of large language models; compare `optax.apply_if_finite` and
-      `optax.skip_large_updates`.
-
-    Differences from the paper:
-      There is no paper; scale and window of the default are this library's choice. Published
-      detectors that remember only what they let pass never accept a new level: this one is fed
-      what it skips.
+      Common practice for language models; no paper. Compare `optax.skip_large_updates`.
     """
-    steps = skipping(inner)
+    run = skipping(inner)
     source = as_threshold(median(_SCALE, window=_WINDOW) if threshold is None else threshold)
-    # No larger than what counts it.
-    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _MOST)
-    scope = scopes.resolve(scopes.GLOBAL)
+    # Counted as an int32.
+    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _INT32_MAX)
+    spec = Spec.of(axis_name=axis_name)
+    rules = NormRules.of(_watch(source))
 
     def init(params: Params) -> SkipSpikesState:
-        leaves, _ = named_leaves(params, scope)
-        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        return SkipSpikesState(
-            **{name: jnp.zeros((), jnp.int32) for name in _COUNTS},
-            is_finite=jnp.ones((), bool),
-            norm=jnp.zeros((), dtype),
-            threshold=jnp.full((), jnp.finfo(dtype).max, dtype),
-            memory=state_of(source, (), dtype),
-            inner_state=steps.init(params),
-        )
+        zeros = (jnp.zeros((), jnp.int32) for _ in range(2))
+        return SkipSpikesState(spec.init(rules, params), *zeros, run.init(params))
 
     def update(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SkipSpikesState]:
-        leaves, structure = named_leaves(updates, scope)
-        dtype = state.norm.dtype
-        needed = source.needs_params
-        own = own_params(
-            leaves, params if needed or axis_name is not None else None, required=needed
-        )
-
-        def measured(values: Any, like: Any) -> Array:
-            found = measured_in(dtype, replaced(leaves, values), axis_name, like)
-            return found.get(scopes.GLOBAL, jnp.zeros((), dtype))
-
-        norm = measured([leaf.value for leaf in leaves], own)
-        finite = jnp.isfinite(norm)
-        # What is not finite is decided on as if it were zero, and then forgotten.
-        safe = jnp.where(finite, norm, 0)
-        size = block_sizes(leaves, axis_name=axis_name).get(scopes.GLOBAL, 0)
-        context = Context(
-            state.count,
-            measured(own or (), None) if needed else None,
-            extra.get("example_norms"),
-            total_norm=safe,
-            sizes=jnp.asarray(float(size), dtype),
-        )
-        now, memory = source.update(safe, state.memory, context)
-        now = jnp.minimum(now, jnp.finfo(dtype).max).astype(dtype)
-        spike = safe > now
+        needs_params = rules.needs_params
+        step = Step.begin(spec, updates, state.watch, params, extra, needs_params=needs_params)
+        norms, _ = step.norms()
+        factors = step.decide(rules, norms)
+        finite, spike = jnp.array(True), jnp.array(False)  # of a tree without leaves
+        for label, now in step.thresholds().items():
+            finite = factors[label].finite
+            spike = finite & (norms[label] > now)
         before = state.consecutive_count
         taken = finite & (~spike | (before >= most))
         in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
-
-        updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
-        result, inner_state = steps.update(taken, updates, state.inner_state, params, extra)
+        updates, watch = step.finish([leaf.value for leaf in step.leaves])
+        result, inner_state = run.update(taken, updates, state.inner, params, extra)
         return result, SkipSpikesState(
-            count=optax.safe_increment(state.count),
+            watch=watch,
             skipped_count=state.skipped_count + (~taken).astype(jnp.int32),
-            spike_count=state.spike_count + spike.astype(jnp.int32),
-            nonfinite_count=state.nonfinite_count + (~finite).astype(jnp.int32),
             consecutive_count=jnp.where(finite, in_a_row, before),
-            is_finite=finite,
-            norm=jnp.where(finite, norm, state.norm),
-            threshold=jnp.where(finite, now, state.threshold),
-            memory=jax.tree.map(
-                lambda new, old: jnp.where(safe > 0, new.astype(old.dtype), old),
-                memory,
-                state.memory,
-            ),
-            inner_state=inner_state,
+            inner=inner_state,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _watch(source: Threshold) -> NormRule:
+    """The threshold alone; it remembers no zeros, which say nothing of the size of the others."""
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
+        threshold, new = source.update(norms, state, context)
+        largest = jnp.finfo(norms.dtype).max
+        threshold = jnp.minimum(threshold, largest).astype(norms.dtype)
+        return Decision(jnp.ones_like(norms), threshold), keep_rows(norms > 0, new, state)
+
+    return NormRule(source.init, update, source.needs_params, never_amplifies=True)

@@ -13,6 +13,11 @@ from benchmarks.harness import trees
 from benchmarks.suites import collectives
 
 
+@pytest.fixture
+def one_device() -> None:
+    """Nothing: here there are several."""
+
+
 def _norm(tree: str) -> Any:
     """In float64, of the whole tree."""
     gradients = trees.gradients(tree, jnp.float32, scale=collectives.SCALE)

@@ -20,6 +20,11 @@ TIMEOUT = 120  # seconds
 ROUNDING = 1e-5
 
 
+@pytest.fixture
+def one_device() -> None:
+    """Nothing: here there are several."""
+
+
 def _start(example: str, *arguments: str) -> subprocess.Popen[str]:
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}

@@ -12,10 +12,13 @@ import optax
 import clipax
 from clipax import norms
 from clipax.catalogue import ENTRIES, Entry
-from tests.oracles import ORACLES, Oracle, Tree, Updates, rules, wrappers
+from tests.oracles import ORACLES, Oracle, Tree, Updates
 from tests.oracles import _tree as tree
-from tests.oracles.chezhegov_2025 import scale_by_adagrad_norm
-from tests.oracles.zhang_he_sra_jadbabaie_2020 import clip_by_global_norm
+from tests.oracles import scale_by_norm as rules
+from tests.oracles._chain import chain
+from tests.oracles.clip_adam_norm import scale_by_adagrad_norm
+from tests.oracles.clip_by_global_norm import clip_by_global_norm
+from tests.oracles.skip_nonfinite import skip_nonfinite
 
 HEAVY_BALL = 0.5  # exact in every dtype
 
@@ -79,11 +82,10 @@ def top_of_the_path(path: str) -> str:
 TWINS: dict[str, tuple[str, str]] = {
     "norms.clip": ("clip_by_global_norm", "global"),
     "norms.normalize": ("normalize_by_global_norm", "global"),
-    "norms.regularized": ("clip_by_regularized_norm", "global"),
-    "norms.smooth": ("clip_by_smooth_norm", "global"),
-    "thresholds.ema": ("clip_by_ema_norm", "leaf"),
-    "thresholds.median": ("clip_by_median_norm", "global"),
+    "thresholds.ema": ("clip_by_ema", "leaf"),
+    "thresholds.median": ("clip_by_median", "global"),
     "thresholds.percentile": ("clip_by_percentile", "global"),
+    "thresholds.quantile": ("clip_by_quantile", "global"),
     "thresholds.relative": ("clip_by_param_norm", "unit"),
     "thresholds.zscore": ("clip_by_zscore", "global"),
 }
@@ -94,17 +96,15 @@ POLICY = ("nonfinite", "axis_name")
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "clip_by_group_norm": ({"labels": top_of_the_path}, {"total": None}),
     "thresholds.power": ({"regime": "convex"}, {"regime": "nonconvex"}, {"horizon": 50}),
-    "thresholds.rms": (
-        {"limit": None, "decay": 0.9},
-        {"compensate": "fraction", "kappa": 0.5},
-        {"compensate": "bound", "kappa": 0.5},
-    ),
-    "thresholds.max_ccc": ({"min_fraction": 0.5, "compensate": False},),
+    "thresholds.rms_of_norms": ({"limit": None, "decay": 0.9},),
+    "thresholds.max_ccc": ({"min_fraction": 0.5},),
+    "norms.rms_clip": ({"compensate": "bound"},),
+    "norms.max_ccc_clip": ({"min_fraction": 0.5},),
     "thresholds.tail_power": ({"sigma": 3.0, "regime": "convex"},),
     "thresholds.anytime": ({"regime": "convex", "gamma": 3.0},),
     "clip_by_zscore": (
-        {"response": "hard", "max_norm": 20.0},
-        {"response": "mean", "decay": 0.9},
+        {"cut_to": "hard", "max_norm": 20.0},
+        {"cut_to": "mean", "decay": 0.9},
     ),
     "clip_by_param_norm": ({"exclude": "dense/bias"},),
     "clip_by_value": ({"response": "huber"},),
@@ -142,8 +142,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 # Arguments that say the same to an oracle in its own words.
 IN_WORDS_OF_THE_ORACLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "with_error_feedback": (
-        {"transformation": clipax.clip_by_global_norm(1.0)},
-        {"transformation": functools.partial(clip_by_global_norm, threshold=1.0)},
+        {"inner": clipax.clip_by_global_norm(1.0)},
+        {"inner": functools.partial(clip_by_global_norm, max_norm=1.0)},
     ),
     "skip_nonfinite": ({"inner": optax.trace(HEAVY_BALL)}, {"inner": heavy_ball}),
     "skip_spikes": (
@@ -164,7 +164,7 @@ def decaying(count: Any) -> Any:
 
 # Arguments that may be schedules. They advance on every step, whatever the gradient.
 SCHEDULED: dict[str, tuple[str, ...]] = {
-    "clip_by_global_norm": ("threshold",),
+    "clip_by_global_norm": ("max_norm",),
     "clip_by_leaf_norm": ("threshold",),
     "clip_by_value": ("threshold",),
     "normalized_sgd": ("learning_rate",),
@@ -176,11 +176,12 @@ SCHEDULED: dict[str, tuple[str, ...]] = {
 
 
 def _scheduled(name: str) -> Case:
-    case = _of(ENTRIES[name], dict.fromkeys(SCHEDULED[name], decaying))
+    case = case_of(ENTRIES[name], dict.fromkeys(SCHEDULED[name], decaying))
     return dataclasses.replace(case, name=f"{name}-scheduled")
 
 
-def _of(entry: Entry, options: Mapping[str, Any]) -> Case:
+def case_of(entry: Entry, options: Mapping[str, Any]) -> Case:
+    """The case of an entry, with its example and these options; nothing else need be known."""
     # By their names, functions are the same in every process.
     told = {key: getattr(value, "__name__", value) for key, value in options.items()}
     name = entry.name + "".join(f"-{key}={value}" for key, value in told.items())
@@ -201,11 +202,11 @@ COMPOSED = (
         {"before": norms.chain(norms.clip(1.0), norms.adagrad_norm(0.5))},
         # A link that is handed a zero update remembers it; the chain leaves out the whole step.
         functools.partial(
-            wrappers.skip_nonfinite,
+            skip_nonfinite,
             inner=functools.partial(
-                wrappers.chain,
+                chain,
                 links=(
-                    functools.partial(clip_by_global_norm, threshold=1.0),
+                    functools.partial(clip_by_global_norm, max_norm=1.0),
                     functools.partial(scale_by_adagrad_norm, b_init=0.5),
                 ),
             ),
@@ -228,13 +229,13 @@ COMPOSED = (
 )
 
 BASIC: dict[str, Case] = {
-    name: _of(entry, {}) for name, entry in ENTRIES.items() if name not in TWINS
+    name: case_of(entry, {}) for name, entry in ENTRIES.items() if name not in TWINS
 }
 """Each entry with its example, without twins."""
 CASES: dict[str, Case] = BASIC | {
     case.name: case
     for name, options in OPTIONS.items()
-    for case in [_of(ENTRIES[name], option) for option in options]
+    for case in [case_of(ENTRIES[name], option) for option in options]
 }
 CASES |= {case.name: case for case in (*COMPOSED, *map(_scheduled, SCHEDULED))}
 """Each entry with its example and with its options, and compositions of building blocks."""

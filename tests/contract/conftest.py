@@ -6,10 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.quick_code import quick_code
-
-__all__ = ["quick_code"]
-
 HERE = Path(__file__).parent
 
 

@@ -104,12 +104,12 @@ def test_blocks_are_guarded_one_by_one(value: float) -> None:
         field: [getattr(state, field) for state in (before, wanted, after)]
         for field in ("grad_norm", "threshold", "clip_factor", "clipped_count")
     }
-    rows["before"] = [state.before.rows for state in (before, wanted, after)]
+    rows["before"] = [state.rules.before.rows for state in (before, wanted, after)]
     for field, (kept, taken, found) in rows.items():
         row = np.where(bad, np.asarray(kept), np.asarray(taken))
         np.testing.assert_array_equal(found, row, err_msg=field)
-    np.testing.assert_array_equal(after.nonfinite_count, bad)
-    np.testing.assert_array_equal(after.is_finite, ~bad)
+    np.testing.assert_array_equal(after.telemetry.nonfinite_count, bad)
+    np.testing.assert_array_equal(after.telemetry.is_finite, ~bad)
 
 
 POLICY = [

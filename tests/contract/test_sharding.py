@@ -22,6 +22,11 @@ LAYOUT: Layout = {"dense/bias": (4,), "dense/kernel": (16, 4), "scale": ()}
 SPECS = {"dense": {"bias": P(), "kernel": P("x")}, "scale": P()}
 
 
+@pytest.fixture
+def one_device() -> None:
+    """Nothing: here there are several."""
+
+
 def _problem() -> tuple[Any, list[Any]]:
     trees = [nest(tree) for tree in mild(LAYOUT, 4)]
     # A leaf of an order of magnitude of its own: a shard's norm is not the leaf's.

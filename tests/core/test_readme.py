@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and its table is the catalogue's."""
+"""The README's code runs as it stands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import io
 import re
 from pathlib import Path
-
-from clipax import catalogue
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -22,9 +20,3 @@ def test_the_code_runs_and_prints_what_it_says():
             exec(compile(block, "README.md", "exec"), names)  # each block builds on those before
         promised = [line[2:] for line in block.splitlines() if line.startswith("# ")]
         assert printed.getvalue().splitlines() == promised
-
-
-def test_the_table_is_the_catalogue():
-    inside = re.search(r"<!-- methods: begin.*?-->\n(.*?)\n<!-- methods: end", README, re.DOTALL)
-    assert inside, "the README has no table of methods"
-    assert inside[1] == catalogue.markdown_table()

@@ -17,7 +17,12 @@ from tests.counts.programs import DEFAULTS, SCRATCH, SLACK, TREES, Counts, compi
 
 SGD, ADAM = optax.sgd(0.1), optax.adam(0.1)
 
-LINKS = [norms.clip(1.0), norms.adagrad_norm(1.0), norms.smooth(2.0), norms.normalize(1e-3)]
+LINKS = [
+    norms.clip(1.0),
+    norms.adagrad_norm(1.0),
+    norms.clip(2.0, response="sqrt"),
+    norms.normalize(1e-3),
+]
 
 
 def chain_of(length: int) -> Any:

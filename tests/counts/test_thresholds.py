@@ -22,7 +22,7 @@ REMEMBERING = {
     "geometric_quantile": lambda window: thresholds.geometric_quantile(noise=1.0),
     "percentile": lambda window: thresholds.percentile(window=window),
     "tail_power": lambda window: thresholds.tail_power(),
-    "rms": lambda window: thresholds.rms(0.5, compensate="fraction"),
+    "rms": lambda window: thresholds.rms_of_norms(0.5),
     "max_ccc": lambda window: thresholds.max_ccc(window=window),
     "zscore": lambda window: thresholds.zscore(max_norm=1.0),
     "ema": lambda window: thresholds.ema(),

@@ -1,5 +1,8 @@
-"""Most programs of these tests take longer to compile than to run."""
+"""Settings of the tests on several devices."""
 
-from tests.quick_code import quick_code
+import pytest
 
-__all__ = ["quick_code"]
+
+@pytest.fixture
+def one_device() -> None:
+    """Nothing: here there are several."""

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import clipax
-from clipax._mesh import Mesh
+from clipax.measure._mesh import Mesh
 from tests.mesh import every_method as every
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import clipax
 from tests.contract.gradients import flatten
 from tests.mesh import every_method as every
-from tests.oracles.cutkosky_mehta_2021 import clip_normalized_momentum
+from tests.oracles.normalized_momentum import clip_normalized_momentum
 
 SETTINGS = {"learning_rate": 1.0, "threshold": 2.0**20, "decay": 0.5}
 

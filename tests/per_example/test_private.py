@@ -67,11 +67,9 @@ def test_noise_where_nothing_bounds_a_parameter_is_refused():
 def test_the_threshold_in_the_optimizer_s_state_follows_the_median_of_real_examples():
     median, size, total = 5.0, 40, 1.0
     count_noise = size / 20
-    split = thresholds.noise_split(total, count_noise)
+    split = per_example.noise_split(total, count_noise)
     assert total**-2 == pytest.approx(split**-2 + (2 * count_noise) ** -2)
-    follow = norms.regularized(
-        thresholds.geometric_quantile(0.5, initial=0.1, noise=count_noise), delta=1.0
-    )
+    follow = norms.observe(thresholds.geometric_quantile(0.5, initial=0.1, noise=count_noise))
     optimizer = optax.chain(clipax.scale_by_norm(follow), optax.sgd(1e-3))
     # Half of the batch is padding, whose norms would be below every threshold.
     grad = clipax.clipped_grad(inner, 1.0, reduction="sum", noise_multiplier=split)

@@ -1,4 +1,4 @@
-"""What a law of noise is: a pure function of random words, and its moments."""
+"""Laws of noise: pure functions of random words, with their moments."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._typing import Array
 
-__all__ = ["Law", "call"]
+__all__ = ["Law", "describe_call"]
 
 
-def call(name: str, *arguments: float) -> str:
-    """A constructor and its arguments as text, all digits of them: laws of one name are equal."""
+def describe_call(name: str, *arguments: float) -> str:
+    """Write a constructor and its arguments with all digits: laws of one name are equal."""
     return f"{name}({', '.join(_digits(argument) for argument in arguments)})"
 
 
@@ -30,7 +30,7 @@ class Law:
 
     Attributes:
       name: The constructor and its arguments; laws of one name are equal.
-      words: How many random words make one variate.
+      words: Number of random words in one variate.
       transform: From that many uint32 arrays of one shape to variates, entry by entry.
       mean: The mean; NaN where there is none.
       variance: The variance; infinite, or NaN without a mean, where there is none.
@@ -57,33 +57,33 @@ class Law:
         return self.name
 
     def from_words(self, *words: Array) -> Array:
-        """Makes variates out of random words.
+        """Make variates out of random words.
 
         Args:
           *words: `self.words` uint32 arrays of one shape, each entry uniform on all 32-bit words.
 
         Returns:
-          Finite float32 variates of that shape, for whatever words. Elementwise, so that it fuses
-          with what makes the words and with what takes the variates.
+          Finite float32 variates of that shape, for all words. Elementwise, so that XLA fuses it
+          with the producer of the words and the consumer of the variates.
         """
         if len(words) != self.words:
             raise ValueError(f"`words` must be {self.words} arrays for {self}, got {len(words)}.")
         return self.transform(*words)
 
     def sample(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Draws independent float32 variates, a pure function of `key` and `shape`.
+        """Draw independent float32 variates, a pure function of `key` and `shape`.
 
         Args:
           key: A JAX random key.
           shape: The shape of the result.
 
         Returns:
-          Finite variates; their tail is the law's own for as far as 32 random bits reach.
+          Finite variates; they follow the law's tail as far as 32 random bits reach.
         """
         return self.from_words(*jax.random.bits(key, (self.words, *shape), jnp.uint32))
 
     def scaled(self, scale: float, shift: float = 0.0) -> Law:
-        """The law of `scale x + shift`.
+        """Make the law of `scale x + shift`.
 
         Args:
           scale: Positive.
@@ -91,26 +91,23 @@ class Law:
 
         Returns:
           The law.
-
-        Raises:
-          ValueError: `scale` is not positive, or one of them is not finite.
         """
         _validate.positive("scale", scale)
         _validate.number("shift", shift, "finite", math.isfinite)
-        added = f" {'+' if shift > 0 else '-'} {_digits(abs(shift))}" if shift else ""
+        offset = f" {'+' if shift > 0 else '-'} {_digits(abs(shift))}" if shift else ""
         factor = "" if scale == 1 else f"{_digits(scale)} * "
-        # Bracketed, or two laws of different steps would have one name and be taken as equal.
+        # Brackets keep the names of different laws different: laws of one name are equal.
         name = f"({self.name})" if " * " in self.name or not self.name.endswith(")") else self.name
         return dataclasses.replace(
             self,
-            name=f"{factor}{name}{added}",
+            name=f"{factor}{name}{offset}",
             transform=lambda *words: scale * self.transform(*words) + shift,
             mean=scale * self.mean + shift,
             variance=scale**2 * self.variance,
         )
 
     def standardised(self) -> Law:
-        """The law moved to mean zero and scaled to unit variance.
+        """Make the law moved to mean zero and scaled to unit variance.
 
         Returns:
           The law of `(x - mean)/sqrt(variance)`; of `x - mean` where the variance is infinite;

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from clipax.lab.errors import InputError
+from clipax.lab._errors import InputError
 from clipax.lab.noise._law import Law
 from clipax.lab.noise._skewed import skewed_pareto
 from clipax.lab.noise._stable import alpha_stable
@@ -20,7 +20,7 @@ __all__ = ["LAWS", "Noise", "parse_noise"]
 
 @dataclasses.dataclass(frozen=True)
 class _Family:
-    """A family of laws: its parameter's name and range, and what it means, for messages."""
+    """A family of laws: its parameter's name, range and meaning, for messages."""
 
     parameter: str
     low: float
@@ -69,18 +69,18 @@ class Noise:
 
     @property
     def is_none(self) -> bool:
-        """Whether there is no noise."""
+        """True for no noise."""
         return self.family == "none"
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Draws independent float32 variates, a pure function of `key` and `shape`.
+        """Draw independent float32 variates, a pure function of `key` and `shape`.
 
         Args:
           key: a JAX random key.
           shape: the shape of the result.
 
         Returns:
-          Finite variates; their tail is the law's own for as far as 32 random bits reach.
+          Finite variates; they follow the law's tail as far as 32 random bits reach.
         """
         if self.is_none:
             return jnp.zeros(shape, jnp.float32)
@@ -93,7 +93,7 @@ def _forms() -> str:
 
 
 def parse_noise(text: str) -> Noise:
-    """Reads a noise law from text such as `pareto:1.5`.
+    """Read a noise law from text such as `pareto:1.5`.
 
     Args:
       text: `none`, `gaussian:S`, `pareto:ALPHA`, `skewed-pareto:ALPHA`, `student-t:DF` or

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.noise._law import Law, call
+from clipax.lab.noise._law import Law, describe_call
 from clipax.lab.noise._symmetric import gaussian
 from clipax.lab.noise._words import exponential as resolved_exponential
 from clipax.lab.noise._words import flip, half_unit, unit
@@ -17,7 +17,7 @@ __all__ = ["burr", "chi_square", "exponential", "skewed_pareto", "two_point", "w
 
 
 def skewed_pareto(alpha: float) -> Law:
-    """One-sided Pareto noise moved to mean zero: `U^(-1/alpha) - alpha/(alpha - 1)`.
+    """Make one-sided Pareto noise moved to mean zero: `U^(-1/alpha) - alpha/(alpha - 1)`.
 
     Tail index `alpha > 1`; variance `alpha/((alpha - 1)^2 (alpha - 2))` above 2, else infinite.
     """
@@ -27,14 +27,14 @@ def skewed_pareto(alpha: float) -> Law:
         return jnp.exp(-jnp.log(unit(word)) / alpha) - alpha / (alpha - 1.0)
 
     variance = alpha / ((alpha - 1) ** 2 * (alpha - 2)) if alpha > 2 else math.inf
-    return Law(call("skewed_pareto", alpha), 1, transform, 0.0, variance, alpha)
+    return Law(describe_call("skewed_pareto", alpha), 1, transform, 0.0, variance, alpha)
 
 
 def exponential(scale: float = 1.0) -> Law:
-    """One-sided exponential noise, mean `scale`, variance `scale^2`; `standardised()` centres."""
+    """Make one-sided exponential noise of mean `scale`; its variance is `scale^2`."""
     _validate.positive("scale", scale)
     return Law(
-        call("exponential", scale),
+        describe_call("exponential", scale),
         1,
         lambda word: scale * resolved_exponential(word),
         scale,
@@ -43,7 +43,7 @@ def exponential(scale: float = 1.0) -> Law:
 
 
 def weibull(shape: float) -> Law:
-    """Symmetric Weibull noise: a signed `E^(1/shape)`, E a standard exponential.
+    """Make symmetric Weibull noise: a signed `E^(1/shape)`, E a standard exponential.
 
     `P(|x| > t) = exp(-t^shape)`: heavier than any exponential for `0.1 <= shape < 1`, yet all
     moments are finite. Mean 0, variance `Gamma(1 + 2/shape)`.
@@ -54,11 +54,11 @@ def weibull(shape: float) -> Law:
         size = -jnp.log(half_unit(word))
         return flip(word, size ** (1.0 / shape))
 
-    return Law(call("weibull", shape), 1, transform, 0.0, math.gamma(1 + 2 / shape))
+    return Law(describe_call("weibull", shape), 1, transform, 0.0, math.gamma(1 + 2 / shape))
 
 
 def burr(c: float, k: float) -> Law:
-    """One-sided Burr noise (type XII): `P(x > t) = (1 + t^c)^(-k)` for positive t.
+    """Make one-sided Burr noise (type XII): `P(x > t) = (1 + t^c)^(-k)` for positive t.
 
     Tail index `c k >= 0.5`; the p-th moment below it is `k B(k - p/c, 1 + p/c)`. `standardised()`
     subtracts the mean where there is one, and divides by the deviation where that is finite.
@@ -84,7 +84,7 @@ def burr(c: float, k: float) -> Law:
     variance = math.inf if math.isinf(second) else second - mean**2
     known = math.isfinite(mean)
     return Law(
-        call("burr", c, k),
+        describe_call("burr", c, k),
         1,
         transform,
         mean if known else math.nan,
@@ -94,7 +94,7 @@ def burr(c: float, k: float) -> Law:
 
 
 def two_point(sigma: float = 1.0, p: float = 0.5) -> Law:
-    """Noise of two values: `sigma/s` with probability `p`, else `-sigma s`, `s^2 = p/(1 - p)`.
+    """Make noise of two values: `sigma/s` with probability `p`, else `-sigma s`, `s^2 = p/(1 - p)`.
 
     Mean 0 and standard deviation `sigma` for every `p` in (0, 1). The law on which a constant
     threshold is biased the most (Koloskova, Hendrikx & Stich 2023).
@@ -108,11 +108,11 @@ def two_point(sigma: float = 1.0, p: float = 0.5) -> Law:
         below = word < jnp.uint32(min(round(p * 2**32), 2**32 - 1))
         return jnp.where(below, sigma / s, -sigma * s).astype(jnp.float32)
 
-    return Law(call("two_point", sigma, p), 1, transform, 0.0, sigma**2)
+    return Law(describe_call("two_point", sigma, p), 1, transform, 0.0, sigma**2)
 
 
 def chi_square(df: int = 1) -> Law:
-    """Chi-square noise with `df` degrees of freedom, at most 16: mean `df`, variance `2 df`.
+    """Make chi-square noise with `df` degrees of freedom, at most 16: mean `df`, variance `2 df`.
 
     A sum of exponentials, with the square of a Gaussian where `df` is odd. `standardised()` is
     `(chi2 - df)/sqrt(2 df)`, which has a long right tail and all moments.
@@ -127,4 +127,6 @@ def chi_square(df: int = 1) -> Law:
             terms.append(jnp.square(normal.transform(*words[pairs:])))
         return sum(terms[1:], start=terms[0])
 
-    return Law(call("chi_square", df), pairs + 2 * (df % 2), transform, float(df), 2.0 * df)
+    return Law(
+        describe_call("chi_square", df), pairs + 2 * (df % 2), transform, float(df), 2.0 * df
+    )

@@ -19,14 +19,14 @@ import numpy as np
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.noise._law import Law, call
+from clipax.lab.noise._law import Law, describe_call
 from clipax.lab.noise._words import exponential, flip, half_unit, sine, tail_exponential
 
 __all__ = ["alpha_stable"]
 
 
 def alpha_stable(alpha: float, beta: float = 0.0) -> Law:
-    """Alpha-stable noise: characteristic function `exp(-|s|^alpha (1 - i beta sign(s) Phi))`.
+    """Make alpha-stable noise: characteristic function `exp(-|s|^alpha (1 - i beta sign(s) Phi))`.
 
     `Phi = tan(pi alpha/2)`, and `-(2/pi) log|s|` for `alpha = 1` (the parametrisation that
     `scipy.stats.levy_stable` calls S1, scale 1, location 0). `alpha = 2` is a normal law of
@@ -40,9 +40,6 @@ def alpha_stable(alpha: float, beta: float = 0.0) -> Law:
       The law. Its tail index is `alpha` (infinite for 2); the mean is 0 for `alpha > 1`, and there
       is none otherwise; the variance is infinite but for `alpha = 2`. `standardised()` does nothing
       but for `alpha = 2`.
-
-    Raises:
-      ValueError: An argument is out of its range.
     """
     _validate.within("alpha", alpha, 0.5, 2.0)
     _validate.within("beta", beta, -1.0, 1.0)
@@ -51,7 +48,9 @@ def alpha_stable(alpha: float, beta: float = 0.0) -> Law:
     else:
         transform = _skewed_cauchy(beta) if alpha == 1.0 else _skewed(alpha, beta)
     return Law(
-        call("alpha_stable", alpha, beta) if beta else call("alpha_stable", alpha),
+        describe_call("alpha_stable", alpha, beta)
+        if beta
+        else describe_call("alpha_stable", alpha),
         2,
         transform,
         0.0 if alpha > 1 else math.nan,
@@ -69,7 +68,7 @@ def _symmetric(alpha: float) -> Callable[..., Array]:
         turn = alpha * delta
         numerator = sine(jnp.maximum(jnp.minimum(offset + turn, (math.pi - offset) - turn), 0.0))
         waiting = tail_exponential(height) if alpha >= 1 else exponential(height)
-        ratio = waiting / sine(_folded(offset + (alpha - 1.0) * delta, alpha))
+        ratio = waiting / sine(_fold(offset + (alpha - 1.0) * delta, alpha))
         power = jnp.log(sine(delta)) / -alpha
         if alpha != 1.0:
             power = power + (1.0 - 1.0 / alpha) * jnp.log(ratio)
@@ -78,8 +77,8 @@ def _symmetric(alpha: float) -> Callable[..., Array]:
     return transform
 
 
-def _folded(angle: Array, alpha: float) -> Array:
-    """An angle in [0, pi] as one in [0, pi/2] of the same sine; above 1 it lies there already."""
+def _fold(angle: Array, alpha: float) -> Array:
+    """Fold an angle to [0, pi/2] with the same sine; with `alpha` from 1 on it lies there."""
     return angle if alpha >= 1 else math.pi - angle
 
 

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.noise._law import Law, call
+from clipax.lab.noise._law import Law, describe_call
 from clipax.lab.noise._words import flip, half_unit, sine, unit
 
 __all__ = ["cauchy", "gaussian", "laplace", "pareto", "rademacher_like", "student_t", "uniform"]
 
 
 def gaussian(sigma: float = 1.0) -> Law:
-    """Normal noise of mean zero and standard deviation `sigma`, by Box and Muller.
+    """Make normal noise of mean zero and standard deviation `sigma`, by Box and Muller.
 
     Two words make one variate; it reaches 6.7 standard deviations. All moments are finite.
     `standardised()` has deviation 1.
@@ -27,11 +27,11 @@ def gaussian(sigma: float = 1.0) -> Law:
         size = jnp.sqrt(-2.0 * jnp.log(unit(radius)))
         return flip(angle, sigma * size * sine(0.5 * math.pi * half_unit(angle)))
 
-    return Law(call("gaussian", sigma), 2, transform, 0.0, sigma**2)
+    return Law(describe_call("gaussian", sigma), 2, transform, 0.0, sigma**2)
 
 
 def laplace(scale: float = 1.0) -> Law:
-    """Laplace noise, density `exp(-|t|/scale)/(2 scale)`: a signed exponential.
+    """Make Laplace noise, density `exp(-|t|/scale)/(2 scale)`: a signed exponential.
 
     Mean 0, variance `2 scale^2`, all moments finite; it reaches 22 scales.
     """
@@ -40,21 +40,21 @@ def laplace(scale: float = 1.0) -> Law:
     def transform(word: Array) -> Array:
         return flip(word, -scale * jnp.log(half_unit(word)))
 
-    return Law(call("laplace", scale), 1, transform, 0.0, 2 * scale**2)
+    return Law(describe_call("laplace", scale), 1, transform, 0.0, 2 * scale**2)
 
 
 def uniform(sigma: float = 1.0) -> Law:
-    """Uniform noise on `[-sqrt(3) sigma, sqrt(3) sigma]`: mean 0, standard deviation `sigma`."""
+    """Make uniform noise of mean 0 and deviation `sigma`, within `+-sqrt(3) sigma`."""
     _validate.positive("sigma", sigma)
 
     def transform(word: Array) -> Array:
         return flip(word, math.sqrt(3) * sigma * half_unit(word))
 
-    return Law(call("uniform", sigma), 1, transform, 0.0, sigma**2)
+    return Law(describe_call("uniform", sigma), 1, transform, 0.0, sigma**2)
 
 
 def student_t(df: float, scale: float = 1.0) -> Law:
-    """Student's t with `df >= 0.5` degrees of freedom times `scale`, by Bailey's polar form.
+    """Make Student's t with `df >= 0.5` degrees of freedom times `scale`, by Bailey's polar form.
 
     Exact for every `df`: `sqrt(df (U^(-2/df) - 1)) cos(2 pi V)`. Tail index `df`; mean 0 for
     `df > 1`; variance `scale^2 df/(df - 2)` for `df > 2`, infinite down to 1. `standardised()`
@@ -76,11 +76,11 @@ def student_t(df: float, scale: float = 1.0) -> Law:
 
     variance = scale**2 * df / (df - 2) if df > 2 else math.inf if df > 1 else math.nan
     mean = 0.0 if df > 1 else math.nan
-    return Law(call("student_t", df, scale), 2, transform, mean, variance, df)
+    return Law(describe_call("student_t", df, scale), 2, transform, mean, variance, df)
 
 
 def cauchy(scale: float = 1.0) -> Law:
-    """Cauchy noise, density `scale/(pi (scale^2 + t^2))`: no mean, tail index 1.
+    """Make Cauchy noise, density `scale/(pi (scale^2 + t^2))`: no mean, tail index 1.
 
     The tangent is taken of the distance from `pi/2`, so that the tail reaches `2^32 2/pi` scales.
     `standardised()` does nothing.
@@ -91,11 +91,11 @@ def cauchy(scale: float = 1.0) -> Law:
         u = half_unit(word)
         return flip(word, scale * sine(0.5 * math.pi * (1.0 - u)) / sine(0.5 * math.pi * u))
 
-    return Law(call("cauchy", scale), 1, transform, math.nan, math.nan, 1.0)
+    return Law(describe_call("cauchy", scale), 1, transform, math.nan, math.nan, 1.0)
 
 
 def pareto(alpha: float = 1.5) -> Law:
-    """Symmetric Pareto (Lomax) noise: density `alpha/(2 (1 + |t|)^(alpha + 1))`.
+    """Make symmetric Pareto (Lomax) noise: density `alpha/(2 (1 + |t|)^(alpha + 1))`.
 
     `|x| = U^(-1/alpha) - 1` with a random sign. For `alpha = 1.5`, the default, this is the density
     `3/(4 (1 + |t|)^2.5)` of Chezhegov et al. 2025. Tail index `alpha >= 0.5`; mean 0 above 1;
@@ -109,12 +109,17 @@ def pareto(alpha: float = 1.5) -> Law:
     variance = 2 / ((alpha - 1) * (alpha - 2)) if alpha > 2 else math.inf
     mean = 0.0 if alpha > 1 else math.nan
     return Law(
-        call("pareto", alpha), 1, transform, mean, variance if alpha > 1 else math.nan, alpha
+        describe_call("pareto", alpha),
+        1,
+        transform,
+        mean,
+        variance if alpha > 1 else math.nan,
+        alpha,
     )
 
 
 def rademacher_like(sigma: float = 1.0, q: float = 1.0) -> Law:
-    """Noise that is `+-sigma/sqrt(q)` with probability `q/2` each, and else 0.
+    """Make noise that is `+-sigma/sqrt(q)` with probability `q/2` each, and else 0.
 
     Mean 0, standard deviation `sigma`; `q = 1` is a scaled random sign (Marshall et al. 2025).
     """
@@ -125,4 +130,4 @@ def rademacher_like(sigma: float = 1.0, q: float = 1.0) -> Law:
         size = jnp.where(half_unit(word) <= q, sigma / math.sqrt(q), 0.0)
         return flip(word, size.astype(jnp.float32))
 
-    return Law(call("rademacher_like", sigma, q), 1, transform, 0.0, sigma**2)
+    return Law(describe_call("rademacher_like", sigma, q), 1, transform, 0.0, sigma**2)

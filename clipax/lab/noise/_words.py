@@ -26,39 +26,39 @@ _SINE = (
 
 
 def unit(word: Array) -> Array:
-    """A word as a number in (0, 1], to float32's relative precision near 0."""
+    """Convert a word to a number in (0, 1], to float32's relative precision near 0."""
     return (word.astype(jnp.float32) + 0.5) * 2.0**-32
 
 
 def half_unit(word: Array) -> Array:
-    """All bits of a word but the lowest as a number in (0, 1]; the lowest is left for a sign."""
+    """Convert all bits but the lowest to a number in (0, 1]; the lowest is left for a sign."""
     # Signed integers convert in one instruction, unsigned ones do not.
     return ((word >> 1).astype(jnp.int32).astype(jnp.float32) + 0.5) * 2.0**-31
 
 
 def flip(word: Array, magnitude: Array) -> Array:
-    """The magnitude with a sign from the word's lowest bit, independent of `half_unit`."""
+    """Give the magnitude a sign from the word's lowest bit, independent of `half_unit`."""
     bits = lax.bitcast_convert_type(magnitude, jnp.uint32) ^ ((word & np.uint32(1)) << 31)
     return lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def exponential(word: Array) -> Array:
-    """A standard exponential, with both ends of (0, 1) resolved: never 0, never infinite."""
+    """Make a standard exponential, with both ends of (0, 1) resolved: never 0, never infinite."""
     rest = unit(~word)
     near = rest < 0.5
     u = jnp.where(near, 1.0 - rest, unit(word))
-    # Near 1 the rounding of `u` is made good: log(1 - r) is log(u) r/(1 - u) to first order.
+    # Correct the rounding of `u` near 1: log(1 - r) is log(u) r/(1 - u) to first order.
     lost = jnp.where(near & (u < 1.0), rest / jnp.maximum(1.0 - u, 2.0**-25), 1.0)
     return jnp.where(u < 1.0, -jnp.log(u) * lost, rest)
 
 
 def tail_exponential(word: Array) -> Array:
-    """A standard exponential whose values below 2^-24 are not resolved: half the logarithms."""
+    """Make a standard exponential with one logarithm; values below 2^-24 are not resolved."""
     return jnp.maximum(-jnp.log(half_unit(word)), 2.0**-25)
 
 
 def sine(x: Array) -> Array:
-    """The sine on [0, pi/2] with a relative error below 2e-7, in multiplications alone."""
+    """Compute the sine on [0, pi/2] by a polynomial, with a relative error below 2e-7."""
     square = x * x
     result = jnp.full_like(square, _SINE[-1])
     for coefficient in _SINE[-2::-1]:

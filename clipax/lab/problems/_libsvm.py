@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipax.lab.errors import InputError
+from clipax.lab._errors import InputError
 
 __all__ = ["load_libsvm"]
 
@@ -21,10 +21,10 @@ _MOST_BYTES = 8 * 2**30
 def load_libsvm(
     path: str | os.PathLike[str], *, features: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Reads examples and labels from LIBSVM text, a line `label index:value ...` each.
+    r"""Read examples and labels from LIBSVM text, a line `label index:value ...` each.
 
-    Indices begin at 1 and increase along a line; what is not named is 0, and a line may name
-    nothing. Text after `#` and empty lines are left out. Nothing is repaired: a line that is not
+    Indices begin at 1 and increase along a line; entries that are not named are 0, and a line may
+    name none. Text after `#` and empty lines are left out. Nothing is repaired: a line that is not
     of this form is an error that names it.
 
     Args:
@@ -81,7 +81,7 @@ def load_libsvm(
 def _read(
     path: Path, lines: Iterable[str]
 ) -> tuple[array[float], array[int], array[int], array[float]]:
-    """Labels, the number of entries of each row, and the entries' indices and values."""
+    """Read labels, the number of entries of each row, and the entries' indices and values."""
     labels, lengths = array("d"), array("q")
     indices, values = array("q"), array("d")
     for number, line in enumerate(lines, start=1):

@@ -12,7 +12,7 @@ from jax import nn
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.problems._problem import Problem, as_start
+from clipax.lab.problems._problem import Problem, check_start
 
 __all__ = ["LogisticRegression", "logistic_regression"]
 
@@ -30,11 +30,11 @@ class LogisticRegression(Problem):
     l2: float
 
     def batch_value(self, x: Array, rows: Array) -> Array:
-        """The mean loss of the examples whose numbers `rows` holds, which may repeat."""
+        """Compute the mean loss of the examples whose numbers `rows` holds, which may repeat."""
         return _value(x, self.examples[rows], self.l2)
 
     def batch_gradient(self, x: Array, rows: Array) -> Array:
-        """Its gradient: unbiased for `gradient` where `rows` are uniform."""
+        """Compute its gradient: unbiased for `gradient` where `rows` are uniform."""
         return _gradient(x, self.examples[rows], self.l2)
 
 
@@ -59,7 +59,7 @@ def logistic_regression(
     solve: bool = False,
     name: str = "logistic regression",
 ) -> LogisticRegression:
-    r"""Logistic regression on data with two classes.
+    r"""Make logistic regression on data with two classes.
 
     .. math:: f(x) = \frac1n \sum_{i=1}^n \ln\bigl(1 + e^{-y_i \langle a_i, x \rangle}\bigr)
               + \frac{\lambda}{2} \|x\|^2
@@ -82,8 +82,7 @@ def logistic_regression(
       `M`.
 
     Raises:
-      ValueError: Shapes that do not match, entries that are not finite, not two classes, `l2` out
-        of range, `solve` without `l2`, or no minimum found.
+      ValueError: `solve` finds no minimum, as `l2` is too small.
 
     Example:
       >>> import jax.numpy as jnp
@@ -108,13 +107,13 @@ def logistic_regression(
         raise ValueError(f"`labels` must have two values, got {len(classes)}.")
     signs = np.where(y == classes[1], 1.0, -1.0)
     examples = jnp.asarray(a * signs[:, None], float)
-    first, _ = as_start(start, a.shape[1])
+    vector, _ = check_start(start, a.shape[1])
     exact = np.asarray(examples, np.float64)
     curvature = float(np.linalg.eigvalsh(exact.T @ exact)[-1]) / (4 * len(exact)) + l2
-    optimum, least = _solved(exact, signs, l2) if solve else (None, None)
+    optimum, least = _solve(exact, signs, l2) if solve else (None, None)
     return LogisticRegression(
         name,
-        first,
+        vector,
         lambda x: _value(x, examples, l2),
         lambda x: _gradient(x, examples, l2),
         None if optimum is None else jnp.asarray(optimum, float),
@@ -123,14 +122,14 @@ def logistic_regression(
         L0=curvature,
         L1=0.0,
         mu=l2 if l2 > 0 else None,
-        L_sublevel=curvature if not np.any(np.asarray(first)) else None,
+        L_sublevel=curvature if not np.any(np.asarray(vector)) else None,
         examples=examples,
         l2=l2,
     )
 
 
-def _solved(examples: np.ndarray, signs: np.ndarray, l2: float) -> tuple[np.ndarray, float]:
-    """The minimiser and the minimum, in float64."""
+def _solve(examples: np.ndarray, signs: np.ndarray, l2: float) -> tuple[np.ndarray, float]:
+    """Find the minimiser and the minimum, in float64."""
     from sklearn.linear_model import LogisticRegression as Solver
 
     if l2 <= 0:
@@ -139,7 +138,7 @@ def _solved(examples: np.ndarray, signs: np.ndarray, l2: float) -> tuple[np.ndar
         C=1 / (len(examples) * l2), fit_intercept=False, solver="newton-cholesky", tol=1e-10
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it found is judged below
+        warnings.simplefilter("ignore")  # the solution is checked below
         x = solver.fit(examples * signs[:, None], signs).coef_[0]
     margins = examples @ x
     weights = np.exp(-np.logaddexp(0, margins))

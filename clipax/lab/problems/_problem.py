@@ -1,4 +1,4 @@
-"""What a test problem is: a start, a value, a gradient, and constants that are proven."""
+"""Test problems: a start, a value, a gradient, and proven constants."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 
 from clipax._typing import Array
 
-__all__ = ["Function", "Problem", "as_start"]
+__all__ = ["Function", "Problem", "check_start"]
 
 
 class Function(Protocol):
     """A pure function of a point."""
 
     def __call__(self, x: Array) -> Array:
-        """Its value at `x`, a vector `(dim,)`."""
+        """Compute its value at `x`, a vector `(dim,)`."""
         ...
 
 
@@ -31,7 +31,7 @@ class Problem:
     they can be static arguments of compiled functions.
 
     Attributes:
-      name: What to call it in titles.
+      name: Its name in titles.
       start: The first iterate, a vector `(dim,)` in JAX's default float type.
       value: The objective :math:`f`.
       gradient: Its gradient.
@@ -69,15 +69,12 @@ class Problem:
         return self.start.shape[0]
 
 
-def as_start(start: Any, dim: int) -> tuple[Array, np.ndarray]:
-    """A start in the default float type, and the same numbers in float64 for constants.
+def check_start(start: Any, dim: int) -> tuple[Array, np.ndarray]:
+    """Convert a start to the default float type, and to float64 for constants.
 
     Args:
       start: A number for all entries, or a vector.
       dim: How many entries there must be.
-
-    Raises:
-      ValueError: The shape is another, or an entry is not finite.
     """
     exact = np.asarray(start, np.float64)
     if exact.shape not in ((), (dim,)):

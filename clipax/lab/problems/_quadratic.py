@@ -10,7 +10,7 @@ import numpy as np
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.problems._problem import Problem, as_start
+from clipax.lab.problems._problem import Problem, check_start
 
 __all__ = ["ill_conditioned_quadratic", "quadratic", "wide_least_squares"]
 
@@ -21,7 +21,7 @@ _RANK = 1e-12
 def quadratic(
     curvature: Any, *, start: Any = 1.0, optimum: Any = None, name: str = "quadratic"
 ) -> Problem:
-    r"""A quadratic with given curvature.
+    r"""Make a quadratic with given curvature.
 
     .. math:: f(x) = \tfrac12 (x - x^*)^\top A (x - x^*)
 
@@ -34,10 +34,6 @@ def quadratic(
 
     Returns:
       The problem: `L = L0` the largest eigenvalue, `mu` the smallest that is not zero, `L1 = 0`.
-
-    Raises:
-      ValueError: `curvature` of another shape, not finite, not symmetric, zero or with a negative
-        eigenvalue; `start` or `optimum` of another shape or not finite.
 
     Example:
       >>> from clipax.lab.problems import quadratic
@@ -60,8 +56,8 @@ def quadratic(
             f"`curvature` must be positive semidefinite and not zero, got eigenvalues from "
             f"{eigenvalues[0]:g} to {largest:g}."
         )
-    first, x0 = as_start(start, len(matrix))
-    centre, middle = as_start(0.0 if optimum is None else optimum, len(matrix))
+    vector, x0 = check_start(start, len(matrix))
+    centre, middle = check_start(0.0 if optimum is None else optimum, len(matrix))
     away = x0 - middle
     energy = float(away @ (matrix * away if diagonal else matrix @ away))
     curve = jnp.asarray(matrix, float)
@@ -77,7 +73,7 @@ def quadratic(
     flat = len(positive) < len(eigenvalues)
     return Problem(
         name,
-        first,
+        vector,
         value,
         gradient,
         _nearest(matrix, middle, x0) if flat else centre,
@@ -92,16 +88,16 @@ def quadratic(
 
 
 def _nearest(matrix: np.ndarray, optimum: np.ndarray, start: np.ndarray) -> Array:
-    """The minimiser that is nearest to `start`: `optimum` moved along the null space."""
+    """Find the minimiser nearest to `start`: `optimum` moved along the null space."""
     whole = np.diag(matrix) if matrix.ndim == 1 else matrix
     into_range = np.linalg.pinv(whole, rcond=_RANK, hermitian=True) @ whole
     return jnp.asarray(start + into_range @ (optimum - start), float)
 
 
 def ill_conditioned_quadratic(dim: int = 20, *, start: Any = 10.0) -> Problem:
-    r"""The diagonal quadratic with curvatures from `1e-3` to 1, evenly spread in their logarithm.
+    r"""Make the diagonal quadratic with curvatures spaced logarithmically from `1e-3` to 1.
 
-    On it a small threshold costs deterministic gradient descent a higher-order term alone.
+    A small threshold costs deterministic gradient descent only a higher-order term on it.
 
     Args:
       dim: The number of curvatures, at least 2; default 20.
@@ -109,9 +105,6 @@ def ill_conditioned_quadratic(dim: int = 20, *, start: Any = 10.0) -> Problem:
 
     Returns:
       The problem: `L = L0 = 1`, `L1 = 0`, `mu = 1e-3`.
-
-    Raises:
-      ValueError: `dim` below 2; `start` of another shape or not finite.
 
     Example:
       >>> from clipax.lab.problems import ill_conditioned_quadratic
@@ -130,7 +123,7 @@ def ill_conditioned_quadratic(dim: int = 20, *, start: Any = 10.0) -> Problem:
 def wide_least_squares(
     seed: int = 0, *, rows: int = 50, columns: int = 200, scale: float = 50.0
 ) -> Problem:
-    r"""Random least squares with more unknowns than equations, for the theory of a PL* inequality.
+    r"""Make random least squares with more unknowns than equations, which has a PL* inequality.
 
     .. math:: f(w) = \tfrac12 \|A w - y\|^2, \qquad \tfrac12 \|\nabla f(w)\|^2 \ge \mu f(w)
 
@@ -146,9 +139,6 @@ def wide_least_squares(
     Returns:
       The problem: `L = L0` and `mu` are the largest and the smallest eigenvalue of :math:`A A^\top`
       (:math:`\beta` and :math:`\mu`); `optimum` is the solution nearest to `start`.
-
-    Raises:
-      ValueError: Sizes out of range, `scale` not positive.
 
     Example:
       >>> from clipax.lab.problems import wide_least_squares
@@ -168,7 +158,7 @@ def wide_least_squares(
     # Rounded once, so that the constants are those of the matrix that is computed with.
     design = jnp.asarray(random.normal(size=(rows, columns)) / math.sqrt(columns), float)
     target = jnp.asarray(np.asarray(design) @ random.normal(size=columns), float)
-    first, x0 = as_start(scale * random.normal(size=columns), columns)
+    vector, x0 = check_start(scale * random.normal(size=columns), columns)
     A, y = np.asarray(design, np.float64), np.asarray(target, np.float64)
     eigenvalues = np.linalg.eigvalsh(A @ A.T)
     residual = A @ x0 - y
@@ -187,7 +177,7 @@ def wide_least_squares(
 
     return Problem(
         f"least squares, {rows} x {columns}",
-        first,
+        vector,
         value,
         gradient,
         jnp.asarray(x0 - np.linalg.lstsq(A, residual, rcond=None)[0], float),

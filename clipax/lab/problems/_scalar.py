@@ -8,13 +8,13 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.lab.problems._problem import Problem, as_start
+from clipax.lab.problems._problem import Problem, check_start
 
 __all__ = ["cosh", "huber", "huber_counterexample", "l0l1_quartic", "quartic"]
 
 
 def huber(nu: float, *, start: float = 10.0) -> Problem:
-    r"""The Huber function, whose gradient never exceeds `nu`: far away there is little to see.
+    r"""Make the Huber function, whose gradient never exceeds `nu`.
 
     .. math:: f'(x) = \min(\max(x, -\nu), \nu)
 
@@ -25,9 +25,6 @@ def huber(nu: float, *, start: float = 10.0) -> Problem:
     Returns:
       The problem: `L = L0 = 1`, `L1 = 0`, no `mu`.
 
-    Raises:
-      ValueError: `nu` not positive and finite; `start` not finite.
-
     Example:
       >>> from clipax.lab.problems import huber
       >>> print(huber(0.5).gradient(huber(0.5).start))
@@ -35,7 +32,7 @@ def huber(nu: float, *, start: float = 10.0) -> Problem:
     """
     _validate.positive("nu", nu)
     nu = float(nu)
-    first, x0 = as_start(start, 1)
+    vector, x0 = check_start(start, 1)
 
     def value(x: Array) -> Array:
         size = jnp.abs(x)
@@ -46,10 +43,10 @@ def huber(nu: float, *, start: float = 10.0) -> Problem:
 
     return Problem(
         f"Huber, nu = {nu:g}",
-        first,
+        vector,
         value,
         gradient,
-        jnp.zeros_like(first),
+        jnp.zeros_like(vector),
         0.0,
         L=1.0,
         L0=1.0,
@@ -60,7 +57,7 @@ def huber(nu: float, *, start: float = 10.0) -> Problem:
 
 
 def huber_counterexample(eps: float, *, start: float = 10.0) -> Problem:
-    r"""The Huber function on which AdaGrad and Adam without a clip fail to reach `eps` in time.
+    r"""Make the Huber function on which AdaGrad and Adam without a clip do not reach `eps`.
 
     It is `huber` with :math:`\nu = 2 \sqrt{2 \varepsilon}`. The noise that goes with it comes at
     the first step alone: :math:`\pm\delta^{-1/2}` with probability :math:`\delta / 2` each.
@@ -71,9 +68,6 @@ def huber_counterexample(eps: float, *, start: float = 10.0) -> Problem:
 
     Returns:
       The problem.
-
-    Raises:
-      ValueError: `eps` not positive and finite; `start` not finite.
 
     Example:
       >>> from clipax.lab.problems import huber_counterexample
@@ -89,7 +83,7 @@ def huber_counterexample(eps: float, *, start: float = 10.0) -> Problem:
 
 
 def quartic(L1: float = 1.0, *, start: float = 30.0) -> Problem:
-    r"""The fourth power, which no constant step length suits.
+    r"""Make the fourth power, for which no constant step size works.
 
     .. math:: f(x) = x^4, \qquad 12 x^2 \le 16 / L_1^2 + L_1 |4 x^3|
 
@@ -102,9 +96,6 @@ def quartic(L1: float = 1.0, *, start: float = 30.0) -> Problem:
     Returns:
       The problem: `L0 = 16 / L1^2`, `L` infinite, no `mu`.
 
-    Raises:
-      ValueError: `L1` not positive and finite; `start` not finite.
-
     Example:
       >>> from clipax.lab.problems import quartic
       >>> quartic().L0, quartic(2.0).L0
@@ -114,14 +105,14 @@ def quartic(L1: float = 1.0, *, start: float = 30.0) -> Problem:
       Zhang, He, Sra and Jadbabaie, "Why Gradient Clipping Accelerates Training", arXiv 1905.11881.
     """
     _validate.positive("L1", L1)
-    first, x0 = as_start(start, 1)
+    vector, x0 = check_start(start, 1)
     far = abs(float(x0[0]))
     return Problem(
         "x^4",
-        first,
+        vector,
         lambda x: jnp.sum(jnp.square(jnp.square(x))),
         lambda x: 4.0 * x * jnp.square(x),
-        jnp.zeros_like(first),
+        jnp.zeros_like(vector),
         0.0,
         L0=16.0 / L1**2,
         L1=float(L1),
@@ -131,7 +122,7 @@ def quartic(L1: float = 1.0, *, start: float = 30.0) -> Problem:
 
 
 def cosh(*, start: float = 3.0) -> Problem:
-    r"""The hyperbolic cosine, whose gradient and Hessian grow exponentially.
+    r"""Make the hyperbolic cosine, whose gradient and Hessian grow exponentially.
 
     .. math:: f(x) = \cosh(x) - 1, \qquad \cosh x \le 1 + |\sinh x|
 
@@ -141,23 +132,20 @@ def cosh(*, start: float = 3.0) -> Problem:
     Returns:
       The problem: `L0 = L1 = mu = 1`, `L` infinite.
 
-    Raises:
-      ValueError: `start` not finite.
-
     Example:
       >>> from clipax.lab.problems import cosh
       >>> print(round(cosh().M, 3), round(cosh().L_sublevel, 3))
       10.018 10.068
     """
-    first, x0 = as_start(start, 1)
+    vector, x0 = check_start(start, 1)
     far = abs(float(x0[0]))
     return Problem(
         "cosh x - 1",
-        first,
+        vector,
         # Without the cancellation of `cosh(x) - 1` near 0.
         lambda x: jnp.sum(2.0 * jnp.square(jnp.sinh(0.5 * x))),
         lambda x: jnp.sinh(x),
-        jnp.zeros_like(first),
+        jnp.zeros_like(vector),
         0.0,
         L0=1.0,
         L1=1.0,
@@ -168,7 +156,7 @@ def cosh(*, start: float = 3.0) -> Problem:
 
 
 def l0l1_quartic(L1: float, *, start: float = 5.0) -> Problem:
-    r"""A quartic that is (1, L1)-smooth: `L1` makes it as badly scaled as wanted.
+    r"""Make a quartic that is (1, L1)-smooth; `L1` sets how badly it is scaled.
 
     .. math:: f(x) = \frac{L_1^2}{72} x^4 + \frac{x^2}{4}
 
@@ -180,9 +168,6 @@ def l0l1_quartic(L1: float, *, start: float = 5.0) -> Problem:
       The problem: `L0 = 1` as in the literature, of which a half would do; `mu = 1/2`, `L`
       infinite.
 
-    Raises:
-      ValueError: `L1` not positive and finite; `start` not finite.
-
     Example:
       >>> from clipax.lab.problems import l0l1_quartic
       >>> l0l1_quartic(12.0).L_sublevel
@@ -193,7 +178,7 @@ def l0l1_quartic(L1: float, *, start: float = 5.0) -> Problem:
     """
     _validate.positive("L1", L1)
     L1 = float(L1)
-    first, x0 = as_start(start, 1)
+    vector, x0 = check_start(start, 1)
     far = abs(float(x0[0]))
 
     def value(x: Array) -> Array:
@@ -205,10 +190,10 @@ def l0l1_quartic(L1: float, *, start: float = 5.0) -> Problem:
 
     return Problem(
         f"(1, {L1:g})-smooth quartic",
-        first,
+        vector,
         value,
         gradient,
-        jnp.zeros_like(first),
+        jnp.zeros_like(vector),
         0.0,
         L0=1.0,
         L1=L1,

@@ -29,8 +29,8 @@ class StreamingLeastSquares(Problem):
     .. math:: b = \langle a, \theta^* \rangle + \varepsilon, \quad a \sim N(0, K), \qquad
               R(\theta) = \tfrac12 (\theta - \theta^*)^\top K (\theta - \theta^*)
 
-    with :math:`\theta^* = 0`, which is no restriction: all depends on differences from it alone.
-    `value` is the risk :math:`R`, without the noise's own part, and `gradient` its gradient, the
+    with :math:`\theta^* = 0`, without loss of generality. `value` is the risk :math:`R`, without
+    the variance of the noise, and `gradient` its gradient, the
     mean of `sample_gradient` where the noise has one.
 
     Attributes:
@@ -49,7 +49,7 @@ class StreamingLeastSquares(Problem):
         return float(np.asarray(self.eigenvalues, np.float64).sum())
 
     def sample(self, key: jax.Array) -> tuple[Array, Array]:
-        """One example `a` (dim,) and its `b`, a pure function of `key`."""
+        """Draw one example `a` (dim,) and its `b`, a pure function of `key`."""
         direction, error = jax.random.split(key)
         normal = jax.random.normal(direction, (self.dim,), self.eigenvalues.dtype)
         a = jnp.sqrt(self.eigenvalues) * normal
@@ -58,7 +58,7 @@ class StreamingLeastSquares(Problem):
         return a, (self.scale * self.noise.sample(error, ())).astype(a.dtype)
 
     def sample_gradient(self, theta: Array, key: jax.Array) -> Array:
-        """The gradient of half the squared residual on one new example."""
+        """Compute the gradient of half the squared residual on one new example."""
         a, b = self.sample(key)
         a, b = a.astype(theta.dtype), b.astype(theta.dtype)
         return (jnp.sum(a * theta) - b) * a
@@ -72,7 +72,7 @@ def streaming_least_squares(
     scale: float = 1.0,
     start: Any = None,
 ) -> StreamingLeastSquares:
-    r"""Streaming least squares whose spectrum is a power law.
+    r"""Make streaming least squares whose spectrum is a power law.
 
     .. math:: K = \mathrm{diag}(j^{-\mathrm{exponent}}), \quad j = 1, \dots, \dim
 
@@ -89,9 +89,6 @@ def streaming_least_squares(
     Returns:
       The problem; the parameters to be found are all zero. `L = L0 = 1`, `L1 = 0`, `mu` the
       smallest eigenvalue.
-
-    Raises:
-      ValueError: A number out of range; `start` of another shape or not finite.
 
     Example:
       >>> import jax

@@ -26,9 +26,6 @@ class TwoPointNoise:
     Attributes:
       sigma: The standard deviation :math:`\sigma`, positive.
       probability: Of the upper value, :math:`p`, in (0, 1).
-
-    Raises:
-      ValueError: `sigma` or `probability` out of range.
     """
 
     sigma: float
@@ -58,22 +55,22 @@ class TwoPointNoise:
 
     @property
     def words(self) -> int:
-        """How many random words make one variate."""
+        """Number of random words in one variate."""
         return 1
 
     def from_words(self, *words: Array) -> Array:
-        """The float32 variates that words of 32 random bits make, `p` to within `2^-32`."""
+        """Make float32 variates out of words of 32 random bits, `p` to within `2^-32`."""
         (word,) = words
-        # Of the 2^32 words that many give the upper value, at least one and not all.
+        # So many of the 2^32 words give the upper value: at least one, and not all.
         share = min(max(round(self.probability * 2**32), 1), 2**32 - 1)
         return jnp.where(word < jnp.uint32(share), jnp.float32(self.high), jnp.float32(self.low))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Array:
-        """Draws independent float32 variates, a pure function of `key` and `shape`."""
+        """Draw independent float32 variates, a pure function of `key` and `shape`."""
         return self.from_words(jax.random.bits(key, shape, jnp.uint32))
 
     def fixed_point(self, threshold: float) -> float:
-        r"""Where clipped SGD on :math:`x^2 / 2` stays in the mean, for any learning rate.
+        r"""Compute where clipped SGD on :math:`x^2 / 2` stays in the mean, for any learning rate.
 
         .. math:: x = \sigma s - c s^2
 
@@ -81,8 +78,8 @@ class TwoPointNoise:
           threshold: The threshold :math:`c`, positive.
 
         Raises:
-          ValueError: `threshold` not positive and finite; or the upper value is not clipped there,
-            or the lower one is, so that the formula does not hold.
+          ValueError: The upper value is not clipped there, or the lower one is, so that the formula
+            does not hold.
         """
         _validate.positive("threshold", threshold)
         point = self.sigma * self.skew - threshold * self.skew**2
@@ -97,7 +94,7 @@ class TwoPointNoise:
 def two_point_bias(
     sigma: float = 1.0, threshold: float = 1.0, *, start: float = 0.0
 ) -> tuple[Problem, TwoPointNoise, float]:
-    r"""The problem on which clipped SGD has the largest known bias, which no learning rate removes.
+    r"""Make the problem on which clipped SGD has the largest known bias, at any learning rate.
 
     .. math:: f(x) = x^2 / 2, \quad s = \sigma / (2 c) \text{ or }
               \tfrac12, \quad \text{bias } \sigma^2 / (4 c) \text{ or } \sigma / 2 - c / 4
@@ -111,9 +108,6 @@ def two_point_bias(
 
     Returns:
       The problem, its noise, and where clipped SGD ends in the mean.
-
-    Raises:
-      ValueError: `sigma` or `threshold` not positive and finite; `start` not finite.
 
     Example:
       >>> from clipax.lab.problems import two_point_bias

@@ -1,0 +1,58 @@
+"""Finds what a transformation keeps, in an optimizer state of any nesting."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+__all__ = ["fields_of", "find", "unwrap"]
+
+T = TypeVar("T")
+
+
+def find(
+    state: Any, match: Callable[[Mapping[str, Any]], tuple[T, Iterable[Any]] | None]
+) -> Iterator[T]:
+    """What `match` makes of the nodes of a state, in order.
+
+    Args:
+      state: A state behind `optax.chain`, `partition`, `MultiSteps`, `inject_hyperparams`, in an
+        `nnx.Optimizer` or its state, a `TrainState`, or dictionaries restored from a checkpoint.
+      match: From the fields of a node to what is looked for and the parts in which to look further;
+        None for a node that is something else.
+    """
+    node = unwrap(state)
+    fields = fields_of(node)
+    children: Iterable[Any]
+    if fields is not None:
+        matched = match(fields)
+        if matched is None:
+            children = fields.values()
+        else:
+            item, children = matched
+            yield item
+    elif isinstance(node, list | tuple):
+        children = node
+    else:
+        # `nnx.Optimizer` is neither a mapping nor a dataclass.
+        children = [node.opt_state] if hasattr(node, "opt_state") else []
+    for child in children:
+        yield from find(child, match)
+
+
+def fields_of(node: Any) -> Mapping[str, Any] | None:
+    """The fields of a named tuple, mapping or dataclass by name; None for anything else."""
+    if isinstance(node, Mapping):
+        return node
+    if isinstance(node, tuple) and hasattr(node, "_asdict"):
+        return node._asdict()
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    return None
+
+
+def unwrap(node: Any) -> Any:
+    """The array inside a variable of Flax NNX; anything else as it is."""
+    read = getattr(node, "get_value", None)
+    return read() if callable(read) else node

@@ -1,0 +1,1 @@
+"""Running statistics of numbers: windows, histograms, moving averages; nothing of trees."""

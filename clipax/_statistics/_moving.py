@@ -1,0 +1,95 @@
+"""Moving averages, of numbers and of squares, for norms and for single entries alike.
+
+An average of squares is kept as its root, so that a size of 1e30 does not overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from clipax import _validate
+from clipax._typing import Array, Scalar
+
+__all__ = ["Scale", "adagrad", "adam", "hypot", "power_mean", "weights"]
+
+
+class Scale(NamedTuple):
+    """A scale `b` of the sizes seen so far.
+
+    Attributes:
+      b_init: Its value before the first step.
+      accumulate: From `(b, sizes)` to the new `b`: positive, finite, elementwise.
+    """
+
+    b_init: Scalar
+    accumulate: Callable[[Array, Array], Array]
+
+
+def weights(decay: Scalar, dtype: Any) -> tuple[Array, Array]:
+    """Compute the weights of memory and of news in a moving average, `decay` and `1 - decay`.
+
+    Every moving average of the package takes them from here: `1 - decay` is computed before
+    rounding to float32, where .999 would cost it four digits.
+    """
+    return jnp.asarray(decay, dtype), jnp.asarray(1 - decay, dtype)
+
+
+def adagrad(b_init: Scalar, reweight: Scalar = 1.0) -> Scale:
+    """Make the scale `b^2 <- b^2 + reweight n^2`."""
+    _check(b_init)
+    _validate.positive("reweight", reweight)
+
+    def accumulate(b: Array, sizes: Array) -> Array:
+        return _floor(hypot(b, jnp.sqrt(jnp.asarray(reweight, b.dtype)) * sizes))
+
+    return Scale(b_init, accumulate)
+
+
+def adam(b_init: Scalar, b2: Scalar) -> Scale:
+    """Make the scale `b^2 <- b2 b^2 + (1 - b2) n^2`."""
+    _check(b_init)
+    _validate.open_unit("b2", b2)
+
+    def accumulate(b: Array, sizes: Array) -> Array:
+        old, new = weights(b2, b.dtype)
+        return _floor(hypot(jnp.sqrt(old) * b, jnp.sqrt(new) * sizes))
+
+    return Scale(b_init, accumulate)
+
+
+def power_mean(old: Array, new: Array, weight: Scalar, exponent: Scalar) -> Array:
+    """Compute `(weight old^a + (1 - weight) new^a)^(1/a)` of non-negative numbers.
+
+    The powers are of ratios, so that neither they nor the result overflow.
+    """
+    kept, fresh = weights(weight, old.dtype)
+    if isinstance(exponent, int | float) and exponent == 1:
+        return kept * old + fresh * new
+    large = jnp.maximum(old, new)
+    zero = large == 0
+    unit = jnp.where(zero, 1, large)
+    power = jnp.asarray(exponent, old.dtype)
+    mean = kept * (old / unit) ** power + fresh * (new / unit) ** power
+    return jnp.where(zero, 0, large * jnp.where(zero, 1, mean) ** (1 / power))
+
+
+def hypot(a: Array, b: Array) -> Array:
+    """Compute `sqrt(a^2 + b^2)` of non-negative numbers; neither squares nor result overflow."""
+    large, small = jnp.maximum(a, b), jnp.minimum(a, b)
+    zero = large == 0
+    ratio = jnp.where(zero, 0, small / jnp.where(zero, 1, large))
+    return jnp.minimum(large * jnp.sqrt(1 + ratio**2), jnp.finfo(a.dtype).max)
+
+
+def _check(b_init: Scalar) -> None:
+    # Its inverse is the first factor, and must be finite.
+    _validate.number("b_init", b_init, "finite and at least 1e-37", lambda b: 1e-37 <= b < math.inf)
+
+
+def _floor(b: Array) -> Array:
+    """Keep the inverse finite: a decaying scale falls to zero if all sizes are zero."""
+    return jnp.maximum(b, jnp.finfo(b.dtype).smallest_normal)

@@ -1,0 +1,267 @@
+"""Decisions on the norms of a step's blocks, guarded: what is not finite is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from clipax._typing import Array, Norms
+from clipax.engine._blocks import (
+    BlockStates,
+    Group,
+    init_rule,
+    init_states,
+    keep_rows,
+    select_rows,
+    update_rows,
+)
+from clipax.measure import combined
+from clipax.norms import Decision, NormRule, identity
+from clipax.norms._base import scale_norms
+from clipax.thresholds import Context
+
+__all__ = ["BlockFactors", "Measured", "NormRules", "RuleStates", "decide"]
+
+
+class BlockFactors(NamedTuple):
+    """What one step does with a block; arrays of the norms' shape.
+
+    Attributes:
+      gradient_factor: Multiplies the gradient.
+      update_factor: Multiplies what the entry rule makes of it.
+      finite: Where the norms are finite; elsewhere the update is filled and memory kept.
+    """
+
+    gradient_factor: Array
+    update_factor: Array
+    finite: Array
+
+    def on_update(self) -> BlockFactors:
+        """The two factors exchanged: what was decided applies to the update."""
+        return BlockFactors(self.update_factor, self.gradient_factor, self.finite)
+
+
+class RuleStates(NamedTuple):
+    """What the rules of `NormRules` remember; `()` for a rule that is not there.
+
+    Attributes:
+      before: Of `before`, for each block.
+      after: Of `after`, likewise.
+      total: Of `total`.
+    """
+
+    before: BlockStates
+    after: Any
+    total: Any
+
+
+class NormRules(NamedTuple):
+    """The rules that decide on the norms of one measurement.
+
+    Attributes:
+      before: Decides on the norms of blocks.
+      total: Decides on the norm of all blocks together, as `before` leaves them; or None.
+      after: Decides on the norms of blocks that both leave; None for a factor of 1.
+      decide_alone: Decides on one norm of a block of which nothing is remembered.
+    """
+
+    before: NormRule
+    total: NormRule | None
+    after: NormRule | None
+    decide_alone: Callable[[Array, Array | None, Context], BlockFactors]
+
+    @staticmethod
+    def of(
+        before: NormRule | None = None,
+        *,
+        total: NormRule | None = None,
+        after: NormRule | None = None,
+    ) -> NormRules:
+        """Checks the rules; None for `before` is a factor of 1.
+
+        Raises:
+          TypeError: One is no `NormRule`.
+          ValueError: `total` depends on the parameters.
+        """
+        before = identity() if before is None else before
+        for name, rule in (("before", before), ("total", total), ("after", after)):
+            if rule is not None and not isinstance(rule, NormRule):
+                raise TypeError(f"`{name}` must be made by `clipax.norms`, got {rule!r}.")
+        if total is not None and total.needs_params:
+            raise ValueError(f"`total` must not depend on the parameters, got {total!r}.")
+
+        # A function of its own in the program: traced once for all blocks.
+        @jax.jit
+        def decide_alone(norm: Array, common: Array | None, context: Context) -> BlockFactors:
+            finite = jnp.isfinite(norm)
+            safe = jnp.where(finite, norm, 0)
+            decision, _ = before.update(safe, (), context)
+            if common is not None:
+                decision = decision._replace(factor=decision.factor * common)
+            factor, _ = _decide_after(after, decision, safe, (), context)
+            return _unpack(_pack(decision.factor, finite), factor)
+
+        return NormRules(before, total, after, decide_alone)
+
+    @property
+    def needs_params(self) -> bool:
+        """Whether a rule uses the norms of the parameters."""
+        return any(rule.needs_params for rule in (self.before, self.after) if rule is not None)
+
+    @property
+    def never_amplifies(self) -> bool:
+        """Whether no factor is above 1."""
+        rules = (self.before, self.total, self.after)
+        return all(rule.never_amplifies for rule in rules if rule is not None)
+
+    def init(
+        self, shapes: Mapping[str, tuple[int, ...]], *, collapse: bool, dtype: Any
+    ) -> RuleStates:
+        """The states before the first step; arguments as for `init_states`."""
+        before, after = (
+            init_states(rule, shapes, collapse=collapse, dtype=dtype)
+            for rule in (self.before, self.after)
+        )
+        total = () if self.total is None else init_rule(self.total, (), dtype)
+        return RuleStates(before, after, total)
+
+
+class Measured(NamedTuple):
+    """What was measured in one step, all by label.
+
+    Attributes:
+      norms: Norms of the blocks.
+      params: Norms of their parameters, where they are needed.
+      sizes: Number of entries behind each norm.
+    """
+
+    norms: Norms
+    params: Norms
+    sizes: Mapping[str, int]
+
+
+def decide(
+    rules: NormRules,
+    groups: Sequence[Group],
+    measured: Measured,
+    states: RuleStates,
+    context: Context,
+) -> tuple[dict[str, BlockFactors], list[Decision], RuleStates]:
+    """Decides on all groups.
+
+    Args:
+      rules: What decides.
+      groups: The groups.
+      measured: What was measured.
+      states: What the rules remember.
+      context: What they are told besides the norms.
+
+    Returns:
+      Factors by label, the decision on each group, and the new states.
+    """
+    finite = [jnp.isfinite(group.norms) for group in groups]
+    # A block that is not finite is decided on as if it were zero, and then forgotten.
+    safe = [jnp.where(good, group.norms, 0) for good, group in zip(finite, groups, strict=True)]
+    context = context._replace(total_norm=combined(safe) if safe else None)
+    contexts = [_add_blocks(context, group, measured) for group in groups]
+    decisions, fresh = [], []
+    for group, norms, its in zip(groups, safe, contexts, strict=True):
+        decision, new = rules.before.update(norms, select_rows(states.before, group), its)
+        decisions.append(decision)
+        fresh.append(new)
+    common = None
+    if rules.total is not None and groups:
+        decisions, common, new = _decide_total(rules.total, decisions, safe, states.total, context)
+        good = jnp.stack([jnp.all(one) for one in finite]).all()
+        states = states._replace(total=keep_rows(good, new, states.total))
+    factors: dict[str, BlockFactors] = {}
+    before, after = states.before, states.after
+    for group, norms, its, decision, good, new in zip(
+        groups, safe, contexts, decisions, finite, fresh, strict=True
+    ):
+        rows = () if rules.after is None else select_rows(after, group)
+        update_factor, later = _decide_after(rules.after, decision, norms, rows, its)
+        if group.rows is not None and not jax.tree.leaves((new, later)):
+            factors |= _decide_each(rules, common, group, measured, context)
+        else:
+            columns = (_pack(decision.factor, good), update_factor)
+            for pairs in zip(*(group.unstack(column) for column in columns), strict=True):
+                factors[pairs[0][0]] = _unpack(*(value for _, value in pairs))
+        before = update_rows(before, group, good, new)
+        if rules.after is not None:
+            after = update_rows(after, group, good, later)
+    return factors, decisions, states._replace(before=before, after=after)
+
+
+def _pack(factor: Array, finite: Array) -> Array:
+    """Packs `finite` into the sign of the factor: one scalar in each leaf's program, not two.
+
+    The division comes last: XLA repeats what follows it in the program of every leaf, here the
+    sign alone, not the root behind the norm.
+    """
+    return jnp.where(finite, factor, 1) / jnp.where(finite, 1.0, -1.0)
+
+
+def _unpack(packed: Array, update_factor: Array) -> BlockFactors:
+    return BlockFactors(jnp.abs(packed), update_factor, packed >= 0)
+
+
+def _decide_each(
+    rules: NormRules, common: Array | None, group: Group, measured: Measured, context: Context
+) -> dict[str, BlockFactors]:
+    """The factors of blocks of which nothing is remembered, each from its own norm.
+
+    The same numbers as from the vector, but programs that are equal for all leaves of one shape:
+    XLA compiles them once. A slice of the vector would make every leaf's program unique.
+    """
+    factors = {}
+    for label in group.labels:
+        norm = measured.norms[label]
+        alone = _add_blocks(context, Group((label,), norm, None, unit=False), measured)
+        factors[label] = rules.decide_alone(norm, common, alone)
+    return factors
+
+
+def _decide_after(
+    after: NormRule | None, decision: Decision, norms: Array, rows: Any, context: Context
+) -> tuple[Array, Any]:
+    """The factor that `after` decides on, and its new state."""
+    if after is None:
+        return jnp.ones_like(norms), rows
+    decision, rows = after.update(scale_norms(decision, norms), rows, context)
+    return decision.factor, rows
+
+
+def _decide_total(
+    total: NormRule,
+    decisions: Sequence[Decision],
+    norms: Sequence[Array],
+    state: Any,
+    context: Context,
+) -> tuple[list[Decision], Array, Any]:
+    """The decisions with a factor common to all blocks, that factor, and the state of `total`."""
+    scaled = [scale_norms(decision, norm) for decision, norm in zip(decisions, norms, strict=True)]
+    norm = combined(scaled)
+    common, new = total.update(norm, state, Context(context.count, total_norm=norm))
+    clips = norm > common.threshold
+    joined = []
+    for decision, size, left in zip(decisions, norms, scaled, strict=True):
+        # In units of the measured norm: what is left of a block that both clip.
+        here = jnp.where(clips & (size > 0), left * common.factor, jnp.inf)
+        threshold = jnp.minimum(decision.threshold, here)
+        joined.append(Decision(decision.factor * common.factor, threshold))
+    return joined, common.factor, new
+
+
+def _add_blocks(context: Context, group: Group, measured: Measured) -> Context:
+    """The context with what is known of a group's blocks."""
+    # NumPy numbers, as constants of the program.
+    counts = np.array([measured.sizes[label] for label in group.labels], group.norms.dtype)
+    return context._replace(
+        param_norms=group.stack(measured.params) if measured.params else None,
+        sizes=counts if group.rows is not None else counts[0],
+    )

@@ -1,0 +1,180 @@
+"""Adam's two averages for each entry, with their bias corrections and resets.
+
+Of the squares the root is kept, as everywhere, and both in float32 or better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate
+from clipax._statistics._moving import hypot
+from clipax._typing import Array, Norms, Scalar
+from clipax.engine._entries import EntryContext, EntryRule, Memory, keep
+from clipax.engine._step import ScaleByNormState
+from clipax.engine._telemetry import known_labels
+from clipax.measure import Leaf, row_of, wide_dtype
+from clipax.norms import Decision, NormRule
+from clipax.thresholds import Context
+
+__all__ = [
+    "CountedState",
+    "Moments",
+    "adam",
+    "add_decay",
+    "correct",
+    "count_steps",
+    "counted_steps",
+    "weigh_newest",
+]
+
+
+class CountedState(NamedTuple):
+    """A state with the number of steps that counted, for each block.
+
+    Attributes:
+      steps: The number, int32.
+      inner: The state itself.
+    """
+
+    steps: Array
+    inner: Any
+
+
+def count_steps(inner: NormRule) -> NormRule:
+    """The same decisions, the steps counted for each block."""
+
+    def init(shape: tuple[int, ...]) -> CountedState:
+        return CountedState(jnp.zeros(shape, jnp.int32), inner.init(shape))
+
+    def update(
+        norms: Array, state: CountedState, context: Context
+    ) -> tuple[Decision, CountedState]:
+        decision, new = inner.update(norms, state.inner, context)
+        return decision, CountedState(optax.safe_increment(state.steps), new)
+
+    return inner._replace(init=init, update=update)
+
+
+def counted_steps(state: ScaleByNormState, leaves: Sequence[Leaf]) -> Norms:
+    """The number of steps that counted so far for each leaf, where `before` counts them."""
+    if not leaves:
+        return {}
+    rows = jnp.unstack(state.rules.before.rows.steps)
+    known = dict(zip(known_labels(state.telemetry), rows, strict=True))
+    return {leaf.path: row_of(known, leaf.path) for leaf in leaves}
+
+
+class Moments:
+    """The averages `m` of the gradients and `s^2` of their squares, from zero.
+
+    Attributes:
+      names: What is remembered for each entry.
+      eps: Added to `s`, after the bias correction.
+    """
+
+    names = ("momentum", "scales")
+
+    def __init__(self, b1: Scalar, b2: Scalar, eps: Scalar) -> None:
+        _validate.open_unit("b1", b1)
+        _validate.open_unit("b2", b2)
+        # Smaller ones are no normal numbers in float32: entries that are zero divide by it.
+        _validate.number("eps", eps, "finite and at least 1e-37", lambda e: 1e-37 <= e < math.inf)
+        self.b1, self.b2, self.eps = b1, b2, eps
+
+    def init(self, leaf: Any) -> Memory:
+        """Zeros like a leaf, sharded as it is."""
+        wide = wide_dtype(jnp.result_type(leaf), jnp.float32)
+        return {
+            "momentum": jnp.zeros_like(leaf, dtype=wide),
+            "scales": jnp.zeros_like(leaf, dtype=jnp.finfo(wide).dtype),
+        }
+
+    def add(
+        self, gradient: Array, memory: Memory, context: EntryContext, fresh: Array | None = None
+    ) -> Memory:
+        """Both averages with one more gradient, from zero where `fresh`."""
+        dtype = context.gradient_factor.dtype
+        # 1 - b before rounding to float32, where .999 would cost it four digits.
+        old, new = jnp.asarray(self.b1, dtype), jnp.asarray(1 - self.b1, dtype)
+        if fresh is not None:
+            old = jnp.where(fresh, 0, old)
+        held = memory["momentum"]
+        momentum = held.astype(gradient.dtype) * old + gradient * new
+        sizes = jnp.abs(gradient)
+        before = memory["scales"].astype(sizes.dtype)
+        scales = self.scales(before, sizes, fresh)
+        return {
+            "momentum": keep(momentum, held, context),
+            "scales": keep(scales, memory["scales"], context),
+        }
+
+    def scales(self, before: Array, sizes: Array, fresh: Array | None = None) -> Array:
+        """The root of the average of the squares, with one more size for each entry."""
+        old, new = (jnp.sqrt(jnp.asarray(b, before.dtype)) for b in (self.b2, 1 - self.b2))
+        if fresh is not None:
+            old = jnp.where(fresh, 0, old)
+        return hypot(old * before, new * sizes)
+
+    def direction(self, memory: Memory, context: EntryContext, age: Array) -> Array:
+        """`m/(s + eps)`, both corrected for their start at zero `age` steps ago."""
+        dtype = jnp.promote_types(memory["scales"].dtype, context.gradient_factor.dtype)
+        scales, momentum = memory["scales"].astype(dtype), memory["momentum"]
+        root = 1 / jnp.sqrt(correct(self.b2, age, dtype))
+        direction = momentum.astype(wide_dtype(momentum.dtype, dtype)) / (
+            scales * root + jnp.asarray(self.eps, dtype)
+        )
+        # Corrected behind the division: a corrected momentum could overflow.
+        return direction * (1 / correct(self.b1, age, dtype))
+
+
+def adam(
+    moments: Moments, *, reset: int | None = None, weight_decay: Scalar | None = None
+) -> EntryRule:
+    """Adam on the scaled gradient, its averages begun anew every `reset` steps that counted.
+
+    The update factor multiplies the whole update, the decay included.
+    """
+
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        assert context.steps is not None
+        age, fresh = context.steps + 1, None
+        if reset is not None:
+            since = age % reset
+            fresh = since == 0
+            age = jnp.where(age < reset, age, since + 1)
+        scaled = gradient * context.gradient_factor
+        memory = moments.add(scaled, memory, context, fresh)
+        result = add_decay(moments.direction(memory, context, age), context, weight_decay)
+        return result * context.update_factor, memory
+
+    return EntryRule(moments.init, update, weight_decay is not None, Moments.names)
+
+
+def add_decay(direction: Array, context: EntryContext, weight_decay: Scalar | None) -> Array:
+    """The direction with decoupled weight decay."""
+    if weight_decay is None or context.param is None:
+        return direction
+    decay = jnp.asarray(weight_decay, context.gradient_factor.dtype)
+    return direction + context.param.astype(direction.dtype) * decay
+
+
+def correct(decay: Scalar, age: Array, dtype: Any) -> Array:
+    """`1 - decay^age` for an age of at least 1, to the last digits for rates near 1."""
+    if isinstance(decay, int | float):
+        log = jnp.asarray(math.log(decay) if decay > 0 else -math.inf, dtype)
+    else:
+        log = jnp.log(jnp.asarray(decay, dtype))
+    return -jnp.expm1(age.astype(dtype) * log)
+
+
+def weigh_newest(decay: Scalar, steps: Array, dtype: Any) -> Array:
+    """What the newest of `steps + 1` numbers weighs in their average with bias correction."""
+    first = steps == 0
+    weight = jnp.asarray(1 - decay, dtype) / correct(decay, steps + 1, dtype)
+    return jnp.where(first, 1, weight)

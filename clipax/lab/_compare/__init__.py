@@ -1,0 +1,1 @@
+"""Trains a network with several optimizers under noisy gradients and compares them."""

@@ -1,0 +1,246 @@
+"""The commands, as typer reads them; `clipax.cli` runs them and turns errors into one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import clipax
+from clipax.lab._compare.comparison import compare
+from clipax.lab._compare.methods import BASELINES, DEFAULT_METHODS, list_untunable
+from clipax.lab._compare.plots import plot_curves
+from clipax.lab._compare.report import make_table, make_title, write_remarks, write_summary
+from clipax.lab._compare.results import MethodResult
+from clipax.lab._compare.settings import QUICK, Settings, parse_learning_rates
+from clipax.lab._errors import InputError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="clipax",
+    help="Gradient clipping for JAX: compare methods on real data, list what there is.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_INTERRUPTED = 130
+# Tables that go to a file or a pipe are not folded.
+_PIPE_WIDTH = 120
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clipax {clipax.__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Say which version."
+        ),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("methods", short_help="List the methods.")
+def _methods(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of the documentation instead.")
+    ] = False,
+) -> None:
+    """List the catalogue: every method of clipax, what it computes and where it comes from."""
+    if markdown:
+        typer.echo(clipax.catalogue.markdown_table())
+        return
+    console = _console()
+    listed = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("name", "kind", "formula", "source"):
+        listed.add_column(column, no_wrap=column == "name")
+    for entry in clipax.catalogue.ENTRIES.values():
+        listed.add_row(entry.name, entry.kind, _escape(entry.formula), entry.source)
+        for variant, extra in entry.variants.items():
+            given = ", ".join(f"{name}={value}" for name, value in extra.items())
+            listed.add_row(variant, entry.kind, f"{entry.name} with {given}", entry.source)
+    for name, (_, formula) in BASELINES.items():
+        listed.add_row(name, "baseline", _escape(formula), "optax")
+    console.print(listed)
+    console.print(
+        "`clipax compare --methods` takes the optimizers and the baselines.", markup=False
+    )
+    if left_out := list_untunable():
+        console.print(f"Except those without a learning rate: {', '.join(left_out)}.", markup=False)
+
+
+def _escape(text: str) -> str:
+    """Escape brackets, which rich would read as markup."""
+    return text.replace("[", r"\[")
+
+
+class _Bar:
+    """Shows progress on stderr, so that stdout holds the table alone."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=_console(stderr=True),
+        )
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress.live.is_started:
+            self._progress.stop()
+
+    def begin(self, stretches: int, kept: Sequence[str]) -> None:
+        # The bar starts only now: bad input, which is checked first, ends with one line and no bar.
+        if kept:
+            self._progress.console.print(f"kept from the last run: {', '.join(kept)}")
+        if stretches:
+            self._progress.update(self._task, total=stretches)
+            self._progress.start()
+
+    def begin_method(self, name: str) -> None:
+        self._progress.update(self._task, description=name)
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+    def end_method(self, result: MethodResult) -> None:
+        self._progress.console.print(f"saved {result.method} ({result.seconds:.0f} s)")
+
+
+@app.command("compare", short_help="Train with several optimizers and compare them.")
+def _compare(
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Names separated by commas, or `all`; `clipax methods` lists them.  [default: "
+            f"{', '.join(DEFAULT_METHODS)}]",
+            show_default=False,
+        ),
+    ] = ",".join(DEFAULT_METHODS),
+    data: Annotated[
+        str,
+        typer.Option(help="digits, breast-cancer, wine, or the path of an .npz with x and y."),
+    ] = Settings.data,
+    model: Annotated[
+        str, typer.Option(help="mlp, or cnn for images (much slower on a CPU).")
+    ] = Settings.model,
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="Law of xi in the noise s ||g|| / sqrt(d) xi: none, gaussian:S, pareto:ALPHA, "
+            "skewed-pareto:ALPHA, student-t:DF, alpha-stable:ALPHA."
+        ),
+    ] = Settings.noise,
+    noise_scale: Annotated[float, typer.Option(help="The scale s of the noise.")] = (
+        Settings.noise_scale
+    ),
+    threshold: Annotated[
+        float, typer.Option(help="Threshold of the methods that take one.")
+    ] = Settings.threshold,
+    steps: Annotated[
+        int | None,
+        typer.Option(help=f"Updates in a run.  [default: {Settings.steps}]", show_default=False),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Examples in a batch.")] = Settings.batch_size,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Seeds that the results are reported over; others choose the learning rates.  "
+            f"[default: {Settings.seeds}]",
+            show_default=False,
+        ),
+    ] = None,
+    learning_rates: Annotated[
+        str | None,
+        typer.Option(
+            help="Rates to try for all methods, separated by commas.  [default: a grid for each "
+            "method]",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for results.jsonl, summary.md and curves.png.")
+    ] = Path("clipax-compare"),
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help=f"A trial: {QUICK['steps']} steps and {QUICK['seeds']} seeds."
+        ),
+    ] = False,
+) -> None:
+    """Train a network with several optimizers under noisy gradients and compare them.
+
+    For each method the learning rate is chosen on a validation split; the results are those of
+    other seeds on a test split. All methods see the same batches and the same noise. Every
+    finished method is saved at once: the same command resumes after an interruption, and more
+    methods can be added with the same settings.
+    """
+    short = QUICK if quick else {}
+    settings = Settings(
+        data=data,
+        model=model,
+        noise=noise,
+        noise_scale=noise_scale,
+        threshold=threshold,
+        steps=_pick_given(steps, short.get("steps"), Settings.steps),
+        batch_size=batch_size,
+        seeds=_pick_given(seeds, short.get("seeds"), Settings.seeds),
+        learning_rates=None if learning_rates is None else parse_learning_rates(learning_rates),
+    )
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    try:
+        with _Bar() as bar:
+            results = compare(settings, names, out, bar)
+        _report(results, settings, out)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"Interrupted. Finished methods are kept in {out}; the same command resumes.", err=True
+        )
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def _pick_given(*values: Any) -> Any:
+    """Pick the first value that is not None."""
+    return next(value for value in values if value is not None)
+
+
+def _report(results: Sequence[MethodResult], settings: Settings, out: Path) -> None:
+    console = _console()
+    console.print(make_table(results, settings))
+    for remark in write_remarks(results):
+        console.print(remark, markup=False)
+    try:
+        (out / "summary.md").write_text(write_summary(results, settings), encoding="utf-8")
+        plot_curves(results, make_title(settings), out / "curves.png")
+    except OSError as error:
+        raise InputError(f"output folder {out} cannot be used: {error.strerror}.") from None
+    console.print(f"Written to {out}: results.jsonl, summary.md, curves.png", markup=False)

@@ -1,0 +1,58 @@
+"""A clip where the comparison criterion is largest, which makes up for its bias.
+
+N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of SGD with
+Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+"""
+
+from __future__ import annotations
+
+from clipax._typing import Array, Scalar
+from clipax.norms._base import Decision, NormRule
+from clipax.norms._factors import hard
+from clipax.thresholds import Context, max_ccc
+from clipax.thresholds._max_ccc import MaxCccState
+
+__all__ = ["max_ccc_clip"]
+
+
+def max_ccc_clip(*, window: int = 500, min_fraction: Scalar = 0.1) -> NormRule:
+    r"""Clip where the comparison criterion is largest, and make up for the bias.
+
+    `thresholds.max_ccc` says where to clip; one over the share of the norms within it says by how
+    much to scale, as the criterion supposes. Prefer it to the threshold alone in front of plain
+    SGD; an optimizer that divides by the gradient's size, as Adam does, cancels the scaling.
+
+    .. math:: f(n) = \frac{1}{F(c)} \min(1, c/n), \qquad F(c) = \text{share of the norms } n_i \le c
+
+    over the last `window` norms :math:`n_i`, the current one included, with :math:`c` the threshold
+    of `thresholds.max_ccc`; where that is infinite, :math:`f = 1`.
+
+    Args:
+      window: How many norms are remembered, a concrete integer of at least 20; default 500.
+      min_fraction: Smallest share of the norms within the threshold, in (0, 1]; default .1: the
+        scaling is at most 10.
+
+    Returns:
+      A `NormRule` with a `MaxCccState`. A block counts as clipped where `n > c`.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> clip = clipax.norms.max_ccc_clip(window=20)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> state = clip.init(())
+      >>> for norm in [1.0] * 19 + [100.0]:
+      ...     decision, state = clip.update(jnp.array(norm), state, context)
+      >>> print(f"{100 * decision.factor:.4f}")  # clipped to 1, and 20/19 for 19 of 20 within
+      1.0526
+
+    References:
+      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
+      Clipping in High-Dimensions", arXiv 2406.11733.
+    """
+    source = max_ccc(window=window, min_fraction=min_fraction)
+
+    def update(norms: Array, state: MaxCccState, context: Context) -> tuple[Decision, MaxCccState]:
+        threshold, state = source.update(norms, state, context)
+        return Decision(hard(norms, threshold) * (1 / state.fraction), threshold), state
+
+    return NormRule(source.init, update)

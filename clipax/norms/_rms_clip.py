@@ -1,0 +1,84 @@
+"""A clip at a multiple of the root mean square of the norms, which makes up for its bias.
+
+N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of SGD with
+Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from clipax import _validate
+from clipax._typing import Array, Scalar
+from clipax.norms._base import Decision, NormRule
+from clipax.norms._factors import hard
+from clipax.thresholds import Context, rms_of_norms
+from clipax.thresholds._rms_of_norms import RmsOfNormsState, share_within
+
+__all__ = ["rms_clip"]
+
+
+def rms_clip(
+    kappa: Scalar,
+    *,
+    decay: Scalar = 0.99,
+    limit: Scalar | None = 10.0,
+    compensate: str = "fraction",
+) -> NormRule:
+    r"""Clip at a multiple of the root mean square of the norms, and make up for the bias.
+
+    `thresholds.rms_of_norms` says where to clip, the share of the norms within it by how much to
+    scale. Prefer it to the threshold alone in front of plain SGD; an optimizer that divides by the
+    gradient's size, as Adam does, cancels the scaling.
+
+    .. math:: f(n) = g \min(1, \kappa R/n), \qquad g = \max(1, 1/\kappa) \quad \text{or} \quad
+        g = \min\bigl(\max(1, 1/\kappa), 1/F\bigr)
+
+    for `compensate` `"bound"` and `"fraction"`, with :math:`\kappa` the `kappa`, :math:`R` the root
+    mean square and :math:`F` the average share of the steps whose norm was at most
+    :math:`\kappa R`.
+
+    Args:
+      kappa: The threshold in units of the root mean square, positive and finite.
+      decay: Decay rate of both averages, in [0, 1); default .99, about the last 100 steps.
+      limit: The largest norm that is remembered as it is, in units of the root mean square before
+        it; above 1, default 10. None: every norm enters as it is.
+      compensate: `"fraction"` (default) or `"bound"`, which needs no estimate of the share.
+
+    Returns:
+      A `NormRule` with an `RmsOfNormsState`. A block counts as clipped where `n > kappa R`.
+
+    Notes:
+      - `f(n) n` never exceeds `max(1, kappa)` times the root mean square.
+      - The paper divides the learning rate by the exact share within, or by `min(1, kappa)`; the
+        bound of `"fraction"` is this library's.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> clip = clipax.norms.rms_clip(0.5, compensate="bound")
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> decision, _ = clip.update(jnp.array(4.0), clip.init(()), context)
+      >>> print(decision.threshold, decision.factor)  # clipped to 2, then doubled
+      2.0 1.0
+
+    References:
+      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
+      Clipping in High-Dimensions", arXiv 2406.11733.
+    """
+    _validate.one_of("compensate", compensate, ("bound", "fraction"))
+    source = rms_of_norms(kappa, decay=decay, limit=limit)
+
+    def gain(state: RmsOfNormsState) -> Array:
+        # At least this share counts as within: the inverse is max(1, 1/kappa).
+        least = jnp.minimum(1, jnp.asarray(kappa, state.weight.dtype))
+        if compensate == "bound":
+            return jnp.full_like(state.weight, 1 / least)
+        return 1 / jnp.maximum(share_within(state), least)
+
+    def update(
+        norms: Array, state: RmsOfNormsState, context: Context
+    ) -> tuple[Decision, RmsOfNormsState]:
+        threshold, state = source.update(norms, state, context)
+        return Decision(hard(norms, threshold) * gain(state), threshold), state
+
+    return NormRule(source.init, update)

@@ -1,0 +1,114 @@
+"""ACClip: every entry of the momentum clipped at a moving average of its magnitude.
+
+J. Zhang, S. P. Karimireddy, A. Veit, S. Kim, S. J. Reddi, S. Kumar, S. Sra, "Why are Adaptive
+Methods Good for Attention Models?", NeurIPS 2020, arXiv 1912.03194, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate
+from clipax._statistics._moving import power_mean
+from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
+from clipax.engine import (
+    EntryContext,
+    EntryRule,
+    Memory,
+    NormRules,
+    Spec,
+    average,
+    keep,
+    lift,
+    scales_like,
+    zeros_like,
+)
+
+__all__ = ["acclip"]
+
+
+def scale_by_acclip(
+    *,
+    b1: Scalar,
+    b2: Scalar,
+    alpha: Scalar,
+    eps: Scalar,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Clips every entry of the momentum at a moving average of what was seen there."""
+    _validate.open_unit("b1", b1)
+    _validate.open_unit("b2", b2)
+    _validate.within("alpha", alpha, 1, 2)
+    _validate.positive("eps", eps)
+
+    def init(leaf: Array) -> Memory:
+        return {"momentum": zeros_like(leaf), "scales": scales_like(leaf, 0.0)}
+
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        momentum = average(gradient, memory["momentum"], b1, context)
+        sizes = jnp.abs(gradient)
+        held = memory["scales"].astype(sizes.dtype)
+        scale = keep(power_mean(held, sizes, b2, alpha), memory["scales"], context)
+        value = momentum.astype(gradient.dtype)
+        ratio = scale.astype(sizes.dtype) / (jnp.abs(value) + jnp.asarray(eps, sizes.dtype))
+        return value * jnp.minimum(ratio, 1), {"momentum": momentum, "scales": scale}
+
+    rule = EntryRule(init, update, names=("momentum", "scales"))
+    return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(), rule)
+
+
+def acclip(
+    learning_rate: ScalarOrSchedule,
+    *,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.99,
+    alpha: Scalar = 1.0,
+    eps: Scalar = 1e-5,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Clip every entry of the momentum at a moving average of its magnitude (ACClip).
+
+    The thresholds adapt to each coordinate, for noise with heavy tails in some coordinates only, as
+    in attention models. Prefer it to `clip_adam` where steps should keep the gradient's size.
+
+    .. math::
+        m_t = b_1 m_{t-1} + (1 - b_1) g_t, \quad
+        \tau_t^\alpha = b_2 \tau_{t-1}^\alpha + (1 - b_2) |g_t|^\alpha, \quad
+        x_{t+1} = x_t - \eta_t \min\Big(1, \frac{\tau_t}{|m_t| + \epsilon}\Big) m_t
+
+    entry by entry; both averages start at zero, without bias correction.
+
+    Args:
+      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1), default .9 as in the paper.
+      b2: That of the thresholds, :math:`b_2`; default .99, the paper's (bfloat16: `scale_by_norm`).
+      alpha: Power :math:`\alpha` of the averages, in [1, 2], default 1 as in the paper.
+      eps: :math:`\epsilon`, keeps the ratio finite, positive; default 1e-5.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+
+    Notes:
+      - No entry moves by more than `learning_rate * tau`. The guard takes one more read.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.acclip(1.0, b1=0.5, b2=0.75)  # of 8: the momentum 4, clipped at 2
+      >>> print(optimizer.update(jnp.array([8.0, 0.0]), optimizer.init(jnp.zeros(2)))[0])
+      [-1.999995 -0.      ]
+
+    References:
+      Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
+    """
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        scale_by_acclip(
+            b1=b1, b2=b2, alpha=alpha, eps=eps, nonfinite=nonfinite, axis_name=axis_name
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,185 @@
+"""Clipped AdaGrad-Norm and Adam-Norm, with and without delay.
+
+S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is Heavy-Tailed",
+arXiv 2406.04443.
+"""
+
+from __future__ import annotations
+
+import optax
+
+from clipax import _validate, norms
+from clipax._typing import AxisName, NonFinite, Scalar, ScalarOrSchedule
+from clipax.norms import NormRule
+from clipax.thresholds import Threshold
+from clipax.transforms import scale_by_norm
+
+__all__ = ["clip_adagrad_norm", "clip_adam_norm", "clip_radagrad_norm"]
+
+
+def clip_adagrad_norm(
+    learning_rate: ScalarOrSchedule,
+    threshold: ScalarOrSchedule | Threshold,
+    *,
+    b_init: Scalar = 1.0,
+    b1: Scalar | None = None,
+    delay: int | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Run AdaGrad-Norm on the clipped gradient (Clip-AdaGrad-Norm; delayed, Clip-AdaGradD-Norm).
+
+    One outlier ruins the stepsize of AdaGrad-Norm for good; the clip turns a polynomial dependence
+    on the failure probability into a logarithmic one. Prefer it for heavy tails, smoothness
+    unknown.
+
+    .. math::
+        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
+        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
+
+    Args:
+      learning_rate: Numerator :math:`\gamma` of the step size, in units of the parameters;
+        non-negative, or an `optax.Schedule`. The theory takes the distance to the solution.
+      threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity:
+        AdaGrad-Norm), an `optax.Schedule` or a `Threshold`.
+      b_init: The scale :math:`b_{-1}` before the first step, at least 1e-37, default 1; in place of
+        an epsilon. In the theory it grows with the distance to the solution over the step size.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1), from zero and without bias correction;
+        None (default): no momentum, as in the paper's AdaGrad-Norm.
+      delay: Steps :math:`d` that the divisor lags behind the gradient, a concrete integer; 1 is the
+        paper's delayed method. The first ones divide by `b_init`. None (default) or 0: no delay.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+
+    Notes:
+      - No step is longer than `learning_rate * threshold / b_init`. Clip and divisor share a read.
+      - A delay keeps `delay` numbers, no gradient; of more than one step, it is an option of ours.
+      - The authors' code also delays the gradient and adds an epsilon; this follows the paper.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.clip_adagrad_norm(1.0, threshold=4.0, b_init=3.0)
+      >>> update, _ = optimizer.update(jnp.array([0.0, 100.0]), optimizer.init(jnp.zeros(2)))
+      >>> print(update)  # clipped to 4, then divided by sqrt(9 + 16)
+      [-0.  -0.8]
+
+    References:
+      Chezhegov et al., arXiv 2406.04443, Algorithm 1 and its delayed form.
+    """
+    return _clipped(
+        learning_rate, threshold, norms.adagrad_norm(b_init, delay), b1, nonfinite, axis_name
+    )
+
+
+def clip_adam_norm(
+    learning_rate: ScalarOrSchedule,
+    threshold: ScalarOrSchedule | Threshold,
+    *,
+    b_init: Scalar = 1.0,
+    b1: Scalar | None = 0.9,
+    b2: Scalar = 0.999,
+    delay: int | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Run Adam-Norm on the clipped gradient (Clip-Adam-Norm; delayed, Clip-AdamD-Norm).
+
+    Adam with one scalar divisor and half of Adam's memory. Prefer it to `clip_adagrad_norm` where
+    the scale of gradients changes.
+
+    .. math::
+        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad
+        b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2, \quad
+        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
+
+    Args:
+      learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
+      threshold: :math:`c`, as for `clip_adagrad_norm`.
+      b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
+      b2: Decay rate :math:`b_2` of the averaged squared norm, in [0, 1), default .999 as in the
+        paper's runs; the theory takes `K/(K + 1)` for K + 1 steps (bfloat16: `scale_by_norm`).
+      delay: :math:`d`, as for `clip_adagrad_norm`; after many zeros a delayed step is long.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer, as `clip_adagrad_norm`. Its scale stays positive and finite after any gradients.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.clip_adam_norm(1.0, threshold=4.0, b_init=3.0, b1=None, b2=0.5)
+      >>> update, _ = optimizer.update(jnp.array([100.0]), optimizer.init(jnp.zeros(1)))
+      >>> print(update)  # clipped to 4, then divided by sqrt((9 + 16)/2)
+      [-1.1313709]
+
+    References:
+      Chezhegov et al., arXiv 2406.04443, Algorithm 2 and its delayed form.
+    """
+    return _clipped(
+        learning_rate, threshold, norms.adam_norm(b_init, b2, delay), b1, nonfinite, axis_name
+    )
+
+
+def clip_radagrad_norm(
+    learning_rate: ScalarOrSchedule,
+    threshold: ScalarOrSchedule | Threshold,
+    *,
+    b_init: Scalar = 1.0,
+    reweight: Scalar = 1.0,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Run delayed AdaGrad-Norm on the clipped gradient, squares weighted (Clip-RAdaGradD-Norm).
+
+    The method of the paper's first version, whose theory ties the weight, a second handle on how
+    fast the step size falls, to the distance to the solution. It is `clip_adagrad_norm` with
+    `delay=1` and `learning_rate` and `b_init` over the root of `reweight`: prefer that.
+
+    .. math::
+        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
+        x_{t+1} = x_t - \gamma_t \hat g_t / b_{t-1}
+
+    Args:
+      learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
+      threshold: :math:`c`, as for `clip_adagrad_norm`.
+      b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`.
+      reweight: Weight :math:`w` of a squared norm, positive; default 1.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer, as `clip_adagrad_norm`.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.clip_radagrad_norm(1.0, threshold=4.0, b_init=2.0)
+      >>> print(optimizer.update(jnp.array([100.0]), optimizer.init(jnp.zeros(1)))[0])  # 4 over 2
+      [-2.]
+
+    References:
+      Chezhegov et al., arXiv 2406.04443, first version (at second hand here).
+    """
+    stepsize = norms.adagrad_norm(b_init, delay=1, reweight=reweight)
+    return _clipped(learning_rate, threshold, stepsize, None, nonfinite, axis_name)
+
+
+def _clipped(
+    learning_rate: ScalarOrSchedule,
+    threshold: ScalarOrSchedule | Threshold,
+    stepsize: NormRule,
+    b1: Scalar | None,
+    nonfinite: NonFinite,
+    axis_name: AxisName,
+) -> optax.GradientTransformationExtraArgs:
+    """Clip, momentum and stepsize from one measurement, then the learning rate."""
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        scale_by_norm(
+            norms.clip(threshold), after=stepsize, b1=b1, nonfinite=nonfinite, axis_name=axis_name
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )

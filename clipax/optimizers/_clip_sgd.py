@@ -1,0 +1,270 @@
+"""Clipped SGD and its variants: normalised, with a floor, at a quantile, at the best criterion.
+
+J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
+theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+"""
+
+from __future__ import annotations
+
+import optax
+
+from clipax import _validate, norms, thresholds
+from clipax._typing import AxisName, NonFinite, Scalar, ScalarOrSchedule
+from clipax.scopes import Scope
+from clipax.thresholds import Threshold
+from clipax.transforms import clip_by_global_norm, normalize_by_global_norm, scale_by_norm
+
+__all__ = ["clip_sgd", "max_ccc_sgd", "normalized_sgd", "quantile_clip_sgd", "regularized_clip_sgd"]
+
+
+def clip_sgd(
+    learning_rate: ScalarOrSchedule,
+    threshold: ScalarOrSchedule | Threshold,
+    *,
+    scope: str | Scope = "global",
+    offset: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descend along the clipped gradient (clipped SGD).
+
+    The step is bounded where the gradient explodes, so the learning rate may be larger, by any
+    factor, than the largest at which gradient descent is stable. Prefer it under heavy tails.
+
+    .. math:: x_{t+1} = x_t - \eta_t \min\left(1, \frac{c}{\|g_t\| + \tau}\right) g_t
+
+    Args:
+      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
+      threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity: plain
+        SGD, bit for bit), an `optax.Schedule` or a `Threshold`. The theorem has `min(10 L0, L0/L1)`
+        with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
+      scope: Which entries share a norm, as for `scale_by_norm`.
+      offset: Non-negative :math:`\tau`: the bound of the noise in the stochastic theorem
+        (`clipax.theory.clip_sgd_bounded_noise`). None (default): none.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+
+    Notes:
+      - No block's step is longer than `learning_rate * threshold` (to rounding).
+      - `threshold` is the paper's `gamma`. Its stochastic theorem prints `1/(16 eta L1 (n + tau))`,
+        where `eta` does not fit the units; without it, `threshold = 1/(16 L1 eta)`.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.clip_sgd(learning_rate=0.5, threshold=1.0)
+      >>> print(optimizer.update(jnp.array([1e5]), optimizer.init(jnp.zeros(1)))[0])
+      [-0.5]
+
+    References:
+      - Zhang et al., "Why gradient clipping accelerates training", arXiv 1905.11881, Theorem 3.
+      - Koloskova et al., "Revisiting Gradient Clipping", ICML 2023, arXiv 2305.01588.
+    """
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        scale_by_norm(
+            norms.clip(threshold, offset=offset),
+            scope=scope,
+            nonfinite=nonfinite,
+            axis_name=axis_name,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def normalized_sgd(
+    learning_rate: ScalarOrSchedule,
+    eps: Scalar,
+    *,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descend by a fixed length along the gradient (normalised SGD).
+
+    No step is longer than the rate, so a schedule decides how far the parameters move. With `eps =
+    c` and the rate `eta c` a step is 1/2 to 1 times that of `clip_sgd(eta, c)`.
+
+    .. math:: x_{t+1} = x_t - \frac{\eta_t}{\|g_t\| + \epsilon}\, g_t
+
+    Args:
+      learning_rate: Largest length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
+      eps: :math:`\epsilon`, keeps the steps of small gradients small, in units of their norm;
+        non-negative, in the paper (its beta) the clipping threshold. With 0: no step below 1e-19.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer, as `clip_sgd`.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.normalized_sgd(learning_rate=0.5, eps=0.0)
+      >>> print(optimizer.update(jnp.array([3.0, 4.0]), optimizer.init(jnp.zeros(2)))[0])
+      [-0.3 -0.4]
+
+    References:
+      As `clip_sgd`: J. Zhang et al., arXiv 1905.11881.
+    """
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        normalize_by_global_norm(eps, nonfinite=nonfinite, axis_name=axis_name),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def regularized_clip_sgd(
+    learning_rate: ScalarOrSchedule,
+    threshold: ScalarOrSchedule | Threshold,
+    delta: Scalar,
+    *,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descend along the gradient, clipped but never scaled by less than a floor.
+
+    The floor gives linear convergence for wide networks under a Polyak-Lojasiewicz condition, which
+    plain clipping lacks. It does not bound the step: prefer `clip_sgd` against outliers.
+
+    .. math:: x_{t+1} = x_t - \eta_t \min(1, \max(\delta, \gamma/\|g_t\|))\, (g_t + \lambda x_t)
+
+    Args:
+      learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
+      threshold: Gradient norm :math:`\gamma` above which it clips, as for `clip_sgd`; the authors:
+        .1.
+      delta: Smallest factor :math:`\delta`, in [0, 1]; the authors use 1e-3. 0: `clip_sgd`, 1: SGD.
+      weight_decay: :math:`\lambda`, not part of the norm; non-negative, None (default) for none.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer, as `clip_sgd`.
+
+    Notes:
+      - On `||Aw - y||^2/2` with a rate of at most `1/beta` every step contracts the loss by `1 -
+        eta delta mu`; beta and mu are the largest and the smallest eigenvalue of `A A'`.
+      - In the authors' published ViT runs the floor never acted: norms were up to about 14, and the
+        floor starts at `threshold/delta`, 100 or more there.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.regularized_clip_sgd(1.0, threshold=1.0, delta=0.5)
+      >>> params = jnp.array([0.0, 8.0])
+      >>> print(optimizer.update(params, optimizer.init(params), params)[0])
+      [-0. -4.]
+
+    References:
+      Tucat, Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep Neural
+      Networks", arXiv 2404.08624.
+    """
+    _validate.learning_rate(learning_rate)
+    _validate.within("delta", delta, 0, 1)
+    return optax.chain(
+        scale_by_norm(
+            norms.clip(threshold, floor=delta),
+            weight_decay=weight_decay,
+            nonfinite=nonfinite,
+            axis_name=axis_name,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def quantile_clip_sgd(
+    learning_rate: ScalarOrSchedule,
+    quantile: ScalarOrSchedule,
+    *,
+    window: int = 100,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descend along the gradient, clipped at a quantile of the last gradient norms.
+
+    The share of clipped steps is given in place of a threshold, and holds at every scale. Prefer it
+    to `clip_sgd` where gradients shrink by orders of magnitude, and under outliers of any size.
+
+    .. math:: x_{t+1} = x_t - \eta_t \min(1, c_t/\|g_t\|)\, g_t
+
+    with the threshold :math:`c` of `thresholds.quantile(quantile, window=window)`.
+
+    Args:
+      learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
+      quantile: Which quantile, in (0, 1), or an `optax.Schedule`: a fixed one keeps a bias, those
+        that increase to 1 (`thresholds.quantile_schedule`), with decreasing rates, remove it.
+      window: How many norms are remembered, a concrete integer of at least 1; default 100.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer, as `clip_sgd`.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.quantile_clip_sgd(1.0, quantile=0.5)
+      >>> state = optimizer.init(jnp.zeros(1))
+      >>> for gradient in (2.0, 100.0):  # the first step is not clipped
+      ...     update, state = optimizer.update(jnp.array([gradient]), state)
+      >>> print(update)
+      [-2.]
+
+    References:
+      Merad, Gaiffas, arXiv 2309.17316 (quantiles of the distribution at the current parameters,
+      averaged parameters); Shulgin, Richtarik, arXiv 2412.19916.
+    """
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        clip_by_global_norm(
+            thresholds.quantile(quantile, window=window),
+            nonfinite=nonfinite,
+            axis_name=axis_name,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def max_ccc_sgd(
+    learning_rate: ScalarOrSchedule,
+    *,
+    window: int = 500,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Descend along the gradient, clipped where the clipping comparison criterion is largest.
+
+    The threshold comes from the last gradient norms, the rate makes up for the part that is cut
+    off, and nothing is clipped where that would not help. Prefer it where no threshold is known.
+
+    .. math:: x_{t+1} = x_t - \frac{\eta_t}{F_t(c_t)} \min(1, c_t/\|g_t\|)\, g_t
+
+    with the threshold :math:`c` of `thresholds.max_ccc(window=window)` and :math:`F` the share of
+    the last norms within it, at least a tenth: no step is longer than ten times that of SGD.
+
+    Args:
+      learning_rate: Step size :math:`\eta` of unclipped gradient descent, as for `clip_sgd`.
+      window: How many norms are remembered, a concrete integer of at least 20; default 500.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer, as `clip_sgd`.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.max_ccc_sgd(1.0, window=20)
+      >>> state = optimizer.init(jnp.zeros(1))
+      >>> for gradient in [1.0] * 19 + [100.0]:  # the first ten steps are not clipped
+      ...     update, state = optimizer.update(jnp.array([gradient]), state)
+      >>> print(update)  # clipped to 1, and 20/19 for 19 of 20 norms within
+      [-1.0526316]
+
+    References:
+      Marshall et al., "To Clip or not to Clip", arXiv 2406.11733; their schedule knows the
+      residuals of streaming least squares, this criterion is empirical.
+    """
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        scale_by_norm(norms.max_ccc_clip(window=window), nonfinite=nonfinite, axis_name=axis_name),
+        optax.scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,168 @@
+"""The clipped similar triangles method, an accelerated method for heavy-tailed noise.
+
+E. Gorbunov, M. Danilova, A. Gasnikov, "Stochastic Optimization with Heavy-Tailed Noise via
+Accelerated Gradient Clipping", arXiv 2005.10785.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate, norms
+from clipax._states import find
+from clipax._typing import Array, AxisName, NonFinite, Params, Scalar
+from clipax.engine import EntryContext, EntryRule, Memory, NormRules, Spec, keep, lift
+from clipax.measure import wide_dtype
+from clipax.thresholds import Context, Threshold
+
+__all__ = ["clipped_sstm", "clipped_sstm_eval_params"]
+
+_MEMORY = ("y_sequence", "z_sequence")
+
+
+def similar_triangles(
+    smoothness: Scalar,
+    a: Scalar,
+    clip_constant: Scalar,
+    *,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The step from one point at which the gradient is wanted to the next.
+
+    Steps that are not finite do not count: the weights are those of the steps that did.
+    """
+    _validate.positive("smoothness", smoothness)
+    _validate.positive("a", a)
+    _validate.threshold("clip_constant", clip_constant)
+
+    def step_size(steps: Array, dtype: Any) -> Array:
+        """`alpha_(k+1) = (k + 2)/(2 a L)`."""
+        scale = 1 / (2 * jnp.asarray(a, dtype) * jnp.asarray(smoothness, dtype))
+        return (steps.astype(dtype) + 2) * scale
+
+    def threshold(norms: Array, steps: Array, context: Context) -> tuple[Array, Array]:
+        limit = jnp.asarray(clip_constant, norms.dtype) / step_size(steps, norms.dtype)
+        return limit, steps + 1
+
+    def init(leaf: Any) -> Memory:
+        # In float32 or better: a step of the sequence z may be far below one part in 256.
+        dtype = wide_dtype(jnp.result_type(leaf), jnp.float32)
+        return {name: jnp.array(leaf, dtype, copy=True) for name in _MEMORY}
+
+    def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
+        assert context.steps is not None
+        assert context.param is not None
+        dtype, wide = context.gradient_factor.dtype, gradient.dtype
+        now, later = (_weight(context.steps + ahead, dtype).astype(wide) for ahead in (0, 1))
+        y, z = (memory[name].astype(wide) for name in _MEMORY)
+        new_z = keep(
+            z - gradient * (context.gradient_factor * step_size(context.steps, dtype)),
+            memory["z_sequence"],
+            context,
+        )
+        z = new_z.astype(wide)
+        new_y = keep((1 - now) * y + now * z, memory["y_sequence"], context)
+        following = (1 - later) * new_y.astype(wide) + later * z
+        return following - context.param.astype(wide), {"y_sequence": new_y, "z_sequence": new_z}
+
+    source = Threshold(lambda shape: jnp.zeros(shape, jnp.int32), threshold)
+    rule = EntryRule(init, update, needs_params=True, names=_MEMORY)
+    return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(norms.clip(source)), rule)
+
+
+def _weight(steps: Array, dtype: Any) -> Array:
+    """`alpha_(k+1) / A_(k+1)`; the constants cancel, as `A_k = k (k + 3)/(4 a L)`."""
+    k = steps.astype(dtype)
+    return 2 * (k + 2) / ((k + 1) * (k + 4))
+
+
+def clipped_sstm(
+    smoothness: Scalar,
+    a: Scalar,
+    clip_constant: Scalar,
+    *,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Accelerate descent on clipped gradients: the method of similar triangles (clipped-SSTM).
+
+    The threshold falls as the step size grows. Prefer it for convex smooth problems whose
+    smoothness is known. It has no learning rate; evaluate at `clipped_sstm_eval_params(opt_state)`.
+
+    .. math::
+        \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
+        x_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_k}{A_{k+1}}, \quad
+        z_{k+1} = z_k - \alpha_{k+1} \min\Big(1, \frac{B/\alpha_{k+1}}{\|g\|}\Big) g, \quad
+        y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}
+
+    with :math:`g` the gradient at :math:`x_{k+1}`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The
+    optimized parameters are the points :math:`x`, to rounding; the output is :math:`y`.
+
+    Args:
+      smoothness: Lipschitz constant :math:`L` of the gradient, positive.
+      a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
+      clip_constant: Longest step :math:`B` of the sequence z: a positive number (infinity: never
+        clip).
+      nonfinite: As for `scale_by_norm`; such a step does not count.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      It needs `params` and keeps two copies of them, y and z.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, clipax
+      >>> optimizer = clipax.clipped_sstm(smoothness=1.0, a=1.0, clip_constant=2.0)
+      >>> params = jnp.array([10.0])
+      >>> state = optimizer.init(params)
+      >>> for _ in range(8):
+      ...     updates, state = optimizer.update(params, state, params)  # of x^2/2
+      ...     params = optax.apply_updates(params, updates)
+      >>> bool(clipax.clipped_sstm_eval_params(state)[0] < 1)
+      True
+
+    References:
+      Gorbunov et al., "Stochastic Optimization with Heavy-Tailed Noise via Accelerated Gradient
+      Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
+    """
+    return similar_triangles(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)
+
+
+def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Params:
+    """Return the point at which to evaluate a model that `clipped_sstm` trains, the sequence y.
+
+    Args:
+      opt_state: The optimizer's state, in any nesting of optax's.
+      params: The parameters that are trained; their types are given to the result. None (default):
+        the result is in float32 or better.
+
+    Returns:
+      A tree like the parameters.
+
+    Raises:
+      ValueError: There is no state of `clipped_sstm`, or more than one.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> state = clipax.clipped_sstm(1.0, a=1.0, clip_constant=1.0).init({"w": jnp.ones(2)})
+      >>> print(clipax.clipped_sstm_eval_params(state)["w"])
+      [1. 1.]
+    """
+
+    def match(fields: Mapping[str, Any]) -> tuple[Params, Iterable[Any]] | None:
+        return (fields["y_sequence"], ()) if set(_MEMORY) == set(fields) else None
+
+    found = list(find(opt_state, match))
+    if len(found) != 1:
+        raise ValueError(
+            f"`opt_state` must hold the state of one `clipped_sstm`, it holds {len(found)}."
+        )
+    if params is None:
+        return found[0]
+    return jax.tree.map(lambda y, like: y.astype(jnp.result_type(like)), found[0], params)

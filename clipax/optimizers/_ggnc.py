@@ -1,0 +1,236 @@
+"""GGNC: steps along the steepest direction in a norm of choice, clipped by its dual norm.
+
+T. Pethick, W. Xie, M. Erdogan, K. Antonakopoulos, A. Silveti-Falls, V. Cevher, "Generalized
+Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness", arXiv 2506.01913.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from clipax import _validate, norms, scopes
+from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
+from clipax.engine import BlockFactors, NormRules, Spec, scale
+from clipax.measure import (
+    Leaf,
+    by_path,
+    is_matrix,
+    magnitudes,
+    measure,
+    named_leaves,
+    polar_factor,
+    refuse_parts,
+    replaced,
+    spread,
+    wide_dtype,
+)
+from clipax.optimizers._momentum_norm import (
+    MomentumState,
+    average_gradients,
+    begin_momentum,
+    forget_where,
+    init_momentum,
+    scale_by_momentum_norm,
+)
+from clipax.scopes import Scope
+from clipax.thresholds import Threshold
+
+__all__ = ["ggnc"]
+
+
+def scale_by_lmo(
+    radius: ScalarOrSchedule | Threshold,
+    *,
+    norm: str,
+    b1: Scalar,
+    scope: str | Scope = "leaf",
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """`min(rho, |m|_*) d`, with `d` the direction of unit norm along which the momentum grows most.
+
+    Args:
+      radius: Cuts the dual norm of the momentum.
+      norm: `"max"` or `"spectral"`; for the Euclidean one there is `scale_by_momentum_norm`.
+      b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction.
+      scope: What is one matrix.
+      nonfinite: As everywhere.
+      axis_name: As everywhere.
+    """
+    _validate.open_unit("b1", b1)
+    spec = Spec.of("global", nonfinite, axis_name)
+    scope = scopes.resolve(scope)
+    gradient_rules, momentum_rules = NormRules.of(), NormRules.of(norms.clip(radius))
+    averaging = average_gradients(b1)
+
+    def of_scope(leaves: Sequence[Leaf]) -> list[Leaf]:
+        return [leaf._replace(block=scope.block(leaf.path, leaf.value.ndim)) for leaf in leaves]
+
+    def init(params: Params) -> MomentumState:
+        leaves, _ = named_leaves(params, scope)
+        _refuse(leaves, norm, ())
+        return init_momentum(spec, gradient_rules, momentum_rules, averaging, params)
+
+    def update(
+        updates: Updates, state: MomentumState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, MomentumState]:
+        first, second = begin_momentum(spec, updates, state, params, extra)
+        _refuse(of_scope(first.leaves), norm, axis_name)
+        gradient = first.decide(gradient_rules, first.norms())
+        second.apply(averaging, gradient, values=[leaf.value for leaf in first.leaves])
+        stored = by_path(second.state.memory["momentum"])
+        dtype = second.dtype
+        wide = [stored[leaf.path] for leaf in second.leaves]
+        momentum = of_scope(
+            replaced(first.leaves, [one.astype(wide_dtype(one.dtype, dtype)) for one in wide])
+        )
+        if norm == "max":
+            directions, terms = [jnp.sign(leaf.value) for leaf in momentum], momentum
+        else:
+            directions, terms = _decompose(momentum, dtype, axis_name)
+        # Norms of matrices and vectors are those of all shards already.
+        over = axis_name if norm == "max" else None
+        as_one = [
+            leaf._replace(block=one.block) for leaf, one in zip(terms, first.leaves, strict=True)
+        ]
+        sums = magnitudes(as_one, dtype, "sum", axis_name=over)
+        # Entries are finite: a sum that overflows is the largest float.
+        duals = {label: jnp.minimum(one, jnp.finfo(dtype).max) for label, one in sums.items()}
+        decided = second.decide(momentum_rules, forget_where(gradient, duals))
+        thresholds = second.thresholds()
+        # Not the factor times the norm: of a norm of 1e38 that would be zero.
+        lengths = {
+            label: BlockFactors(
+                jnp.minimum(duals[label], thresholds[label]), block.update_factor, block.finite
+            )
+            for label, block in decided.items()
+        }
+        scaled, of_momentum = second.finish(second.apply(scale(), lengths, values=directions))
+        return scaled, MomentumState(first.state, of_momentum)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
+    if norm != "spectral":
+        return
+    refuse_parts(leaves, axis_name)
+    for leaf in leaves:
+        if leaf.block.excluded:
+            raise ValueError(
+                f"`scope` must exclude no leaf, {leaf.path!r} is excluded; give it an optimizer of "
+                f"its own with `optax.partition`."
+            )
+
+
+def _decompose(
+    leaves: Sequence[Leaf], dtype: Any, axis_name: AxisName
+) -> tuple[list[Array], list[Leaf]]:
+    """Directions of unit spectral norm, and what the dual norm is the sum of.
+
+    The norm of a tree is the largest of its matrices' norms; the dual norm is then a sum, of the
+    singular values of all matrices and the Euclidean norms of all vectors.
+    """
+    sizes, _ = measure(leaves, dtype, axis_name=axis_name)
+    directions, sums = [], []
+    for leaf in leaves:
+        size = sizes[leaf.block.label]
+        if is_matrix(leaf):
+            direction, size = polar_factor(leaf.value, size, leaf.block.keep)
+        else:
+            inverse = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+            direction = leaf.value * spread(inverse, leaf)
+        directions.append(direction)
+        sums.append(size)
+    return directions, replaced(leaves, sums)
+
+
+def ggnc(
+    learning_rate: ScalarOrSchedule,
+    radius: ScalarOrSchedule | Threshold,
+    *,
+    norm: str = "euclidean",
+    b1: Scalar = 0.9,
+    scope: str | Scope = "leaf",
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Move along the momentum's steepest direction in a norm of choice, clipped by its dual norm.
+
+    Far from a minimum steps have a fixed length, as of sign descent or Muon; near it they vanish
+    with the gradient. Prefer it to `momentum_clip_sgd` for matrices ("clipped Scion").
+
+    .. math::
+        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
+        v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \qquad
+        x_{t+1} = x_t + \eta_t \min(\rho, \|m_t\|_*)\, v_t
+
+    with the dual norm :math:`\|m\|_* = \langle m, -v \rangle`:
+
+    ============= ========================== ================================
+    `norm`        :math:`-v`                 :math:`\|m\|_*`
+    ============= ========================== ================================
+    `"euclidean"` `m/|m|`                    the Euclidean norm
+    `"max"`       `sign(m)`                  the sum of all magnitudes
+    `"spectral"`  `U V^T` of each matrix     the sum of all singular values
+    ============= ========================== ================================
+
+    Args:
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      radius: The dual norm :math:`\rho` of the momentum above which it is clipped: a positive
+        number (infinity: never clip), an `optax.Schedule` or a `Threshold`.
+      norm: The norm of the parameters: `"euclidean"` (default), `"max"` (largest magnitude of an
+        entry) or `"spectral"` (largest singular value; a vector is one column).
+      b1: Decay rate :math:`b` of the momentum, from zero, without bias correction, in [0, 1);
+        default .9, the authors' (bfloat16: `scale_by_norm`).
+      scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+
+    Notes:
+      - No step is longer than `learning_rate * radius` in the norm, up to rounding; the Euclidean
+        method is `momentum_clip_sgd` with that as its `max_step`.
+      - Telemetry is of two norms: the gradient's Euclidean one and the dual one of the momentum.
+        Inside `shard_map` it takes two collectives; parts of matrices raise.
+      - `"spectral"` costs one singular value decomposition a step for each matrix, and does not
+        move along values below `eps` times rows or columns of the largest.
+      - Under differentiation `sign(m)` and `U V^T` are constants.
+      - All leaves have one norm and the radius 1: the paper's Scion scales the spectral norm by the
+        matrix's sides and gives layers norms and radii of their own, with one dual norm for all
+        (`optax.partition` clips each group by itself). The polar factor is exact, not that of a
+        Newton-Schulz iteration. The constrained variant with weight decay is not here.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", b1=0.0)
+      >>> state = optimizer.init(jnp.zeros(2))
+      >>> print(optimizer.update(jnp.array([3.0, -4.0]), state)[0])  # of dual norm 7, cut to 2
+      [-0.2  0.2]
+
+    References:
+      Pethick et al., "Generalized Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness",
+      NeurIPS 2025, arXiv 2506.01913, Algorithm 3.
+    """
+    _validate.learning_rate(learning_rate)
+    if not (callable(radius) or isinstance(radius, Threshold)):
+        _validate.threshold("radius", radius)
+    _validate.one_of("norm", norm, ("euclidean", "max", "spectral"))
+    resolved = scopes.resolve(scope)
+    if norm != "spectral" and scope != "leaf":
+        raise ValueError(f"`scope` must not be given for norm={norm!r}, got {scope!r}.")
+    if norm == "euclidean":
+        scaled = scale_by_momentum_norm(
+            norms.clip(radius), decay=b1, nonfinite=nonfinite, axis_name=axis_name
+        )
+    else:
+        scaled = scale_by_lmo(
+            radius, norm=norm, b1=b1, scope=resolved, nonfinite=nonfinite, axis_name=axis_name
+        )
+    return optax.chain(scaled, optax.scale_by_learning_rate(learning_rate))

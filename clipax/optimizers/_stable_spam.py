@@ -1,0 +1,283 @@
+"""Stable-SPAM: Adam on gradients with entries cut and norms evened out.
+
+T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
+"Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from clipax import _validate
+from clipax._statistics._moving import hypot
+from clipax._typing import (
+    Array,
+    AxisName,
+    NonFinite,
+    Norms,
+    Params,
+    Scalar,
+    ScalarOrSchedule,
+    Updates,
+)
+from clipax.engine import (
+    Moments,
+    NormRules,
+    RuleStates,
+    ScaleByNormState,
+    Spec,
+    Step,
+    adam,
+    counted_steps,
+    hide,
+    weigh_newest,
+)
+from clipax.measure import Derived, wide_dtype
+from clipax.norms import Decision, NormRule
+from clipax.thresholds import Context
+
+__all__ = ["stable_spam"]
+
+
+class PeakState(NamedTuple):
+    """State of the spike clip; arrays of the norms' shape.
+
+    Attributes:
+      steps: Number of steps that counted, int32.
+      peak: Average of the largest entries, with bias correction: the threshold.
+    """
+
+    steps: Array
+    peak: Array
+
+
+class TypicalNormState(NamedTuple):
+    """State of the normalisation; arrays of the norms' shape.
+
+    Attributes:
+      steps: Number of steps that counted, int32.
+      mean: Average of the norms, with bias correction.
+      scale: Root of the average of their squares, with bias correction.
+    """
+
+    steps: Array
+    mean: Array
+    scale: Array
+
+
+def scale_by_stable_spam(
+    *,
+    b1: Scalar,
+    b2: Scalar,
+    eps: Scalar,
+    peak_decay: Scalar,
+    norm_decay: Scalar,
+    square_decay: Scalar,
+    reset: int | None,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Adam's direction on cut and normalised gradients, then the weight decay.
+
+    The telemetry is of the spike clip: the largest entry of each leaf in place of its norm, and the
+    threshold on it.
+    """
+    moments = Moments(b1, b2, eps)
+    every = None if reset is None else _validate.index("reset", reset, minimum=1)
+    if weight_decay is not None:
+        _validate.non_negative("weight_decay", weight_decay)
+    spec = Spec.of("leaf", nonfinite, axis_name)
+    rule = adam(moments, reset=every, weight_decay=weight_decay)
+    peak_rule, norm_rule = _cut_spikes(peak_decay), _even_out(norm_decay, square_decay, eps)
+    on_peaks, on_norms = NormRules.of(peak_rule), NormRules.of(norm_rule)
+
+    def init(params: Params) -> ScaleByNormState:
+        return spec.init(NormRules.of(peak_rule, after=norm_rule), params, rule)
+
+    def update(
+        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ScaleByNormState]:
+        step = Step.begin(spec, updates, state, params, extra, needs_params=rule.needs_params)
+        peaks = step.magnitudes("max")
+        # Not the step's own decision yet: it takes the norm to know whether the step counts.
+        trial = step.another(state)
+        factors, thresholds = trial.decide(on_peaks, peaks), trial.thresholds()
+        limits = [
+            Decision(factors[leaf.path].gradient_factor, thresholds[leaf.path])
+            for leaf in step.leaves
+        ]
+        sources = _Sources([leaf.value for leaf in step.leaves], limits)
+        lengths, _ = step.norms(_clip_entries(sources), Derived(_clip_entries, sources))
+        # A norm may be infinite of finite entries: such a step counts for neither of the two.
+        both = {path: jnp.isfinite(peaks[path] + length) for path, length in lengths.items()}
+        step.decide(on_peaks, _forget(peaks, both))
+        second = step.another(state._replace(rules=RuleStates(state.rules.after, (), ())))
+        factors = second.decide(on_norms, _forget(lengths, both))
+        later = second.state.rules.before
+        step.state = step.state._replace(rules=step.state.rules._replace(after=later))
+        hidden = sources._replace(gradients=hide(sources.gradients))
+        steps = counted_steps(state, step.leaves)
+        return step.finish(step.apply(rule, factors, values=_clip_entries(hidden), steps=steps))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _forget(norms: Norms, finite: Norms) -> Norms:
+    """The norms, NaN where the step does not count."""
+    return {path: jnp.where(finite[path], norm, jnp.nan) for path, norm in norms.items()}
+
+
+class _Sources(NamedTuple):
+    """What the gradients without spikes are computed from."""
+
+    gradients: Sequence[Array]
+    limits: Sequence[Decision]
+
+
+def _clip_entries(sources: _Sources) -> Sequence[Array]:
+    """The gradients, entries above the threshold times the factor; in the type to compute in."""
+    clipped = []
+    for gradient, (factor, threshold) in zip(*sources, strict=True):
+        wide = gradient.astype(wide_dtype(gradient.dtype, threshold.dtype))
+        clipped.append(jnp.where(jnp.abs(wide) > threshold, wide * factor, wide))
+    return clipped
+
+
+def _cut_spikes(decay: Scalar) -> NormRule:
+    """The threshold of the entries, and what makes the largest of them as large as that."""
+    _validate.open_unit("peak_decay", decay)
+
+    def init(shape: tuple[int, ...]) -> PeakState:
+        return PeakState(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, float))
+
+    def update(peaks: Array, state: PeakState, context: Context) -> tuple[Decision, PeakState]:
+        weight = weigh_newest(decay, state.steps, peaks.dtype)
+        # Of equal numbers the average is that number, to the last bit.
+        peak = state.peak + weight * (peaks - state.peak)
+        above = peaks > peak
+        factor = jnp.where(above, peak / jnp.where(above, peaks, 1), 1)
+        return Decision(factor, peak), PeakState(optax.safe_increment(state.steps), peak)
+
+    return NormRule(init, update)
+
+
+def _even_out(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
+    """The norm over the root of its mean square, both averages, in place of the norm."""
+    _validate.open_unit("norm_decay", decay)
+    _validate.open_unit("square_decay", square_decay)
+
+    def init(shape: tuple[int, ...]) -> TypicalNormState:
+        zeros = (jnp.zeros(shape, float) for _ in range(2))
+        return TypicalNormState(jnp.zeros(shape, jnp.int32), *zeros)
+
+    def update(
+        norms: Array, state: TypicalNormState, context: Context
+    ) -> tuple[Decision, TypicalNormState]:
+        dtype = norms.dtype
+        weight = weigh_newest(decay, state.steps, dtype)
+        mean = state.mean + weight * (norms - state.mean)
+        weight = weigh_newest(square_decay, state.steps, dtype)
+        scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.scale, jnp.sqrt(weight) * norms)
+        # Opaque, or XLA turns the two divisions into one by a product, which overflows.
+        size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
+        # Of a gradient that is zero there is no direction.
+        zero = norms < jnp.finfo(dtype).smallest_normal
+        factor = jnp.where(zero, 0, size / jnp.where(zero, 1, norms))
+        nothing = jnp.full_like(norms, jnp.inf)
+        steps = optax.safe_increment(state.steps)
+        return Decision(factor, nothing), TypicalNormState(steps, mean, scale)
+
+    return NormRule(init, update)
+
+
+def stable_spam(
+    learning_rate: ScalarOrSchedule,
+    *,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    norm_decay: Scalar = 0.7,
+    square_decay: Scalar = 0.9,
+    peak_decay: Scalar = 0.999,
+    reset: int | None = 1000,
+    weight_decay: Scalar | None = None,
+    nonfinite: NonFinite = "zero",
+    axis_name: AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Run Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
+
+    In each leaf entries above an average of the largest are cut (AdaClip), then the norm is brought
+    to about 1, less where it is unusually small (AdaGN). Prefer it for training in very low
+    precision, where gradient norms jump; there is no threshold in units of the gradient.
+
+    .. math::
+        T_t = \mathrm{ema}_{\gamma_3}(\max |g_t|), \quad
+        \tilde g_t = \begin{cases} g_t \, T_t / \max |g_t| & |g_t| > T_t \\ g_t \end{cases}, \quad
+        \hat g_t = \frac{\tilde g_t}{n_t} \cdot \frac{\mathrm{ema}_{\gamma_1}(n_t)}
+        {\sqrt{\mathrm{ema}_{\gamma_2}(n_t^2)} + \epsilon}, \quad n_t = \|\tilde g_t\|, \\
+        x_{t+1} = x_t - \eta_t \Big(\frac{\mathrm{ema}_{b_1}(\hat g_t)}
+        {\sqrt{\mathrm{ema}_{b_2}(\hat g_t^2)} + \epsilon} + \lambda x_t\Big)
+
+    leaf by leaf, all moving averages with bias correction. Before each step (from 1) that is a
+    multiple of `reset` the last two averages begin anew.
+
+    Args:
+      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
+      eps: :math:`\epsilon`, keeps both divisors from zero; at least 1e-37, default 1e-8.
+      norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
+      square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.
+      peak_decay: Decay rate :math:`\gamma_3` of the average largest entry, in [0, 1); default .999.
+      reset: Steps between resets, concrete, at least 1; default 1000, the paper's. None: no reset.
+      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
+      nonfinite: As for `scale_by_norm`, leaf by leaf.
+      axis_name: As for `scale_by_norm`.
+
+    Returns:
+      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      Its telemetry is, leaf by leaf, the largest entry in place of the norm, and :math:`T_t`.
+
+    Notes:
+      - A leaf whose entries stay within the threshold is not cut; the first gradient never is.
+      - A huge spike enters threshold and mean square at once. The root of the latter falls by a
+        twentieth a step: until then the gradients after it count for little.
+      - A zero gradient is fed to all averages as a norm of 0; the published code leaves its tensor
+        out. Its schedule for `b1` is not here.
+      - Two reductions for each mesh axis: the largest entries first, then the norms.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> optimizer = clipax.stable_spam(1.0, peak_decay=0.5)
+      >>> state = optimizer.init(jnp.zeros(2))
+      >>> for gradient in ([3.0, 1.0], [6.0, 1.0]):  # the average of 3, 6, 6 is 5
+      ...     _, state = optimizer.update(jnp.array(gradient), state)
+      >>> print(clipax.metrics(state)["threshold"])
+      5.0
+
+    References:
+      Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
+      2502.17055.
+    """
+    _validate.learning_rate(learning_rate)
+    return optax.chain(
+        scale_by_stable_spam(
+            b1=b1,
+            b2=b2,
+            eps=eps,
+            norm_decay=norm_decay,
+            square_decay=square_decay,
+            peak_decay=peak_decay,
+            reset=reset,
+            weight_decay=weight_decay,
+            nonfinite=nonfinite,
+            axis_name=axis_name,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,58 @@
+"""The bias of clipping at a quantile of the gradient norm.
+
+I. Merad, S. Gaïffas, "Robust Stochastic Optimization via Gradient Quantile Clipping", TMLR 2024,
+arXiv 2309.17316.
+"""
+
+from __future__ import annotations
+
+import math
+
+from clipax import _validate
+from clipax.theory import _arguments
+
+__all__ = ["quantile_clipping_bias"]
+
+
+def quantile_clipping_bias(quantile: float, sigma: float, *, order: float = 2.0) -> float:
+    r"""Compute a bound of the bias of clipping at a quantile of the gradient norm.
+
+    .. math::
+        \left\| E[f g] - E[f]\, \nabla f \right\| \le (1-p)^{1-1/q}\, \sigma_q, \qquad
+        \sigma_q = (E\|g - \nabla f\|^q)^{1/q}
+
+    for the factor :math:`f = \min(1, c/\|g\|)` with the threshold :math:`c` the :math:`p`-quantile
+    of :math:`\|g\|`; :math:`p` is the `quantile`, :math:`q` the `order`. It bounds the distance of
+    the clipped gradient from a multiple of the true one. Where the threshold is at least the
+    norm of the true gradient, the bound holds for :math:`\| E[f g] - \nabla f \|` as well.
+
+    Args:
+      quantile: The probability with which a gradient passes as it is, in (0, 1).
+      sigma: :math:`\sigma_q`, positive; a gradient.
+      order: Order of the moment, at least 1 and finite, default 2. Tail indices below 2 have no
+        variance: take the tail index, or less.
+
+    Returns:
+      The bound, in the units of `sigma`.
+
+    Notes:
+      For a threshold that is the quantile itself; an estimate from a window of norms has an error
+      of its own.
+
+    Example:
+      >>> from clipax import theory
+      >>> theory.quantile_clipping_bias(0.75, sigma=6.0, order=2.0)
+      3.0
+
+    References:
+      I. Merad, S. Gaïffas, "Robust Stochastic Optimization via Gradient Quantile Clipping", TMLR
+      2024, arXiv 2309.17316.
+      E. Shulgin, P. Richtárik, "On the Convergence of DP-SGD with Adaptive Clipping", 2024, arXiv
+      2412.19916.
+    """
+    quantile = _validate.concrete("quantile", quantile)
+    _validate.within("quantile", quantile, 0, 1, brackets="()")
+    sigma = _arguments.positive("sigma", sigma)
+    order = _validate.concrete("order", order)
+    _validate.within("order", order, 1, math.inf, brackets="[)")
+    return (1 - quantile) ** (1 - 1 / order) * sigma

@@ -1,0 +1,126 @@
+"""A threshold at a multiple of the root mean square of the norms.
+
+N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of SGD with
+Gradient Clipping in High-Dimensions", arXiv 2406.11733.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from clipax import _validate
+from clipax._statistics import _moving
+from clipax._typing import Array, Scalar
+from clipax.thresholds._base import Context, Threshold, raise_to_normal
+
+__all__ = ["RmsOfNormsState", "rms_of_norms", "share_within"]
+
+
+class RmsOfNormsState(NamedTuple):
+    """State of `rms_of_norms`; each array has the shape of the norms.
+
+    Attributes:
+      scale: Root of the average of the squared norms, without bias correction.
+      within: Average share of the steps whose norm lay within the threshold, likewise.
+      weight: The same average of ones: the bias correction of both.
+    """
+
+    scale: Array
+    within: Array
+    weight: Array
+
+
+def rms_of_norms(
+    kappa: Scalar,
+    *,
+    decay: Scalar = 0.99,
+    limit: Scalar | None = 10.0,
+) -> Threshold:
+    r"""Make a threshold of the root mean square of the norms.
+
+    The one-parameter rule of the theory of clipping in high dimensions, on the norms of real
+    gradients. Prefer it where the scale of the gradients changes slowly and a window of norms is
+    too much to remember. `clipax.norms.rms_clip` makes up for the bias of the clip as well.
+
+    .. math::
+        c_t = \kappa R_t, \qquad R_t^2 = \frac{v_t}{w_t}, \qquad
+        v_t = \beta v_{t-1} + (1 - \beta) \min(n_t, L R_{t-1})^2, \qquad
+        w_t = \beta w_{t-1} + (1 - \beta)
+
+    with :math:`\kappa` the `kappa`, :math:`\beta` the `decay` and :math:`L` the `limit`. The norms
+    :math:`n` are unclipped: fed with clipped ones the threshold would collapse for :math:`\kappa <
+    1`. The current norm is included, so that there is a threshold from the first step on.
+
+    Args:
+      kappa: The threshold in units of the root mean square, positive and finite.
+      decay: Decay rate of the average, in [0, 1); default .99, about the last 100 steps.
+      limit: The largest norm that is remembered as it is, in units of the root mean square before
+        it; above 1, default 10: a spike then raises the threshold by a factor of at most 1.41 with
+        the defaults (in the first steps by up to :math:`L/\sqrt{t}`). None: every norm enters as it
+        is.
+
+    Returns:
+      A `Threshold` with an `RmsOfNormsState`.
+
+    Notes:
+      - The root is kept, not the square: norms of 1e30 do not overflow.
+      - A spike in the first step is forgotten at the rate of `decay` alone. After nothing but zero
+        norms the threshold is the smallest positive float, and the next norm enters without a
+        limit.
+      - The paper's threshold is `kappa` times the root of `2 R + sigma^2`, the scale of the
+        residual of streaming least squares; that this is the root mean square of gradient norms
+        elsewhere is this library's reading. Average and limit are not in the paper.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> threshold = clipax.thresholds.rms_of_norms(0.5, decay=0.0, limit=2.0)
+      >>> context = clipax.thresholds.Context(count=jnp.array(0))
+      >>> state = threshold.init(())
+      >>> for norm in (4.0, 100.0):  # the second is remembered as 8
+      ...     now, state = threshold.update(jnp.array(norm), state, context)
+      >>> print(now)
+      4.0
+
+    References:
+      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
+      Clipping in High-Dimensions", arXiv 2406.11733.
+    """
+    _validate.positive("kappa", kappa)
+    _validate.open_unit("decay", decay)
+    if limit is not None:
+        _validate.number("limit", limit, "above 1", lambda value: value > 1)
+
+    def init(shape: tuple[int, ...]) -> RmsOfNormsState:
+        return RmsOfNormsState(*(jnp.zeros(shape, float) for _ in RmsOfNormsState._fields))
+
+    def update(
+        norms: Array, state: RmsOfNormsState, context: Context
+    ) -> tuple[Array, RmsOfNormsState]:
+        dtype = state.scale.dtype
+        old, new = _moving.weights(decay, dtype)
+        entering = norms.astype(dtype)
+        if limit is not None:
+            most = jnp.asarray(limit, dtype) * _root(state)
+            entering = jnp.where(most > 0, jnp.minimum(entering, most), entering)
+        scale = jnp.hypot(jnp.sqrt(old) * state.scale, jnp.sqrt(new) * entering)
+        # A subnormal scale counts as zero: a limit relative to it would never let it grow.
+        info = jnp.finfo(dtype)
+        scale = jnp.where(scale < info.smallest_normal, 0, jnp.minimum(scale, info.max))
+        state = state._replace(scale=scale, weight=old * state.weight + new)
+        threshold = raise_to_normal((jnp.asarray(kappa, dtype) * _root(state)).astype(norms.dtype))
+        within = old * state.within + new * (norms <= threshold).astype(dtype)
+        return threshold, state._replace(within=within)
+
+    return Threshold(init, update)
+
+
+def share_within(state: RmsOfNormsState) -> Array:
+    """Compute the average share of the norms within the threshold, zero before the first step."""
+    return state.within / jnp.where(state.weight > 0, state.weight, 1)
+
+
+def _root(state: RmsOfNormsState) -> Array:
+    """Compute the root mean square of the norms so far, zero before the first step."""
+    return state.scale / jnp.sqrt(jnp.where(state.weight > 0, state.weight, 1))

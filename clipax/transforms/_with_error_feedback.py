@@ -1,0 +1,116 @@
+"""Error feedback: the part of a gradient that a clip cuts off is not lost but comes later.
+
+S. Khirirat, E. Gorbunov, S. Horvath, R. Islamov, F. Karray, P. Richtarik, "Clip21: Error
+Feedback for Gradient Clipping", arXiv 2305.18929.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from clipax import scopes
+from clipax._typing import Array, AxisName, Params, Updates
+from clipax.engine._entries import wide_zeros_like
+from clipax.measure import by_path, named_leaves, narrow, row_of
+from clipax.transforms._skip_nonfinite import skip_nonfinite
+
+__all__ = ["ErrorFeedbackState", "with_error_feedback"]
+
+
+class ErrorFeedbackState(NamedTuple):
+    """State of `with_error_feedback`, inside that of `skip_nonfinite`.
+
+    Attributes:
+      estimate: What is handed on: a tree like the parameters, in float32 or better.
+      clip_state: State of the transformation inside.
+    """
+
+    estimate: Any
+    clip_state: Any
+
+
+def with_error_feedback(
+    inner: optax.GradientTransformation, *, axis_name: AxisName = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Clip the change of the gradient instead of the gradient, and give the sum of the changes.
+
+    Under a constant gradient the update reaches it and stays, where a clip alone cuts it for ever.
+    Prefer it for gradients with little noise: a bad one takes steps to be undone too.
+
+    .. math:: v_t = v_{t-1} + \mathrm{clip}(g_t - v_{t-1}), \qquad u_t = v_t, \qquad v_{-1} = 0
+
+    Args:
+      inner: Any :math:`\mathrm{clip}` of this package or of optax: it must keep small gradients.
+      axis_name: As for `scale_by_norm`; give it to the clip too.
+
+    Returns:
+      A `GradientTransformationExtraArgs` with a `SkipNonfiniteState` around an
+      `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and telemetry, of the changes.
+
+    Notes:
+      - From step to step the update changes by no more than the clip lets through. With a threshold
+        tau it is a constant gradient of norm G, to rounding, from step `ceil(G/tau)` on.
+      - Non-finite steps are skipped. The memory is in float32 or better, sharded as parameters are.
+      - The paper has one memory a worker and steps along their average: this is one worker's, to be
+        run before the average (`jax.lax.pmean`). Its noise for differential privacy is not here.
+
+    Example:
+      >>> import jax.numpy as jnp, clipax
+      >>> clip = clipax.with_error_feedback(clipax.clip_by_global_norm(2.0))
+      >>> state = clip.init(jnp.zeros(2))
+      >>> for _ in range(3):
+      ...     update, state = clip.update(jnp.array([3.0, 4.0]), state)
+      ...     print(f"{update[0]:.2f} {update[1]:.2f}")
+      1.20 1.60
+      2.40 3.20
+      3.00 4.00
+
+    References:
+      Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929.
+    """
+    pair = getattr(inner, "init", None), getattr(inner, "update", None)
+    if not all(callable(part) for part in pair):
+        raise TypeError(f"`inner` must be an optax gradient transformation, got {inner!r}.")
+    clip = optax.with_extra_args_support(inner)
+    scope = scopes.resolve("leaf")
+
+    def init(params: Params) -> ErrorFeedbackState:
+        return ErrorFeedbackState(jax.tree.map(wide_zeros_like, params), clip.init(params))
+
+    def update(
+        updates: Updates, state: ErrorFeedbackState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, ErrorFeedbackState]:
+        leaves, structure = named_leaves(updates, scope)
+        rows = by_path(state.estimate)
+        old = [row_of(rows, leaf.path) for leaf in leaves]
+        changes = [
+            _bounded(leaf.value.astype(one.dtype) - one)
+            for leaf, one in zip(leaves, old, strict=True)
+        ]
+        passed, clip_state = clip.update(
+            jax.tree.unflatten(structure, changes), state.clip_state, params, **extra
+        )
+        new = [
+            # What a clip makes of an overflow, NaN for instance, is no change.
+            _bounded(one + jnp.where(jnp.isfinite(part), part, 0).astype(one.dtype))
+            for one, part in zip(old, jax.tree.leaves(passed), strict=True)
+        ]
+        rows |= {leaf.path: one for leaf, one in zip(leaves, new, strict=True)}
+        kept = jax.tree.unflatten(jax.tree.structure(state.estimate), list(rows.values()))
+        handed = [narrow(one, leaf.value.dtype) for leaf, one in zip(leaves, new, strict=True)]
+        return jax.tree.unflatten(structure, handed), ErrorFeedbackState(kept, clip_state)
+
+    return skip_nonfinite(optax.GradientTransformationExtraArgs(init, update), axis_name=axis_name)
+
+
+def _bounded(value: Array) -> Array:
+    """A sum or difference of finite numbers that overflowed is the largest number."""
+    if jnp.iscomplexobj(value):
+        return lax.complex(_bounded(value.real), _bounded(value.imag))
+    largest = jnp.finfo(value.dtype).max
+    return jnp.clip(value, -largest, largest)

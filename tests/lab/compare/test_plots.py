@@ -1,0 +1,81 @@
+"""The picture of a comparison."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib import image
+from matplotlib.figure import Figure
+
+from clipax.lab import plot_curves
+from clipax.lab._compare.results import MethodResult
+
+INF = math.inf
+
+
+def make(method, losses, *, diverged=0, clip_fraction=None, rate=0.1):
+    """A result with the given last losses and so many more seeds that diverged."""
+    finals = [*losses, *[INF] * diverged]
+    return MethodResult(
+        method=method,
+        learning_rates=(0.01, 0.1, 1.0),
+        validation_loss=((2.0, 2.1), (0.3, 0.4), (INF, 3.0)),
+        learning_rate=rate,
+        seeds=tuple(range(4, 4 + len(finals))),
+        points=(0, 10, 20),
+        loss=tuple((2.3, 1.0 if math.isfinite(final) else INF, final) for final in finals),
+        accuracy=tuple((0.1, 0.5, 0.9 if math.isfinite(final) else 0.0) for final in finals),
+        clip_fraction=clip_fraction,
+        seconds=1.0,
+    )
+
+
+RESULTS = [
+    make("clip_sgd", [0.1, 0.2, 0.3, 0.4], clip_fraction=(0.5, 0.6, 0.7, 0.8)),
+    make("delayed_clip_adagrad_norm", [0.5, 0.6, 0.7], diverged=1, rate=1.0),
+    make("sgd", [], diverged=4),
+]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [RESULTS, RESULTS[:1], RESULTS[2:], [make(f"method_{i}", [0.1 + i]) for i in range(25)]],
+    ids=["mixed", "one", "all diverged", "many"],
+)
+def test_pictures_are_drawn_whatever_diverged(tmp_path, results):
+    plot_curves(results, "title", tmp_path / "curves.png")
+    picture = image.imread(tmp_path / "curves.png")
+    assert picture.shape[0] > 600
+    assert picture.shape[1] > 1000
+    assert np.unique(picture.reshape(-1, picture.shape[-1]), axis=0).shape[0] > 20
+
+
+def test_diverged_runs_do_not_set_the_scale(tmp_path, monkeypatch):
+    drawn = []
+
+    class Kept(Figure):
+        def savefig(self, *args, **kwargs):
+            drawn.append(self)
+
+    monkeypatch.setattr("matplotlib.figure.Figure", Kept)
+    plot_curves(RESULTS, "what was compared", tmp_path / "curves.png")
+    (figure,) = drawn
+    curves, ends, rates = figure.axes
+    for axes in (curves, rates):
+        low, high = axes.get_ylim()
+        assert low == pytest.approx(0.8 * 0.1)
+        assert high == pytest.approx(2 * 2.3)
+        assert axes.get_yscale() == "log"
+    assert figure.get_suptitle() == "what was compared"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        result.method for result in RESULTS
+    ]
+    assert [label.get_text() for label in ends.get_yticklabels()] == [
+        result.method for result in RESULTS
+    ]
+    assert {text.get_text() for text in ends.texts} == {"25 % diverged", "100 % diverged"}
+    lines = {line.get_label(): line for line in curves.lines}
+    np.testing.assert_allclose(lines["clip_sgd"].get_ydata(), [2.3, 1.0, 0.25])
+    assert lines["sgd"].get_ydata()[-1] > 10 * curves.get_ylim()[1]

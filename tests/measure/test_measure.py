@@ -1,0 +1,127 @@
+"""Norms: exact, safe from overflow, differentiable, one read."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import clipax
+from clipax import scopes
+from clipax.measure import all_finite, measure
+from clipax.measure._leaves import named_leaves
+
+
+def norms_of(tree, scope, dtype=jnp.float32):
+    leaves, _ = named_leaves(tree, scopes.resolve(scope))
+    return measure(leaves, dtype).norms
+
+
+@pytest.mark.parametrize("size", [1e-18, 1.0, 1e15, 1e19, 1e30, 1e37])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_norm_is_exact_over_the_whole_range(size, compiled):
+    tree = {"a": jnp.array([3.0, 0.0]) * size, "b": jnp.array(4.0) * size, "zero": jnp.zeros(5)}
+    norm = jax.jit(clipax.global_norm) if compiled else clipax.global_norm
+    np.testing.assert_allclose(norm(tree), 5 * size, rtol=1e-6)
+
+
+def test_float16_norms_beyond_the_range_of_float16():
+    tree = [jnp.full(4, 60000.0, jnp.float16)]
+    np.testing.assert_allclose(clipax.global_norm(tree), 120000, rtol=1e-3)
+    assert clipax.global_norm(tree).dtype == jnp.float32
+
+
+def test_double_precision_stays(x64):
+    tree = {"a": jnp.array([3e200, 4e200]), "b": jnp.zeros(3, jnp.float32)}
+    norm = clipax.global_norm(tree)
+    assert norm.dtype == jnp.float64
+    np.testing.assert_allclose(norm, 5e200, rtol=1e-15)
+
+
+def test_one_block_that_overflows_does_not_blur_a_tiny_one():
+    tree = {"huge": jnp.array([1e30]), "tiny": jnp.array([1e-15])}
+    norms = norms_of(tree, "leaf")
+    np.testing.assert_allclose(norms["huge"], 1e30, rtol=1e-6)
+    np.testing.assert_allclose(norms["tiny"], 1e-15, rtol=1e-6)
+
+
+def test_complex_leaves_count_magnitudes():
+    np.testing.assert_allclose(clipax.global_norm([jnp.array([3 + 4j, 12j])]), 13, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_norm_of_what_is_not_finite_is_not_finite(bad):
+    tree = {"a": jnp.array([1.0, bad]), "b": jnp.ones(3)}
+    assert not jnp.isfinite(clipax.global_norm(tree))
+    leaf = norms_of(tree, "leaf")
+    assert not jnp.isfinite(leaf["a"])
+    np.testing.assert_allclose(leaf["b"], np.sqrt(3), rtol=1e-6)
+
+
+def test_derivative_at_zero_is_zero():
+    gradient = jax.grad(lambda tree: clipax.global_norm(tree))({"a": jnp.zeros(3)})
+    np.testing.assert_array_equal(gradient["a"], np.zeros(3))
+    away = jax.grad(lambda tree: clipax.global_norm(tree))({"a": jnp.array([3.0, 4.0])})
+    np.testing.assert_allclose(away["a"], [0.6, 0.8], rtol=1e-6)
+
+
+def test_empty_trees_and_leaves_have_norm_zero():
+    assert clipax.global_norm({}) == 0
+    assert clipax.global_norm({"a": jnp.zeros((0, 3)), "b": None}) == 0
+
+
+@pytest.mark.parametrize("leaf", [jnp.arange(3), np.array([True]), 3])
+def test_leaves_that_are_no_floats_are_refused_by_name(leaf):
+    with pytest.raises(TypeError, match=r"'layer/table'.*optax.masked"):
+        clipax.global_norm({"layer": {"table": leaf}})
+
+
+def test_labels_merge_only_leaves_of_one_shape():
+    class ByOutput:
+        def block(self, path, ndim):
+            return scopes.Block("all", (ndim - 1,))
+
+    norms = norms_of({"a": jnp.ones((2, 3)), "b": jnp.ones((7, 3))}, ByOutput())
+    np.testing.assert_allclose(norms["all"], np.full(3, 3.0), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"'all' has \(3,\) for 'a' and \(4,\) for 'b'"):
+        norms_of({"a": jnp.ones((2, 3)), "b": jnp.ones((2, 4))}, ByOutput())
+
+
+def test_unit_norms_keep_the_last_axis():
+    kernel = jnp.arange(6.0).reshape(2, 3)
+    norms = norms_of({"bias": jnp.ones(4), "kernel": kernel}, "unit")
+    np.testing.assert_allclose(norms["kernel"], np.linalg.norm(kernel, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(norms["bias"], 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.complex64])
+def test_all_finite(dtype):
+    scope = scopes.resolve("global")
+    huge = jnp.full(8, jnp.finfo(dtype).max, dtype)
+    good = {"a": huge, "b": jnp.zeros((0,), dtype)}
+    assert all_finite(named_leaves(good, scope)[0])
+    for bad in (jnp.nan, jnp.inf, -jnp.inf):
+        tree = good | {"c": jnp.array([0, bad], dtype)}
+        assert not jax.jit(lambda tree: all_finite(named_leaves(tree, scope)[0]))(tree)
+    assert all_finite([])
+
+
+def test_a_tree_is_measured_with_any_scope_in_one_conditional():
+    tree = {str(i): jnp.ones((3, 3)) for i in range(5)}
+    for scope in ("global", "leaf", "unit"):
+        jaxpr = jax.make_jaxpr(lambda tree, scope=scope: norms_of(tree, scope))(tree)
+        assert str(jaxpr).count("cond[") == 1
+
+
+def test_vmapped_norms_equal_a_loop():
+    batch = {"a": jnp.arange(12.0).reshape(3, 4) * jnp.array([[1.0], [1e25], [0.0]])}
+    looped = [clipax.global_norm({"a": row}) for row in batch["a"]]
+    chex.assert_trees_all_close(jax.vmap(clipax.global_norm)(batch), jnp.stack(looped), rtol=1e-6)
+
+
+def test_nan_in_one_block_does_not_hide_the_overflow_of_another():
+    norms = norms_of({"bad": jnp.array([jnp.nan]), "huge": jnp.array([3e25, 4e25])}, "leaf")
+    np.testing.assert_allclose(norms["huge"], 5e25, rtol=1e-6)
+    assert jnp.isnan(norms["bad"])

@@ -1,0 +1,118 @@
+"""Error feedback: a clip that is not biased, around any clip."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import clipax
+
+
+def run(method, gradients, donate=False):
+    update = jax.jit(method.update, donate_argnums=1 if donate else ())
+    state = method.init(gradients[0])
+    updates = []
+    for gradient in gradients:
+        out, state = update(gradient, state)
+        updates.append(out)
+    return updates, state
+
+
+@pytest.mark.parametrize(
+    ("dtype", "clip"),
+    [(jnp.float16, clipax.clip_by_global_norm), (jnp.float32, optax.clip_by_global_norm)],
+)
+def test_a_constant_gradient_is_reached_and_kept(dtype, clip):
+    gradient = {"w": jnp.array([3.0, 0.0], dtype), "b": jnp.array(-4.0, dtype)}
+    threshold = 0.75
+    steps = math.ceil(5.0 / threshold)
+    updates, _ = run(clipax.with_error_feedback(clip(threshold)), [gradient] * (steps + 3))
+    for count, update in enumerate(updates, start=1):
+        share = min(1.0, count * threshold / 5.0)
+        for name, leaf in update.items():
+            assert leaf.dtype == dtype
+            np.testing.assert_allclose(
+                np.float32(leaf),
+                share * np.float32(gradient[name]),
+                rtol=float(jnp.finfo(dtype).eps),
+            )
+        if count < steps:
+            assert abs(float(update["b"])) < 4
+    # The clip alone keeps its bias for ever.
+    alone, _ = run(clip(threshold), [gradient] * 9)
+    np.testing.assert_allclose(np.float32(alone[-1]["b"]), -4 * threshold / 5, rtol=1e-2)
+
+
+def test_telemetry_is_that_of_the_clip_inside():
+    gradient = jnp.array([3.0, 4.0])
+    method = clipax.with_error_feedback(clipax.clip_by_global_norm(2.0))
+    _, state = run(method, [gradient] * 4)
+    found = clipax.metrics(state)
+    assert found["clip_fraction"] == 0.5  # of changes by 5, 3, 1 and 0
+    assert found["grad_norm"] == 0
+    assert found["skipped_count"] == 0
+
+
+def test_a_bad_step_leaves_no_trace():
+    method = clipax.with_error_feedback(optax.clip(1.0))
+    gradients = [jnp.array([3.0, 4.0]), jnp.array([1.0, -2.0])]
+    bad = [jnp.array([1.0, value]) for value in (np.nan, np.inf, -np.inf)]
+    updates, state = run(method, [gradients[0], *bad, gradients[1]])
+    expected, wanted = run(method, gradients)
+    np.testing.assert_array_equal(updates[1:4], np.zeros((3, 2)))
+    np.testing.assert_array_equal([updates[0], updates[4]], expected)
+    jax.tree.map(np.testing.assert_array_equal, state.inner, wanted.inner)
+    assert state.skipped_count == 3
+
+
+def test_one_huge_gradient_moves_the_update_by_the_threshold():
+    gradients = [jnp.ones(3), 1e30 * jnp.ones(3), jnp.ones(3), jnp.ones(3)]
+    updates, _ = run(clipax.with_error_feedback(clipax.clip_by_global_norm(2.0)), gradients)
+    np.testing.assert_allclose(jnp.linalg.norm(updates[1] - updates[0]), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(updates[2], updates[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64])
+def test_a_change_that_overflows_stays_finite(dtype):
+    # No clip: the change from one end of the range to the other is no float.
+    method = clipax.with_error_feedback(optax.identity())
+    largest = jnp.asarray(float(jnp.finfo(jnp.float32).max), dtype)
+    updates, state = run(method, [largest, -largest, largest])
+    assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((updates, state)))
+
+
+def test_donated_states_and_small_changes_in_bfloat16():
+    # A little at a time: in bfloat16 the sum would stand still at 2.
+    gradient = jnp.full((4,), 4.0, jnp.bfloat16)
+    method = clipax.with_error_feedback(optax.clip(0.005))
+    updates, _ = run(method, [gradient] * 700, donate=True)
+    np.testing.assert_allclose(np.float32(updates[-1]), 3.5, rtol=1e-2)
+
+
+def test_a_leaf_without_gradient_keeps_what_is_remembered():
+    method = clipax.with_error_feedback(clipax.clip_by_global_norm(1.0))
+    params = {"a": jnp.full(2, 3.0), "b": jnp.array(4.0)}
+    state = method.init(params)
+    _, before = method.update(params, state)
+    update, after = method.update({"a": params["a"], "b": None}, before)
+    assert update["b"] is None
+    np.testing.assert_array_equal(after.inner.estimate["b"], before.inner.estimate["b"])
+
+
+def test_bad_arguments():
+    with pytest.raises(TypeError, match="`inner` must be an optax gradient transformation"):
+        clipax.with_error_feedback(1.0)
+
+
+def test_what_a_clip_makes_of_an_overflow_is_not_remembered():
+    # Finite entries whose norm is not: this clip hands on NaN.
+    clip = clipax.clip_by_global_norm(1.0, nonfinite="propagate")
+    gradients = [jnp.full(4, 3e38), jnp.full(4, 0.1)]
+    updates, state = run(clipax.with_error_feedback(clip), gradients)
+    assert np.isfinite(state.inner.estimate).all()
+    np.testing.assert_allclose(updates[1], gradients[1])
