@@ -11,7 +11,7 @@ from jax import lax
 from clipax import _validate
 from clipax._states import fields_of, find, unwrap
 from clipax._typing import Array
-from clipax.engine import Telemetry, decode_names, stack_telemetry
+from clipax.engine import Telemetry, decode_names, known_labels, stack_telemetry
 
 __all__ = ["Clip", "block_names", "clip_columns", "clips_at_all", "find_clips", "metrics"]
 
@@ -238,7 +238,5 @@ def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
 
 
 def _names(telemetry: Telemetry) -> tuple[str, ...]:
-    labels = telemetry.labels
-    if isinstance(labels, Mapping) and len(labels) == telemetry.clipped_count.size:
-        return tuple(sorted(labels))  # the keys are known inside `jit` too
-    return decode_names(telemetry.names)
+    labels = known_labels(telemetry)  # inside `jit` too
+    return tuple(labels) if labels else decode_names(telemetry.names)

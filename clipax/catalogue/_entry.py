@@ -1,4 +1,4 @@
-"""What the project knows of one public method."""
+"""The record of one public method."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ DIES = "dies, by its definition"
 
 @dataclass(frozen=True)
 class Entry:
-    """What the project knows of one public method.
+    """The record of one public method.
 
     Attributes:
       name: Public name below `clipax`.
-      factory: What makes the method from arguments.
+      factory: The function that makes the method from arguments.
       kind: `"threshold"`, `"norm"`, `"transformation"` or `"optimizer"`.
       formula: The method in one line.
-      papers: Where the method comes from, as keys of `PAPERS`; none for a building block.
+      papers: Papers of the method, as keys of `PAPERS`; none for a building block.
       example: Arguments with which the factory works.
       static_args: Arguments that `optax.inject_hyperparams` must not trace.
       variants: Names of further methods of the same factory, with the arguments that make them.
-      verdict: What is to be expected of the 200 ordinary steps after one huge finite gradient, a
+      verdict: The expected outcome of the 200 ordinary steps after one huge finite gradient, a
         million times the usual norm or 1e38, as `clipax.testing` measures it: `"recovers"`, or
-        `"dies, by its definition"` (what remembers unclipped gradients: the stepsize of
+        `"dies, by its definition"` for a method that remembers unclipped gradients: the stepsize of
         AdaGrad-Norm without a clip, that of Adam-Norm, which forgets in `1/(1 - b2)` steps, the
         momentum of mixed clipping, the direction of normalised momentum without a clip, the
-        thresholds of ACClip and Stable-SPAM).
+        thresholds of ACClip and Stable-SPAM.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Entry:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The factory's arguments that have a default, with it."""
+        """Return the defaults of the factory's arguments, by name."""
         arguments = inspect.signature(self.factory).parameters.values()
         return {one.name: one.default for one in arguments if one.default is not one.empty}
 
     @property
     def summary(self) -> str:
-        """First line of the factory's docstring."""
+        """Return the first line of the factory's docstring."""
         return (self.factory.__doc__ or "").strip().splitlines()[0]
 
     @property
     def source(self) -> str:
-        """The papers as a table quotes them."""
+        """Return the papers as a table quotes them."""
         return "; ".join(str(PAPERS[key]) for key in self.papers) or "building block"

@@ -59,7 +59,9 @@ def _histograms(state: Any) -> list[Array]:
 
     def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
         counts = unwrap(fields.get(_COUNTS))
-        return (counts, ()) if jnp.shape(counts)[-1:] == (_histogram.BINS,) else None
+        if counts is None or jnp.shape(counts)[-1:] != (_histogram.BINS,):
+            return None
+        return counts, ()
 
     return list(find(state, match))
 

@@ -33,4 +33,5 @@ from clipax.engine._step import Spec as Spec
 from clipax.engine._step import Step as Step
 from clipax.engine._telemetry import Telemetry as Telemetry
 from clipax.engine._telemetry import decode_names as decode_names
+from clipax.engine._telemetry import known_labels as known_labels
 from clipax.engine._telemetry import stack_telemetry as stack_telemetry

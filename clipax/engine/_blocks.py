@@ -22,6 +22,7 @@ from clipax.thresholds import Threshold
 __all__ = [
     "BlockStates",
     "Group",
+    "block_key",
     "group_blocks",
     "init_rule",
     "init_states",
@@ -31,13 +32,21 @@ __all__ = [
 ]
 
 
+def block_key(label: str) -> str:
+    """The key of a block in a dictionary of a state.
+
+    No name that anybody searches a state for, whatever users call their blocks.
+    """
+    return f"block:{label}"
+
+
 class BlockStates(NamedTuple):
     """What a rule remembers of all blocks.
 
     Attributes:
       rows: State of the blocks that have one norm, stacked in the order of their labels; not
         stacked for the scope `"global"`, which has one.
-      units: By label, the states of blocks that have a norm for each unit.
+      units: By `block_key`, the states of blocks that have a norm for each unit.
     """
 
     rows: Any
@@ -86,7 +95,11 @@ def init_states(
     if rule is None:
         return ()
     scalars = sum(shape == () for shape in shapes.values())
-    units = {label: init_rule(rule, shape, dtype) for label, shape in shapes.items() if shape != ()}
+    units = {
+        block_key(label): init_rule(rule, shape, dtype)
+        for label, shape in shapes.items()
+        if shape != ()
+    }
     return BlockStates(
         init_rule(rule, () if collapse else (scalars,), dtype),
         # Without leaves `optax.tree.map_params` asks for the structure: one array stands for the
@@ -131,7 +144,8 @@ def group_blocks(
         row_of(known, label)
     if collapse:
         return [Group((label,), norm, None, unit=False) for label, norm in norms.items()]
-    units = [label for label in labels if isinstance(state.units, dict) and label in state.units]
+    keys = state.units if isinstance(state.units, dict) else {}
+    units = [label for label in labels if block_key(label) in keys]
     scalars = [label for label in labels if label not in units]
     groups = []
     if present := tuple(label for label in scalars if label in norms):
@@ -146,7 +160,7 @@ def group_blocks(
 def select_rows(state: BlockStates, group: Group) -> Any:
     """The rows of a group; a copy only where blocks are missing."""
     if group.unit:
-        return state.units[group.labels[0]]
+        return state.units[block_key(group.labels[0])]
     return jax.tree.map(lambda rows: rows if _whole(group, rows) else rows[group.rows], state.rows)
 
 
@@ -154,7 +168,7 @@ def update_rows(state: BlockStates, group: Group, finite: Array, new: Any) -> Bl
     """The state with new rows for what is finite of a group."""
     kept = keep_rows(finite, new, select_rows(state, group))
     if group.unit:
-        return state._replace(units=state.units | {group.labels[0]: kept})
+        return state._replace(units=state.units | {block_key(group.labels[0]): kept})
     return state._replace(
         rows=jax.tree.map(
             lambda fresh, rows: fresh if _whole(group, rows) else rows.at[group.rows].set(fresh),

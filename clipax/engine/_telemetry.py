@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from clipax._typing import Array
-from clipax.engine._blocks import Group
+from clipax.engine._blocks import Group, block_key
 from clipax.norms import Decision
 
 __all__ = [
@@ -38,7 +38,8 @@ class Telemetry(NamedTuple):
       clipped_count: Number of steps with a norm above the threshold (shares of units add up).
       checks: On the last axis `nonfinite_count` and whether the last step was not finite, int32. A
         last entry, if there is one more, is that of all excluded leaves together.
-      labels: The blocks' labels as the keys of a dictionary without arrays: names inside `jit`.
+      labels: The blocks as the keys (`block_key`) of a dictionary without arrays: their names are
+        known inside `jit`.
       names: The same as bytes (`clipax.block_names` reads them), for checkpoints that keep arrays
         only; None for `"global"`.
     """
@@ -109,14 +110,15 @@ def init_telemetry(
         checks=jnp.zeros((*checked, 2), jnp.int32),
         # Without leaves `optax.tree.map_params` asks for the structure: one array stands for the
         # labels, whatever they are.
-        labels=dict.fromkeys(shapes) if shapes else jnp.zeros(0, jnp.int32),
+        labels=dict.fromkeys(map(block_key, shapes)) if shapes else jnp.zeros(0, jnp.int32),
         names=None if collapse else jnp.asarray(_encode_names(list(shapes))),
     )
 
 
 def known_labels(telemetry: Telemetry) -> list[str]:
-    """The labels of all rows, in order."""
-    return sorted(telemetry.labels) if isinstance(telemetry.labels, dict) else []
+    """The labels of all rows, in order; empty where a checkpoint kept arrays only."""
+    keys = sorted(telemetry.labels) if isinstance(telemetry.labels, Mapping) else []
+    return [key.removeprefix(block_key("")) for key in keys]
 
 
 def record(
@@ -176,7 +178,9 @@ def stack_telemetry(parts: Mapping[str, Telemetry]) -> Telemetry:
         for name in ("latest", "clipped_count", "checks")
     )
     names = jnp.asarray(_encode_names(list(parts)))
-    return Telemetry(first.steps, latest, clipped, checks, dict.fromkeys(parts), names)
+    return Telemetry(
+        first.steps, latest, clipped, checks, dict.fromkeys(map(block_key, parts)), names
+    )
 
 
 def _check(old: Array, finite: Array) -> Array:

@@ -62,12 +62,12 @@ class TypicalNormState(NamedTuple):
     Attributes:
       steps: Number of steps that counted, int32.
       mean: Average of the norms, with bias correction.
-      scale: Root of the average of their squares, with bias correction.
+      size: Root of the average of their squares, with bias correction.
     """
 
     steps: Array
     mean: Array
-    scale: Array
+    size: Array
 
 
 def scale_by_stable_spam(
@@ -183,7 +183,7 @@ def _even_out(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
         weight = weigh_newest(decay, state.steps, dtype)
         mean = state.mean + weight * (norms - state.mean)
         weight = weigh_newest(square_decay, state.steps, dtype)
-        scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.scale, jnp.sqrt(weight) * norms)
+        scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.size, jnp.sqrt(weight) * norms)
         # Opaque, or XLA turns the two divisions into one by a product, which overflows.
         size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
         # Of a gradient that is zero there is no direction.

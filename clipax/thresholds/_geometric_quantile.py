@@ -30,11 +30,11 @@ class GeometricQuantileState(NamedTuple):
 
     Attributes:
       threshold: The threshold of the next step.
-      key: Data of the key of the next step's noise, one row a block; None without noise.
+      noise_key: Data of the key of the next step's noise, one row a block; None without noise.
     """
 
     threshold: Array
-    key: Array | None
+    noise_key: Array | None
 
 
 def geometric_quantile(
@@ -117,7 +117,7 @@ def geometric_quantile(
     def update(
         norms: Array, state: GeometricQuantileState, context: Context
     ) -> tuple[Array, GeometricQuantileState]:
-        now, key = state.threshold, state.key
+        now, key = state.threshold, state.noise_key
         records = _records(norms, context.example_norms)
         # Negative norms mark padding. Written so that NaN is an example.
         padding = records < 0

@@ -22,12 +22,12 @@ class RmsOfNormsState(NamedTuple):
     """State of `rms_of_norms`; each array has the shape of the norms.
 
     Attributes:
-      scale: Root of the average of the squared norms, without bias correction.
+      root: Root of the average of the squared norms, without bias correction.
       within: Average share of the steps whose norm lay within the threshold, likewise.
       weight: The same average of ones: the bias correction of both.
     """
 
-    scale: Array
+    root: Array
     within: Array
     weight: Array
 
@@ -98,17 +98,17 @@ def rms_of_norms(
     def update(
         norms: Array, state: RmsOfNormsState, context: Context
     ) -> tuple[Array, RmsOfNormsState]:
-        dtype = state.scale.dtype
+        dtype = state.root.dtype
         old, new = _moving.weights(decay, dtype)
         entering = norms.astype(dtype)
         if limit is not None:
             most = jnp.asarray(limit, dtype) * _root(state)
             entering = jnp.where(most > 0, jnp.minimum(entering, most), entering)
-        scale = jnp.hypot(jnp.sqrt(old) * state.scale, jnp.sqrt(new) * entering)
+        scale = jnp.hypot(jnp.sqrt(old) * state.root, jnp.sqrt(new) * entering)
         # A subnormal scale counts as zero: a limit relative to it would never let it grow.
         info = jnp.finfo(dtype)
         scale = jnp.where(scale < info.smallest_normal, 0, jnp.minimum(scale, info.max))
-        state = state._replace(scale=scale, weight=old * state.weight + new)
+        state = state._replace(root=scale, weight=old * state.weight + new)
         threshold = raise_to_normal((jnp.asarray(kappa, dtype) * _root(state)).astype(norms.dtype))
         within = old * state.within + new * (norms <= threshold).astype(dtype)
         return threshold, state._replace(within=within)
@@ -123,4 +123,4 @@ def share_within(state: RmsOfNormsState) -> Array:
 
 def _root(state: RmsOfNormsState) -> Array:
     """Compute the root mean square of the norms so far, zero before the first step."""
-    return state.scale / jnp.sqrt(jnp.where(state.weight > 0, state.weight, 1))
+    return state.root / jnp.sqrt(jnp.where(state.weight > 0, state.weight, 1))

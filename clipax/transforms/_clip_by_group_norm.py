@@ -44,9 +44,8 @@ def clip_by_group_norm(
         (default): the groups are those of `scope`.
       total: Largest norm of all groups together after they were clipped, likewise. None (default):
         the first level alone.
-      scope: The groups where `labels` is None: `"leaf"` (default), `"unit"`, or a scope of
-        `clipax.scopes`: `stacked` for the layers of scanned kernels, `exclude` for groups that need
-        no clip.
+      scope: The groups where `labels` is None, as for `scale_by_norm`; `"leaf"` (default), or
+        `clipax.scopes`: `stacked` for scanned kernels, `exclude` for groups that need no clip.
       nonfinite: As for `scale_by_norm`; a group that is not finite counts as zero in the total.
       axis_name: As for `scale_by_norm`.
 

@@ -22,15 +22,18 @@ def clip_by_param_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Clip each unit's gradient relative to the norm of its parameters ("AGC").
+    r"""Clip each unit's gradient relative to the norm of its parameters ("AGC").
 
     `scale_by_norm(norms.clip(thresholds.relative(clipping, eps=eps)), scope="unit")`: the change of
     a unit by one step is bounded in proportion to it. Prefer it for networks without normalisation,
     at large batches and learning rates; leave the last layer out.
 
+    .. math:: u_i = \min\Bigl(1, \frac{\lambda \max(\|w_i\|, \epsilon)}{\|g_i\|}\Bigr) g_i
+
     Args:
-      clipping: The threshold in units of the parameters' norm, positive and finite; default .01.
-      eps: The least norm of parameters that counts, positive and finite; default 1e-3.
+      clipping: The threshold :math:`\lambda` in units of the norm of the unit's parameters
+        :math:`w_i`, positive and finite; default .01.
+      eps: The least norm :math:`\epsilon` of parameters, positive and finite; default 1e-3.
       exclude: Which leaves to leave as they are: a glob pattern on the path, a tuple of patterns,
         or a predicate; `"head/*"` for the paper's last layer, `("head/*", "*/bias")` for biases
         too. None (default) for none.

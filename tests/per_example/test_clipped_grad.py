@@ -16,7 +16,6 @@ from tests.per_example.reference import clipped_sum
 
 # Of rounding, in the code that users get.
 OPTIMISED = True
-
 SIZE = 7
 
 
@@ -247,54 +246,3 @@ def test_what_is_no_function_or_number_is_refused():
         clipax.clipped_grad(1.0, 1.0)
     with pytest.raises(TypeError, match="`threshold` must be a number, got 'x'"):
         clipax.clipped_grad(loss, "x")
-
-
-def test_bad_batches_fail_at_once():
-    params, (x, y) = problem()
-    grad = clipax.clipped_grad(loss, 1.0)
-    with pytest.raises(ValueError, match=r"`batch` must have one number of examples, got \[6, 7\]"):
-        grad(params, x, y[1:])
-    with pytest.raises(ValueError, match="`batch` must hold arrays with a first axis"):
-        grad(params, x, 1.0)
-    with pytest.raises(ValueError, match="`batch` must hold at least one example"):
-        grad(params, x[:0], y[:0])
-    with pytest.raises(ValueError, match="`mask` must be a vector with one entry for each of 7"):
-        grad(params, x, y, mask=np.ones(6))
-    with pytest.raises(ValueError, match="`threshold` must be positive, got 0"):
-        grad(params, x, y, threshold=0)
-    with pytest.raises(ValueError, match="`key` must be given if and only if"):
-        grad(params, x, y, key=jax.random.key(0))
-    with pytest.raises(TypeError, match="Every leaf must be floating-point"):
-        grad({"kernel": jnp.zeros((3, 2), int)}, x, y)
-
-
-@pytest.mark.parametrize(
-    ("key", "found"),
-    [(0, "0"), (jnp.zeros(2), r"float32\[2\]"), (jax.random.PRNGKey(0)[None], r"uint32\[1,2\]")],
-)
-def test_what_is_not_one_key_is_refused(key, found):
-    params, batch = problem()
-    grad = clipax.clipped_grad(loss, 1.0, noise_multiplier=1.0)
-    with pytest.raises(TypeError, match=f"`key` must be one key of `jax.random`, got {found}"):
-        grad(params, *batch, key=key)
-
-
-@pytest.mark.parametrize(
-    ("result", "has_aux", "message"),
-    [
-        (lambda one: (one, one), False, r"`fun` must return one floating.*\(float32\[\], float32"),
-        (
-            lambda one: one[None],
-            False,
-            r"`fun` must return one floating-point number.*float32\[1\]",
-        ),
-        (lambda one: None, False, "`fun` must return one floating-point number.*None"),
-        (lambda one: one, True, r"`fun` must return a pair.*float32\[\]"),
-        (lambda one: (one, {"a": "b"}), True, "`fun` must return arrays beside its loss, got 'b'"),
-    ],
-)
-def test_functions_that_do_not_return_what_they_should_are_refused(result, has_aux, message):
-    params, batch = problem()
-    grad = clipax.clipped_grad(lambda *given: result(loss(*given)), 1.0, has_aux=has_aux)
-    with pytest.raises(TypeError, match=message):
-        grad(params, *batch)

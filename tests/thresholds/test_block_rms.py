@@ -27,7 +27,7 @@ def test_a_threshold_with_memory_is_handed_root_mean_squares():
     context = Context(jnp.array(0), sizes=jnp.array([4.0, 16.0]))
     now, state = threshold.update(jnp.array([2.0, 12.0]), threshold.init((2,)), context)
     np.testing.assert_allclose(now, [1, 6], rtol=1e-6)
-    np.testing.assert_allclose(state.scale, 0.1 * np.array([1, 3]), rtol=1e-6)
+    np.testing.assert_allclose(state.root, 0.1 * np.array([1, 3]), rtol=1e-6)
 
 
 def test_a_threshold_per_entry_needs_sizes():

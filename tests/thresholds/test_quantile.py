@@ -254,17 +254,17 @@ def test_a_bad_step_keeps_threshold_and_key(scope):
         if scope == "global":
             return state.rules.before.rows
         if scope == "unit":
-            return state.rules.before.units["w"]
+            return state.rules.before.units["block:w"]
         return jax.tree.map(
             lambda rows: rows[list(state.telemetry.labels).index("w")], state.rules.before.rows
         )
 
     kept = of_w(state)
     np.testing.assert_array_equal(kept.threshold, of_w(after).threshold)
-    np.testing.assert_array_equal(kept.key, of_w(after).key)
+    np.testing.assert_array_equal(kept.noise_key, of_w(after).noise_key)
     # A good step draws again.
     _, good = update(params, state)
-    assert not np.array_equal(kept.key, of_w(good).key)
+    assert not np.array_equal(kept.noise_key, of_w(good).noise_key)
 
 
 def test_runs_with_noise_side_by_side_are_those_alone():

@@ -84,7 +84,7 @@ def test_memory_is_kept_block_by_block_where_a_gradient_is_not_finite():
     _, state = clip.update(
         {"w": jnp.array([[jnp.nan, 1.0], [1.0, 1.0]])}, clip.init(params), params
     )
-    np.testing.assert_array_equal(state.rules.before.units["w"], [0, 1])
+    np.testing.assert_array_equal(state.rules.before.units["block:w"], [0, 1])
 
 
 def test_units_are_recorded_as_shares_and_extremes():

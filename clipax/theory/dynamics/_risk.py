@@ -67,7 +67,7 @@ def homogenized_risk(
         R = \sum_i \lambda_i v_i
 
     with :math:`\lambda_i` the `spectrum`, :math:`v_i` half the squared distance to the solution
-    along an eigenvector (at first, the `start`), :math:`\eta` the `learning_rate`, :math:`c` the
+    along an eigenvector (at time 0, the `start`), :math:`\eta` the `learning_rate`, :math:`c` the
     `threshold`, and :math:`\mu_c`, :math:`m_{2,c}` of `reduction_factors`. By Heun's method.
 
     Args:
@@ -108,10 +108,10 @@ def homogenized_risk(
       N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733, the ODE of the risk.
     """
-    eigenvalues, first, given, steps = _prepare(
+    eigenvalues, initial, control, steps = _prepare(
         spectrum, start, noise, learning_rate, threshold, times, dt
     )
-    risk, _, _ = solve(eigenvalues, first, noise, given, dt, steps)
+    risk, _, _ = solve(eigenvalues, initial, noise, control, dt, steps)
     return jnp.interp(_to_floats(times), dt * jnp.arange(steps + 1), risk)
 
 
@@ -172,11 +172,11 @@ def homogenized_paths(
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733, homogenized clipped SGD.
     """
     runs = _validate.index("runs", runs, minimum=1)
-    eigenvalues, first, given, steps = _prepare(
+    eigenvalues, initial, control, steps = _prepare(
         spectrum, start, noise, learning_rate, threshold, times, dt
     )
     keys = jax.random.split(key, runs)
-    risks = _simulate_paths(keys, eigenvalues, first, noise, given, dt, steps)
+    risks = _simulate_paths(keys, eigenvalues, initial, noise, control, dt, steps)
     grid = dt * jnp.arange(steps + 1)
     return jax.vmap(lambda risk: jnp.interp(_to_floats(times), grid, risk))(risks)
 
@@ -211,7 +211,7 @@ def _simulate_paths(
     spectrum: Array,
     start: Array,
     noise: LabelNoise,
-    given: _Tabulated,
+    control: _Tabulated,
     dt: Array,
     steps: int,
 ) -> Array:
@@ -220,7 +220,7 @@ def _simulate_paths(
 
     def advance(x: Array, step: Array) -> tuple[Array, Array]:
         risk = spectrum @ x**2 / 2
-        rate, threshold = given(step, risk, noise)
+        rate, threshold = control(step, risk, noise)
         mu, m2 = compute_factors(noise, risk, threshold)
         normal = jax.random.normal(jax.random.fold_in(key, step), x.shape, x.dtype)
         drift = -rate * mu * spectrum * x
@@ -244,7 +244,7 @@ def _prepare(
     dt: Scalar,
 ) -> tuple[Array, Array, _Tabulated, int]:
     eigenvalues = check_spectrum(spectrum)
-    first = check_start(start, eigenvalues)
+    initial = check_start(start, eigenvalues)
     dt = _arguments.positive("dt", dt)
     steps = count_steps(check_times(times).max(), dt)
     _validate.learning_rate(learning_rate)
@@ -257,7 +257,7 @@ def _prepare(
     if np.isinf(noise.second_moment):
         rule = "finite for noise without a second moment"
         _check("threshold", thresholds, rule, np.isfinite)
-    return _to_floats(eigenvalues), _to_floats(first), _Tabulated(rates, thresholds), steps
+    return _to_floats(eigenvalues), _to_floats(initial), _Tabulated(rates, thresholds), steps
 
 
 def _tabulate(grid: np.ndarray, value: OverTime) -> Array:

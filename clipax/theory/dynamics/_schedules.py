@@ -224,10 +224,10 @@ def _make_schedule(
     spectrum: Any, start: Any, noise: LabelNoise, control: Control, horizon: float, dt: float
 ) -> ClippingSchedule:
     eigenvalues = check_spectrum(spectrum)
-    first = check_start(start, eigenvalues)
+    initial = check_start(start, eigenvalues)
     horizon, dt = _arguments.positive("horizon", horizon), _arguments.positive("dt", dt)
     steps = count_steps(horizon, dt)
-    record = solve(_to_floats(eigenvalues), _to_floats(first), noise, control, dt, steps)
+    record = solve(_to_floats(eigenvalues), _to_floats(initial), noise, control, dt, steps)
     risk, rate, threshold = (np.asarray(values) for values in record)
     return ClippingSchedule(
         dt * np.arange(steps + 1), risk, threshold, rate, float(eigenvalues.sum())

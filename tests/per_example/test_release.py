@@ -1,4 +1,4 @@
-"""Noise for private training, the threshold in the optimizer's state, and what an example moves."""
+"""The noise on the sum over examples."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import clipax
-from clipax import norms, per_example, scopes, thresholds
+from clipax import scopes
 
 
 def inner(params, x):
@@ -62,41 +61,3 @@ def test_noise_where_nothing_bounds_a_parameter_is_refused():
         grad({"a": jnp.zeros(2), "b": jnp.zeros(2)}, jnp.ones((1, 2)), key=jax.random.key(0))
     with pytest.raises(ValueError, match="`threshold` must be finite with noise"):
         clipax.clipped_grad(inner, math.inf, noise_multiplier=1.0)
-
-
-def test_the_threshold_in_the_optimizer_s_state_follows_the_median_of_real_examples():
-    median, size, total = 5.0, 40, 1.0
-    count_noise = size / 20
-    split = per_example.noise_split(total, count_noise)
-    assert total**-2 == pytest.approx(split**-2 + (2 * count_noise) ** -2)
-    follow = norms.observe(thresholds.geometric_quantile(0.5, initial=0.1, noise=count_noise))
-    optimizer = optax.chain(clipax.scale_by_norm(follow), optax.sgd(1e-3))
-    # Half of the batch is padding, whose norms would be below every threshold.
-    grad = clipax.clipped_grad(inner, 1.0, reduction="sum", noise_multiplier=split)
-    mask = np.arange(2 * size) < size
-
-    @jax.jit
-    def run(examples, keys):
-        def step(carry, given):
-            params, state = carry
-            batch, key = given
-            now = per_example.current_threshold(state)
-            grads, stats = grad(params, batch, threshold=now, mask=mask, key=key)
-            updates, state = optimizer.update(grads, state, params, example_norms=stats.norms)
-            return (optax.apply_updates(params, updates), state), (now, stats.clip_fraction)
-
-        params = {"a": jnp.zeros(1)}
-        return jax.lax.scan(step, (params, optimizer.init(params)), (examples, keys))[1]
-
-    draw = np.random.default_rng(0)
-    examples = draw.lognormal(np.log(median), 1.0, (160, 2 * size, 1)).astype(np.float32)
-    examples[:, size:] = 0.0
-    found, clipped = run(examples, jax.random.split(jax.random.key(0), 160))
-    assert found[0] == np.float32(0.1)
-    assert np.exp(np.log(found[100:]).mean()) == pytest.approx(median, rel=0.1)
-    assert np.mean(clipped[100:]) == pytest.approx(0.5, abs=0.05)
-
-
-def test_the_state_must_hold_one_threshold():
-    with pytest.raises(ValueError, match=r"`opt_state` must hold one state.*got 0"):
-        per_example.current_threshold(optax.sgd(0.1).init({"a": jnp.zeros(1)}))
