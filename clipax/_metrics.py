@@ -167,10 +167,12 @@ def clips_at_all(columns: Mapping[str, Array]) -> Array:
 def _match(fields: Mapping[str, Any]) -> tuple[Clip | _Guard, Iterable[Any]] | None:
     """The states of `scale_by_norm`, of measured momentum, and of what skips steps."""
     if "of_gradient" in fields and "of_momentum" in fields:
-        parts = (fields_of(fields[name]) for name in ("of_momentum", "of_gradient"))
-        pair = [_read((part or {}).get("telemetry")) for part in parts]
-        if all(one is not None for one in pair):
-            both = stack_telemetry({"averaged": pair[0], "gradient": pair[1]})
+        averaged, gradient = (
+            _read((fields_of(fields[name]) or {}).get("telemetry"))
+            for name in ("of_momentum", "of_gradient")
+        )
+        if averaged is not None and gradient is not None:
+            both = stack_telemetry({"averaged": averaged, "gradient": gradient})
             # Of momentum that is measured beside the gradient, only the gradient's norm is
             # `grad_norm`.
             return Clip(both, slice(1, None), fields), ()
@@ -187,12 +189,10 @@ def _read(node: Any) -> Telemetry | None:
     arrays = ("steps", "latest", "clipped_count", "checks")
     if fields is None or not all(name in fields for name in arrays):
         return None
+    steps, latest, clipped, checks = (jnp.asarray(unwrap(fields[name])) for name in arrays)
     names = fields.get("names")
-    return Telemetry(
-        *(jnp.asarray(unwrap(fields[name])) for name in arrays),
-        fields.get("labels"),
-        None if names is None else unwrap(names),
-    )
+    known = None if names is None else unwrap(names)
+    return Telemetry(steps, latest, clipped, checks, fields.get("labels"), known)
 
 
 def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:

@@ -114,7 +114,7 @@ def test_before_any_step_and_without_a_threshold():
     metrics = clipax.metrics(state)
     assert metrics["threshold"] == jnp.inf
     assert metrics["clip_fraction"] == 0
-    assert np.isfinite(state.threshold)
+    assert np.isfinite(state.telemetry.threshold)
 
 
 def test_a_state_without_telemetry_is_refused():

@@ -160,7 +160,7 @@ def init_memory(rule: EntryRule, params: Params) -> dict[str, Any]:
     """What a rule remembers for all parameters: trees like theirs, by name."""
     leaves, structure = jax.tree.flatten(params)
     rows = [rule.init(leaf) for leaf in leaves]
-    return {name: structure.unflatten([row[name] for row in rows]) for name in rule.names}
+    return {name: jax.tree.unflatten(structure, [row[name] for row in rows]) for name in rule.names}
 
 
 def apply_rule(

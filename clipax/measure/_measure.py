@@ -171,14 +171,12 @@ def _norms(
     def rescaled() -> Measurement:
         # Computed inside the branch: what enters one has to be written out.
         again = rescaled_square_sums(function(arrays), layout, dtype)
-        norms = {
-            label: jnp.where(
-                jnp.isinf(square),
-                _sums.root(again[label]) * (1 / rescaling(dtype)),
-                _sums.root(square),
-            )
-            for label, square in squares.items()
-        }
+        norms = {}
+        for label, square in squares.items():
+            over = jnp.isinf(square)
+            # One root, of the chosen square: the derivative of an infinite one is not a number.
+            norms[label] = _sums.root(jnp.where(over, again[label], square))
+            norms[label] *= jnp.where(over, 1 / rescaling(dtype), 1).astype(dtype)
         return Measurement(norms, stack(norms))
 
     stacked = stack(squares)

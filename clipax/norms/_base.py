@@ -17,7 +17,7 @@ class Decision(NamedTuple):
     """The factors for blocks of the given norms.
 
     Attributes:
-      factor: What to multiply each block with; not negative. The update of a block whose factor
+      factor: Multiplies each block; not negative. The update of a block whose factor
         is negative or not a number is zero.
       threshold: The norm above which the block counts as clipped, in units of the measured norm;
         infinite where nothing clips.

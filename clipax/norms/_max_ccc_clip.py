@@ -18,19 +18,16 @@ __all__ = ["max_ccc_clip"]
 def max_ccc_clip(*, window: int = 500, min_fraction: Scalar = 0.1) -> NormRule:
     r"""Clip where the comparison criterion is largest, and make up for the bias.
 
-    `thresholds.max_ccc` says where to clip; one over the share of the norms within it says by how
-    much to scale, as the criterion supposes. Prefer it to the threshold alone in front of plain
-    SGD; an optimizer that divides by the gradient's size, as Adam does, cancels the scaling.
+    Prefer it to `thresholds.max_ccc` alone in front of plain SGD, as its criterion supposes the
+    scaling; an optimizer that divides by the gradient's size, as Adam does, cancels it.
 
     .. math:: f(n) = \frac{1}{F(c)} \min(1, c/n), \qquad F(c) = \text{share of the norms } n_i \le c
 
-    over the last `window` norms :math:`n_i`, the current one included, with :math:`c` the threshold
-    of `thresholds.max_ccc`; where that is infinite, :math:`f = 1`.
+    with :math:`c` the threshold and :math:`n_i` the window of `thresholds.max_ccc`.
 
     Args:
       window: How many norms are remembered, a concrete integer of at least 20; default 500.
-      min_fraction: Smallest share of the norms within the threshold, in (0, 1]; default .1: the
-        scaling is at most 10.
+      min_fraction: Smallest share within the threshold, in (0, 1]; default .1: scales by up to 10.
 
     Returns:
       A `NormRule` with a `MaxCccState`. A block counts as clipped where `n > c`.

@@ -78,9 +78,8 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
       A `NormRule`. Nothing counts as clipped.
 
     Notes:
-      - The root is kept, not the square: a norm of 1e30 is added without overflow. A scale that
-        decays below the smallest normal number stays there, so that its inverse is finite.
-      - The paper's delay is one step; this one is any number.
+      The root is kept, not the square: a norm of 1e30 is added without overflow. A scale that
+      decays below the smallest normal number stays there, so that its inverse is finite.
 
     Example:
       >>> import jax.numpy as jnp, clipax

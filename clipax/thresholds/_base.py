@@ -15,7 +15,7 @@ __all__ = ["Context", "Threshold", "as_threshold", "raise_to_normal"]
 
 
 class Context(NamedTuple):
-    """What a decision may know besides the norms.
+    """The facts that a decision may use besides the norms.
 
     Attributes:
       count: Number of steps before this one, an int32 scalar. It always advances.
@@ -61,7 +61,7 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
       value: A positive number (infinity: never clip), an `optax.Schedule` of the 0-based step
         count, or a `Threshold`. Where a schedule returns NaN or less than the smallest normal
         number, that number is taken: then next to nothing passes.
-      name: What an error calls it.
+      name: Name of the argument in errors.
 
     Returns:
       A `Threshold`; without memory unless `value` has one.

@@ -28,8 +28,7 @@ def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
 
     Args:
       threshold: Largest root mean square: a positive number (infinity: never clip), an
-        `optax.Schedule` of the step count, or a `Threshold`, which is then handed root mean squares
-        in place of norms.
+        `optax.Schedule` of the step count, or a `Threshold`, which is handed root mean squares.
 
     Returns:
       A `Threshold`; without memory unless `threshold` has one.
@@ -54,7 +53,7 @@ def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
         if context.sizes is None:
             raise ValueError(
                 "`context` must know the sizes of the blocks: use `thresholds.block_rms` with "
-                "`clipax.scale_by_norm` or what is made of it."
+                "`clipax.scale_by_norm` or a method made of it."
             )
         # A block without entries has norm zero, and any threshold will do.
         root = jnp.sqrt(jnp.maximum(jnp.asarray(context.sizes, norms.dtype), 1))

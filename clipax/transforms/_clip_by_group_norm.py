@@ -1,4 +1,4 @@
-"""Clipping in two levels: each group by itself, then what is left of all together."""
+"""Clipping on two levels: each group by itself, then all groups together."""
 
 from __future__ import annotations
 

@@ -69,9 +69,8 @@ def scale_by_adam_norm(
       b_init: The scale before the first step, in units of the gradient norm, at least 1e-37.
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default .9
         as in the paper's runs; None for none.
-      b2: Decay rate of the averaged squared norm, in [0, 1); default .999 as in the paper's runs.
-        `optax.inject_hyperparams` rounds it to the parameters' dtype, in bfloat16 to 1: pass it
-        `hyperparam_dtype=jnp.float32`.
+      b2: Decay rate of the averaged squared norm, in [0, 1); default .999 as in the paper's runs
+        (in `optax.inject_hyperparams` with `hyperparam_dtype=jnp.float32`).
       delay: How many steps the divisor lags, as for `norms.adagrad_norm`; None (default): no delay.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

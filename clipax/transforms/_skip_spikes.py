@@ -135,8 +135,12 @@ def skip_spikes(
     rules = NormRules.of(_watch(source))
 
     def init(params: Params) -> SkipSpikesState:
-        zeros = (jnp.zeros((), jnp.int32) for _ in range(2))
-        return SkipSpikesState(spec.init(rules, params), *zeros, run.init(params))
+        return SkipSpikesState(
+            watch=spec.init(rules, params),
+            skipped_count=jnp.zeros((), jnp.int32),
+            consecutive_count=jnp.zeros((), jnp.int32),
+            inner=run.init(params),
+        )
 
     def update(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra: Any

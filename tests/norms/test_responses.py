@@ -177,7 +177,7 @@ def test_an_observer_records_and_never_clips():
         states = watching, clipping
         np.testing.assert_array_equal(update, gradient)
         # The same memory, threshold and count as the clip: a dry run of it.
-        jax.tree.map(np.testing.assert_array_equal, watching.before, clipping.before)
+        jax.tree.map(np.testing.assert_array_equal, watching.rules, clipping.rules)
         seen, clipped = clipax.metrics(watching), clipax.metrics(clipping)
         assert seen["threshold"] == clipped["threshold"]
         assert seen["clip_fraction"] == clipped["clip_fraction"]

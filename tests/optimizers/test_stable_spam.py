@@ -15,7 +15,7 @@ def test_entries_above_the_average_peak_are_rescaled_to_it():
     gradients = np.ones((10, 4), np.float32)
     gradients[9] = [1.0, -1.5, 20.0, -10.0]
     _, states = follow(clipax.stable_spam(0.1, peak_decay=0.5, b1=0.0, reset=None), gradients)
-    telemetry = states[0]
+    telemetry = states[0].telemetry
     np.testing.assert_array_equal(telemetry.threshold[:9], 1)
     np.testing.assert_array_equal(telemetry.clipped_count[:, 0], [0] * 9 + [1])
     weight = 0.5 / (1 - 0.5**10)

@@ -1,0 +1,101 @@
+"""README.md and the pages in docs/: their code runs, their links and their tables hold."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs import write_tables
+
+ROOT = Path(__file__).parents[2]
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").rglob("*.md"))]
+
+FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
+NOT_RUN = "# not run: "  # the first line of a block that cannot run here; a reason follows
+
+
+def name_of(page: Path) -> str:
+    """The page's path in the repository."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def python_blocks(text: str) -> Iterator[tuple[int, str]]:
+    """The code of all blocks marked as Python, each with the number of lines above it."""
+    for found in FENCE.finditer(text):
+        if found[2] == "python":
+            yield text.count("\n", 0, found.start(3)), found[3]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_code_runs_and_prints_what_it_says(page: Path) -> None:
+    names: dict[str, object] = {}  # each block builds on those before it on the same page
+    for above, block in python_blocks(page.read_text()):
+        if block.startswith(NOT_RUN):
+            assert block.splitlines()[0].removeprefix(NOT_RUN)
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            # Errors name the page's own lines.
+            exec(compile("\n" * above + block, str(page), "exec"), names)
+        promised = [line[2:] for line in block.splitlines() if line.startswith("# ")]
+        assert printed.getvalue().splitlines() == promised
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_all_code_is_marked_with_its_language(page: Path) -> None:
+    languages = {language for _, language, _ in FENCE.findall(page.read_text())}
+    assert languages <= {"python", "console", "text"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text())):
+            broken.append(target)
+    assert not broken
+
+
+def test_every_page_is_listed() -> None:
+    listed = set(re.findall(r"\]\(([^)#\s]+)\)", (ROOT / "docs" / "index.md").read_text()))
+    for page in PAGES:
+        if page.parent.name == "docs" and page.name != "index.md":
+            assert page.name in listed
+
+
+@pytest.mark.parametrize("page", write_tables.tables())
+def test_the_tables_are_the_catalogue(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert text == write_tables.replace(text, *write_tables.tables()[page]), (
+        "run `python docs/write_tables.py`"
+    )
+
+
+def test_the_first_page_is_short_and_quotes_the_page_of_speed() -> None:
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 150
+    quoted = rows_of_speed(README)
+    assert len(quoted) == 4
+    assert quoted <= rows_of_speed(ROOT / "docs" / "speed.md")
+
+
+def rows_of_speed(page: Path) -> set[tuple[str, ...]]:
+    """The cells of the rows that tell what a step with a clip costs."""
+    lines = (line for line in page.read_text().splitlines() if line.startswith("| clip"))
+    return {tuple(cell.strip() for cell in line.split("|")) for line in lines}
