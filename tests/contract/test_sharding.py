@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import clipax
-from benchmarks import hlo
+from benchmarks.harness import hlo
 from tests.contract.cases import CASES, MEASURING, REPRESENTATIVES
 from tests.contract.gradients import Layout, mild, nest
 from tests.contract.harness import assert_close, jitted, method, run

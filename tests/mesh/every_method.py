@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import clipax
-from benchmarks import hlo
+from benchmarks.harness import hlo
 from tests.contract.cases import BASIC
 from tests.contract.gradients import Layout, flatten, mild, nest
 from tests.oracles import Tree
