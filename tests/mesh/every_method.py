@@ -87,7 +87,7 @@ def inside_shard_map(axis_name: Any) -> Methods:
         options: dict[str, Any] = {}
         if name == "with_error_feedback":
             # The clip that it wraps is built before it is.
-            options = {"transformation": clipax.clip_by_global_norm(1.0, axis_name=axis_name)}
+            options = {"inner": clipax.clip_by_global_norm(1.0, axis_name=axis_name)}
         if name not in NOT_IN_SHARDS:
             methods[name] = case.make(axis_name=axis_name, **options)
     return methods
