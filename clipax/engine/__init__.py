@@ -23,13 +23,13 @@ from clipax.engine._lift import lift as lift
 from clipax.engine._moments import Moments as Moments
 from clipax.engine._moments import adam as adam
 from clipax.engine._moments import add_decay as add_decay
-from clipax.engine._moments import correct as correct
+from clipax.engine._moments import bias_correction as bias_correction
 from clipax.engine._moments import count_steps as count_steps
 from clipax.engine._moments import counted_steps as counted_steps
 from clipax.engine._moments import weigh_newest as weigh_newest
-from clipax.engine._skip import skipping as skipping
-from clipax.engine._step import ScaleByNormState as ScaleByNormState
-from clipax.engine._step import Spec as Spec
+from clipax.engine._skip import make_skippable as make_skippable
+from clipax.engine._spec import ScaleByNormState as ScaleByNormState
+from clipax.engine._spec import Spec as Spec
 from clipax.engine._step import Step as Step
 from clipax.engine._telemetry import Telemetry as Telemetry
 from clipax.engine._telemetry import decode_names as decode_names

@@ -1,4 +1,4 @@
-"""The blocks of a step in groups, and what is remembered of them.
+"""Groups of blocks that are decided on together, and the rows of state that belong to them.
 
 Blocks that have one norm each are stacked into one vector: thousands of scalars would cost more
 than the step itself. Blocks with a norm for each unit stay by themselves, sharded as their leaves
@@ -33,15 +33,16 @@ __all__ = [
 
 
 def block_key(label: str) -> str:
-    """The key of a block in a dictionary of a state.
+    """Make the key of a block in a dictionary of a state.
 
-    No name that anybody searches a state for, whatever users call their blocks.
+    The prefix keeps a label of a user's choosing, such as `"count"`, apart from the names that
+    `optax.tree.get` searches a state for.
     """
     return f"block:{label}"
 
 
 class BlockStates(NamedTuple):
-    """What a rule remembers of all blocks.
+    """The memory of a rule for all blocks.
 
     Attributes:
       rows: State of the blocks that have one norm, stacked in the order of their labels; not
@@ -58,7 +59,7 @@ class Group(NamedTuple):
 
     Attributes:
       labels: Their labels, in order.
-      norms: Their norms, stacked if `rows` is given; those of the one label otherwise.
+      norms: Their norms, stacked if `rows` is given; else those of the only label.
       rows: Rows of the labels in the state; None where the state has no rows to choose from.
       unit: Whether it is one block with norms of its units.
     """
@@ -69,13 +70,13 @@ class Group(NamedTuple):
     unit: bool
 
     def stack(self, values: Mapping[str, Any]) -> Any:
-        """Values by label in the order of the norms."""
+        """Stack values by label in the order of the norms."""
         if self.rows is None:
             return values[self.labels[0]]
         return jnp.stack([values[label] for label in self.labels])
 
     def unstack(self, values: Array) -> Iterator[tuple[str, Array]]:
-        """Pairs of a label and its values."""
+        """Split values into pairs of a label and its own."""
         if self.rows is None:
             return iter([(self.labels[0], values)])
         return zip(self.labels, jnp.unstack(values), strict=True)
@@ -84,10 +85,10 @@ class Group(NamedTuple):
 def init_states(
     rule: NormRule | None, shapes: Mapping[str, tuple[int, ...]], *, collapse: bool, dtype: Any
 ) -> Any:
-    """The states before the first step; `()` without a rule.
+    """Make the states before the first step; `()` without a rule.
 
     Args:
-      rule: What decides.
+      rule: The rule that decides.
       shapes: The shape of each label's norms, in the order of the labels.
       collapse: Whether there is one label, whose state is not stacked.
       dtype: Type of the norms.
@@ -102,14 +103,14 @@ def init_states(
     }
     return BlockStates(
         init_rule(rule, () if collapse else (scalars,), dtype),
-        # Without leaves `optax.tree.map_params` asks for the structure: one array stands for the
-        # labels, whatever they are.
+        # `optax.tree.map_params` initialises a state from a tree without leaves, as a prefix of the
+        # real one: there one array stands for the dictionary, whatever its labels.
         units if shapes else jnp.zeros(0, jnp.int32),
     )
 
 
 def init_rule(rule: NormRule | Threshold, shape: tuple[int, ...], dtype: Any) -> Any:
-    """The state before the first step, floating-point arrays in the dtype of the norms."""
+    """Make the state before the first step, floating-point arrays in the dtype of the norms."""
 
     def cast(value: Any) -> Array:
         value = jnp.asarray(value)
@@ -126,14 +127,14 @@ def group_blocks(
     *,
     collapse: bool,
 ) -> list[Group]:
-    """The blocks that were measured, in groups.
+    """Sort the blocks that were measured into groups.
 
     Args:
       labels: All labels of the state, in order.
-      state: What `init_states` made for them.
+      state: The states that `init_states` made for them.
       norms: Norms by label.
-      stacked: Those of the blocks that have one norm, as a vector in the order of their labels,
-        where they were stacked before.
+      stacked: The norms of the blocks that have one each, as a vector in the order of their labels,
+        where the measurement stacked them.
       collapse: As for `init_states`.
 
     Raises:
@@ -158,14 +159,14 @@ def group_blocks(
 
 
 def select_rows(state: BlockStates, group: Group) -> Any:
-    """The rows of a group; a copy only where blocks are missing."""
+    """Select the rows of a group; a copy only where blocks are missing."""
     if group.unit:
         return state.units[block_key(group.labels[0])]
     return jax.tree.map(lambda rows: rows if _whole(group, rows) else rows[group.rows], state.rows)
 
 
 def update_rows(state: BlockStates, group: Group, finite: Array, new: Any) -> BlockStates:
-    """The state with new rows for what is finite of a group."""
+    """Write the new rows of a group where its norms are finite."""
     kept = keep_rows(finite, new, select_rows(state, group))
     if group.unit:
         return state._replace(units=state.units | {block_key(group.labels[0]): kept})
@@ -179,7 +180,7 @@ def update_rows(state: BlockStates, group: Group, finite: Array, new: Any) -> Bl
 
 
 def keep_rows(finite: Array, new: Any, old: Any) -> Any:
-    """The new rows where a block's norm is finite, else the old ones."""
+    """Select the new rows where a block's norm is finite, else the old ones."""
 
     def choose(new: Array, old: Array) -> Array:
         lead = finite.reshape(finite.shape + (1,) * (old.ndim - finite.ndim))
@@ -189,5 +190,5 @@ def keep_rows(finite: Array, new: Any, old: Any) -> Any:
 
 
 def _whole(group: Group, rows: Array) -> bool:
-    """The ordinary case, in which nothing needs to be gathered or scattered."""
+    """Tell whether a group is all rows in order, so that none needs to be gathered or scattered."""
     return group.rows is None or np.array_equal(group.rows, np.arange(rows.shape[0]))

@@ -1,7 +1,7 @@
-"""What is done with the entries of a scaled gradient: rules for one leaf, and their application.
+"""Rules on the entries of one leaf, and their application to all leaves.
 
-`scale_by_norm` decides on factors for whole blocks. An entry rule says what happens to each entry
-then: nothing more, a momentum, a scale of its own for every entry, ... It sees one leaf at a time.
+Rules on norms decide on one factor for a whole block. An entry rule then makes the update: the
+scaled gradient itself, its momentum, or Adam's direction. It sees one leaf at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import _validate
+from clipax._statistics._moving import weights
 from clipax._typing import Array, Norms, Params, Scalar
 from clipax.engine._decide import BlockFactors
 from clipax.measure import (
@@ -44,18 +45,18 @@ __all__ = [
 ]
 
 Memory = dict[str, Array]
-"""What a rule remembers for one leaf, by name."""
+"""The arrays that a rule remembers for one leaf, by name."""
 
 
 class EntryContext(NamedTuple):
-    """What a rule is told besides the gradient; factors broadcast against the leaf.
+    """The facts that a rule may use besides the gradient; factors broadcast against the leaf.
 
     Attributes:
       gradient_factor: Multiplies the gradient.
       update_factor: Multiplies the update.
       finite: Where the step counts; elsewhere memory keeps its values (`keep`).
       count: Number of steps before this one.
-      steps: How many of them counted, for all leaves or for this one; None where nobody knows.
+      steps: How many of them counted, for all leaves or for this one; None where it is unknown.
       param: The leaf's parameter, where the rule or a weight decay needs it; else None.
     """
 
@@ -71,12 +72,12 @@ class EntryRule(NamedTuple):
     """A pair of pure functions on one leaf.
 
     Attributes:
-      init: From a leaf of the parameters to what is remembered for it; the same names for all.
+      init: From a leaf of the parameters to its memory; the same names for all leaves.
       update: From `(gradient, memory, context)` to `(update, memory)`. The gradient comes, and the
-        update is returned, in the dtype in which to compute. What the update is where the step does
-        not count is no matter: it is replaced.
+        update is returned, in the dtype in which to compute. Where the step does not count, the
+        update is replaced, whatever it is.
       needs_params: Whether `context.param` is used.
-      names: Names of what is remembered.
+      names: Names of the remembered arrays.
     """
 
     init: Callable[[Array], Memory]
@@ -86,7 +87,7 @@ class EntryRule(NamedTuple):
 
 
 def scale() -> EntryRule:
-    """The scaled gradient itself."""
+    """Make the rule that scales the gradient and remembers nothing."""
 
     def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
         return gradient * (context.gradient_factor * context.update_factor), memory
@@ -95,7 +96,7 @@ def scale() -> EntryRule:
 
 
 def momentum(b1: Scalar) -> EntryRule:
-    """A moving average of the scaled gradients, from zero and without bias correction."""
+    """Make the rule that averages scaled gradients, from zero and without bias correction."""
     _validate.open_unit("b1", b1)
 
     def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
@@ -108,56 +109,57 @@ def momentum(b1: Scalar) -> EntryRule:
 def average(
     gradient: Array, old: Array, b1: Scalar, context: EntryContext, factor: Scalar | Array = 1
 ) -> Array:
-    """`b1 old + (1 - b1) factor gradient`, in the dtype of `old`.
+    """Compute `b1 old + (1 - b1) factor gradient`, in the dtype of `old`.
 
-    Make updates from it as it is stored: made from the sum before it is rounded, XLA would compute
-    that again from the old average, and copy the old one first.
+    Make updates from the stored result. If one is made from the sum before it is rounded, XLA
+    computes that sum twice, and copies the old average, which it could overwrite.
     """
-    dtype = context.gradient_factor.dtype
-    # 1 - b1 before rounding to float32, where .999 would cost it four digits.
-    fresh = gradient * (factor * jnp.asarray(1 - b1, dtype))
-    return keep(old.astype(gradient.dtype) * jnp.asarray(b1, dtype) + fresh, old, context)
+    kept, new = weights(b1, context.gradient_factor.dtype)
+    fresh = gradient * (factor * new)
+    return keep(old.astype(gradient.dtype) * kept + fresh, old, context)
 
 
 def keep(new: Array, old: Array, context: EntryContext) -> Array:
-    """What to remember: `new` in the dtype of `old`, or `old` where the step does not count."""
+    """Select `new`, in the dtype of `old`, where the step counts, else `old`."""
     return narrow(jnp.where(context.finite, new, old.astype(new.dtype)), old.dtype)
 
 
 def guard(finite: Array, update: Array, fill: float) -> Array:
-    """The update where the step counts, else `fill`: selected, as zero times NaN is NaN."""
+    """Select the update where the step counts, else `fill`; a product would not do: 0 NaN = NaN."""
     return jnp.where(finite, update, fill)
 
 
 def hide(values: Sequence[Array]) -> list[Array]:
-    """The values behind barriers, for what reads them once more.
+    """Put the values behind barriers, before they are read a second time.
 
-    Without, XLA writes out what measuring and scaling have in common: the float32 copy of a
-    bfloat16 tree (`benchmarks/NOTES.md`). Leaf by leaf, so that a replicated leaf stays so.
+    Without them XLA merges the float32 copies of a bfloat16 tree that measuring and scaling make,
+    and writes the copy out: 8 instead of 4 times the parameters' bytes (`benchmarks/NOTES.md`).
+    One barrier a leaf, so that a replicated leaf stays replicated.
     """
     return [lax.optimization_barrier(value) for value in values]
 
 
 def zeros_like(leaf: Any) -> Array:
-    """Zeros like a leaf, sharded as it is, and strongly typed for a Python number too."""
+    """Make zeros like a leaf, sharded as it is, and strongly typed for a Python number too."""
     return jnp.zeros_like(leaf, dtype=jnp.result_type(leaf))
 
 
 def wide_zeros_like(leaf: Any) -> Array:
-    """Zeros like a leaf, in float32 or better.
+    """Make zeros like a leaf, in float32 or better.
 
-    In bfloat16, with a decay of .999, an average stands still at a quarter of where it is going.
+    A bfloat16 average with a decay of .999 gets stuck at a quarter of its limit: the increments
+    round to nothing.
     """
     return jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), jnp.float32))
 
 
 def scales_like(leaf: Any, value: Scalar) -> Array:
-    """One positive number for each entry of a leaf, sharded as it is."""
+    """Make one positive number for each entry of a leaf, sharded as it is."""
     return jnp.full_like(leaf, value, dtype=accumulation_dtype([jnp.result_type(leaf)]))
 
 
 def init_memory(rule: EntryRule, params: Params) -> dict[str, Any]:
-    """What a rule remembers for all parameters: trees like theirs, by name."""
+    """Make the memory of a rule for all parameters: trees like theirs, by name."""
     leaves, structure = jax.tree.flatten(params)
     rows = [rule.init(leaf) for leaf in leaves]
     return {name: jax.tree.unflatten(structure, [row[name] for row in rows]) for name in rule.names}
@@ -177,21 +179,22 @@ def apply_rule(
     steps: Array | Norms | None = None,
     saturate: bool = True,
 ) -> tuple[list[Array], dict[str, Any]]:
-    """Runs a rule over the leaves.
+    """Run a rule over the leaves.
 
     Args:
-      rule: What to do with the entries.
+      rule: The rule.
       leaves: The gradient's leaves.
-      values: What the rule is given of each: its value, or what stands in its place.
-      factors: What to do with their blocks, by label.
+      values: The arrays that the rule takes for the gradient, one a leaf.
+      factors: The factors of their blocks, by label.
       params: The parameters of the leaves, where they are needed.
-      memory: What the rule remembers, trees like the parameters, by name.
+      memory: The memory of the rule, trees like the parameters, by name.
       weight_decay: Coefficient of the parameters that are added to the gradient, or None.
-      fill: What stands in an update for a block that is not finite.
+      fill: The update of a block that is not finite: zero or NaN.
       count: Number of steps before this one.
       steps: How many of them counted, for all leaves or by path, or None.
-      saturate: Whether what is too large for a narrow dtype becomes its largest number, not
-        infinity; it takes a fifth of a step in bfloat16 (`benchmarks/NOTES.md`).
+      saturate: Whether an update too large for a narrow dtype becomes its largest number, not
+        infinity. XLA clamps as slowly as it rounds: a fifth of a step in bfloat16
+        (`benchmarks/NOTES.md`).
 
     Returns:
       The updates of the leaves, and the new memory.
@@ -212,7 +215,7 @@ def apply_rule(
         update, new = rule.update(gradient, old, context)
         for name, row in rows.items():
             row[leaf.path] = new[name]
-        # Selected in the wide dtype: after the cast it would cost a pass.
+        # Before the cast: XLA for CPU selects narrow types in a pass of its own.
         update = guard(block.finite, update, fill)
         updates.append(narrow(update, narrow_dtype) if saturate else update.astype(narrow_dtype))
     kept = {

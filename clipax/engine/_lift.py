@@ -10,7 +10,8 @@ from clipax import _validate
 from clipax._typing import Params, Scalar, Updates
 from clipax.engine._decide import NormRules
 from clipax.engine._entries import EntryRule, scale
-from clipax.engine._step import ScaleByNormState, Spec, Step
+from clipax.engine._spec import ScaleByNormState, Spec
+from clipax.engine._step import Step
 
 __all__ = ["lift"]
 
@@ -22,19 +23,19 @@ def lift(
     *,
     weight_decay: Scalar | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """One measurement of the gradient, one decision, one rule for its entries.
+    """Make the transformation of one measurement, one decision and one rule for the entries.
 
     Args:
       spec: Scope and policies.
-      rules: What decides on the norms.
-      entry_rule: What becomes of the entries; None for the scaled gradient.
+      rules: The rules that decide on the norms.
+      entry_rule: The rule that makes the update; None for the scaled gradient.
       weight_decay: Adds this multiple of the parameters to the gradient after it was measured; None
         for none.
     """
     if weight_decay is not None:
         _validate.non_negative("weight_decay", weight_decay)
     rule = scale() if entry_rule is None else entry_rule
-    # What only shrinks cannot become too large for its dtype.
+    # An entry that no factor enlarges still fits its dtype: the clamp can be left out.
     saturate = not (entry_rule is None and weight_decay is None and rules.never_amplifies)
     needs_params = rules.needs_params or rule.needs_params or weight_decay is not None
 

@@ -1,6 +1,6 @@
 """Adam's two averages for each entry, with their bias corrections and resets.
 
-Of the squares the root is kept, as everywhere, and both in float32 or better.
+The second is kept as its root, so that no square overflows; both are in float32 or better.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate
-from clipax._statistics._moving import hypot
+from clipax._statistics._moving import hypot, weights
 from clipax._typing import Array, Norms, Scalar
 from clipax.engine._entries import EntryContext, EntryRule, Memory, keep
-from clipax.engine._step import ScaleByNormState
+from clipax.engine._spec import ScaleByNormState
 from clipax.engine._telemetry import known_labels
 from clipax.measure import Leaf, find_row, wide_dtype
 from clipax.norms import Decision, NormRule
@@ -27,7 +27,7 @@ __all__ = [
     "Moments",
     "adam",
     "add_decay",
-    "correct",
+    "bias_correction",
     "count_steps",
     "counted_steps",
     "weigh_newest",
@@ -47,7 +47,7 @@ class CountedState(NamedTuple):
 
 
 def count_steps(inner: NormRule) -> NormRule:
-    """The same decisions, the steps counted for each block."""
+    """Count the steps of each block beside a rule, which decides as before."""
 
     def init(shape: tuple[int, ...]) -> CountedState:
         return CountedState(jnp.zeros(shape, jnp.int32), inner.init(shape))
@@ -62,7 +62,7 @@ def count_steps(inner: NormRule) -> NormRule:
 
 
 def counted_steps(state: ScaleByNormState, leaves: Sequence[Leaf]) -> Norms:
-    """The number of steps that counted so far for each leaf, where `before` counts them."""
+    """Read how many steps counted so far for each leaf, where `before` counts them."""
     if not leaves:
         return {}
     rows = jnp.unstack(state.rules.before.rows.steps)
@@ -83,12 +83,12 @@ class Moments:
     def __init__(self, b1: Scalar, b2: Scalar, eps: Scalar) -> None:
         _validate.open_unit("b1", b1)
         _validate.open_unit("b2", b2)
-        # Smaller ones are no normal numbers in float32: entries that are zero divide by it.
+        # An entry that was always zero is divided by it: it must be a normal number in float32.
         _validate.number("eps", eps, "finite and at least 1e-37", lambda e: 1e-37 <= e < math.inf)
         self.b1, self.b2, self.eps = b1, b2, eps
 
     def init(self, leaf: Any) -> Memory:
-        """Zeros like a leaf, sharded as it is."""
+        """Make zeros like a leaf, sharded as it is."""
         wide = wide_dtype(jnp.result_type(leaf), jnp.float32)
         return {
             "momentum": jnp.zeros_like(leaf, dtype=wide),
@@ -98,45 +98,41 @@ class Moments:
     def add(
         self, gradient: Array, memory: Memory, context: EntryContext, fresh: Array | None = None
     ) -> Memory:
-        """Both averages with one more gradient, from zero where `fresh`."""
-        dtype = context.gradient_factor.dtype
-        # 1 - b before rounding to float32, where .999 would cost it four digits.
-        old, new = jnp.asarray(self.b1, dtype), jnp.asarray(1 - self.b1, dtype)
+        """Add a gradient to both averages, which begin at zero where `fresh`."""
+        old, new = weights(self.b1, context.gradient_factor.dtype)
         if fresh is not None:
             old = jnp.where(fresh, 0, old)
-        held = memory["momentum"]
-        momentum = held.astype(gradient.dtype) * old + gradient * new
+        momentum = memory["momentum"].astype(gradient.dtype) * old + gradient * new
         sizes = jnp.abs(gradient)
-        before = memory["scales"].astype(sizes.dtype)
-        scales = self.scales(before, sizes, fresh)
+        scales = self._add_sizes(memory["scales"].astype(sizes.dtype), sizes, fresh)
         return {
-            "momentum": keep(momentum, held, context),
+            "momentum": keep(momentum, memory["momentum"], context),
             "scales": keep(scales, memory["scales"], context),
         }
 
-    def scales(self, before: Array, sizes: Array, fresh: Array | None = None) -> Array:
-        """The root of the average of the squares, with one more size for each entry."""
-        old, new = (jnp.sqrt(jnp.asarray(b, before.dtype)) for b in (self.b2, 1 - self.b2))
+    def _add_sizes(self, before: Array, sizes: Array, fresh: Array | None) -> Array:
+        """Add a size for each entry to the root of the averaged squares."""
+        old, new = map(jnp.sqrt, weights(self.b2, before.dtype))
         if fresh is not None:
             old = jnp.where(fresh, 0, old)
         return hypot(old * before, new * sizes)
 
     def direction(self, memory: Memory, context: EntryContext, age: Array) -> Array:
-        """`m/(s + eps)`, both corrected for their start at zero `age` steps ago."""
+        """Compute `m/(s + eps)`, both corrected for their start at zero `age` steps ago."""
         dtype = jnp.promote_types(memory["scales"].dtype, context.gradient_factor.dtype)
         scales, momentum = memory["scales"].astype(dtype), memory["momentum"]
-        root = 1 / jnp.sqrt(correct(self.b2, age, dtype))
+        root = 1 / jnp.sqrt(bias_correction(self.b2, age, dtype))
         direction = momentum.astype(wide_dtype(momentum.dtype, dtype)) / (
             scales * root + jnp.asarray(self.eps, dtype)
         )
         # Corrected behind the division: a corrected momentum could overflow.
-        return direction * (1 / correct(self.b1, age, dtype))
+        return direction * (1 / bias_correction(self.b1, age, dtype))
 
 
 def adam(
     moments: Moments, *, reset: int | None = None, weight_decay: Scalar | None = None
 ) -> EntryRule:
-    """Adam on the scaled gradient, its averages begun anew every `reset` steps that counted.
+    """Make the rule of Adam, its averages begun anew every `reset` steps that counted.
 
     The update factor multiplies the whole update, the decay included.
     """
@@ -157,15 +153,15 @@ def adam(
 
 
 def add_decay(direction: Array, context: EntryContext, weight_decay: Scalar | None) -> Array:
-    """The direction with decoupled weight decay."""
+    """Add decoupled weight decay to a direction."""
     if weight_decay is None or context.param is None:
         return direction
     decay = jnp.asarray(weight_decay, context.gradient_factor.dtype)
     return direction + context.param.astype(direction.dtype) * decay
 
 
-def correct(decay: Scalar, age: Array, dtype: Any) -> Array:
-    """`1 - decay^age` for an age of at least 1, to the last digits for rates near 1."""
+def bias_correction(decay: Scalar, age: Array, dtype: Any) -> Array:
+    """Compute `1 - decay^age` for an age of at least 1, to the last digits for rates near 1."""
     if isinstance(decay, int | float):
         log = jnp.asarray(math.log(decay) if decay > 0 else -math.inf, dtype)
     else:
@@ -174,7 +170,7 @@ def correct(decay: Scalar, age: Array, dtype: Any) -> Array:
 
 
 def weigh_newest(decay: Scalar, steps: Array, dtype: Any) -> Array:
-    """What the newest of `steps + 1` numbers weighs in their average with bias correction."""
+    """Compute the weight of the newest of `steps + 1` numbers in their bias-corrected average."""
     first = steps == 0
-    weight = jnp.asarray(1 - decay, dtype) / correct(decay, steps + 1, dtype)
+    weight = jnp.asarray(1 - decay, dtype) / bias_correction(decay, steps + 1, dtype)
     return jnp.where(first, 1, weight)

@@ -1,4 +1,4 @@
-"""A step that is taken or left out as a whole: the machinery of the wrappers that skip."""
+"""Steps that are taken or left out as a whole, for `skip_nonfinite` and `skip_spikes`."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from jax import lax
 
 from clipax._typing import Array, Params, Updates
 
-__all__ = ["Skipping", "skipping"]
+__all__ = ["Skippable", "make_skippable"]
 
 _NUMBERS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 
 
-class Skipping(NamedTuple):
+class Skippable(NamedTuple):
     """A transformation whose steps can be left out.
 
     Attributes:
       init: From the parameters to the inner state.
       update: From `(taken, updates, state, params, extra)` to updates and inner state: those of the
-        inner transformation where the scalar `taken` holds, else zeros and the state as it was.
+        inner transformation where the scalar `taken` is true, else zeros and the state as it was.
     """
 
     init: Callable[[Params], Any]
     update: Callable[[Array, Updates, Any, Params | None, Mapping[str, Any]], tuple[Updates, Any]]
 
 
-def skipping(inner: optax.GradientTransformation) -> Skipping:
-    """Makes the steps of a transformation conditional.
+def make_skippable(inner: optax.GradientTransformation) -> Skippable:
+    """Make the steps of a transformation conditional.
 
     Raises:
       TypeError: `inner` is not a gradient transformation.
@@ -47,7 +47,7 @@ def skipping(inner: optax.GradientTransformation) -> Skipping:
 
     def take(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
         taken, new = inner.update(updates, state, params, **extra)
-        return jax.tree.map(_strong, taken), jax.tree.map(_like, new, state)
+        return jax.tree.map(_strip_weak_type, taken), jax.tree.map(_cast_like, new, state)
 
     def stay(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
         shapes, _ = jax.eval_shape(partial(take, extra=extra), updates, state, params)
@@ -57,32 +57,33 @@ def skipping(inner: optax.GradientTransformation) -> Skipping:
         return zeros, state
 
     def init(params: Params) -> Any:
-        return jax.tree.map(_strong, inner.init(params))
+        return jax.tree.map(_strip_weak_type, inner.init(params))
 
     def update(
         taken: Array, updates: Updates, state: Any, params: Params | None, extra: Mapping[str, Any]
     ) -> tuple[Updates, Any]:
-        # A conditional: with a selection XLA would write out both states, and copy them first.
+        # A conditional: for a selection XLA copies the old state and writes out both
+        # (`benchmarks/NOTES.md`).
         if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
-            # The same two functions at every step: where the step as a whole is not compiled, the
-            # `cond` is, and is found again by its branches.
+            # The same two functions at every step: outside of `jit` JAX caches the compiled `cond`
+            # by its branches.
             return lax.cond(taken, take, stay, updates, state, params, extra)
-        # A function among the extra arguments, as line searches take.
+        # Line searches take a function among the extra arguments, which `cond` does not.
         return lax.cond(
             taken, partial(take, extra=extra), partial(stay, extra=extra), updates, state, params
         )
 
-    return Skipping(init, update)
+    return Skippable(init, update)
 
 
-def _like(new: Any, old: Any) -> Any:
-    """The new value in the type of the old one: a state keeps its types."""
+def _cast_like(new: Any, old: Any) -> Any:
+    """Cast a new value to the type of the old one: both branches must return one type."""
     new = new if hasattr(new, "dtype") else jnp.asarray(new)
     same = new.dtype == old.dtype and not getattr(new, "weak_type", False)
     return new if same else new.astype(old.dtype)
 
 
-def _strong(value: Any) -> Any:
-    """An array without a weak type, which would change from the first step to the second."""
+def _strip_weak_type(value: Any) -> Any:
+    """Remove an array's weak type, which would change from the first step to the second."""
     value = value if hasattr(value, "dtype") else jnp.asarray(value)
     return value.astype(value.dtype) if getattr(value, "weak_type", False) else value

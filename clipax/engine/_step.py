@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from clipax import _validate, scopes
-from clipax._typing import Array, AxisName, NonFinite, Norms, Params, Scalar, Updates
+from clipax._typing import Array, Norms, Params, Scalar, Updates
 from clipax.engine._blocks import Group, group_blocks
-from clipax.engine._decide import BlockFactors, Measured, NormRules, RuleStates, decide
-from clipax.engine._entries import EntryRule, apply_rule, hide, init_memory
-from clipax.engine._telemetry import Telemetry, init_telemetry, known_labels, record
+from clipax.engine._decide import BlockFactors, Measured, NormRules, decide
+from clipax.engine._entries import EntryRule, apply_rule, hide
+from clipax.engine._spec import ScaleByNormState, Spec
+from clipax.engine._telemetry import known_labels, record
 from clipax.measure import (
     Derived,
     Leaf,
@@ -35,95 +35,25 @@ from clipax.measure import (
     replace_values,
 )
 from clipax.norms import Decision
-from clipax.scopes import Scope
 from clipax.thresholds import Context
 
-__all__ = ["ScaleByNormState", "Spec", "Step"]
-
-
-class ScaleByNormState(NamedTuple):
-    """State of `scale_by_norm` and of all that is made of it; every array is finite at all times.
-
-    Attributes:
-      telemetry: What was measured and done; `clipax.metrics` reads it.
-      rules: What the rules on norms remember.
-      memory: What is remembered for each entry: a dictionary of trees like the parameters, by name
-        (`"momentum"`: the moving average of the scaled gradients, with `b1`); empty without.
-    """
-
-    telemetry: Telemetry
-    rules: RuleStates
-    memory: dict[str, Any]
-
-
-class Spec(NamedTuple):
-    """What all steps of a transformation have in common.
-
-    Attributes:
-      scope: Which entries share a norm.
-      nonfinite: `"zero"` or `"propagate"`.
-      axis_name: Mesh axes over which gradients are sharded, inside `shard_map`.
-    """
-
-    scope: Scope
-    nonfinite: NonFinite
-    axis_name: AxisName
-
-    @staticmethod
-    def of(
-        scope: str | Scope = "global",
-        nonfinite: NonFinite = "zero",
-        axis_name: AxisName = None,
-    ) -> Spec:
-        """Checks the arguments that all transformations share."""
-        _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
-        return Spec(scopes.resolve(scope), nonfinite, axis_name)
-
-    @property
-    def fill(self) -> float:
-        """What stands in an update for a block that is not finite."""
-        return 0.0 if self.nonfinite == "zero" else float("nan")
-
-    @property
-    def collapse(self) -> bool:
-        """Whether there is one norm, whose records have no axis of blocks."""
-        return scopes.is_global(self.scope)
-
-    def init(
-        self, rules: NormRules, params: Params, entry_rule: EntryRule | None = None
-    ) -> ScaleByNormState:
-        """The state before the first step."""
-        leaves, _ = name_leaves(params, self.scope)
-        dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-        shapes: dict[str, tuple[int, ...]] = {scopes.GLOBAL: ()} if self.collapse else {}
-        for leaf in leaves:
-            if not leaf.block.excluded:
-                kept = tuple(leaf.value.shape[axis] for axis in leaf.block.keep)
-                shapes[leaf.block.label] = kept
-        # Sorted, as the keys of a dictionary are once it has passed through a transformation.
-        shapes = dict(sorted(shapes.items()))
-        excluded = any(leaf.block.excluded for leaf in leaves)
-        return ScaleByNormState(
-            init_telemetry(shapes, excluded=excluded, collapse=self.collapse, dtype=dtype),
-            rules.init(shapes, collapse=self.collapse, dtype=dtype),
-            {} if entry_rule is None else init_memory(entry_rule, params),
-        )
+__all__ = ["Step"]
 
 
 @dataclasses.dataclass
 class Step:
-    """One step, from the updates that come to those that go.
+    """One step, from the incoming updates to the outgoing ones.
 
     Attributes:
-      spec: What all steps have in common.
+      spec: The scope and policies of the transformation.
       leaves: The updates' leaves.
       structure: Their tree.
-      params: The parameters that belong to the leaves; None where nobody needs them.
+      params: The parameters that belong to the leaves; None where they are not needed.
       start: The state before the step.
       state: The state so far: `decide` and `apply` bring it up to date.
       extra: The extra arguments of `update`.
       groups: The blocks that were decided on.
-      decisions: What was decided on each group.
+      decisions: The decision on each group.
     """
 
     spec: Spec
@@ -146,55 +76,56 @@ class Step:
         *,
         needs_params: bool = False,
     ) -> Step:
-        """Names the leaves and matches the parameters by path.
+        """Name the leaves and match the parameters by path.
 
         Raises:
           TypeError: A leaf is not of a floating-point or complex type.
           ValueError: `params` are needed and not given, or lack a leaf.
         """
         leaves, structure = name_leaves(updates, spec.scope)
-        # Not looked at where nothing depends on them: any structure will do then.
+        # Parameters that nothing depends on may have any structure, and are not matched.
         wanted = params if needs_params or spec.axis_name is not None else None
-        own = _match_params(leaves, wanted, required=needs_params)
-        return Step(spec, leaves, structure, own, state, state, extra)
+        matched = _match_params(leaves, wanted, required=needs_params)
+        return Step(spec, leaves, structure, matched, state, state, extra)
 
-    def another(self, state: ScaleByNormState) -> Step:
-        """A second measurement of the same step, with a state of its own."""
+    def with_state(self, state: ScaleByNormState) -> Step:
+        """Begin a second round of the same step, with a state of its own."""
         return dataclasses.replace(self, start=state, state=state)
 
     @property
     def dtype(self) -> Any:
-        """Type of the norms."""
+        """Return the type of the norms."""
         return self.start.telemetry.latest.dtype
 
     @property
     def context(self) -> Context:
-        """What rules on norms are told besides them."""
+        """Make the facts that rules on norms may use besides the norms."""
         count = self.start.telemetry.steps
         return Context(count, example_norms=self.extra.get("example_norms"))
 
     def norms(
         self, values: Sequence[Array] | None = None, derived: Derived | None = None
     ) -> Measurement:
-        """The norms of the gradient's blocks, or of other values shaped like its leaves.
+        """Measure the norms of the gradient's blocks, or of other values shaped like its leaves.
 
         Args:
-          values: What to measure in place of the leaves.
-          derived: How `values` come from arrays in memory: they are then computed as they are read.
+          values: The values to measure in place of the leaves.
+          derived: The function and arrays that give `values`: they are then computed as they are
+            read, and never written.
         """
         leaves = self.leaves if values is None else replace_values(self.leaves, values)
         return self._measure(leaves, self.params, derived)
 
     def magnitudes(self, order: Literal["max", "sum"]) -> Norms:
-        """The largest magnitude of each block's entries, or the sum of all, by label."""
+        """Measure the largest magnitude of each block's entries, or the sum of all, by label."""
         wide = accumulation_dtype([self.dtype, *(leaf.value.dtype for leaf in self.leaves)])
         sizes = magnitudes(self.leaves, wide, order, axis_name=self.spec.axis_name)
         return {label: size.astype(self.dtype) for label, size in sizes.items()}
 
     def decide(self, rules: NormRules, norms: Measurement | Norms) -> dict[str, BlockFactors]:
-        """Decides on the norms, and records it: factors by label.
+        """Decide on the norms, record the decision, and return the factors by label.
 
-        Where a norm is not finite, what is remembered of its block is kept.
+        A block whose norm is not finite keeps its memory.
         """
         norms, stacked = norms if isinstance(norms, Measurement) else (norms, None)
         excluded = {leaf.block.label for leaf in self.leaves if leaf.block.excluded}
@@ -205,15 +136,16 @@ class Step:
         )
         params: Norms = {}
         if rules.needs_params:
-            # Behind barriers: who applies the updates converts the parameters too.
+            # `apply_updates` converts bfloat16 parameters as well: without barriers XLA would share
+            # the float32 copy and write it out (`benchmarks/NOTES.md`).
             values = hide(self.params or ())
             params = self._measure(replace_values(self.leaves, values), None).norms
         factors, self.decisions, states = decide(
             rules, self.groups, Measured(blocks, params, self.sizes), states, self.context
         )
         for label in norms.keys() & excluded:
-            one = jnp.ones_like(norms[label])
-            factors[label] = BlockFactors(one, one, jnp.isfinite(norms[label]))
+            ones = jnp.ones_like(norms[label])
+            factors[label] = BlockFactors(ones, ones, jnp.isfinite(norms[label]))
         others = [norm for label, norm in norms.items() if label in excluded]
         telemetry = record(telemetry, self.groups, self.decisions, others)
         self.state = self.state._replace(telemetry=telemetry, rules=states)
@@ -221,11 +153,11 @@ class Step:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of entries behind each block's norm, over all shards."""
+        """Count the entries behind each block's norm, over all shards."""
         return count_entries(self.leaves, axis_name=self.spec.axis_name)
 
     def thresholds(self) -> Norms:
-        """The thresholds that were decided on, by label."""
+        """Return the thresholds that were decided on, by label."""
         return {
             label: threshold
             for group, decision in zip(self.groups, self.decisions, strict=True)
@@ -242,14 +174,14 @@ class Step:
         steps: Norms | None = None,
         saturate: bool = True,
     ) -> list[Array]:
-        """The updates of the leaves; what the rule remembers enters the state.
+        """Make the updates of the leaves; the memory of the rule enters the state.
 
         Args:
-          rule: What to do with the entries.
-          factors: What to do with their blocks, by label.
-          values: What stands in place of the leaves; made of what `hide` returned.
+          rule: The rule on entries.
+          factors: The factors of their blocks, by label.
+          values: The values to take in place of the leaves, computed from what `hide` returned.
           weight_decay: As for `apply_rule`.
-          steps: How many steps counted, by path; None for those of the one block there is.
+          steps: How many steps counted, by path; None to read it where there is one block.
           saturate: As for `apply_rule`.
         """
         telemetry = self.start.telemetry
@@ -273,7 +205,7 @@ class Step:
         return updates
 
     def finish(self, updates: Sequence[Array]) -> tuple[Updates, ScaleByNormState]:
-        """The tree of updates, and the state after the step."""
+        """Return the tree of updates, and the state after the step."""
         return jax.tree.unflatten(self.structure, updates), self.state
 
     def _measure(
@@ -282,7 +214,7 @@ class Step:
         params: Sequence[Array] | None,
         derived: Derived | None = None,
     ) -> Measurement:
-        """Norms summed in the leaves' own precision or better, in the dtype of the state."""
+        """Measure in the leaves' own precision or better, and give norms in the state's dtype."""
         wide = accumulation_dtype([self.dtype, *(leaf.value.dtype for leaf in leaves)])
         norms, stacked = measure(
             leaves, wide, axis_name=self.spec.axis_name, params=params, derived=derived
@@ -294,7 +226,7 @@ class Step:
 def _match_params(
     leaves: Sequence[Leaf], params: Params | None, *, required: bool
 ) -> list[Array] | None:
-    """The parameters that belong to the leaves, matched by path."""
+    """Select the parameters that belong to the leaves, by path."""
     if params is None:
         if required and leaves:
             raise ValueError(

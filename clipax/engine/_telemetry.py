@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Telemetry(NamedTuple):
-    """What a transformation measured and did; every number is finite at all times.
+    """The records of a transformation, block by block; every number is finite at all times.
 
     Arrays have one entry for each block, in the order of `names`; no such axis for `"global"`.
     `clipax.metrics` reads them out of any optimizer state.
@@ -53,27 +53,27 @@ class Telemetry(NamedTuple):
 
     @property
     def grad_norm(self) -> Array:
-        """Norm of the last finite gradient (the largest of a block's units)."""
+        """Return the norm of the last finite gradient (the largest of a block's units)."""
         return self.latest[..., 0]
 
     @property
     def threshold(self) -> Array:
-        """Its threshold (the smallest); the largest float where nothing clips."""
+        """Return its threshold (the smallest); the largest float where nothing clips."""
         return self.latest[..., 1]
 
     @property
     def clip_factor(self) -> Array:
-        """The factor of the gradient (the smallest)."""
+        """Return the factor of the gradient (the smallest)."""
         return self.latest[..., 2]
 
     @property
     def nonfinite_count(self) -> Array:
-        """Number of steps with a norm that was not finite."""
+        """Return the number of steps with a norm that was not finite."""
         return self.checks[..., 0]
 
     @property
     def is_finite(self) -> Array:
-        """Whether the last step's norms were finite."""
+        """Tell whether the last step's norms were finite."""
         return self.checks[..., 1] == 0
 
 
@@ -89,7 +89,7 @@ class _Row(NamedTuple):
 def init_telemetry(
     shapes: Mapping[str, tuple[int, ...]], *, excluded: bool, collapse: bool, dtype: Any
 ) -> Telemetry:
-    """The records before the first step.
+    """Make the records before the first step.
 
     Args:
       shapes: The shape of each label's norms, in the order of the records.
@@ -108,15 +108,15 @@ def init_telemetry(
         # Whole steps, or shares of a block's units.
         clipped_count=jnp.zeros(rows, jnp.int32 if whole else dtype),
         checks=jnp.zeros((*checked, 2), jnp.int32),
-        # Without leaves `optax.tree.map_params` asks for the structure: one array stands for the
-        # labels, whatever they are.
+        # `optax.tree.map_params` initialises a state from a tree without leaves, as a prefix of the
+        # real one: there one array stands for the dictionary, whatever its labels.
         labels=dict.fromkeys(map(block_key, shapes)) if shapes else jnp.zeros(0, jnp.int32),
         names=None if collapse else jnp.asarray(_encode_names(list(shapes))),
     )
 
 
 def known_labels(telemetry: Telemetry) -> list[str]:
-    """The labels of all rows, in order; empty where a checkpoint kept arrays only."""
+    """Read the labels of all rows, in order; none where a checkpoint kept arrays only."""
     keys = sorted(telemetry.labels) if isinstance(telemetry.labels, Mapping) else []
     return [key.removeprefix(block_key("")) for key in keys]
 
@@ -127,12 +127,12 @@ def record(
     decisions: Sequence[Decision],
     excluded: Sequence[Array],
 ) -> Telemetry:
-    """The records after a step; blocks that were not measured keep theirs.
+    """Record a step; blocks that were not measured keep their records.
 
     Args:
       old: The records before it.
       groups: The blocks that were decided on.
-      decisions: What was decided on each group.
+      decisions: The decision on each group.
       excluded: Norms of the excluded leaves.
     """
     collapse = old.clipped_count.ndim == 0
@@ -140,26 +140,29 @@ def record(
         part[None] if collapse else part for part in (old.latest, old.clipped_count, old.checks)
     )
     if groups:
-        rows = [_row(group, one) for group, one in zip(groups, decisions, strict=True)]
+        pairs = zip(groups, decisions, strict=True)
+        rows = [_make_row(group, decision) for group, decision in pairs]
         row = _Row(*(jnp.concatenate(column) for column in zip(*rows, strict=True)))
         order = {label: place for place, label in enumerate(known_labels(old))}
         place = np.array([order[label] for group in groups for label in group.labels])
 
+        def is_whole(values: Array) -> bool:
+            # Every row is measured, in order: none needs to be gathered or scattered.
+            return np.array_equal(place, np.arange(len(values)))
+
         def put(values: Array, new: Array) -> Array:
-            # Whole in the ordinary case, in which nothing needs to be scattered.
-            whole = np.array_equal(place, np.arange(len(values)))
-            return new if whole else values.at[place].set(new)
+            return new if is_whole(values) else values.at[place].set(new)
 
         def take(values: Array) -> Array:
-            return values if np.array_equal(place, np.arange(len(values))) else values[place]
+            return values if is_whole(values) else values[place]
 
         kept = jnp.where(row.any_finite[:, None], row.latest.astype(latest.dtype), take(latest))
         latest = put(latest, kept)
         clipped = put(clipped, take(clipped) + row.clipped.astype(clipped.dtype))
-        checks = put(checks, _check(take(checks), row.is_finite))
+        checks = put(checks, _count_nonfinite(take(checks), row.is_finite))
     if excluded:
         finite = jnp.stack([jnp.isfinite(norms).all() for norms in excluded]).all()
-        checks = checks.at[-1].set(_check(checks[-1], finite))
+        checks = checks.at[-1].set(_count_nonfinite(checks[-1], finite))
     if collapse:
         latest, clipped, checks = latest[0], clipped[0], checks[0]
     return old._replace(
@@ -171,7 +174,7 @@ def record(
 
 
 def stack_telemetry(parts: Mapping[str, Telemetry]) -> Telemetry:
-    """Records without an axis of blocks, by label, as those of several blocks."""
+    """Stack records that have no axis of blocks, given by label, to those of several blocks."""
     first = next(iter(parts.values()))
     latest, clipped, checks = (
         jnp.stack([getattr(part, name) for part in parts.values()])
@@ -183,13 +186,14 @@ def stack_telemetry(parts: Mapping[str, Telemetry]) -> Telemetry:
     )
 
 
-def _check(old: Array, finite: Array) -> Array:
-    """The count with one more where it is not finite, and that flag."""
+def _count_nonfinite(old: Array, finite: Array) -> Array:
+    """Make the two numbers of `checks`: add a step that is not finite, and flag it."""
     bad = (~finite).astype(jnp.int32)
     return jnp.stack([old[..., 0] + bad, bad], axis=-1)
 
 
-def _row(group: Group, decision: Decision) -> _Row:
+def _make_row(group: Group, decision: Decision) -> _Row:
+    """Make the records of a group, those of units joined to one."""
     norms = group.norms
     finite = jnp.isfinite(norms)
     clipped = finite & (norms > decision.threshold)
@@ -198,7 +202,7 @@ def _row(group: Group, decision: Decision) -> _Row:
     threshold = jnp.minimum(decision.threshold, largest)
     if not group.unit:
         latest = jnp.stack([norms, threshold, decision.factor], axis=-1)
-        # In the type of a share, to be put beside those of blocks that have units.
+        # In the type of a share: it may stand beside the share of a block that has units.
         row = _Row(latest, clipped.astype(norms.dtype), finite, finite)
         return _Row(*(part[None] for part in row)) if group.rows is None else row
     latest = jnp.stack(
@@ -213,9 +217,9 @@ def _row(group: Group, decision: Decision) -> _Row:
 
 
 def _encode_names(labels: Sequence[str]) -> np.ndarray:
-    """Labels as an array, one row of UTF-8 bytes each: a state holds arrays only.
+    """Write labels as an array, one row of UTF-8 bytes each.
 
-    So the names survive every checkpoint, unlike the keys of an empty dictionary.
+    So they survive a checkpoint that keeps arrays only, as the keys of an empty dictionary do not.
     """
     texts = [label.encode() for label in labels]
     width = max((len(text) for text in texts), default=0)
@@ -225,5 +229,5 @@ def _encode_names(labels: Sequence[str]) -> np.ndarray:
 
 
 def decode_names(names: Any) -> tuple[str, ...]:
-    """The labels that are stored as `names`."""
+    """Read the labels that are stored as `names`."""
     return tuple(bytes(row).rstrip(b"\0").decode() for row in np.asarray(names, np.uint8))

@@ -1,7 +1,7 @@
 """Measuring a tree: the only code of the package that reduces one.
 
 `measure(leaves, dtype)` gives the norms of a scope's blocks for one read of the leaves. Behind it:
-`_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_overflow` (sums once more,
+`_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_overflow` (the second read,
 scaled), `_gather` (small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`),
 `_matrices` (singular values).
 """
@@ -13,7 +13,6 @@ from clipax.measure._leaves import find_row as find_row
 from clipax.measure._leaves import index_by_path as index_by_path
 from clipax.measure._leaves import name_leaves as name_leaves
 from clipax.measure._leaves import narrow as narrow
-from clipax.measure._leaves import reduced_axes as reduced_axes
 from clipax.measure._leaves import replace_values as replace_values
 from clipax.measure._leaves import spread as spread
 from clipax.measure._leaves import wide_dtype as wide_dtype

@@ -1,8 +1,9 @@
-"""The pieces of a tree that are measured: its leaves, or small ones gathered.
+"""The arrays that a tree is measured in: its leaves, or small ones gathered into fewer arrays.
 
 A reduction of a few hundred entries takes longer to launch than to run, and longer still to
-compile; thousands of small leaves are therefore gathered first. That is a copy, so large leaves
-stay where they are, and so does whatever may be sharded: it would be a collective for each leaf.
+compile; thousands of small leaves are therefore concatenated first. That is a copy, so large leaves
+stay where they are, and so do leaves that may be sharded: each would need a collective. It was
+measured on a CPU (`benchmarks/NOTES.md`).
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ _devices: ContextVar[int | None] = ContextVar("devices", default=None)
 
 
 class Layout(NamedTuple):
-    """What is known of the pieces before there are values; hashable.
+    """The static facts about the measured arrays, one of each for every array; hashable.
 
     Attributes:
       blocks: Their blocks.
-      copies: How many devices hold the same entries of each.
-      whole: Whether no other device can have a part of them.
+      copies: How many devices hold the same entries.
+      whole: Whether no other device can hold a part of them.
       mesh: The mesh axes to sum over.
     """
 
@@ -54,10 +55,10 @@ class Layout(NamedTuple):
 
 @contextmanager
 def assume_devices(number: int) -> Iterator[None]:
-    """Measures as where there are so many devices, whatever this process sees.
+    """Assume this number of devices instead of those that the process sees.
 
-    A value without a mesh in its type may be sharded where there are several: its small leaves are
-    then not gathered. Say 1 where a process with several devices compiles for one of them.
+    An array without a mesh in its type may be sharded where there are several devices: small leaves
+    are then not gathered. Say 1 where a process with several devices compiles for one of them.
     """
     token = _devices.set(number)
     try:
@@ -69,7 +70,7 @@ def assume_devices(number: int) -> Iterator[None]:
 def lay_out(
     leaves: Sequence[Leaf], axis_name: AxisName, params: Sequence[Array] | None
 ) -> tuple[list[Array], Layout]:
-    """The leaves' values and layout.
+    """Check the leaves and return their values and layout.
 
     Raises:
       ValueError: Leaves with one label have different kept sizes, or (inside `shard_map`) mesh axes
@@ -85,7 +86,7 @@ def lay_out(
 
 
 def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Array], Layout]:
-    """The same entries in fewer pieces, in `dtype` where many small real ones have one norm."""
+    """Concatenate the small real arrays of a block, in `dtype`, where there are many."""
     blocks, copies, whole, mesh = layout
     groups: dict[tuple[Block, int], list[int]] = {}
     for place, value in enumerate(values):
@@ -93,27 +94,29 @@ def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Ar
         if small and whole[place] and not blocks[place].keep:
             groups.setdefault((blocks[place], copies[place]), []).append(place)
     many = {key: places for key, places in groups.items() if len(places) >= FEWEST}
-    gone = {place for places in many.values() for place in places}
+    gathered = {place for places in many.values() for place in places}
     rows = [
         (values[place], blocks[place], copies[place], whole[place])
         for place in range(len(values))
-        if place not in gone
+        if place not in gathered
     ]
     for (block, shared), places in many.items():
         for start in range(0, len(places), AT_ONCE):
-            some = [values[place] for place in places[start : start + AT_ONCE]]
-            flat = jnp.concatenate([jnp.ravel(value).astype(dtype) for value in some])
-            # Behind a barrier a second measurement reads it too, and does not gather again.
+            chunk = [values[place] for place in places[start : start + AT_ONCE]]
+            flat = jnp.concatenate([jnp.ravel(value).astype(dtype) for value in chunk])
+            # Behind a barrier, or XLA fuses the concatenation into each of its readers (the second
+            # read after an overflow is one), and runs it again there.
             rows.append((lax.optimization_barrier(flat), block, shared, True))
     columns = list(zip(*rows, strict=True))
     return list(columns[0]), Layout(columns[1], columns[2], columns[3], mesh)
 
 
 def _is_whole(value: Array) -> bool:
-    """Whether this device has all of the value: all axes are manual, or there is but one device.
+    """Tell whether this device holds all of the array.
 
-    On several devices a value that has no mesh in its type may be sharded all the same. On one, a
-    program that is lowered for others must say so in its types, or pays with collectives.
+    It does where all mesh axes are manual or there is one device. On several devices an array that
+    has no mesh in its type may be sharded all the same. A program that one device compiles for
+    several must have the mesh in its types; otherwise gathering costs it collectives.
     """
     mesh = jax.typeof(value).sharding.mesh
     if mesh.empty:
@@ -121,11 +124,12 @@ def _is_whole(value: Array) -> bool:
         return (jax.device_count() if devices is None else devices) == 1
     if all(axis == AxisType.Manual for axis in mesh.axis_types):
         return True
-    # Arrays with explicit axes, be there one device or many, are joined only where specs agree.
+    # JAX concatenates arrays with explicit axes only where their specs agree, even on one device.
     return mesh.size == 1 and AxisType.Explicit not in mesh.axis_types
 
 
 def _refuse_unequal(leaves: Sequence[Leaf]) -> None:
+    """Raise where leaves with one label keep axes of different sizes."""
     first: dict[str, tuple[Leaf, tuple[int, ...]]] = {}
     for leaf in leaves:
         label, keep, _ = leaf.block

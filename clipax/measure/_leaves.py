@@ -1,4 +1,4 @@
-"""Leaves of a tree: their names, their blocks, and the types in which they are computed with."""
+"""Leaves of a tree: their names, their blocks, and the types in which to compute with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Leaf(NamedTuple):
 
 
 def name_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
-    """The leaves of `tree` as floating-point arrays with their blocks, and the tree's structure.
+    """Flatten a tree to floating-point arrays with names and blocks, and its structure.
 
     Raises:
       TypeError: A leaf is not of a floating-point or complex type.
@@ -61,19 +61,19 @@ def name_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
 
 
 def replace_values(leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf]:
-    """The leaves with other values."""
+    """Replace the values of leaves."""
     return [leaf._replace(value=value) for leaf, value in zip(leaves, values, strict=True)]
 
 
 def index_by_path(tree: Any) -> dict[str, Array]:
-    """The leaves of a tree by their names."""
+    """Flatten a tree to a dictionary of leaves by name."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     names = scopes.leaf_names(pairs)
     return {name: jnp.asarray(leaf) for name, (_, leaf) in zip(names, pairs, strict=True)}
 
 
 def find_row(rows: Mapping[str, T], path: str) -> T:
-    """What a state remembers for the leaf or block of that name.
+    """Find the row of a state for the leaf or block of that name.
 
     Raises:
       ValueError: The state does not know it.
@@ -87,13 +87,13 @@ def find_row(rows: Mapping[str, T], path: str) -> T:
 
 
 def accumulation_dtype(dtypes: Sequence[Any]) -> Any:
-    """float64 where any of the dtypes is double precision, else float32."""
+    """Return float64 where any of the dtypes is double precision, else float32."""
     double = any(jnp.finfo(dtype).bits > 32 for dtype in dtypes)
     return jnp.float64 if double else jnp.float32
 
 
 def wide_dtype(dtype: Any, norm_dtype: Any) -> Any:
-    """The type in which to multiply a leaf with numbers of the norms' type."""
+    """Return the type in which to multiply a leaf with numbers of the norms' type."""
     double = accumulation_dtype([dtype, norm_dtype]) == jnp.float64
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return jnp.complex128 if double else jnp.complex64
@@ -101,7 +101,7 @@ def wide_dtype(dtype: Any, norm_dtype: Any) -> Any:
 
 
 def narrow(value: Array, dtype: Any) -> Array:
-    """`value` in the type in which it is remembered, cut off at the largest float of that."""
+    """Cast `value` to a type, clamped at its largest float: it does not become infinite."""
     if value.dtype == dtype or jnp.issubdtype(dtype, jnp.complexfloating):
         return value.astype(dtype)
     largest = jnp.finfo(dtype).max.astype(value.dtype)
@@ -109,10 +109,10 @@ def narrow(value: Array, dtype: Any) -> Array:
 
 
 def reduced_axes(ndim: int, block: Block) -> tuple[int, ...]:
-    """The axes over which a leaf is reduced."""
+    """Return the axes over which a leaf is reduced."""
     return tuple(axis for axis in range(ndim) if axis not in block.keep)
 
 
 def spread(values: Array, leaf: Leaf) -> Array:
-    """Norm-shaped values with axes of size 1 inserted, to broadcast against their leaf."""
+    """Insert axes of size 1 into norm-shaped values, to broadcast against their leaf."""
     return jnp.expand_dims(values, reduced_axes(leaf.value.ndim, leaf.block))

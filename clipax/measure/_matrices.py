@@ -24,13 +24,13 @@ __all__ = ["clamp_singular_values", "is_matrix", "polar_factor", "refuse_parts"]
 
 
 def is_matrix(leaf: Leaf) -> bool:
-    """Whether a block of the leaf has more than one singular value."""
+    """Tell whether a block of the leaf has more than one singular value."""
     rows, columns = _shape(leaf.value.shape, leaf.block.keep)
     return leaf.value.size > 0 and min(rows, columns) > 1
 
 
 def refuse_parts(leaves: Sequence[Leaf], axis_name: AxisName) -> None:
-    """Raises where a label holds several leaves, or a device only a part of a matrix.
+    """Raise where a label holds several leaves, or a device only a part of a matrix.
 
     Raises:
       ValueError: Two leaves share a label, or (inside `shard_map`) a matrix varies over a mesh
@@ -49,7 +49,7 @@ def refuse_parts(leaves: Sequence[Leaf], axis_name: AxisName) -> None:
     mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, None)
     for leaf in leaves:
         whole = mesh.copies(leaf.path, leaf.value) == mesh.devices()
-        # A shard of one row may be part of a matrix: what counts is the number of axes.
+        # Count axes, not rows: a shard of one row may be part of a matrix.
         reduced = leaf.value.ndim - len(leaf.block.keep)
         if not whole and reduced > 1 and not leaf.block.excluded:
             raise ValueError(
@@ -64,11 +64,11 @@ def refuse_parts(leaves: Sequence[Leaf], axis_name: AxisName) -> None:
 def clamp_singular_values(
     value: Array, norms: Array, limits: Array, keep: tuple[int, ...]
 ) -> tuple[Array, Array]:
-    """Cuts the singular values of a leaf's matrices at limits, one for each.
+    """Cut the singular values of a leaf's matrices, at a limit for each matrix.
 
     Args:
       value: The leaf.
-      norms: The matrices' Euclidean norms, of the kept axes' shape; 0 for what is to be left alone.
+      norms: The matrices' Euclidean norms, of the kept axes' shape; 0 leaves a matrix as it is.
       limits: The limits, likewise.
       keep: The axes over which matrices are stacked.
 
@@ -81,10 +81,10 @@ def clamp_singular_values(
 
     def cut() -> tuple[Array, Array]:
         stack = _to_matrices(value.astype(dtype), keep)
-        # Zero where a matrix of the stack is within, or not finite.
-        own = jnp.where(beyond[..., None, None], stack, 0)
-        real = own.real.dtype
-        clamped, largest = _clamp(own, norms.astype(real), limits.astype(real))
+        # Zero for matrices that need no decomposition: within their limit, or not finite (norm 0).
+        large = jnp.where(beyond[..., None, None], stack, 0)
+        real = large.real.dtype
+        clamped, largest = _clamp(large, norms.astype(real), limits.astype(real))
         largest = jnp.where(beyond, largest.astype(norms.dtype), norms)
         over = largest > limits
         result = jnp.where(over[..., None, None], clamped, stack)
@@ -98,10 +98,10 @@ def clamp_singular_values(
 
 @partial(jax.jit, static_argnames=("keep",), inline=True)
 def polar_factor(value: Array, norms: Array, keep: tuple[int, ...]) -> tuple[Array, Array]:
-    """The orthogonal factors of a leaf's matrices, and all their singular values.
+    """Compute the orthogonal factors of a leaf's matrices, and all their singular values.
 
-    Singular values that are zero up to rounding are left out of the factor: there it would be
-    arbitrary. It is a constant to derivatives.
+    Directions whose singular values are zero up to rounding are left out of the factor: there it
+    would be arbitrary. It is a constant to derivatives.
 
     Args:
       value: The leaf, in the type in which to compute.
@@ -110,16 +110,16 @@ def polar_factor(value: Array, norms: Array, keep: tuple[int, ...]) -> tuple[Arr
     """
     stack = _to_matrices(value, keep)
     left, values, right = _decompose(stack, norms.astype(stack.real.dtype))
-    # As the numerical rank is counted.
+    # The tolerance of `numpy.linalg.matrix_rank`.
     noise = values[..., :1] * (jnp.finfo(values.dtype).eps * max(stack.shape[-2:]))
-    ones = (values > noise).astype(stack.dtype)
-    factor = _product(left * ones[..., None, :], right)
+    counts = (values > noise).astype(stack.dtype)
+    factor = _product(left * counts[..., None, :], right)
     return _from_matrices(lax.stop_gradient(factor), value, keep), values
 
 
 @jax.custom_jvp
 def _clamp(stack: Array, norms: Array, limits: Array) -> tuple[Array, Array]:
-    """`U min(S, c) V^H` and the largest of `S`, for matrices along the last two axes."""
+    """Compute `U min(S, c) V^H` and the largest of `S`, for matrices along the last two axes."""
     left, values, right = _decompose(stack, norms)
     cut = jnp.minimum(values, limits[..., None]).astype(stack.dtype)
     return _product(left * cut[..., None, :], right), values[..., 0]
@@ -137,8 +137,8 @@ def _clamp_jvp(primals: Any, tangents: Any) -> Any:
     cut = jnp.minimum(values, limit)
     ratio = jnp.where(within, 1, cut / jnp.where(within, 1, values))
 
-    def pairs(one: Array) -> tuple[Array, Array]:
-        return one[..., :, None], one[..., None, :]
+    def pairs(numbers: Array) -> tuple[Array, Array]:
+        return numbers[..., :, None], numbers[..., None, :]
 
     (first, second), (cut_first, cut_second) = pairs(values), pairs(cut)
     same_side = jnp.equal(*pairs(within))
@@ -151,7 +151,7 @@ def _clamp_jvp(primals: Any, tangents: Any) -> Any:
     core = _product(seen, _adjoint(right))
     other = _adjoint(core)
     inner = (slope * (core + other) + mean * (core - other)) / 2
-    # What moves with the limit itself.
+    # The part of the derivative that comes from the limit.
     moved = jnp.where(within, 0, shift[..., None]).astype(stack.dtype)
     inner += moved[..., None] * jnp.eye(values.shape[-1], dtype=stack.dtype)
     weight = ratio.astype(stack.dtype)
@@ -168,10 +168,10 @@ def _clamp_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _decompose(stack: Array, norms: Array) -> tuple[Array, Array, Array]:
-    """The singular value decomposition, near one in size: not every library scales by itself."""
+    """Decompose matrices scaled to norms near 1: not every library's `svd` scales by itself."""
     exponent = jnp.clip(jnp.frexp(norms)[1], -126, 126)
-    one = jnp.ones_like(norms)
-    down, up = jnp.ldexp(one, -exponent), jnp.ldexp(one, exponent)
+    unit = jnp.ones_like(norms)
+    down, up = jnp.ldexp(unit, -exponent), jnp.ldexp(unit, exponent)
     scaled = stack * down[..., None, None].astype(stack.dtype)
     left, values, right = jnp.linalg.svd(scaled, full_matrices=False)
     return left, values * up[..., None], right
@@ -186,21 +186,22 @@ def _adjoint(stack: Array) -> Array:
 
 
 def _split(ndim: int, keep: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split the axes into kept and reduced ones."""
     return keep, tuple(axis for axis in range(ndim) if axis not in keep)
 
 
 def _shape(shape: tuple[int, ...], keep: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a block: of its axes the last one is that of the columns."""
+    """Count rows and columns of a block: the last of its axes is that of the columns."""
     sizes = [shape[axis] for axis in _split(len(shape), keep)[1]]
     return math.prod(sizes[:-1]), sizes[-1] if sizes else 1
 
 
 def _to_matrices(value: Array, keep: tuple[int, ...]) -> Array:
-    """The matrices of a leaf along the last two axes, behind the kept ones."""
+    """Reshape a leaf to matrices along the last two axes, behind the kept ones."""
     kept, reduced = _split(value.ndim, keep)
     placed = jax.typeof(value).sharding
     if any(placed.spec[axis] for axis in reduced):
-        # On a mesh of explicit axes: elsewhere the compiler gathers a matrix by itself.
+        # With explicit axes we gather the matrix; elsewhere the compiler does.
         spec = PartitionSpec(
             *(placed.spec[axis] if axis in kept else None for axis in range(value.ndim))
         )
@@ -210,7 +211,7 @@ def _to_matrices(value: Array, keep: tuple[int, ...]) -> Array:
 
 
 def _from_matrices(stack: Array, like: Array, keep: tuple[int, ...]) -> Array:
-    """The leaf whose matrices those are, shaped and sharded as another."""
+    """Invert `_to_matrices`: a leaf shaped and sharded as `like`."""
     kept, reduced = _split(like.ndim, keep)
     order = kept + reduced
     back = sorted(range(len(order)), key=order.__getitem__)

@@ -23,7 +23,7 @@ from clipax.measure import _sums
 from clipax.measure._gather import Layout, gather, lay_out
 from clipax.measure._leaves import Leaf, accumulation_dtype, name_leaves, reduced_axes
 from clipax.measure._mesh import Mesh
-from clipax.measure._overflow import rescaled_square_sums, rescaling
+from clipax.measure._overflow import overflow_scale, sum_rescaled_squares
 
 __all__ = [
     "Derived",
@@ -38,13 +38,13 @@ __all__ = [
 
 
 class Measurement(NamedTuple):
-    """What was measured of a tree.
+    """The norms of a tree.
 
     Attributes:
       norms: By label; an array's axes are the axes that its block keeps.
-      stacked: Those of labels that have one norm each once more, as a vector sorted by label,
-        without excluded ones; None where there is no such label. Stacked from the sums: what is
-        stacked later is worked out once more in the program that stacks.
+      stacked: The norms of labels that have one each, as a vector sorted by label, without
+        excluded ones; None where there is no such label. It is stacked from the sums: XLA would
+        fuse the roots into the program that stacks norms later, and compute them twice.
     """
 
     norms: Norms
@@ -52,10 +52,10 @@ class Measurement(NamedTuple):
 
 
 class Derived(NamedTuple):
-    """Values that are computed from arrays where they are used.
+    """Values that are computed from arrays as they are read.
 
     Attributes:
-      function: From `arrays` to the values; a function of a module, by which results are cached.
+      function: From `arrays` to the values; defined in a module, as `jit` caches by it.
       arrays: A tree of arrays.
     """
 
@@ -71,16 +71,16 @@ def measure(
     params: Sequence[Array] | None = None,
     derived: Derived | None = None,
 ) -> Measurement:
-    """The Euclidean norms of the leaves' blocks.
+    """Measure the Euclidean norms of the leaves' blocks.
 
     Args:
-      leaves: What `name_leaves` returned.
+      leaves: The leaves that `name_leaves` returned.
       dtype: float32 or float64, the type in which to accumulate.
       axis_name: Mesh axes over which the leaves are sharded, inside `shard_map`.
       params: The parameters that belong to the leaves: a gradient that varies over a mesh axis over
         which its parameter does not is then refused.
-      derived: How the leaves' values come from arrays in memory, where they do not lie there
-        themselves: they are then computed as they are read, and never written.
+      derived: The function and arrays that give the leaves' values, where these are not in memory:
+        they are then computed as they are read, and never written.
 
     Raises:
       ValueError: Leaves with one label have different kept sizes, or (inside `shard_map`) mesh axes
@@ -89,7 +89,7 @@ def measure(
     if not leaves:
         return Measurement({}, None)
     values, layout = lay_out(leaves, axis_name, params)
-    # What is computed as it is read is not written to be gathered.
+    # Gathering would write derived values out.
     if derived is None:
         values, layout = gather(values, layout, dtype)
     function, arrays = derived or (_identity, values)
@@ -103,12 +103,12 @@ def magnitudes(
     *,
     axis_name: AxisName = None,
 ) -> Norms:
-    """The largest magnitude of each block's entries, or the sum of all: the norms beside Euclid's.
+    """Measure the largest magnitude of each block's entries, or the sum of all magnitudes.
 
     A block without entries has 0. NaN where an entry is; a sum may overflow to infinity.
 
     Args:
-      leaves: What `name_leaves` returned.
+      leaves: The leaves that `name_leaves` returned.
       dtype: float32 or float64, the type in which to accumulate.
       order: `"max"` or `"sum"`.
       axis_name: As for `measure`.
@@ -126,19 +126,19 @@ def magnitudes(
 
 
 def combine_norms(norms: Sequence[Array]) -> Array:
-    """The norm of all blocks together; blocks that are not finite count as zero."""
-    finite = [jnp.where(jnp.isfinite(one), one, 0) for one in norms]
+    """Compute the norm of all blocks together; norms that are not finite count as zero."""
+    finite = [jnp.where(jnp.isfinite(norm), norm, 0) for norm in norms]
     # In units of the largest: squares neither overflow nor vanish. Array by array, as they may be
     # sharded in different ways.
-    largest = _sums.largest([jnp.max(one, initial=0) for one in finite])
+    largest = _sums.take_largest([jnp.max(norm, initial=0) for norm in finite])
     unit = jnp.where(largest > 0, largest, 1)
-    squares = [jnp.sum(jnp.square(one / unit)) for one in finite]
-    together = largest * _sums.root(_sums.total(squares))
+    squares = [jnp.sum(jnp.square(norm / unit)) for norm in finite]
+    together = largest * _sums.take_root(_sums.add(squares))
     return jnp.minimum(together, jnp.finfo(together.dtype).max)
 
 
 def count_entries(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[str, int]:
-    """Number of entries behind each norm of a label, over all shards."""
+    """Count the entries behind each norm of a label, over all shards."""
     if not leaves:
         return {}
     values, layout = lay_out(leaves, axis_name, None)
@@ -157,8 +157,8 @@ def _identity(values: Sequence[Array]) -> Sequence[Array]:
 def _norms(
     arrays: Any, function: Callable[[Any], Sequence[Array]], layout: Layout, dtype: Any
 ) -> Measurement:
-    """The norms, compiled as one piece: a step that is not compiled is cached too."""
-    squares = _sums.square_sums(function(arrays), layout, dtype)
+    """Compute the norms under `jit`, so that a step outside of `jit` compiles them only once."""
+    squares = _sums.sum_squares(function(arrays), layout, dtype)
     single = {block.label for block in layout.blocks if not block.keep and not block.excluded}
     labels = sorted(single & squares.keys())
 
@@ -166,26 +166,29 @@ def _norms(
         return _sums.stack([values[label] for label in labels]) if labels else None
 
     def plain() -> Measurement:
-        return Measurement(jax.tree.map(_sums.root, squares), jax.tree.map(_sums.root, stacked))
+        return Measurement(
+            jax.tree.map(_sums.take_root, squares), jax.tree.map(_sums.take_root, stacked)
+        )
 
     def rescaled() -> Measurement:
-        # Computed inside the branch: what enters one has to be written out.
-        again = rescaled_square_sums(function(arrays), layout, dtype)
+        # Call `function` inside the branch: XLA writes out every operand of a `cond`.
+        again = sum_rescaled_squares(function(arrays), layout, dtype)
         norms = {}
         for label, square in squares.items():
             over = jnp.isinf(square)
-            # One root, of the chosen square: the derivative of an infinite one is not a number.
-            norms[label] = _sums.root(jnp.where(over, again[label], square))
-            norms[label] *= jnp.where(over, 1 / rescaling(dtype), 1).astype(dtype)
+            # Select the square before the root: the derivative of an infinite root is NaN.
+            norms[label] = _sums.take_root(jnp.where(over, again[label], square))
+            norms[label] *= jnp.where(over, 1 / overflow_scale(dtype), 1).astype(dtype)
         return Measurement(norms, stack(norms))
 
     stacked = stack(squares)
-    # The predicate is on the total, and on overflow (or NaN, which would hide one) alone: blocks
-    # that are exactly zero never trigger the second read. Behind a barrier a total of units is that
-    # of their sums: XLA would sum up the entries once more, and write out their squares for both.
+    # The predicate is an overflow of the total (or NaN, which could hide one): zero blocks never
+    # trigger the second read. The barrier keeps the total of units a sum of their sums. XLA would
+    # make it a sum over entries, so that the squares had two readers and were written out: 11
+    # instead of 5 times the parameters' bytes (`benchmarks/NOTES.md`).
     units = [square for label, square in squares.items() if label not in single]
     parts = [jnp.sum(lax.optimization_barrier(square)) for square in units]
-    total = _sums.total(parts if stacked is None else [jnp.sum(stacked), *parts])
+    total = _sums.add(parts if stacked is None else [jnp.sum(stacked), *parts])
     return lax.cond(~jnp.isfinite(total), rescaled, plain)
 
 
@@ -216,7 +219,7 @@ def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
 
 
 def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:
-    """Whether every entry of every leaf, on every named mesh axis, is finite."""
+    """Tell whether every entry of every leaf, on every named mesh axis, is finite."""
     mesh = Mesh.of([(leaf.path, leaf.value) for leaf in leaves], axis_name, None)
     if not leaves:
         return jnp.array(True)
@@ -225,6 +228,6 @@ def all_finite(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> Array:
     zeros = [
         jnp.sum(part - part).astype(jnp.float32)
         for leaf in leaves
-        for part in _sums.parts(leaf.value)
+        for part in _sums.split_complex(leaf.value)
     ]
-    return jnp.isfinite(mesh.psum(_sums.total(zeros)))
+    return jnp.isfinite(mesh.psum(_sums.add(zeros)))

@@ -23,7 +23,7 @@ __all__ = ["Mesh"]
 T = TypeVar("T")
 
 _JOINED = 4096
-"""Entries of an array up to which it is summed over devices as a part of one vector."""
+"""Arrays of up to this many entries are joined to one vector before they are summed."""
 
 
 class Mesh(NamedTuple):
@@ -45,7 +45,7 @@ class Mesh(NamedTuple):
         params: Sequence[Array] | None,
         kept: Sequence[tuple[int, ...]] = (),
     ) -> Mesh:
-        """Checks that the axes named fit the leaves (pairs of path and value).
+        """Check that the named axes fit the leaves.
 
         Args:
           leaves: Pairs of path and value.
@@ -86,7 +86,7 @@ class Mesh(NamedTuple):
 
     @staticmethod
     def of_batch(batch: Any, params: Any, axis_name: str | tuple[str, ...] | None) -> Mesh:
-        """The axes over which the examples of a batch are sharded, the parameters being copies.
+        """Check the axes over which a batch is sharded while its parameters are copies.
 
         Raises:
           ValueError: An axis is not bound, the batch varies over one that is not named, or the
@@ -108,37 +108,37 @@ class Mesh(NamedTuple):
         return Mesh(axes, None if not axes or _tracks_variation(axes) else ())
 
     def vary(self, values: T) -> T:
-        """The values as ones of this device alone: JAX sums no derivative over the others."""
+        """Mark values as varying over the axes, so that JAX sums no derivative over devices."""
         return values if self.sharded is not None else jax.tree.map(self._vary, values)
 
     def copies(self, path: str, value: Array) -> int:
-        """How many devices along the named axes hold the same shard of a leaf."""
+        """Count the devices along the named axes that hold the same shard of a leaf."""
         if not self.axes:
             return 1
         sharded = self.shards(path, value)
         return math.prod(lax.axis_size(axis) for axis in self.axes if axis not in sharded)
 
     def shards(self, path: str, value: Array) -> Collection[str]:
-        """The mesh axes over which a leaf is sharded."""
+        """Return the mesh axes over which a leaf is sharded."""
         return _varying_axes(value) if self.sharded is None else dict(self.sharded)[path]
 
     def devices(self) -> int:
-        """The number of devices along the named axes."""
+        """Count the devices along the named axes."""
         return math.prod(lax.axis_size(axis) for axis in self.axes)
 
     def psum(self, values: T) -> T:
-        """The sum over all named axes, in one collective."""
+        """Sum over all named axes, in one collective."""
         return self._reduce(lax.psum, values)
 
     def pmax(self, values: T) -> T:
-        """The largest over all named axes, in one collective."""
+        """Take the largest over all named axes, in one collective."""
         return self._reduce(lax.pmax, values)
 
     def gather(self, values: Array) -> Array:
-        """The vectors of all devices along the named axes one after the other."""
+        """Join the vectors of all devices along the named axes."""
         if not self.axes:
             return values
-        # As a sum, whose result JAX knows to be the same on every device.
+        # A sum, not `all_gather`: JAX knows that a sum is the same on every device.
         rows = jnp.zeros((self.devices(), *values.shape), values.dtype)
         return self.psum(rows.at[lax.axis_index(self.axes)].set(values)).reshape(-1)
 
@@ -147,7 +147,7 @@ class Mesh(NamedTuple):
             return values
         leaves, structure = jax.tree.flatten(self.vary(values))
         # Concatenate small leaves of one dtype: XLA merges no more than 256 collectives into one.
-        # Large ones (gradients) would be copied for it and stay by themselves.
+        # Large ones (gradients) stay apart: to join them is to copy them.
         groups: dict[Any, list[int]] = {}
         for place, leaf in enumerate(leaves):
             apart = place if leaf.size > _JOINED else None
@@ -163,7 +163,7 @@ class Mesh(NamedTuple):
         return jax.tree.unflatten(structure, leaves)
 
     def _vary(self, value: Array) -> Array:
-        """A value that varies, for JAX, over all named axes: a sum over them takes no other."""
+        """Mark a value as varying over all named axes, as collectives over them demand."""
         missing = tuple(axis for axis in self.axes if axis not in _varying_axes(value))
         return lax.pcast(value, missing, to="varying") if missing else value
 
@@ -184,13 +184,14 @@ def _lookup(axis_name: Mapping[str, Any], path: str) -> Any:
 
 
 def _varying_axes(value: Any) -> frozenset[str]:
-    """The manual mesh axes over which JAX knows an array to vary."""
+    """Return the manual mesh axes over which JAX knows an array to vary."""
     kind = jax.typeof(value)
     manual = getattr(kind, "manual_axis_type", None)
     return frozenset(manual.varying if manual is not None else getattr(kind, "vma", ()))
 
 
 def _tracks_variation(axes: tuple[str, ...]) -> bool:
+    """Tell whether JAX tracks over which of the axes an array varies."""
     try:
         # `axis_index` always varies over its axis; if its type does not say so, JAX does not track
         # variation (`check_vma=False`).
@@ -229,7 +230,7 @@ def _refuse_sharded_units(
     mesh: Mesh,
     kept: Sequence[tuple[int, ...]],
 ) -> None:
-    """A sum over a mesh axis that shards a kept axis would add norms of different units."""
+    """Raise where a mesh axis shards a kept axis: a sum over it would mix different units."""
     for (path, value), keep in zip(leaves, kept, strict=bool(kept)):
         if not keep or not set(mesh.shards(path, value)) & set(mesh.axes):
             continue

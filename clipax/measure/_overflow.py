@@ -1,4 +1,4 @@
-"""Sums of squares that overflowed, once more: of entries scaled down by a power of two."""
+"""The second read after an overflow: sums of squares of entries scaled by a power of two."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from clipax.measure import _sums
 from clipax.measure._gather import Layout
 from clipax.measure._leaves import reduced_axes
 
-__all__ = ["rescaled_square_sums", "rescaling"]
+__all__ = ["overflow_scale", "sum_rescaled_squares"]
 
 _SMALL = 2**14
-"""Entries up to which a temporary is cheaper than a loop of pairs.
+"""Up to this many entries a plain sum with its temporary is cheaper than a loop of pairs.
 
 A branch costs time even where it is not taken: for 150 leaves a third of a millisecond with loops
 of pairs, a third of that with plain sums.
 """
 
 
-def rescaling(dtype: Any) -> float:
-    """Squaring halves the range of exponents; this scale gives the upper half back."""
+def overflow_scale(dtype: Any) -> float:
+    """Return the scale that undoes an overflow: squaring leaves half of the range of exponents."""
     return 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
 
 
-def rescaled_square_sums(values: Sequence[Array], layout: Layout, dtype: Any) -> Norms:
-    """Sums of squares of the pieces times `rescaling`, by label."""
-    # Behind a barrier the scale is no constant: XLA would square it by itself, to zero, and the
-    # entries by themselves, to infinity.
-    scale = lax.optimization_barrier(jnp.asarray(rescaling(dtype), dtype))
+def sum_rescaled_squares(values: Sequence[Array], layout: Layout, dtype: Any) -> Norms:
+    """Sum the squares of the arrays times `overflow_scale`, by label."""
+    # Behind a barrier the scale is no constant. XLA would reorder the product: square the constant,
+    # to zero, and the entries, to infinity.
+    scale = lax.optimization_barrier(jnp.asarray(overflow_scale(dtype), dtype))
     sums: list[Array] = []
     for value, whole, block in zip(values, layout.whole, layout.blocks, strict=True):
         add = _sum_in_pairs if whole and value.size > _SMALL else jnp.sum
-        sums.append(add(_sums.squares(value, dtype, scale), reduced_axes(value.ndim, block)))
+        sums.append(add(_sums.square(value, dtype, scale), reduced_axes(value.ndim, block)))
     return _sums.add_by_label(sums, layout)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _sum_in_pairs(terms: Array, axes: tuple[int, ...]) -> Array:
-    """The sum of non-negative terms, entry by entry, with what rounding loses summed up beside it.
+    """Sum non-negative terms in a loop, and beside the sum the rounding errors (compensated).
 
-    Where terms have a factor that is no constant, XLA for CPU writes an array of that factor for a
-    plain sum. This one is slower, but a loop without a temporary.
+    Where the terms have a factor that is no constant, XLA for CPU broadcasts it to an array for a
+    plain sum and writes that out. This loop is slower, but needs no temporary: .0008 instead of
+    .13 times the parameters' bytes (`benchmarks/NOTES.md`), in a branch that is rarely taken.
     """
     zero = jnp.zeros((), terms.dtype)
     rounded, lost = lax.reduce((terms, jnp.zeros_like(terms)), (zero, zero), _add_pairs, axes)
-    # What infinite terms lose is not a number.
+    # The rounding error of an infinite sum is NaN.
     return jnp.where(jnp.isfinite(rounded), rounded + lost, rounded)
 
 
@@ -62,7 +63,10 @@ def _sum_in_pairs_jvp(
     return _sum_in_pairs(primals[0], axes), jnp.sum(tangents[0], axis=axes)
 
 
-def _add_pairs(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
-    # Exact where the first is the larger, as it is in a loop but for the first few terms.
-    both = one[0] + two[0]
-    return both, ((one[0] - both) + two[0]) + (one[1] + two[1])
+def _add_pairs(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Add two pairs of a sum and its rounding error.
+
+    The error is exact where the first sum is the larger, as in a loop after its first few terms.
+    """
+    both = first[0] + second[0]
+    return both, ((first[0] - both) + second[0]) + (first[1] + second[1])

@@ -150,7 +150,7 @@ def begin_momentum(
 ) -> tuple[Step, Step]:
     """The steps of the gradient and of the momentum, on the same leaves."""
     first = Step.begin(spec, updates, state.of_gradient, params, extra, needs_params=needs_params)
-    return first, first.another(state.of_momentum)
+    return first, first.with_state(state.of_momentum)
 
 
 def average_gradients(decay: Scalar, *, clipped: bool = False) -> EntryRule:

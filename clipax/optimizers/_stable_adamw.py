@@ -22,7 +22,7 @@ from clipax.engine import (
     Spec,
     Step,
     adam,
-    correct,
+    bias_correction,
     count_steps,
     counted_steps,
     weigh_newest,
@@ -33,7 +33,7 @@ __all__ = ["stable_adamw"]
 
 
 class _Sources(NamedTuple):
-    """What the ratios of the gradients to their scales are computed from."""
+    """The arrays from which the ratios of the gradients to their scales are computed."""
 
     gradients: Sequence[Array]
     scales: Sequence[Array]
@@ -50,7 +50,7 @@ def scale_by_stable_adam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adam's direction with weight decay, each leaf divided by `max(1, rms(g/max(s, eps)))`.
+    """Divide each leaf of Adam's direction with weight decay by `max(1, rms(g/max(s, eps)))`.
 
     The telemetry is of that root mean square. It is finite if and only if the gradient is: a ratio
     is at most `1/sqrt(1 - b2)`. So the gradient itself is not measured.
@@ -74,11 +74,11 @@ def scale_by_stable_adam(
         sources = _Sources(
             [leaf.value for leaf in step.leaves],
             [find_row(scales, leaf.path) for leaf in step.leaves],
-            [_weights(b2, count, step.dtype) for count in steps.values()],
-            # Opaque, or XLA writes out whole arrays of a constant that two loops share.
+            [_weigh(b2, count, step.dtype) for count in steps.values()],
+            # Behind a barrier: of a constant that two loops share XLA writes out whole arrays.
             lax.optimization_barrier(jnp.asarray(eps, step.dtype)),
         )
-        lengths, _ = step.norms(_ratios(sources), Derived(_ratios, sources))
+        lengths, _ = step.norms(_compute_ratios(sources), Derived(_compute_ratios, sources))
         sizes = step.sizes
         root_mean_squares = {
             path: length / max(sizes[path], 1) ** 0.5 for path, length in lengths.items()
@@ -90,28 +90,29 @@ def scale_by_stable_adam(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _weights(b2: Scalar, steps: Array, dtype: Any) -> tuple[Array, Array]:
-    """What the old average, without bias correction, and the new square weigh in that with it."""
-    return jnp.asarray(b2, dtype) / correct(b2, steps + 1, dtype), weigh_newest(b2, steps, dtype)
+def _weigh(b2: Scalar, steps: Array, dtype: Any) -> tuple[Array, Array]:
+    """Compute the weights of the stored average and of a new square in the corrected average."""
+    stored = jnp.asarray(b2, dtype) / bias_correction(b2, steps + 1, dtype)
+    return stored, weigh_newest(b2, steps, dtype)
 
 
-def _ratios(sources: _Sources) -> Sequence[Array]:
-    """The magnitudes of the gradients over their new scales, which are at least `eps`.
+def _compute_ratios(sources: _Sources) -> Sequence[Array]:
+    """Compute the magnitudes of the gradients over their new scales, which are at least `eps`.
 
-    From quotients by the magnitude: no square of it overflows, and XLA for CPU computes all of it
-    as it sums, where it would write out each step of a hypotenuse.
+    From quotients by the magnitude: no square overflows, and XLA for CPU fuses all of it into the
+    sum, where it would write out each step of a hypotenuse.
     """
     ratios = []
     for gradient, scales, (old, new) in zip(*sources[:3], strict=True):
         sizes = jnp.abs(gradient.astype(wide_dtype(gradient.dtype, sources.eps.dtype)))
         held = scales.astype(sizes.dtype)
-        # Ratios of 1e-12 and less count for nothing. (A selection would be written out.)
+        # Ratios of 1e-12 and less count for nothing. XLA would write out a selection instead.
         small = 2.0**-40
         floor = jnp.maximum(sources.eps * small, jnp.finfo(sizes.dtype).smallest_normal)
         unit = jnp.maximum(sizes, jnp.maximum(held * small, floor))
         square = old * jnp.square(held / unit) + new
         ratio = 1 / jnp.sqrt(jnp.maximum(square, jnp.square(sources.eps / unit)))
-        # The ratio of an infinite entry is finite, this difference is not.
+        # An infinite entry has a finite ratio: this difference makes it NaN, for the guard.
         ratios.append(ratio + (sizes - sizes))
     return ratios
 

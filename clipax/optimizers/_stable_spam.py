@@ -106,7 +106,7 @@ def scale_by_stable_spam(
         step = Step.begin(spec, updates, state, params, extra, needs_params=rule.needs_params)
         peaks = step.magnitudes("max")
         # Not the step's own decision yet: it takes the norm to know whether the step counts.
-        trial = step.another(state)
+        trial = step.with_state(state)
         factors, thresholds = trial.decide(on_peaks, peaks), trial.thresholds()
         limits = [
             Decision(factors[leaf.path].gradient_factor, thresholds[leaf.path])
@@ -117,7 +117,7 @@ def scale_by_stable_spam(
         # A norm may be infinite of finite entries: such a step counts for neither of the two.
         both = {path: jnp.isfinite(peaks[path] + length) for path, length in lengths.items()}
         step.decide(on_peaks, _forget(peaks, both))
-        second = step.another(state._replace(rules=RuleStates(state.rules.after, (), ())))
+        second = step.with_state(state._replace(rules=RuleStates(state.rules.after, (), ())))
         factors = second.decide(on_norms, _forget(lengths, both))
         later = second.state.rules.before
         step.state = step.state._replace(rules=step.state.rules._replace(after=later))

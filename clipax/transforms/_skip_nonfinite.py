@@ -10,7 +10,7 @@ import optax
 
 from clipax import scopes
 from clipax._typing import Array, AxisName, Params, Updates
-from clipax.engine import skipping
+from clipax.engine import make_skippable
 from clipax.measure import all_finite, name_leaves
 
 __all__ = ["SkipNonfiniteState", "skip_nonfinite"]
@@ -69,7 +69,7 @@ def skip_nonfinite(
     References:
       Common practice with mixed precision; no paper. Compare `optax.apply_if_finite`.
     """
-    run = skipping(inner)
+    run = make_skippable(inner)
     scope = scopes.resolve("global")
 
     def init(params: Params) -> SkipNonfiniteState:

@@ -9,7 +9,7 @@ import optax
 
 from clipax import _validate
 from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
-from clipax.engine import NormRules, ScaleByNormState, Spec, Step, keep_rows, skipping
+from clipax.engine import NormRules, ScaleByNormState, Spec, Step, keep_rows, make_skippable
 from clipax.norms import Decision, NormRule
 from clipax.thresholds import Context, Threshold, as_threshold, median
 
@@ -127,7 +127,7 @@ def skip_spikes(
     References:
       Common practice for language models; no paper. Compare `optax.skip_large_updates`.
     """
-    run = skipping(inner)
+    run = make_skippable(inner)
     source = as_threshold(median(_SCALE, window=_WINDOW) if threshold is None else threshold)
     # Counted as an int32.
     most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _INT32_MAX)
