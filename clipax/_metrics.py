@@ -85,22 +85,22 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
     """
     if top is not None:
         top = _validate.index("top", top, minimum=1)
-    found = list(find(opt_state, _match))
-    if not found:
+    matches = list(find(opt_state, _match))
+    if not matches:
         raise ValueError(
             "`opt_state` must hold the state of a clipax transformation that measures norms, "
             f"found none in a {type(opt_state).__name__}. Make the optimizer of "
             "`optax.chain(clipax.monitor_norms(), optimizer)` to have norms without a clip, and "
             "give the state that its `init` and `update` return."
         )
-    clips = [one for one in found if isinstance(one, Clip)]
+    clips = [match for match in matches if isinstance(match, Clip)]
     result: dict[str, Array] = {}
     for position, clip in enumerate(clips):
         prefix = f"{position}/" if len(clips) > 1 else ""
         result |= {prefix + name: value for name, value in _summarize(clip, top).items()}
-    guards = [one.skipped_count for one in found if isinstance(one, _Guard)]
-    for position, skipped in enumerate(guards):
-        result[f"{position}/skipped_count" if len(guards) > 1 else "skipped_count"] = skipped
+    counts = [match.skipped_count for match in matches if isinstance(match, _Guard)]
+    for position, skipped in enumerate(counts):
+        result[f"{position}/skipped_count" if len(counts) > 1 else "skipped_count"] = skipped
     return result
 
 
@@ -132,16 +132,16 @@ def block_names(opt_state: Any, position: int = 0) -> tuple[str, ...]:
             f"`position` must count one of the {len(clips)} clips in `opt_state`, got {position}."
         )
     telemetry = clips[position].telemetry
-    return ("global",) if telemetry.names is None else _names(telemetry)
+    return ("global",) if telemetry.names is None else _read_names(telemetry)
 
 
 def find_clips(opt_state: Any) -> list[Clip]:
-    """The transformations in a state that measure, in order."""
-    return [one for one in find(opt_state, _match) if isinstance(one, Clip)]
+    """Find the transformations in a state that measure, in order."""
+    return [match for match in find(opt_state, _match) if isinstance(match, Clip)]
 
 
 def clip_columns(telemetry: Telemetry) -> dict[str, Array]:
-    """What is reported of each block; the row of excluded leaves has counts only."""
+    """Compute the reported numbers of each block; the row of excluded leaves is left out."""
     blocks = telemetry.clipped_count.shape[-1] if telemetry.clipped_count.ndim else None
     threshold = telemetry.threshold
     nonfinite, is_finite = telemetry.nonfinite_count, telemetry.is_finite
@@ -160,12 +160,12 @@ def clip_columns(telemetry: Telemetry) -> dict[str, Array]:
 
 
 def clips_at_all(columns: Mapping[str, Array]) -> Array:
-    """Which blocks ever had a threshold; a block that never had says nothing about clipping."""
+    """Tell which blocks ever had a threshold; the others say nothing about clipping."""
     return jnp.isfinite(columns["threshold"]) | (columns["clip_fraction"] > 0)
 
 
 def _match(fields: Mapping[str, Any]) -> tuple[Clip | _Guard, Iterable[Any]] | None:
-    """The states of `scale_by_norm`, of measured momentum, and of what skips steps."""
+    """Match the states of `scale_by_norm`, of measured momentum, and of wrappers that skip."""
     if "of_gradient" in fields and "of_momentum" in fields:
         averaged, gradient = (
             _read((fields_of(fields[name]) or {}).get("telemetry"))
@@ -173,8 +173,7 @@ def _match(fields: Mapping[str, Any]) -> tuple[Clip | _Guard, Iterable[Any]] | N
         )
         if averaged is not None and gradient is not None:
             both = stack_telemetry({"averaged": averaged, "gradient": gradient})
-            # Of momentum that is measured beside the gradient, only the gradient's norm is
-            # `grad_norm`.
+            # Both rows count for thresholds and factors; `grad_norm` is the gradient's alone.
             return Clip(both, slice(1, None), fields), ()
     if (telemetry := _read(fields.get("telemetry"))) is not None:
         return Clip(telemetry, slice(None), fields), ()
@@ -184,18 +183,19 @@ def _match(fields: Mapping[str, Any]) -> tuple[Clip | _Guard, Iterable[Any]] | N
 
 
 def _read(node: Any) -> Telemetry | None:
-    """Telemetry of a state, or of what a checkpoint made of it."""
+    """Read the telemetry of a state, also from the containers that a checkpoint restores."""
     fields = fields_of(unwrap(node))
     arrays = ("steps", "latest", "clipped_count", "checks")
     if fields is None or not all(name in fields for name in arrays):
         return None
     steps, latest, clipped, checks = (jnp.asarray(unwrap(fields[name])) for name in arrays)
     names = fields.get("names")
-    known = None if names is None else unwrap(names)
-    return Telemetry(steps, latest, clipped, checks, fields.get("labels"), known)
+    encoded = None if names is None else unwrap(names)
+    return Telemetry(steps, latest, clipped, checks, fields.get("labels"), encoded)
 
 
 def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
+    """Summarise the blocks of one clip, as `metrics` returns them."""
     telemetry = clip.telemetry
     columns = clip_columns(telemetry)
     if telemetry.names is None:
@@ -206,27 +206,26 @@ def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
             "`jax.vmap(clipax.metrics)(opt_state)`."
         )
     blocks = telemetry.clipped_count.size
-    guards = {
+    guard = {
         "nonfinite_count": jnp.sum(telemetry.nonfinite_count),
         "is_finite": jnp.all(telemetry.is_finite),
     }
     if not blocks:
-        # Every leaf is excluded, or there is none: what is left to report is the guard.
-        return guards
+        # Every leaf is excluded, or there is none: only the guard has something to report.
+        return guard
     clips = clips_at_all(columns)
-    # Unless there is no other.
-    clips |= ~jnp.any(clips)
+    clips |= ~jnp.any(clips)  # all of them, where none ever had a threshold
     summary = {
         "grad_norm": jnp.max(columns["grad_norm"][clip.rows]),
         "threshold": jnp.min(columns["threshold"]),
         "clip_factor": jnp.min(columns["clip_factor"], where=clips, initial=jnp.inf),
         "clip_fraction": jnp.mean(columns["clip_fraction"], where=clips),
-        **guards,
+        **guard,
     }
     if top is None:
         return summary | {
             f"{key}/{name}": column[row]
-            for row, name in enumerate(_names(telemetry))
+            for row, name in enumerate(_read_names(telemetry))
             for key, column in columns.items()
         }
     largest, place = lax.top_k(columns["grad_norm"], min(top, blocks))
@@ -237,6 +236,7 @@ def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
     }
 
 
-def _names(telemetry: Telemetry) -> tuple[str, ...]:
-    labels = known_labels(telemetry)  # inside `jit` too
+def _read_names(telemetry: Telemetry) -> tuple[str, ...]:
+    """Read the names of the blocks: from the keys, inside `jit` too, or from the encoded array."""
+    labels = known_labels(telemetry)
     return tuple(labels) if labels else decode_names(telemetry.names)

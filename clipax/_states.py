@@ -1,4 +1,4 @@
-"""Finds what a transformation keeps, in an optimizer state of any nesting."""
+"""Finds the state of a transformation in an optimizer state of any nesting."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ T = TypeVar("T")
 def find(
     state: Any, match: Callable[[Mapping[str, Any]], tuple[T, Iterable[Any]] | None]
 ) -> Iterator[T]:
-    """What `match` makes of the nodes of a state, in order.
+    """Find the nodes of a state that match, in order.
 
     Args:
       state: A state behind `optax.chain`, `partition`, `MultiSteps`, `inject_hyperparams`, in an
         `nnx.Optimizer` or its state, a `TrainState`, or dictionaries restored from a checkpoint.
-      match: From the fields of a node to what is looked for and the parts in which to look further;
-        None for a node that is something else.
+      match: From the fields of a node to a result and the parts in which to look further; None for
+        other nodes.
+
+    Yields:
+      The results.
     """
     node = unwrap(state)
     fields = fields_of(node)
@@ -42,7 +45,7 @@ def find(
 
 
 def fields_of(node: Any) -> Mapping[str, Any] | None:
-    """The fields of a named tuple, mapping or dataclass by name; None for anything else."""
+    """Return the fields of a named tuple, mapping or dataclass by name; None for others."""
     if isinstance(node, Mapping):
         return node
     if isinstance(node, tuple) and hasattr(node, "_asdict"):
@@ -53,6 +56,6 @@ def fields_of(node: Any) -> Mapping[str, Any] | None:
 
 
 def unwrap(node: Any) -> Any:
-    """The array inside a variable of Flax NNX; anything else as it is."""
+    """Return the array inside a variable of Flax NNX; anything else as it is."""
     read = getattr(node, "get_value", None)
     return read() if callable(read) else node

@@ -45,9 +45,9 @@ def _concrete(name: str, value: Any) -> float | None:
 
 def concrete(name: str, value: Any) -> float:
     """Return `value` as a Python float; raise TypeError where it is traced."""
-    found = _concrete(name, value)
-    if found is not None:
-        return found
+    known = _concrete(name, value)
+    if known is not None:
+        return known
     try:
         return float(value)
     except jax.errors.ConcretizationTypeError:

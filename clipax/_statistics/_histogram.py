@@ -83,7 +83,7 @@ def from_norms(norms: Array) -> HistogramState:
 
 
 def total(state: HistogramState) -> Array:
-    """Number of norms."""
+    """Return the number of norms."""
     return state.cumulative[..., -1]
 
 
@@ -122,18 +122,18 @@ def tail_index(state: HistogramState, fraction: Scalar = TAIL_FRACTION) -> Array
     share = jnp.asarray(1 - fraction, float)
     begins = _window.rank(share, total(state))
     tail = state.cumulative >= begins[..., None]
-    # The sum over the tail's norms of the bins above its first one: a norm adds one for every
+    # Count the bins above the tail's first one, summed over its norms: a norm adds one for every
     # upper bound that it exceeds.
     beyond = (total(state)[..., None] - state.cumulative).astype(share.dtype)
     exceeding = jnp.max(jnp.where(tail, beyond, 0), axis=-1)
     bins = jnp.sum(jnp.where(tail, beyond, 0), axis=-1) - exceeding
-    some = bins > 0
-    index = jnp.log1p(exceeding / jnp.where(some, bins, 1)) / WIDTH
-    return jnp.where(some, index, jnp.inf)
+    has_tail = bins > 0
+    index = jnp.log1p(exceeding / jnp.where(has_tail, bins, 1)) / WIDTH
+    return jnp.where(has_tail, index, jnp.inf)
 
 
 def _bounds(dtype: jnp.dtype) -> Array:
-    """The upper bound of each bin."""
+    """Return the upper bound of each bin."""
     return jnp.asarray(_BOUNDS, dtype)
 
 

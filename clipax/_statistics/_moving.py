@@ -32,8 +32,8 @@ class Scale(NamedTuple):
 def weights(decay: Scalar, dtype: Any) -> tuple[Array, Array]:
     """Compute the weights of memory and of news in a moving average, `decay` and `1 - decay`.
 
-    Every moving average of the package takes them from here: `1 - decay` is computed before
-    rounding to float32, where .999 would cost it four digits.
+    `1 - decay` is computed before `decay` is rounded to float32, where .999 would cost it four
+    digits.
     """
     return jnp.asarray(decay, dtype), jnp.asarray(1 - decay, dtype)
 

@@ -51,7 +51,7 @@ class Entry:
     def defaults(self) -> dict[str, Any]:
         """Return the defaults of the factory's arguments, by name."""
         arguments = inspect.signature(self.factory).parameters.values()
-        return {one.name: one.default for one in arguments if one.default is not one.empty}
+        return {arg.name: arg.default for arg in arguments if arg.default is not arg.empty}
 
     @property
     def summary(self) -> str:

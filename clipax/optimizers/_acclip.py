@@ -37,7 +37,7 @@ def scale_by_acclip(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Clips every entry of the momentum at a moving average of what was seen there."""
+    """Clip every entry of the momentum at the power mean of its gradients so far."""
     _validate.open_unit("b1", b1)
     _validate.open_unit("b2", b2)
     _validate.within("alpha", alpha, 1, 2)
@@ -49,8 +49,8 @@ def scale_by_acclip(
     def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
         momentum = average(gradient, memory["momentum"], b1, context)
         sizes = jnp.abs(gradient)
-        held = memory["scales"].astype(sizes.dtype)
-        scale = keep(power_mean(held, sizes, b2, alpha), memory["scales"], context)
+        before = memory["scales"].astype(sizes.dtype)
+        scale = keep(power_mean(before, sizes, b2, alpha), memory["scales"], context)
         value = momentum.astype(gradient.dtype)
         ratio = scale.astype(sizes.dtype) / (jnp.abs(value) + jnp.asarray(eps, sizes.dtype))
         return value * jnp.minimum(ratio, 1), {"momentum": momentum, "scales": scale}

@@ -27,7 +27,7 @@ from clipax.engine import (
     zeros_like,
 )
 from clipax.thresholds import Threshold
-from clipax.transforms._clip_by_value import bounded, usable
+from clipax.transforms._clip_by_value import as_limit, cut_entries
 
 __all__ = ["clip_adagrad", "clip_adam"]
 
@@ -43,7 +43,7 @@ def scale_by_clipped_entries(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Divides the (averaged) clipped gradient by a scale for each entry, then adds the decay."""
+    """Divide the (averaged) clipped gradient by a scale for each entry, then add the decay."""
     _validate.one_of("clip", clip, ("global", "leaf", "coordinate"))
     steps = _validate.optional_index("delay", delay)
     if b1 is not None:
@@ -66,7 +66,7 @@ def scale_by_clipped_entries(
         scales = scales_like(leaf, scale.b_init)
         if steps < 2:
             return memory | {"scales": scales}
-        # The scales of the last steps; the newest stands before `position`.
+        # The scales of the last steps; the newest is in the slot before `position`.
         ring = jnp.broadcast_to(scales, (steps + 1, *scales.shape))
         return memory | {"scales": ring, "position": jnp.zeros((), jnp.int32)}
 
@@ -74,7 +74,7 @@ def scale_by_clipped_entries(
         clipped = gradient * context.gradient_factor
         if limit is not None:
             now = limit(context.count) if callable(limit) else limit
-            clipped = bounded(clipped, usable(now, context.gradient_factor.dtype))
+            clipped = cut_entries(clipped, as_limit(now, context.gradient_factor.dtype))
         new: Memory = {}
         value = clipped
         if b1 is not None:
@@ -94,7 +94,7 @@ def scale_by_clipped_entries(
 def _accumulate(
     scale: Scale, sizes: Array, memory: Memory, context: EntryContext, delay: int
 ) -> tuple[Memory, Array]:
-    """The scales to remember and those to divide by."""
+    """Accumulate sizes: the scales to remember, and those to divide by."""
     held = memory["scales"]
     if delay < 2:
         new = keep(scale.accumulate(held.astype(sizes.dtype), sizes), held, context)
@@ -103,14 +103,14 @@ def _accumulate(
     newest = (position - 1) % slots
     last = lax.dynamic_index_in_dim(held, newest, 0, keepdims=False)
     new = keep(scale.accumulate(last.astype(sizes.dtype), sizes), last, context)
-    # A step that does not count writes what stands there already. Written before it is read, with
-    # a slot to spare: the buffer is updated in place in a jitted loop and in a scan alike.
+    # A step that does not count writes the newest values again. The write comes before the read,
+    # into a slot to spare: XLA then updates the buffer in place, in a jitted loop and in a scan.
     counts = jnp.all(context.finite)
     place = jnp.where(counts, position, newest)
     following = jnp.where(counts, (position + 1) % slots, position)
-    held = lax.dynamic_update_index_in_dim(held, new, place, 0)
-    divisor = lax.dynamic_index_in_dim(held, following, 0, keepdims=False)
-    return {"scales": held, "position": following}, divisor
+    ring = lax.dynamic_update_index_in_dim(held, new, place, 0)
+    divisor = lax.dynamic_index_in_dim(ring, following, 0, keepdims=False)
+    return {"scales": ring, "position": following}, divisor
 
 
 def clip_adagrad(
@@ -168,7 +168,7 @@ def clip_adagrad(
     References:
       Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 1.
     """
-    return _clipped(
+    return _clip_adam(
         learning_rate,
         threshold,
         adagrad(b_init),
@@ -230,7 +230,7 @@ def clip_adam(
     References:
       Chezhegov et al., arXiv 2406.04443, the coordinate-wise form of Algorithm 2.
     """
-    return _clipped(
+    return _clip_adam(
         learning_rate,
         threshold,
         adam(b_init, b2),
@@ -243,7 +243,7 @@ def clip_adam(
     )
 
 
-def _clipped(
+def _clip_adam(
     learning_rate: ScalarOrSchedule,
     threshold: ScalarOrSchedule | Threshold,
     scale: Scale,
@@ -254,6 +254,7 @@ def _clipped(
     nonfinite: NonFinite,
     axis_name: AxisName,
 ) -> optax.GradientTransformationExtraArgs:
+    """Chain the scaling by entries with the learning rate."""
     _validate.learning_rate(learning_rate)
     return optax.chain(
         scale_by_clipped_entries(

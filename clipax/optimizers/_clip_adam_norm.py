@@ -69,7 +69,7 @@ def clip_adagrad_norm(
     References:
       Chezhegov et al., arXiv 2406.04443, Algorithm 1 and its delayed form.
     """
-    return _clipped(
+    return _clip_adam_norm(
         learning_rate, threshold, norms.adagrad_norm(b_init, delay), b1, nonfinite, axis_name
     )
 
@@ -119,7 +119,7 @@ def clip_adam_norm(
     References:
       Chezhegov et al., arXiv 2406.04443, Algorithm 2 and its delayed form.
     """
-    return _clipped(
+    return _clip_adam_norm(
         learning_rate, threshold, norms.adam_norm(b_init, b2, delay), b1, nonfinite, axis_name
     )
 
@@ -164,10 +164,10 @@ def clip_radagrad_norm(
       Chezhegov et al., arXiv 2406.04443, first version (at second hand here).
     """
     stepsize = norms.adagrad_norm(b_init, delay=1, reweight=reweight)
-    return _clipped(learning_rate, threshold, stepsize, None, nonfinite, axis_name)
+    return _clip_adam_norm(learning_rate, threshold, stepsize, None, nonfinite, axis_name)
 
 
-def _clipped(
+def _clip_adam_norm(
     learning_rate: ScalarOrSchedule,
     threshold: ScalarOrSchedule | Threshold,
     stepsize: NormRule,
@@ -175,7 +175,7 @@ def _clipped(
     nonfinite: NonFinite,
     axis_name: AxisName,
 ) -> optax.GradientTransformationExtraArgs:
-    """Clip, momentum and stepsize from one measurement, then the learning rate."""
+    """Chain clip, momentum and stepsize, on one measurement, with the learning rate."""
     _validate.learning_rate(learning_rate)
     return optax.chain(
         scale_by_norm(

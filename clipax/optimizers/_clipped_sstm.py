@@ -25,7 +25,7 @@ __all__ = ["clipped_sstm", "clipped_sstm_eval_params"]
 _MEMORY = ("y_sequence", "z_sequence")
 
 
-def similar_triangles(
+def scale_by_sstm(
     smoothness: Scalar,
     a: Scalar,
     clip_constant: Scalar,
@@ -33,16 +33,16 @@ def similar_triangles(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The step from one point at which the gradient is wanted to the next.
+    """Move from one point of the sequence x, at which gradients are taken, to the next.
 
-    Steps that are not finite do not count: the weights are those of the steps that did.
+    Steps that are not finite do not count: the weights go by the number of the steps that did.
     """
     _validate.positive("smoothness", smoothness)
     _validate.positive("a", a)
     _validate.threshold("clip_constant", clip_constant)
 
     def step_size(steps: Array, dtype: Any) -> Array:
-        """`alpha_(k+1) = (k + 2)/(2 a L)`."""
+        """Compute `alpha_(k+1) = (k + 2)/(2 a L)`."""
         scale = 1 / (2 * jnp.asarray(a, dtype) * jnp.asarray(smoothness, dtype))
         return (steps.astype(dtype) + 2) * scale
 
@@ -51,7 +51,7 @@ def similar_triangles(
         return limit, steps + 1
 
     def init(leaf: Any) -> Memory:
-        # In float32 or better: a step of the sequence z may be far below one part in 256.
+        # In float32 or better: bfloat16 has 8 bits, and a step of z may be far below one in 256.
         dtype = wide_dtype(jnp.result_type(leaf), jnp.float32)
         return {name: jnp.array(leaf, dtype, copy=True) for name in _MEMORY}
 
@@ -77,7 +77,7 @@ def similar_triangles(
 
 
 def _weight(steps: Array, dtype: Any) -> Array:
-    """`alpha_(k+1) / A_(k+1)`; the constants cancel, as `A_k = k (k + 3)/(4 a L)`."""
+    """Compute `alpha_(k+1) / A_(k+1)`; the constants cancel, as `A_k = k (k + 3)/(4 a L)`."""
     k = steps.astype(dtype)
     return 2 * (k + 2) / ((k + 1) * (k + 4))
 
@@ -131,7 +131,7 @@ def clipped_sstm(
       Gorbunov et al., "Stochastic Optimization with Heavy-Tailed Noise via Accelerated Gradient
       Clipping", NeurIPS 2020, arXiv 2005.10785, Algorithm 1.
     """
-    return similar_triangles(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)
+    return scale_by_sstm(smoothness, a, clip_constant, nonfinite=nonfinite, axis_name=axis_name)
 
 
 def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Params:
@@ -158,11 +158,11 @@ def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Pa
     def match(fields: Mapping[str, Any]) -> tuple[Params, Iterable[Any]] | None:
         return (fields["y_sequence"], ()) if set(_MEMORY) == set(fields) else None
 
-    found = list(find(opt_state, match))
-    if len(found) != 1:
+    sequences = list(find(opt_state, match))
+    if len(sequences) != 1:
         raise ValueError(
-            f"`opt_state` must hold the state of one `clipped_sstm`, it holds {len(found)}."
+            f"`opt_state` must hold the state of one `clipped_sstm`, it holds {len(sequences)}."
         )
     if params is None:
-        return found[0]
-    return jax.tree.map(lambda y, like: y.astype(jnp.result_type(like)), found[0], params)
+        return sequences[0]
+    return jax.tree.map(lambda y, like: y.astype(jnp.result_type(like)), sequences[0], params)

@@ -51,15 +51,15 @@ def scale_by_lmo(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`min(rho, |m|_*) d`, with `d` the direction of unit norm along which the momentum grows most.
+    """Compute `min(rho, |m|_*) d`: `d` of unit norm has the largest product with the momentum `m`.
 
     Args:
-      radius: Cuts the dual norm of the momentum.
+      radius: The threshold on the dual norm of the momentum.
       norm: `"max"` or `"spectral"`; for the Euclidean one there is `scale_by_momentum_norm`.
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction.
-      scope: What is one matrix.
-      nonfinite: As everywhere.
-      axis_name: As everywhere.
+      scope: The axes that form one matrix, as for `scale_by_norm`.
+      nonfinite: As for `scale_by_norm`.
+      axis_name: As for `scale_by_norm`.
     """
     _validate.open_unit("b1", b1)
     spec = Spec.of("global", nonfinite, axis_name)
@@ -67,7 +67,7 @@ def scale_by_lmo(
     gradient_rules, momentum_rules = NormRules.of(), NormRules.of(norms.clip(radius))
     averaging = average_gradients(b1)
 
-    def of_scope(leaves: Sequence[Leaf]) -> list[Leaf]:
+    def set_blocks(leaves: Sequence[Leaf]) -> list[Leaf]:
         return [leaf._replace(block=scope.block(leaf.path, leaf.value.ndim)) for leaf in leaves]
 
     def init(params: Params) -> MomentumState:
@@ -79,30 +79,30 @@ def scale_by_lmo(
         updates: Updates, state: MomentumState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, MomentumState]:
         first, second = begin_momentum(spec, updates, state, params, extra)
-        _refuse(of_scope(first.leaves), norm, axis_name)
+        _refuse(set_blocks(first.leaves), norm, axis_name)
         gradient = first.decide(gradient_rules, first.norms())
         second.apply(averaging, gradient, values=[leaf.value for leaf in first.leaves])
         stored = index_by_path(second.state.memory["momentum"])
         dtype = second.dtype
-        wide = [stored[leaf.path] for leaf in second.leaves]
-        momentum = of_scope(
-            replace_values(first.leaves, [one.astype(wide_dtype(one.dtype, dtype)) for one in wide])
-        )
+        rows = [stored[leaf.path] for leaf in second.leaves]
+        wide = [row.astype(wide_dtype(row.dtype, dtype)) for row in rows]
+        momentum = set_blocks(replace_values(first.leaves, wide))
         if norm == "max":
             directions, terms = [jnp.sign(leaf.value) for leaf in momentum], momentum
         else:
             directions, terms = _decompose(momentum, dtype, axis_name)
-        # Norms of matrices and vectors are those of all shards already.
+        # The terms of the spectral norm are sums over all shards already.
         over = axis_name if norm == "max" else None
-        as_one = [
-            leaf._replace(block=one.block) for leaf, one in zip(terms, first.leaves, strict=True)
+        # One dual norm for the whole tree.
+        terms = [
+            term._replace(block=leaf.block) for term, leaf in zip(terms, first.leaves, strict=True)
         ]
-        sums = magnitudes(as_one, dtype, "sum", axis_name=over)
+        sums = magnitudes(terms, dtype, "sum", axis_name=over)
         # Entries are finite: a sum that overflows is the largest float.
-        duals = {label: jnp.minimum(one, jnp.finfo(dtype).max) for label, one in sums.items()}
+        duals = {label: jnp.minimum(dual, jnp.finfo(dtype).max) for label, dual in sums.items()}
         decided = second.decide(momentum_rules, forget_where(gradient, duals))
         thresholds = second.thresholds()
-        # Not the factor times the norm: of a norm of 1e38 that would be zero.
+        # Not the factor times the norm: at a norm of 1e38 the factor would underflow.
         lengths = {
             label: BlockFactors(
                 jnp.minimum(duals[label], thresholds[label]), block.update_factor, block.finite
@@ -116,6 +116,7 @@ def scale_by_lmo(
 
 
 def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
+    """Raise where the spectral norm cannot be had: of parts of matrices, with excluded leaves."""
     if norm != "spectral":
         return
     refuse_parts(leaves, axis_name)
@@ -130,7 +131,7 @@ def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:
 def _decompose(
     leaves: Sequence[Leaf], dtype: Any, axis_name: AxisName
 ) -> tuple[list[Array], list[Leaf]]:
-    """Directions of unit spectral norm, and what the dual norm is the sum of.
+    """Compute directions of unit spectral norm, and the terms of the dual norm.
 
     The norm of a tree is the largest of its matrices' norms; the dual norm is then a sum, of the
     singular values of all matrices and the Euclidean norms of all vectors.

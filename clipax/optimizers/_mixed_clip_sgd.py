@@ -71,7 +71,7 @@ def mixed_clip_sgd(
       Zhang et al., "Improved Analysis of Clipping Algorithms for Non-convex Optimization", NeurIPS
       2020, arXiv 2010.02519, Algorithm 1.
     """
-    return _clipped(
+    return _clip_momentum(
         learning_rate, max_step, response, decay, nu, weight_decay, nonfinite, axis_name
     )
 
@@ -117,12 +117,12 @@ def momentum_clip_sgd(
     References:
       Zhang et al., arXiv 2010.02519, Algorithm 1 with nu = 1.
     """
-    return _clipped(
+    return _clip_momentum(
         learning_rate, max_step, response, decay, None, weight_decay, nonfinite, axis_name
     )
 
 
-def _clipped(
+def _clip_momentum(
     learning_rate: ScalarOrSchedule,
     max_step: ScalarOrSchedule,
     response: str,
@@ -132,13 +132,14 @@ def _clipped(
     nonfinite: NonFinite,
     axis_name: AxisName,
 ) -> optax.GradientTransformationExtraArgs:
+    """Chain the clip of momentum, alone or mixed, with the learning rate."""
     _validate.learning_rate(learning_rate)
     if not callable(max_step):
         _validate.threshold("max_step", max_step)
     _validate.one_of("response", response, ("hard", "soft"))
 
     def threshold(count: Array) -> Array:
-        """`G/eta`: `min(eta, G/n)` is `eta` times the clip at it; none without a step."""
+        """Compute `G/eta`: a clip there, times `eta`, is `min(eta, G/n)`. Infinite at rate zero."""
         rate, longest = (
             jnp.asarray(value(count) if callable(value) else value, float)
             for value in (learning_rate, max_step)

@@ -50,7 +50,7 @@ class MomentumState(NamedTuple):
 
 
 class _Sources(NamedTuple):
-    """What the gradients with their weight decay are computed from."""
+    """The arrays from which gradients with their weight decay are computed."""
 
     gradients: Sequence[Array]
     params: Sequence[Array] | None
@@ -67,7 +67,7 @@ def scale_by_momentum_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`f(|m|) m`, or with `nu` the mixture `nu f(|m|) m + (1 - nu) f(|g|) g`.
+    """Compute `f(|m|) m`, or with `nu` the mixture `nu f(|m|) m + (1 - nu) f(|g|) g`.
 
     The momentum is measured after the gradient, from what is stored: measured together, XLA for CPU
     reads the gradient once more and writes out two float32 copies of a bfloat16 tree.
@@ -90,7 +90,7 @@ def scale_by_momentum_norm(
     gradient_rules = NormRules.of(before if nu is None else response)
     momentum_rules = NormRules.of(response)
     averaging = average_gradients(decay, clipped=before is not None)
-    mixing = _mix(nu)
+    mixing = _scale_and_mix(nu)
     needs_params = (
         gradient_rules.needs_params or momentum_rules.needs_params or weight_decay is not None
     )
@@ -134,7 +134,7 @@ def init_momentum(
     averaging: EntryRule,
     params: Params,
 ) -> MomentumState:
-    """The state before the first step."""
+    """Make the state before the first step."""
     return MomentumState(
         spec.init(gradient_rules, params), spec.init(momentum_rules, params, averaging)
     )
@@ -148,13 +148,13 @@ def begin_momentum(
     extra: Any,
     needs_params: bool = False,
 ) -> tuple[Step, Step]:
-    """The steps of the gradient and of the momentum, on the same leaves."""
+    """Begin two rounds on the same leaves, for the gradient and for the momentum."""
     first = Step.begin(spec, updates, state.of_gradient, params, extra, needs_params=needs_params)
     return first, first.with_state(state.of_momentum)
 
 
 def average_gradients(decay: Scalar, *, clipped: bool = False) -> EntryRule:
-    """The momentum, in float32 or better, of gradients or of clipped ones."""
+    """Make the rule that averages gradients, or clipped ones, in float32 or better."""
 
     def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
         factor = context.gradient_factor if clipped else 1
@@ -165,17 +165,17 @@ def average_gradients(decay: Scalar, *, clipped: bool = False) -> EntryRule:
 
 
 def forget_where(gradient: dict[str, BlockFactors], norms: dict[str, Array]) -> dict[str, Array]:
-    """The momentum's norm, NaN where the gradient's is: a step counts for both or for neither."""
+    """Set the momentum's norm to NaN where the gradient's is: a step counts for both or neither."""
     return {
         label: jnp.where(gradient[label].finite, norm, jnp.nan) for label, norm in norms.items()
     }
 
 
-def _mix(nu: Scalar | None) -> EntryRule:
-    """The scaled momentum, mixed with the scaled gradient where there is a share."""
+def _scale_and_mix(nu: Scalar | None) -> EntryRule:
+    """Make the rule that scales the momentum, and mixes it with the scaled gradient by `nu`."""
 
     def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
-        # From what is stored, behind a barrier of its own: it was measured too.
+        # The stored momentum is measured, then scaled: the same two reads as those of a gradient.
         [momentum] = hide([memory["momentum"]])
         momentum = momentum.astype(gradient.dtype)
         if nu is None:
@@ -188,7 +188,7 @@ def _mix(nu: Scalar | None) -> EntryRule:
 
 
 def _add_decay(sources: _Sources) -> Sequence[Array]:
-    """The gradients with their weight decay, then in the dtype in which to compute."""
+    """Add weight decay to the gradients, in the dtype in which to compute; else leave them."""
     gradients, params, weight = sources
     if weight is None or params is None:
         return gradients

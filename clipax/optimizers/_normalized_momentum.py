@@ -62,7 +62,7 @@ def clip_normalized_momentum(
       Cutkosky, Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with Heavy
       Tails", arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
     """
-    return _normalized(learning_rate, norms.clip(threshold), decay, nonfinite, axis_name)
+    return _normalize_momentum(learning_rate, norms.clip(threshold), decay, nonfinite, axis_name)
 
 
 def normalized_momentum(
@@ -100,16 +100,17 @@ def normalized_momentum(
       Cutkosky, Mehta, "Momentum Improves Normalized SGD", ICML 2020, arXiv 2002.03305, Algorithm 1
       (not its second one, with implicit gradient transport).
     """
-    return _normalized(learning_rate, None, decay, nonfinite, axis_name)
+    return _normalize_momentum(learning_rate, None, decay, nonfinite, axis_name)
 
 
-def _normalized(
+def _normalize_momentum(
     learning_rate: ScalarOrSchedule,
     before: NormRule | None,
     decay: Scalar,
     nonfinite: NonFinite,
     axis_name: AxisName,
 ) -> optax.GradientTransformationExtraArgs:
+    """Chain normalised momentum, of clipped gradients with `before`, with the learning rate."""
     _validate.learning_rate(learning_rate)
     return optax.chain(
         scale_by_momentum_norm(

@@ -14,7 +14,7 @@ import optax
 from clipax import _validate
 from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
 from clipax.engine import EntryContext, EntryRule, Memory, Moments, NormRules, Spec, add_decay, lift
-from clipax.transforms._clip_by_value import bounded
+from clipax.transforms._clip_by_value import cut_entries
 
 __all__ = ["spam"]
 
@@ -32,7 +32,7 @@ def scale_by_spam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adam's direction on gradients without spikes, then the weight decay."""
+    """Compute Adam's direction on gradients without spikes, then add the weight decay."""
     moments = Moments(b1, b2, eps)
     _validate.threshold("theta", theta)
     every = None if reset is None else _validate.index("reset", reset, minimum=1)
@@ -49,11 +49,11 @@ def scale_by_spam(
         fresh = None if every is None else since == 0
         scales = memory["scales"].astype(jnp.finfo(gradient.dtype).dtype)
         limits = jnp.sqrt(jnp.asarray(theta, scales.dtype)) * scales
-        # An entry that has seen nothing yet has no spikes: cut at zero it would stay there.
+        # An entry whose gradients were all zero has no limit yet: cut at zero it would stay there.
         clips = (scales > 0) & (since >= calm)
         if fresh is not None:
             clips &= ~fresh
-        clipped = bounded(gradient, jnp.where(clips, limits, jnp.inf))
+        clipped = cut_entries(gradient, jnp.where(clips, limits, jnp.inf))
         memory = moments.add(clipped, memory, context, fresh)
         direction = moments.direction(memory, context, now)
         if every is not None and ramp:

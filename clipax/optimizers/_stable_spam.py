@@ -83,10 +83,10 @@ def scale_by_stable_spam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adam's direction on cut and normalised gradients, then the weight decay.
+    """Compute Adam's direction on cut and normalised gradients, then add the weight decay.
 
-    The telemetry is of the spike clip: the largest entry of each leaf in place of its norm, and the
-    threshold on it.
+    The telemetry is that of the spike clip: the largest entry of each leaf in place of its norm,
+    and the threshold on it.
     """
     moments = Moments(b1, b2, eps)
     every = None if reset is None else _validate.index("reset", reset, minimum=1)
@@ -105,7 +105,7 @@ def scale_by_stable_spam(
     ) -> tuple[Updates, ScaleByNormState]:
         step = Step.begin(spec, updates, state, params, extra, needs_params=rule.needs_params)
         peaks = step.magnitudes("max")
-        # Not the step's own decision yet: it takes the norm to know whether the step counts.
+        # A trial that is not recorded: whether the step counts is known only with the norms.
         trial = step.with_state(state)
         factors, thresholds = trial.decide(on_peaks, peaks), trial.thresholds()
         limits = [
@@ -114,7 +114,7 @@ def scale_by_stable_spam(
         ]
         sources = _Sources([leaf.value for leaf in step.leaves], limits)
         lengths, _ = step.norms(_clip_entries(sources), Derived(_clip_entries, sources))
-        # A norm may be infinite of finite entries: such a step counts for neither of the two.
+        # The norm of finite entries may overflow: such a step counts for neither of the two.
         both = {path: jnp.isfinite(peaks[path] + length) for path, length in lengths.items()}
         step.decide(on_peaks, _forget(peaks, both))
         second = step.with_state(state._replace(rules=RuleStates(state.rules.after, (), ())))
@@ -129,19 +129,19 @@ def scale_by_stable_spam(
 
 
 def _forget(norms: Norms, finite: Norms) -> Norms:
-    """The norms, NaN where the step does not count."""
+    """Set norms to NaN where the step does not count."""
     return {path: jnp.where(finite[path], norm, jnp.nan) for path, norm in norms.items()}
 
 
 class _Sources(NamedTuple):
-    """What the gradients without spikes are computed from."""
+    """The arrays from which the gradients without spikes are computed."""
 
     gradients: Sequence[Array]
     limits: Sequence[Decision]
 
 
 def _clip_entries(sources: _Sources) -> Sequence[Array]:
-    """The gradients, entries above the threshold times the factor; in the type to compute in."""
+    """Multiply entries above the threshold by the factor, in the dtype in which to compute."""
     clipped = []
     for gradient, (factor, threshold) in zip(*sources, strict=True):
         wide = gradient.astype(wide_dtype(gradient.dtype, threshold.dtype))
@@ -150,7 +150,7 @@ def _clip_entries(sources: _Sources) -> Sequence[Array]:
 
 
 def _cut_spikes(decay: Scalar) -> NormRule:
-    """The threshold of the entries, and what makes the largest of them as large as that."""
+    """Make the rule that scales entries above their average peak: the largest down to it."""
     _validate.open_unit("peak_decay", decay)
 
     def init(shape: tuple[int, ...]) -> PeakState:
@@ -158,7 +158,7 @@ def _cut_spikes(decay: Scalar) -> NormRule:
 
     def update(peaks: Array, state: PeakState, context: Context) -> tuple[Decision, PeakState]:
         weight = weigh_newest(decay, state.steps, peaks.dtype)
-        # Of equal numbers the average is that number, to the last bit.
+        # In this form the average of equal numbers is that number, to the last bit.
         peak = state.peak + weight * (peaks - state.peak)
         above = peaks > peak
         factor = jnp.where(above, peak / jnp.where(above, peaks, 1), 1)
@@ -168,7 +168,7 @@ def _cut_spikes(decay: Scalar) -> NormRule:
 
 
 def _even_out(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
-    """The norm over the root of its mean square, both averages, in place of the norm."""
+    """Make the rule that gives a block the norm `mean/root mean square` of its norms so far."""
     _validate.open_unit("norm_decay", decay)
     _validate.open_unit("square_decay", square_decay)
 
@@ -184,14 +184,14 @@ def _even_out(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
         mean = state.mean + weight * (norms - state.mean)
         weight = weigh_newest(square_decay, state.steps, dtype)
         scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.size, jnp.sqrt(weight) * norms)
-        # Opaque, or XLA turns the two divisions into one by a product, which overflows.
+        # Behind a barrier: XLA would turn two divisions into one by a product, which overflows.
         size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
-        # Of a gradient that is zero there is no direction.
+        # A zero gradient has no direction.
         zero = norms < jnp.finfo(dtype).smallest_normal
         factor = jnp.where(zero, 0, size / jnp.where(zero, 1, norms))
-        nothing = jnp.full_like(norms, jnp.inf)
+        never = jnp.full_like(norms, jnp.inf)
         steps = optax.safe_increment(state.steps)
-        return Decision(factor, nothing), TypicalNormState(steps, mean, scale)
+        return Decision(factor, never), TypicalNormState(steps, mean, scale)
 
     return NormRule(init, update)
 

@@ -198,7 +198,7 @@ def clipped_grad(
 
     Example:
       The threshold lives in the optimizer's state and follows the median of the examples' norms;
-      the factor 1 of `regularized` leaves the averaged gradient as it is.
+      `norms.observe` leaves the averaged gradient as it is.
 
       >>> import jax, jax.numpy as jnp, optax, clipax
       >>> from clipax import norms, thresholds

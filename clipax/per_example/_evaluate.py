@@ -93,8 +93,13 @@ def evaluate(
         total = add_noise(total, leaves, key, options.noise_multiplier, limit)
     if options.reduction == "mean":
         share = 1 / jnp.maximum(number, 1).astype(dtype)
-        total, value = [one * share.astype(one.real.dtype) for one in total], value * share
-    grads = [narrow(one, leaf.value.dtype) for one, leaf in zip(total, leaves, strict=True)]
+        total, value = (
+            [gradient * share.astype(gradient.real.dtype) for gradient in total],
+            value * share,
+        )
+    grads = [
+        narrow(gradient, leaf.value.dtype) for gradient, leaf in zip(total, leaves, strict=True)
+    ]
     return (value, stats), jax.tree.unflatten(structure, grads)
 
 
@@ -145,8 +150,8 @@ def _check_key(key: Any, noise_multiplier: Scalar | None) -> None:
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     raw = getattr(key, "dtype", None) == np.uint32 and jnp.ndim(key) == 1
     if not raw and not (typed and jnp.ndim(key) == 0):
-        found = str(jax.typeof(key)) if isinstance(key, jax.Array) else repr(key)
-        raise TypeError(f"`key` must be one key of `jax.random`, got {found}.")
+        given = str(jax.typeof(key)) if isinstance(key, jax.Array) else repr(key)
+        raise TypeError(f"`key` must be one key of `jax.random`, got {given}.")
 
 
 def _batch_size(batch: Any, mask: Any) -> int:

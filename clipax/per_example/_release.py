@@ -65,7 +65,9 @@ def statistics(
             norm, jnp.isfinite(norm), jnp.expand_dims(real, tuple(range(1, norm.ndim)))
         )
     whole = (
-        jax.vmap(lambda one: combine_norms(list(one.values())))(norms) if norms else 0.0 * finite
+        jax.vmap(lambda example: combine_norms(list(example.values())))(norms)
+        if norms
+        else 0.0 * finite
     )
     counts = mesh.psum((clipped, jnp.sum(good), jnp.sum(real & ~finite)))
     clipped, entered, nonfinite = (count.astype(jnp.int32) for count in counts)
@@ -105,10 +107,10 @@ def add_noise(
     # B blocks, each clipped at c, have a joint norm of at most c sqrt(B).
     sensitivity = threshold * math.sqrt(sum(blocks.values()))
     noisy = []
-    for one, leaf_key in zip(sums, jax.random.split(key, max(len(sums), 1)), strict=False):
-        drawn = jax.random.normal(leaf_key, one.shape, one.dtype)
-        if jnp.iscomplexobj(one):
+    for value, leaf_key in zip(sums, jax.random.split(key, max(len(sums), 1)), strict=False):
+        drawn = jax.random.normal(leaf_key, value.shape, value.dtype)
+        if jnp.iscomplexobj(value):
             drawn = drawn * math.sqrt(2)  # both parts with the full deviation
-        deviation = jnp.asarray(multiplier * sensitivity, one.real.dtype)
-        noisy.append(one + drawn * deviation)
+        deviation = jnp.asarray(multiplier * sensitivity, value.real.dtype)
+        noisy.append(value + drawn * deviation)
     return noisy

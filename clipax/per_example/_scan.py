@@ -131,7 +131,7 @@ def add_up(
     each = scopes.stacked(0, within=scope)
     gradient = jax.value_and_grad(fun, has_aux=True)
 
-    def one(place: Array, sums: tuple[list[Array], Array]) -> tuple[Any, Any]:
+    def add_microbatch(sums: tuple[list[Array], Array], place: Array) -> tuple[Any, Any]:
         examples, real = batch.at(place)
         if batch.length == 1:
             # Without `vmap`, products with a single example stay dense and unbatched.
@@ -158,12 +158,12 @@ def add_up(
     ]
     start = mesh.vary((zeros, jnp.zeros((), dtype)))
     places = jnp.arange(batch.real.shape[1])
-    (sums, value), known = lax.scan(lambda carry, place: one(place, carry), start, places)
+    (sums, value), known = lax.scan(add_microbatch, start, places)
     return Sums(sums, value, *batch.in_order(known))
 
 
 def _finite(value: Array, norms: Norms) -> Array:
-    """Find the examples whose loss and norms, also of excluded leaves, are finite."""
+    """Find the examples whose loss and norms, those of excluded leaves included, are finite."""
     finite = jnp.isfinite(value)
     for norm in norms.values():
         finite &= jnp.all(jnp.isfinite(norm.reshape(norm.shape[0], -1)), axis=1)

@@ -107,7 +107,8 @@ def clip_by_singular_values(
             safe = jnp.where(finite, size, 0)
             values[place], largest = clamp_singular_values(leaf.value, safe, limit, keep)
             cut[label] = jnp.where(finite, largest, size)
-        # Of matrices this is for the record; what has one singular value is scaled by it.
+        # Matrices are clamped already: their decision is recorded, their factor set back to 1. A
+        # vector has one singular value, its norm, and is scaled by its factor.
         factors = step.decide(rules, sizes | cut)
         factors |= {
             label: factors[label]._replace(gradient_factor=jnp.ones_like(size))

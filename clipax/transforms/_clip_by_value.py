@@ -13,7 +13,7 @@ from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule,
 from clipax.measure import name_leaves, wide_dtype
 from clipax.norms._factors import RESPONSES
 
-__all__ = ["ClipByValueState", "bounded", "clip_by_value", "usable"]
+__all__ = ["ClipByValueState", "as_limit", "clip_by_value", "cut_entries"]
 
 
 class ClipByValueState(NamedTuple):
@@ -92,26 +92,30 @@ def clip_by_value(
 
 
 def _clip(value: Array, threshold: Any, response: str, *, propagate: bool) -> Array:
+    """Clip the entries of a leaf."""
     kind = jnp.finfo(value.dtype)
-    limit = usable(threshold, float)
+    limit = as_limit(threshold, float)
     # A finite threshold stays finite in the type of the leaf.
     limit = jnp.where(jnp.isinf(limit), limit, jnp.minimum(limit, float(kind.max)))
     limit = limit.astype(kind.dtype)
-    # All in float32 at least: XLA for CPU pays for every selection on a narrow type by itself.
+    # In float32 at least: XLA for CPU converts a narrow type forth and back for every selection.
     like, wide = value.dtype, wide_dtype(value.dtype, jnp.float32)
     value, limit = value.astype(wide), limit.astype(jnp.finfo(wide).dtype)
-    result = bounded(value, limit) if response == "hard" else _bent(value, limit, response)
+    if response == "hard":
+        result = cut_entries(value, limit)
+    else:
+        result = _bend_entries(value, limit, response)
     return (jnp.where(jnp.isfinite(value), result, jnp.nan) if propagate else result).astype(like)
 
 
-def usable(threshold: Any, dtype: Any) -> Array:
-    """A threshold as an array; what a schedule lets fall below zero, or makes NaN, is zero."""
+def as_limit(threshold: Any, dtype: Any) -> Array:
+    """Convert a threshold to an array; a schedule's negative number or NaN is zero."""
     limit = jnp.asarray(threshold, dtype)
     return jnp.where(limit >= 0, limit, 0)
 
 
-def bounded(value: Array, limit: Array) -> Array:
-    """Entries cut at a magnitude; NaN becomes 0, and so does what is infinite after the cut."""
+def cut_entries(value: Array, limit: Array) -> Array:
+    """Cut entries at a magnitude; NaN becomes 0, and so does infinity without a limit."""
     if jnp.iscomplexobj(value):
         finite = jnp.where(jnp.isfinite(value), value, 0)
         size = jnp.abs(finite)
@@ -122,12 +126,12 @@ def bounded(value: Array, limit: Array) -> Array:
     return jnp.where(jnp.isfinite(cut), cut, 0)
 
 
-def _bent(value: Array, limit: Array, response: str) -> Array:
-    """Entries times the factor of a smooth response, those that are not finite as in `bounded`."""
+def _bend_entries(value: Array, limit: Array, response: str) -> Array:
+    """Multiply entries by a smooth response; non-finite ones are treated as in `cut_entries`."""
     info = jnp.finfo(limit.dtype)
     limit = jnp.maximum(limit, info.smallest_normal)
-    # So far beyond the limit all responses have reached it, and a factor could underflow.
+    # All responses reach the limit long before this, and beyond it a factor could underflow.
     beyond = jnp.where(jnp.isinf(limit), limit, jnp.minimum(limit * 2.0**60, float(info.max)))
-    inside = bounded(value, beyond)
+    inside = cut_entries(value, beyond)
     factor = RESPONSES[response](jnp.abs(inside), limit)
-    return bounded(inside * factor, limit)
+    return cut_entries(inside * factor, limit)

@@ -74,8 +74,8 @@ def delay_updates(
     def init(params: Params) -> DelayUpdatesState:
         leaves, structure = name_leaves(params, scope)
         # Made from the leaves, so that they are sharded alike.
-        empty = [jnp.zeros_like(leaf.value, dtype=leaf.value.dtype)[None] for leaf in leaves]
-        slots = [jnp.broadcast_to(one, (steps + 1, *one.shape[1:])) for one in empty]
+        zeros = [jnp.zeros_like(leaf.value, dtype=leaf.value.dtype)[None] for leaf in leaves]
+        slots = [jnp.broadcast_to(zero, (steps + 1, *zero.shape[1:])) for zero in zeros]
         position = jnp.zeros((), jnp.int32)
         return DelayUpdatesState(position, jax.tree.unflatten(structure, slots) if steps else None)
 
@@ -84,8 +84,8 @@ def delay_updates(
     ) -> tuple[Updates, DelayUpdatesState]:
         del params, extra
         leaves, structure = name_leaves(updates, scope)
-        # Written before it is read, with a slot to spare: the buffer is updated in place in a
-        # jitted loop and in a scan alike.
+        # The write comes before the read, into a slot to spare: XLA then updates the buffer in
+        # place, in a jitted loop and in a scan.
         following = (state.position + 1) % (steps + 1)
         slots = index_by_path(state.slots)
         late = []

@@ -61,7 +61,7 @@ def monitor_norms(
       A building block; no paper. `clipax.diagnostics.tail_index` has that of the tail index.
     """
     spec = Spec.of(scope, nonfinite, axis_name)
-    rules = NormRules.of(_watch())
+    rules = NormRules.of(_count_norms())
 
     def init(params: Params) -> ScaleByNormState:
         return spec.init(rules, params)
@@ -73,14 +73,14 @@ def monitor_norms(
         factors = step.decide(rules, step.norms())
         if nonfinite == "zero":
             return step.finish(step.apply(scale(), factors, saturate=False))
-        # What is not finite passes, so nothing is scaled.
+        # A gradient passes even if it is not finite: there is nothing to scale.
         return step.finish(hide([leaf.value for leaf in step.leaves]))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _watch() -> NormRule:
-    """Remembers norms and decides on nothing."""
+def _count_norms() -> NormRule:
+    """Make the rule that adds norms to the histogram and clips nothing."""
 
     def update(
         norms: Array, state: HistogramState, context: Context

@@ -24,7 +24,7 @@ class SkipSpikesState(NamedTuple):
     """State of `skip_spikes`; every array is finite at all times.
 
     Attributes:
-      watch: What was measured, and what the threshold remembers.
+      watch: The records of the norm, and the memory of the threshold.
       skipped_count: Number of steps skipped, for whatever reason.
       consecutive_count: Number of spikes in a row up to now, at most `max_consecutive`. Steps that
         are not finite neither count nor end the row.
@@ -38,12 +38,12 @@ class SkipSpikesState(NamedTuple):
 
     @property
     def steps(self) -> Array:
-        """Number of steps, skipped ones included."""
+        """Return the number of steps, skipped ones included."""
         return self.watch.telemetry.steps
 
     @property
     def spike_count(self) -> Array:
-        """Number of finite norms above the threshold.
+        """Return the number of finite norms above the threshold.
 
         Those are included that were taken because `max_consecutive` were skipped before them.
         """
@@ -51,22 +51,22 @@ class SkipSpikesState(NamedTuple):
 
     @property
     def nonfinite_count(self) -> Array:
-        """Number of steps with a norm that was not finite; all were skipped."""
+        """Return the number of steps with a norm that was not finite; all were skipped."""
         return self.watch.telemetry.nonfinite_count
 
     @property
     def is_finite(self) -> Array:
-        """Whether the last norm was finite."""
+        """Tell whether the last norm was finite."""
         return self.watch.telemetry.is_finite
 
     @property
     def norm(self) -> Array:
-        """The last finite norm."""
+        """Return the last finite norm."""
         return self.watch.telemetry.grad_norm
 
     @property
     def threshold(self) -> Array:
-        """Its threshold, at most the largest float."""
+        """Return its threshold, at most the largest float."""
         return self.watch.telemetry.threshold
 
 
@@ -129,10 +129,10 @@ def skip_spikes(
     """
     run = make_skippable(inner)
     source = as_threshold(median(_SCALE, window=_WINDOW) if threshold is None else threshold)
-    # Counted as an int32.
+    # The counter is an int32.
     most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _INT32_MAX)
     spec = Spec.of(axis_name=axis_name)
-    rules = NormRules.of(_watch(source))
+    rules = NormRules.of(_record_threshold(source))
 
     def init(params: Params) -> SkipSpikesState:
         return SkipSpikesState(
@@ -149,10 +149,10 @@ def skip_spikes(
         step = Step.begin(spec, updates, state.watch, params, extra, needs_params=needs_params)
         norms, _ = step.norms()
         factors = step.decide(rules, norms)
-        finite, spike = jnp.array(True), jnp.array(False)  # of a tree without leaves
-        for label, now in step.thresholds().items():
+        finite, spike = jnp.array(True), jnp.array(False)  # stay so for a tree without leaves
+        for label, limit in step.thresholds().items():
             finite = factors[label].finite
-            spike = finite & (norms[label] > now)
+            spike = finite & (norms[label] > limit)
         before = state.consecutive_count
         taken = finite & (~spike | (before >= most))
         in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
@@ -168,8 +168,8 @@ def skip_spikes(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _watch(source: Threshold) -> NormRule:
-    """The threshold alone; it remembers no zeros, which say nothing of the size of the others."""
+def _record_threshold(source: Threshold) -> NormRule:
+    """Make the rule that records a threshold, and keeps zero norms out of its memory."""
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         threshold, new = source.update(norms, state, context)

@@ -26,7 +26,7 @@ class ErrorFeedbackState(NamedTuple):
     """State of `with_error_feedback`, inside that of `skip_nonfinite`.
 
     Attributes:
-      estimate: What is handed on: a tree like the parameters, in float32 or better.
+      estimate: The updates of the last step: a tree like the parameters, in float32 or better.
       clip_state: State of the transformation inside.
     """
 
@@ -89,28 +89,30 @@ def with_error_feedback(
         rows = index_by_path(state.estimate)
         old = [find_row(rows, leaf.path) for leaf in leaves]
         changes = [
-            _bounded(leaf.value.astype(one.dtype) - one)
-            for leaf, one in zip(leaves, old, strict=True)
+            _saturate(leaf.value.astype(estimate.dtype) - estimate)
+            for leaf, estimate in zip(leaves, old, strict=True)
         ]
         passed, clip_state = clip.update(
             jax.tree.unflatten(structure, changes), state.clip_state, params, **extra
         )
         new = [
-            # What a clip makes of an overflow, NaN for instance, is no change.
-            _bounded(one + jnp.where(jnp.isfinite(part), part, 0).astype(one.dtype))
-            for one, part in zip(old, jax.tree.leaves(passed), strict=True)
+            # The clip may make NaN of a change that overflowed: then the estimate stays.
+            _saturate(estimate + jnp.where(jnp.isfinite(part), part, 0).astype(estimate.dtype))
+            for estimate, part in zip(old, jax.tree.leaves(passed), strict=True)
         ]
-        rows |= {leaf.path: one for leaf, one in zip(leaves, new, strict=True)}
+        rows |= {leaf.path: estimate for leaf, estimate in zip(leaves, new, strict=True)}
         kept = jax.tree.unflatten(jax.tree.structure(state.estimate), list(rows.values()))
-        passed_on = [narrow(one, leaf.value.dtype) for leaf, one in zip(leaves, new, strict=True)]
-        return jax.tree.unflatten(structure, passed_on), ErrorFeedbackState(kept, clip_state)
+        narrowed = [
+            narrow(estimate, leaf.value.dtype) for leaf, estimate in zip(leaves, new, strict=True)
+        ]
+        return jax.tree.unflatten(structure, narrowed), ErrorFeedbackState(kept, clip_state)
 
     return skip_nonfinite(optax.GradientTransformationExtraArgs(init, update), axis_name=axis_name)
 
 
-def _bounded(value: Array) -> Array:
-    """A sum or difference of finite numbers that overflowed is the largest number."""
+def _saturate(value: Array) -> Array:
+    """Clamp a sum that overflowed to the largest number."""
     if jnp.iscomplexobj(value):
-        return lax.complex(_bounded(value.real), _bounded(value.imag))
+        return lax.complex(_saturate(value.real), _saturate(value.imag))
     largest = jnp.finfo(value.dtype).max
     return jnp.clip(value, -largest, largest)
