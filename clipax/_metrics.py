@@ -20,7 +20,7 @@ class Clip(NamedTuple):
     """A transformation that measures, in a state.
 
     Attributes:
-      telemetry: What it recorded.
+      telemetry: Its records.
       rows: Which rows are norms of the gradient; the others are of a momentum beside it.
       node: The fields of its state.
     """

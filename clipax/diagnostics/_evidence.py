@@ -61,13 +61,14 @@ def collect_evidence(history_or_state: Any) -> Evidence:
     return _from_norms(norms)
 
 
-def _from_state(found: list[Record]) -> Evidence:
-    telemetries = [record.telemetry for record in found]
+def _from_state(records: list[Record]) -> Evidence:
+    telemetries = [record.telemetry for record in records]
     if any(one is not None and one.steps.ndim for one in telemetries):
         raise ValueError("`history_or_state` must be the state of one run, this one is vectorised.")
-    watched = next((place for place, one in enumerate(found) if one.histogram is not None), None)
+    places = [place for place, record in enumerate(records) if record.histogram is not None]
+    watched = places[0] if places else None
     clip = next((place for place, one in enumerate(telemetries) if _clips(one)), None)
-    histogram = None if watched is None else found[watched].histogram
+    histogram = None if watched is None else records[watched].histogram
     is_raw = watched is None or clip is None or watched <= clip
     telemetry = telemetries[(watched or 0) if clip is None else clip]
     if telemetry is None:  # a threshold's state by itself
@@ -79,12 +80,12 @@ def _from_state(found: list[Record]) -> Evidence:
 
 
 def _clips(telemetry: Telemetry | None) -> bool:
-    """Whether the transformation ever had a threshold."""
+    """Tell whether the transformation ever had a threshold."""
     return telemetry is not None and bool(jnp.any(clips_at_all(clip_columns(telemetry))))
 
 
 def _clip_fraction(telemetry: Telemetry) -> float:
-    """The mean over the blocks that ever had a threshold, as `clipax.metrics` reports it."""
+    """Average over the blocks that ever had a threshold, as `clipax.metrics` reports it."""
     columns = clip_columns(telemetry)
     return float(jnp.mean(columns["clip_fraction"], where=clips_at_all(columns)))
 

@@ -32,7 +32,7 @@ class Record(NamedTuple):
 
 
 def records(state: Any) -> list[Record]:
-    """The records of all transformations in a state, in order."""
+    """Find the records of all transformations in a state, in order."""
     clips = [Record(clip.telemetry, _pool(_histograms(clip.node))) for clip in find_clips(state)]
     return clips or [Record(None, _pool([one])) for one in _histograms(state)]
 
@@ -55,7 +55,7 @@ def histogram_of(norms_or_state: Any) -> HistogramState:
 
 
 def _histograms(state: Any) -> list[Array]:
-    """The counts of all histograms in a state."""
+    """Collect the counts of all histograms in a state."""
 
     def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
         counts = unwrap(fields.get(_COUNTS))
@@ -67,7 +67,7 @@ def _histograms(state: Any) -> list[Array]:
 
 
 def _pool(histograms: list[Array]) -> HistogramState | None:
-    """The norms of all blocks and labels as one distribution."""
+    """Pool the norms of all blocks and labels to one distribution."""
     if not histograms:
         return None
     rows = [

@@ -74,7 +74,7 @@ class Moments:
     """The averages `m` of the gradients and `s^2` of their squares, from zero.
 
     Attributes:
-      names: What is remembered for each entry.
+      names: Names of the arrays in its memory.
       eps: Added to `s`, after the bias correction.
     """
 

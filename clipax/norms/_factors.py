@@ -14,13 +14,13 @@ __all__ = ["RESPONSES", "hard"]
 def hard(norms: Array, threshold: Array) -> Array:
     """Compute `min(1, threshold/norms)`, exactly 1 inside the ball, without 0/0 or inf/inf."""
     outside = norms > threshold
-    # The division comes last: XLA materialises its result, but fuses operations after a division
-    # into every consumer, and so repeats them for every leaf.
+    # The division comes last: XLA writes out its result, but fuses operations after a division into
+    # every consumer, and so repeats them for every leaf (`benchmarks/NOTES.md`).
     return jnp.where(outside, threshold, 1) / jnp.where(outside, norms, 1)
 
 
 def _ratio(threshold: Array, norms: Array) -> Array:
-    """Compute `hard` for use on entries, where XLA would materialise a division that comes last."""
+    """Compute `hard` for entries: XLA would write out an array for a division that comes last."""
     outside = norms > threshold
     return jnp.where(outside, threshold / jnp.where(outside, norms, 1), 1)
 

@@ -68,8 +68,8 @@ def rms_clip(
     _validate.one_of("compensate", compensate, ("bound", "fraction"))
     source = rms_of_norms(kappa, decay=decay, limit=limit)
 
-    def gain(state: RmsOfNormsState) -> Array:
-        # At least this share counts as within: the inverse is max(1, 1/kappa).
+    def compute_gain(state: RmsOfNormsState) -> Array:
+        # The share within counts as at least this, so the gain is at most max(1, 1/kappa).
         least = jnp.minimum(1, jnp.asarray(kappa, state.weight.dtype))
         if compensate == "bound":
             return jnp.full_like(state.weight, 1 / least)
@@ -79,6 +79,6 @@ def rms_clip(
         norms: Array, state: RmsOfNormsState, context: Context
     ) -> tuple[Decision, RmsOfNormsState]:
         threshold, state = source.update(norms, state, context)
-        return Decision(hard(norms, threshold) * gain(state), threshold), state
+        return Decision(hard(norms, threshold) * compute_gain(state), threshold), state
 
     return NormRule(source.init, update)

@@ -54,7 +54,7 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
       - Ward, Wu, Bottou, "AdaGrad stepsizes: sharp convergence over nonconvex landscapes", ICML
         2019, arXiv 1806.01811.
     """
-    return _divisor(adagrad(b_init, reweight), delay)
+    return _divide_by(adagrad(b_init, reweight), delay)
 
 
 def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
@@ -93,10 +93,12 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
       Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, Algorithm 2.
     """
-    return _divisor(adam(b_init, b2), delay)
+    return _divide_by(adam(b_init, b2), delay)
 
 
-def _divisor(scale: Scale, delay: int | None) -> NormRule:
+def _divide_by(scale: Scale, delay: int | None) -> NormRule:
+    """Make the rule that divides by a scale of the norms, delayed if wanted."""
+
     def init(shape: tuple[int, ...]) -> Array:
         return jnp.full(shape, scale.b_init, float)
 

@@ -69,7 +69,7 @@ def scale_by_momentum_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """Compute `f(|m|) m`, or with `nu` the mixture `nu f(|m|) m + (1 - nu) f(|g|) g`.
 
-    The momentum is measured after the gradient, from what is stored: measured together, XLA for CPU
+    The momentum is measured after the gradient, as it is stored: measured together, XLA for CPU
     reads the gradient once more and writes out two float32 copies of a bfloat16 tree.
 
     Args:

@@ -132,7 +132,7 @@ def fixed_horizon(
     def schedule(count: Scalar) -> Array:
         rate = learning_rate(count) if callable(learning_rate) else learning_rate
         spread = jnp.log(4.0 * (steps + 1) / jnp.asarray(failure_probability, float))
-        # At a rate of zero nothing needs a clip; not divided, for those who look for infinities.
+        # A rate of zero needs no clip. Not divided by zero, which `jax_debug_infs` would report.
         moves = jnp.asarray(rate, float) > 0
         safe = jnp.where(moves, rate, 1)
         return jnp.where(moves, radius / (constant * safe * spread), jnp.inf)

@@ -84,7 +84,7 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
         now = value(context.count) if callable(value) else value
-        # A schedule may decay to zero, or overshoot. Written so that NaN is replaced too.
+        # A schedule may decay to zero or below. NaN fails the comparison, and is replaced too.
         least = jnp.finfo(norms.dtype).smallest_normal
         now = jnp.asarray(now, norms.dtype)
         return jnp.broadcast_to(jnp.where(now >= least, now, least), norms.shape), state

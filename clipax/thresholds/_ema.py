@@ -121,8 +121,8 @@ def ema(
         together = total > allowed
         factor = jnp.where(together, allowed / jnp.where(together, total, 1), 1)
         common = jnp.where(together & seen, factor * size, jnp.maximum(size, allowed))
-        own = jnp.asarray(ratio, dtype) * state.average
-        threshold = jnp.where(warm, common, own)
+        relative = jnp.asarray(ratio, dtype) * state.average
+        threshold = jnp.where(warm, common, relative)
 
         entering = jnp.minimum(size, threshold)
         _, share = _moving.weights(decay, dtype)
@@ -141,7 +141,7 @@ def ema(
     def _smallest(state: EmaState, entering: Array, factor: Array) -> tuple[Array, Array]:
         """Update the smallest norm and the mildest factor of the warm-up, by ordinary steps."""
         share = jnp.asarray(floor, entering.dtype)
-        # The first step, or the first that the global clip does not cut to next to nothing.
+        # Begin anew at the first step, and at the first that the global clip leaves a real length.
         anew = (state.average == 0) | (state.mildest < share * factor)
         ordinary = (factor >= share * state.mildest) & (entering >= share * state.average)
         average = jnp.where(ordinary, jnp.minimum(state.average, entering), state.average)

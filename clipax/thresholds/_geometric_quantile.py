@@ -119,7 +119,7 @@ def geometric_quantile(
     ) -> tuple[Array, GeometricQuantileState]:
         now, key = state.threshold, state.noise_key
         records = _records(norms, context.example_norms)
-        # Negative norms mark padding. Written so that NaN is an example.
+        # Negative norms mark padding; NaN is not negative, and counts as an example.
         padding = records < 0
         inside = (records <= now[..., None]) & ~padding
         within = jnp.sum(inside.astype(now.dtype), axis=-1)
@@ -129,7 +129,7 @@ def geometric_quantile(
             within = within + jnp.asarray(noise, now.dtype) * drawn
         wanted = probability(quantile, context.count).astype(now.dtype)
         step = jnp.asarray(learning_rate, now.dtype) * (within / jnp.maximum(count, 1) - wanted)
-        # A batch without a record says nothing of the norms.
+        # A batch of padding alone does not move the threshold.
         moved = jnp.where(count > 0, jnp.clip(now * jnp.exp(-step), _LEAST, _MOST), now)
         return now.astype(norms.dtype), GeometricQuantileState(moved, key)
 

@@ -21,7 +21,7 @@ __all__ = ["MaxCccState", "max_ccc"]
 
 # Norms that must lie within a threshold before it is taken for an estimate.
 _LEAST_COUNT = 10
-# The root of the criterion must exceed 1 by this, and by what rounding may add to it.
+# The root of the criterion must exceed 1 by this, or by the bound on rounding if that is more.
 _MARGIN = 5e-10
 
 

@@ -63,7 +63,7 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
         if context.param_norms is None:
             raise ValueError("`context` must hold the norms of the parameters, got None.")
         least = jnp.asarray(eps, norms.dtype)
-        # Written so that NaN counts as `eps`.
+        # NaN fails the comparison, and counts as `eps`.
         sizes = jnp.where(context.param_norms > least, context.param_norms, least)
         return raise_to_normal(jnp.asarray(clipping, norms.dtype) * sizes), state
 

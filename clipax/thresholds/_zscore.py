@@ -171,6 +171,6 @@ def zscore(
     return Threshold(init, update)
 
 
-def _select(condition: Array, one: ZscoreState, other: ZscoreState) -> ZscoreState:
-    """Select `one` where the condition holds, else `other`, in the dtypes of `other`."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a.astype(b.dtype), b), one, other)
+def _select(condition: Array, new: ZscoreState, old: ZscoreState) -> ZscoreState:
+    """Select `new` where the condition holds, else `old`, in the dtypes of `old`."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a.astype(b.dtype), b), new, old)
