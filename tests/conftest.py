@@ -39,7 +39,7 @@ gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Relaxes the filter of warnings where JAX is newer than what is pinned."""
+    """Relax the filter of warnings where JAX is newer than the pinned release."""
     if not jax.__version__.startswith(PINNED):
         config.addinivalue_line("filterwarnings", "default")
         config.addinivalue_line("filterwarnings", "error:::clipax")
@@ -47,14 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def x64() -> Iterator[None]:
-    """Double precision for the time of one test."""
+    """Switch to double precision for one test."""
     with jax.enable_x64(True):
         yield
 
 
 @pytest.fixture(autouse=True)
 def one_device() -> Iterator[None]:
-    """Makes programs as for one device, as most users' are.
+    """Make programs for one device, as most users' are.
 
     Where sharding is tested a module or folder has a fixture of this name that does nothing.
     """

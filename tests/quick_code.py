@@ -14,7 +14,7 @@ __all__ = ["compiled_quickly", "quick_code"]
 
 @contextmanager
 def compiled_quickly() -> Iterator[None]:
-    """Leaves out LLVM's optimisations, not XLA's: the programs are the same, their code slower.
+    """Leave out LLVM's optimisations, not XLA's: the programs are the same, their code slower.
 
     Not for tests of rounding and of bits, whose subject is the code that users get, and not for
     long runs. Nothing changes where `tests/conftest.py` keeps to users' settings.
@@ -30,7 +30,7 @@ def compiled_quickly() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_code(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Compiles so for all tests but those of modules with `OPTIMISED`."""
+    """Compile all tests quickly, but those of modules with `OPTIMISED`."""
     if getattr(request.module, "OPTIMISED", False):
         yield
     else:

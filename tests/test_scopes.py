@@ -1,4 +1,4 @@
-"""Which entries share a norm, and what leaves are called."""
+"""The entries that share a norm, and the names of leaves."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every public method must do as a citizen of JAX and Optax, run from the catalogue."""
+"""The contract of every public method with JAX and Optax, run from the catalogue."""

@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Adds the marker; the hook sees the items of other folders too."""
+    """Add the marker; the hook sees the items of other folders too."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.contract)

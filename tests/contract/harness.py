@@ -26,7 +26,7 @@ def method(name: str) -> optax.GradientTransformationExtraArgs:
 
 
 TRACES: collections.Counter[str] = collections.Counter()
-"""How often the update of each case was traced."""
+"""The number of times that the update of each case was traced."""
 
 
 @functools.cache
@@ -83,12 +83,12 @@ def assert_same(actual: Any, expected: Any) -> None:
 
 
 def structure(tree: Any) -> Any:
-    """What `jax.tree.structure` gives; its type has no equality for a type checker."""
+    """Return `jax.tree.structure`; its type has no equality for a type checker."""
     return jax.tree.structure(tree)
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two trees are equal to the last bit."""
+    """Tell whether two trees are equal to the last bit."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
 

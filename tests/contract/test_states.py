@@ -60,17 +60,17 @@ def made(name: str) -> Iterator[tuple[str, optax.GradientTransformationExtraArgs
 
 
 def is_of_a_parameter(path: tuple[Any, ...]) -> bool:
-    """Whether the path of a leaf of a state passes through that of a parameter."""
+    """Tell whether the path of a leaf of a state passes through that of a parameter."""
     return any(path[start : start + len(one)] == one for one in PATHS for start in range(len(path)))
 
 
-def spread(found: Any, state: Any) -> Any:
-    """What was found, one for each leaf of a state.
+def spread(mapped: Any, state: Any) -> Any:
+    """Repeat the mapped values, one for each leaf of a state.
 
-    Norms of units and names of blocks differ in number from model to model: what stands for them is
+    Norms of units and names of blocks differ in number from model to model: their placeholder is
     mapped as one.
     """
-    return jax.tree.map(lambda one, part: jax.tree.map(lambda _: one, part), found, state)
+    return jax.tree.map(lambda one, part: jax.tree.map(lambda _: one, part), mapped, state)
 
 
 @EACH

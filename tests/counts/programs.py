@@ -32,7 +32,7 @@ DEFAULTS = {_FLAG: True} if f"{_FLAG}=false" in os.environ.get("XLA_FLAGS", "") 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one step does, bytes in units of the tree."""
+    """The work of one step, bytes in units of the tree."""
 
     traffic: float
     temporaries: float
@@ -48,7 +48,7 @@ def compiled(transformation: Any, tree: str, dtype: str) -> Any:
 
 
 def counts(transformation: Any, tree: str, dtype: str = "f32") -> Counts:
-    """What the step of an optimizer does."""
+    """Count the work of an optimizer's step."""
     program = hlo.count(compiled(transformation, tree, dtype))
     size = hlo.tree_bytes(trees.parameters(tree, DTYPES[dtype], scale=SCALES[tree]))
     return Counts(

@@ -43,7 +43,7 @@ def test_one_guard_for_all_leaves_and_links(transformation: Any) -> None:
 
 @pytest.fixture
 def predicates(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """What the conditionals of steps that run uncompiled decided on."""
+    """Record the decisions of the conditionals of steps that run uncompiled."""
     seen: list[bool] = []
     original = jax.lax.cond
 

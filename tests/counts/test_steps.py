@@ -157,7 +157,7 @@ def test_skipped_spikes_cost_what_other_skipped_steps_do() -> None:
 
 
 def test_two_transformations_cost_more_than_their_chain() -> None:
-    """What the chain saves, so that the test above is about something."""
+    """The chain saves a read, so that the test above is about something."""
     links = [clipax.scale_by_norm(link) for link in LINKS[:2]]
     separate, fused = counts(optax.chain(*links, SGD), "leaf"), counts(chain_of(2), "leaf")
     assert separate.traffic > fused.traffic + 2

@@ -1,4 +1,4 @@
-"""What a threshold with memory adds to a training step: a few passes over its window, no more."""
+"""A threshold with memory adds a few passes over its window to a training step, no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be measured is refused."""
+"""Arguments that cannot be measured are refused."""
 
 from __future__ import annotations
 

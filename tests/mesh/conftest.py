@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture
 def one_device() -> None:
-    """Nothing: here there are several."""
+    """Do nothing: these tests run on several devices."""

@@ -43,7 +43,7 @@ def test_a_notebook_runs_and_is_kept_with_its_figures(path, monkeypatch):
 
 
 def _said(notebook):
-    """What the cells printed; none of it on stderr, where warnings go."""
+    """Return the printed text of the cells; fail where any is on stderr, where warnings go."""
     outputs = [
         output
         for cell in notebook.cells

@@ -1,4 +1,4 @@
-"""What an optimizer makes of a sequence of gradients: updates and states of all steps."""
+"""Run an optimizer on a sequence of gradients: updates and states of all steps."""
 
 from __future__ import annotations
 

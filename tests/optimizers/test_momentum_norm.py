@@ -1,4 +1,4 @@
-"""What momenta whose norm is measured have in common."""
+"""Properties of all optimizers that measure the norm of their momentum."""
 
 from __future__ import annotations
 

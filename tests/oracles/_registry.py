@@ -1,4 +1,4 @@
-"""Where oracles register themselves under the names of the methods that they stand for."""
+"""The registry in which oracles enter themselves under the names of their methods."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def norm(tree: Tree) -> float:
 
 
 def is_finite(tree: Tree) -> bool:
-    """Whether every entry is a finite number."""
+    """Tell whether every entry is a finite number."""
     return all(bool(np.isfinite(leaf).all()) for leaf in tree.values())
 
 

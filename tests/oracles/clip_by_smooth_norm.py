@@ -10,7 +10,7 @@ from tests.oracles._tree import Schedule, Tree, Updates, at, by_step, norm, scal
 
 
 def bent(size: float, threshold: float, response: str) -> float:
-    """What a response makes of a norm, or of the magnitude of an entry."""
+    """Compute the response to a norm, or to the magnitude of an entry."""
     if response == "sqrt":
         return size / math.sqrt(1.0 + (size / threshold) ** 2)
     if response == "rational":

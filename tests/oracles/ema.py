@@ -12,7 +12,7 @@ from tests.oracles._tree import Tree, Updates, norm
 
 
 class _Tensor:
-    """What is remembered of one tensor."""
+    """The memory of one tensor."""
 
     def __init__(self) -> None:
         self.gamma = math.inf

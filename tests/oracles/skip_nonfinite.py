@@ -1,4 +1,4 @@
-"""What an inner method makes of the steps that are not skipped; the others are zero."""
+"""The updates of an inner method at the steps that are not skipped; the others are zero."""
 
 from __future__ import annotations
 

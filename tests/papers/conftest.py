@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_code() -> None:
-    """Replaces the fixture of all other tests."""
+    """Replace the fixture of all other tests."""

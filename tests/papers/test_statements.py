@@ -1,4 +1,4 @@
-"""What the papers state of the first methods, beside the figures in `benchmarks/papers`.
+"""Statements of the papers on the first methods, beside the figures in `benchmarks/papers`.
 
 References: J. Zhang et al. 2020 (arXiv 1905.11881), A. Sadiev et al. 2023 (arXiv 2302.00999).
 """

@@ -89,7 +89,7 @@ def from_torch(leaf: torch.Tensor) -> np.ndarray:
 def clipped(
     clip: Callable[[list[torch.nn.Parameter]], object], params: Tree, gradients: Sequence[Tree]
 ) -> list[Tree]:
-    """What a function that clips `.grad` in place makes of each gradient."""
+    """Run a function that clips `.grad` in place on each gradient."""
     results = []
     for gradient in gradients:
         own = {path: torch.nn.Parameter(to_torch(leaf)) for path, leaf in params.items()}

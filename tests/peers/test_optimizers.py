@@ -42,7 +42,7 @@ def test_adagc(x64):
 
 
 def test_the_averages_of_adagc(x64):
-    """What is remembered of each tensor, which Adam's steps would hide."""
+    """Return the memory of each tensor, which Adam's steps would hide."""
     own = {path: torch.nn.Parameter(to_torch(leaf)) for path, leaf in PARAMS.items()}
     optimizer = adagc(list(own.values()), warmup_steps=6)
     clip = ema_norm(warmup=5)

@@ -1,4 +1,4 @@
-"""What the theorems give: against arithmetic by hand, in other units, and into the optimizers."""
+"""The parameters of the theorems: against arithmetic by hand, in other units, in the optimizers."""
 
 from __future__ import annotations
 

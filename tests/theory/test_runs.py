@@ -1,4 +1,4 @@
-"""What the theorems promise, seen in runs of the optimizers that take their parameters.
+"""The promises of the theorems, seen in runs of the optimizers that take their parameters.
 
 The figures of the convex theorem under heavy-tailed noise are among those of `benchmarks.papers`.
 """

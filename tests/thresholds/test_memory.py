@@ -1,4 +1,4 @@
-"""What thresholds with memory have in common: blocks of their own, factors of exactly 1, guards."""
+"""Properties of all thresholds with memory: independent blocks, factors of exactly 1, guards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to optimizers around and behind a gradient that is not finite."""
+"""Optimizers inside `skip_nonfinite`, and behind it, meet a gradient that is not finite."""
 
 from __future__ import annotations
 

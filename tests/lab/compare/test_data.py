@@ -43,7 +43,7 @@ def test_built_in_data_is_split_by_class_and_standardised(name):
 
 
 def rows(data):
-    """Which examples are in which part, where the first feature numbers them."""
+    """Return the examples of each part, where the first feature numbers them."""
     parts = [part.x[:, 0] for part in (data.train, data.validation, data.test)]
     # Standardising keeps the order.
     everything = np.sort(np.concatenate(parts))

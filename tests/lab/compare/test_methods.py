@@ -1,4 +1,4 @@
-"""Which methods can be compared, how they are built, and what is said of names that are not."""
+"""The methods that can be compared, their construction, and the errors for other names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes no test problem is refused, and the message says what was wrong."""
+"""Arguments that make no test problem are refused, with a message that says why."""
 
 from __future__ import annotations
 

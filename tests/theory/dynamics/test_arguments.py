@@ -1,4 +1,4 @@
-"""What the dynamics of clipped SGD refuse, and that their docstrings name every argument."""
+"""The dynamics of clipped SGD refuse bad arguments, and their docstrings name every argument."""
 
 from __future__ import annotations
 
