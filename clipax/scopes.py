@@ -191,7 +191,7 @@ def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") 
       Block(label='blocks/kernel', keep=(0,), excluded=False)
     """
     axis = _validate.index("axis", axis, minimum=-64)
-    return _Stacked(axis, _checked(where), resolve(within))
+    return _Stacked(axis, _check_where(where), resolve(within))
 
 
 def exclude(where: Where, scope: str | Scope = "global") -> Scope:
@@ -211,7 +211,7 @@ def exclude(where: Where, scope: str | Scope = "global") -> Scope:
       >>> clipax.scopes.exclude(("*/bias", "head/*")).block("head/kernel", ndim=2).excluded
       True
     """
-    return _Exclude(_checked(where), resolve(scope))
+    return _Exclude(_check_where(where), resolve(scope))
 
 
 def leaf_names(pairs: Sequence[tuple[tuple[Any, ...], Any]]) -> list[str]:
@@ -228,7 +228,7 @@ def _join(keys: tuple[Any, ...], *, strip: bool) -> str:
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def _checked(where: Where) -> Where:
+def _check_where(where: Where) -> Where:
     if callable(where) or isinstance(where, str):
         return where
     if isinstance(where, tuple | list) and all(isinstance(pattern, str) for pattern in where):

@@ -17,7 +17,7 @@ from clipax import _validate, norms
 from clipax._typing import Array, Params, Scalar
 from clipax.measure import Mesh, accumulation_dtype, name_leaves, narrow
 from clipax.norms import Decision
-from clipax.per_example._release import ExampleStats, add_noise, statistics
+from clipax.per_example._release import ExampleStats, add_noise, summarize
 from clipax.per_example._scan import Microbatches, add_up
 from clipax.scopes import Scope
 from clipax.thresholds import Context
@@ -73,7 +73,7 @@ def evaluate(
       ValueError: Batch and mask do not match, a key is missing or not needed, or the mesh axes are
         not named.
     """
-    size = _batch_size(batch, mask)
+    size = _check_batch(batch, mask)
     _check_key(key, options.noise_multiplier)
     leaves, structure = name_leaves(params, options.scope)
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
@@ -87,7 +87,7 @@ def evaluate(
     fun = functools.partial(_loss_and_aux, options.fun, options.has_aux)
     sums = add_up(fun, params, cut, scope=options.scope, decide=decide, mesh=mesh)
     real = jnp.ones(size, bool) if mask is None else jnp.asarray(mask, bool)
-    stats = statistics(sums.norms, sums.finite, real, decide, mesh, sums.aux)
+    stats = summarize(sums.norms, sums.finite, real, decide, mesh, sums.aux)
     total, value, number = mesh.psum((sums.leaves, sums.value, jnp.sum(real)))
     if options.noise_multiplier is not None and key is not None:
         total = add_noise(total, leaves, key, options.noise_multiplier, limit)
@@ -111,14 +111,14 @@ def _loss_and_aux(
     if has_aux and not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             f"`fun` must return a pair of its loss and anything else with `has_aux`, got "
-            f"{_kinds(result)}."
+            f"{_describe_types(result)}."
         )
     loss, aux = result if has_aux else (result, None)
     scalar = _is_number(loss) and jnp.shape(loss) == ()
     if not (scalar and jnp.issubdtype(jnp.result_type(loss), jnp.floating)):
         raise TypeError(
             f"`fun` must return one floating-point number for one example (or a pair, with "
-            f"`has_aux`), got {_kinds(loss)}."
+            f"`has_aux`), got {_describe_types(loss)}."
         )
     if others := [leaf for leaf in jax.tree.leaves(aux) if not _is_number(leaf)]:
         raise TypeError(f"`fun` must return arrays beside its loss, got {others[0]!r}.")
@@ -129,7 +129,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray | np.generic | numbers.Number)
 
 
-def _kinds(value: Any) -> str:
+def _describe_types(value: Any) -> str:
     """Write a tree with the types of traced arrays in their place."""
 
     def kind(leaf: Any) -> Any:
@@ -154,8 +154,8 @@ def _check_key(key: Any, noise_multiplier: Scalar | None) -> None:
         raise TypeError(f"`key` must be one key of `jax.random`, got {given}.")
 
 
-def _batch_size(batch: Any, mask: Any) -> int:
-    """Check the first axes of all arrays of the batch and return the number of examples."""
+def _check_batch(batch: Any, mask: Any) -> int:
+    """Check the first axes of all arrays of the batch, and return the number of examples."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
     if not shapes or () in shapes:
         raise ValueError(

@@ -13,7 +13,7 @@ from clipax._typing import Array, Norms, Scalar
 from clipax.measure import Leaf, Mesh, combine_norms
 from clipax.per_example._scan import Decide
 
-__all__ = ["ExampleStats", "add_noise", "statistics"]
+__all__ = ["ExampleStats", "add_noise", "summarize"]
 
 
 class ExampleStats(NamedTuple):
@@ -39,7 +39,7 @@ class ExampleStats(NamedTuple):
     aux: Any = None
 
 
-def statistics(
+def summarize(
     norms: Norms, finite: Array, real: Array, decide: Decide, mesh: Mesh, aux: Any
 ) -> ExampleStats:
     """Compute `ExampleStats`, with counts over all devices.

@@ -143,7 +143,7 @@ def add_up(
         leaves, _ = name_leaves(grads, each)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
         norms, _ = measure(leaves, dtype, axis_name=())
-        finite = _finite(value, norms)
+        finite = _find_finite(value, norms)
         enter = finite & real
         added = _add_scaled(leaves, norms, decide, enter, sums[0])
         loss = jnp.sum(jnp.where(enter, value, 0).astype(sums[1].dtype))
@@ -162,7 +162,7 @@ def add_up(
     return Sums(sums, value, *batch.in_order(known))
 
 
-def _finite(value: Array, norms: Norms) -> Array:
+def _find_finite(value: Array, norms: Norms) -> Array:
     """Find the examples whose loss and norms, those of excluded leaves included, are finite."""
     finite = jnp.isfinite(value)
     for norm in norms.values():

@@ -127,7 +127,7 @@ def ema(
         entering = jnp.minimum(size, threshold)
         _, share = _moving.weights(decay, dtype)
         later = state.average + share * (entering - state.average)
-        first, mildest = _smallest(state, entering, jnp.broadcast_to(factor, size.shape))
+        first, mildest = track_smallest(state, entering, jnp.broadcast_to(factor, size.shape))
         average = jnp.where(warm, first, later)
         new = EmaState(
             # A subnormal average counts as zero: the next norm is then taken as the first.
@@ -138,7 +138,7 @@ def ema(
         state = jax.tree.map(lambda now, old: jnp.where(seen, now, old), new, state)
         return raise_to_normal(threshold.astype(norms.dtype)), state
 
-    def _smallest(state: EmaState, entering: Array, factor: Array) -> tuple[Array, Array]:
+    def track_smallest(state: EmaState, entering: Array, factor: Array) -> tuple[Array, Array]:
         """Update the smallest norm and the mildest factor of the warm-up, by ordinary steps."""
         share = jnp.asarray(floor, entering.dtype)
         # Begin anew at the first step, and at the first that the global clip leaves a real length.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._typing import Array, Scalar, ScalarOrSchedule
 from clipax.thresholds._base import Context, Threshold
-from clipax.thresholds._quantile import probability
+from clipax.thresholds._quantile import evaluate_quantile
 
 __all__ = ["GeometricQuantileState", "geometric_quantile"]
 
@@ -112,22 +112,22 @@ def geometric_quantile(
 
     def init(shape: tuple[int, ...]) -> GeometricQuantileState:
         threshold = jnp.full(shape, initial, float)
-        return GeometricQuantileState(threshold, None if noise is None else _keys(seed, shape))
+        return GeometricQuantileState(threshold, None if noise is None else _make_keys(seed, shape))
 
     def update(
         norms: Array, state: GeometricQuantileState, context: Context
     ) -> tuple[Array, GeometricQuantileState]:
         now, key = state.threshold, state.noise_key
-        records = _records(norms, context.example_norms)
+        records = _select_records(norms, context.example_norms)
         # Negative norms mark padding; NaN is not negative, and counts as an example.
         padding = records < 0
         inside = (records <= now[..., None]) & ~padding
         within = jnp.sum(inside.astype(now.dtype), axis=-1)
         count = jnp.sum((~padding).astype(now.dtype), axis=-1)
         if key is not None:
-            drawn, key = _normal(key, now.dtype)
+            drawn, key = _draw_normals(key, now.dtype)
             within = within + jnp.asarray(noise, now.dtype) * drawn
-        wanted = probability(quantile, context.count).astype(now.dtype)
+        wanted = evaluate_quantile(quantile, context.count).astype(now.dtype)
         step = jnp.asarray(learning_rate, now.dtype) * (within / jnp.maximum(count, 1) - wanted)
         # A batch of padding alone does not move the threshold.
         moved = jnp.where(count > 0, jnp.clip(now * jnp.exp(-step), _LEAST, _MOST), now)
@@ -136,7 +136,7 @@ def geometric_quantile(
     return Threshold(init, update)
 
 
-def _records(norms: Array, example_norms: Array | None) -> Array:
+def _select_records(norms: Array, example_norms: Array | None) -> Array:
     """Select the norms to count, on a last axis of their own."""
     if example_norms is None:
         return norms[..., None]
@@ -147,14 +147,14 @@ def _records(norms: Array, example_norms: Array | None) -> Array:
     return example_norms
 
 
-def _keys(seed: int, shape: tuple[int, ...]) -> Array:
+def _make_keys(seed: int, shape: tuple[int, ...]) -> Array:
     """Make the data of a key for each block."""
     keys = jax.random.split(jax.random.key(seed, impl=_GENERATOR), math.prod(shape))
     data = jax.random.key_data(keys)
     return data.reshape(*shape, data.shape[-1])
 
 
-def _normal(keys: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+def _draw_normals(keys: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
     """Draw a normal number for each block, and the data of the next keys."""
 
     def draw(data: Array) -> tuple[Array, Array]:

@@ -98,13 +98,13 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
         seen = _window.update(state.window, norms)
         share = jnp.asarray(min_fraction, seen.ordered.dtype)
         least = jnp.maximum(_window.rank(share, seen.filled), _LEAST_COUNT)
-        threshold, fraction = _best(seen.ordered, seen.filled, least)
+        threshold, fraction = _find_best(seen.ordered, seen.filled, least)
         return raise_to_normal(threshold).astype(norms.dtype), MaxCccState(seen, fraction)
 
     return Threshold(init, update)
 
 
-def _best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:
+def _find_best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:
     """Find the best threshold, and the share of the norms within it.
 
     Args:
@@ -117,7 +117,7 @@ def _best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:
     inside = count[..., None] - beyond
     # The root of the criterion at c = x_k is J_m / J_k with J_k = x_k/k sqrt(s_k/x_k^2), where
     # s_k = x_1^2 + ... + x_k^2 + (m - k) x_k^2. Equal norms: the last of them has the smallest J.
-    squares = _relative_sums_of_squares(values) + beyond.astype(values.dtype)
+    squares = _sum_relative_squares(values) + beyond.astype(values.dtype)
     noise = values / jnp.maximum(inside, 1).astype(values.dtype) * jnp.sqrt(squares)
     noise = jnp.minimum(noise, jnp.finfo(values.dtype).max)
     unclipped = _window.select(noise, jnp.full_like(count, window - 1))
@@ -131,7 +131,7 @@ def _best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:
     return threshold, jnp.where(helps, share, 1)
 
 
-def _relative_sums_of_squares(values: Array) -> Array:
+def _sum_relative_squares(values: Array) -> Array:
     """Compute `(x_1^2 + ... + x_k^2) / x_k^2` for ascending x: `a_k = a_(k-1) r_k^2 + 1`.
 
     With `r_k = x_(k-1)/x_k`; ratios alone are squared, so that nothing overflows.

@@ -17,7 +17,7 @@ from clipax._statistics._window import WindowState
 from clipax._typing import Array, Scalar, ScalarOrSchedule
 from clipax.thresholds._base import Context, Threshold, raise_to_normal
 
-__all__ = ["probability", "quantile", "quantile_schedule"]
+__all__ = ["evaluate_quantile", "quantile", "quantile_schedule"]
 
 
 def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
@@ -82,14 +82,14 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
 
     def update(norms: Array, state: WindowState, context: Context) -> tuple[Array, WindowState]:
         state = _window.update(state, norms)
-        share = probability(quantile, context.count)
+        share = evaluate_quantile(quantile, context.count)
         threshold = _window.order_statistic(state, _window.rank(share, state.filled))
         return raise_to_normal(threshold.astype(norms.dtype)), state
 
     return Threshold(init, update)
 
 
-def probability(quantile: ScalarOrSchedule, count: Scalar) -> Array:
+def evaluate_quantile(quantile: ScalarOrSchedule, count: Scalar) -> Array:
     """Evaluate a quantile at a 0-based step, cut to [0, 1]; NaN counts as 0."""
     # The default float type: float64 where x64 is on, else float32.
     now = jnp.asarray(quantile(count) if callable(quantile) else quantile, float)

@@ -102,14 +102,16 @@ def rms_of_norms(
         old, new = _moving.weights(decay, dtype)
         entering = norms.astype(dtype)
         if limit is not None:
-            most = jnp.asarray(limit, dtype) * _root(state)
+            most = jnp.asarray(limit, dtype) * _compute_root(state)
             entering = jnp.where(most > 0, jnp.minimum(entering, most), entering)
         scale = jnp.hypot(jnp.sqrt(old) * state.root, jnp.sqrt(new) * entering)
         # A subnormal scale counts as zero: a limit relative to it would never let it grow.
         info = jnp.finfo(dtype)
         scale = jnp.where(scale < info.smallest_normal, 0, jnp.minimum(scale, info.max))
         state = state._replace(root=scale, weight=old * state.weight + new)
-        threshold = raise_to_normal((jnp.asarray(kappa, dtype) * _root(state)).astype(norms.dtype))
+        threshold = raise_to_normal(
+            (jnp.asarray(kappa, dtype) * _compute_root(state)).astype(norms.dtype)
+        )
         within = old * state.within + new * (norms <= threshold).astype(dtype)
         return threshold, state._replace(within=within)
 
@@ -121,6 +123,6 @@ def share_within(state: RmsOfNormsState) -> Array:
     return state.within / jnp.where(state.weight > 0, state.weight, 1)
 
 
-def _root(state: RmsOfNormsState) -> Array:
+def _compute_root(state: RmsOfNormsState) -> Array:
     """Compute the root mean square of the norms so far, zero before the first step."""
     return state.root / jnp.sqrt(jnp.where(state.weight > 0, state.weight, 1))

@@ -150,10 +150,10 @@ def zscore(
         threshold = jnp.where(spike, cut, begins)
         if max_norm is not None:
             threshold = jnp.minimum(threshold, jnp.asarray(max_norm, dtype))
-        new = _remember(state, entering, warm)
+        new = remember(state, entering, warm)
         return raise_to_normal(threshold.astype(norms.dtype)), _select(seen, new, before)
 
-    def _remember(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:
+    def remember(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:
         dtype = state.mean.dtype
         steps = jnp.minimum(state.steps + 1, warmup)
         old, new = _moving.weights(decay, dtype)
