@@ -26,26 +26,25 @@ def clip(
 
     The hard clip (default) cuts at the threshold; with a `floor` it never scales by less
     ("delta-GClip"); the other responses bend all norms smoothly. Prefer a smooth one where the
-    update is differentiated or the threshold badly known, and no floor against outliers: it does
-    not bound the result.
+    update is differentiated or the threshold badly known, and no floor against outliers: it bounds
+    nothing.
 
     .. math:: f(n) = \min\bigl(1, c/(n + \tau)\bigr), \quad
         \min\bigl(1, \max(\delta, c/(n + \tau))\bigr), \quad
         \frac{1}{\sqrt{1 + (n/c)^2}}, \quad \frac{1}{1 + n/c}, \quad \frac{c}{n} \tanh\frac{n}{c}
         \quad \text{or} \quad 1 - \frac{(n - c/2)^2}{2 c n}
 
-    for `response` `"hard"` without and with a `floor` :math:`\delta`, `"sqrt"`, `"rational"`,
-    `"tanh"` and `"huber"`, with :math:`c` the `threshold` and :math:`\tau` the `offset`. `"huber"`
+    for `"hard"` without and with a `floor`, `"sqrt"`, `"rational"`, `"tanh"` and `"huber"`, which
     is so for :math:`c/2 \le n \le 3c/2`; below, :math:`f = 1`, and above, :math:`f = c/n`.
 
     Args:
-      threshold: The largest norm that results, or that smooth responses approach: a positive number
-        (infinity: the identity), an `optax.Schedule` of the step count, or a `Threshold`.
+      threshold: The largest norm that results, :math:`c`, or that smooth responses approach: a
+        positive number (infinity: the identity), an `optax.Schedule` of the step count, or a
+        `Threshold`.
       response: `"hard"` (default), `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`.
-      floor: The smallest factor, in [0, 1], for `"hard"` alone; 0 and None (default) for none, 1
-        leaves every norm as it is.
-      offset: Added to the norm before it is compared, non-negative, for `"hard"` alone: a bound of
-        the noise in the norm, in the theory of clipped SGD. None (default) for none.
+      floor: For `"hard"`: the smallest factor :math:`\delta`, in [0, 1]; 0 or None (default): none.
+      offset: For `"hard"`: non-negative :math:`\tau`, a bound of the noise in the norm, in the
+        theory of clipped SGD; None (default): none.
 
     Returns:
       A `NormRule`. A block counts as clipped where `n > c` (`n > c - offset`).
@@ -56,7 +55,7 @@ def clip(
     Notes:
       - Without a floor `f(n) n` never falls as `n` grows, never exceeds `c`, and is at least half
         of the hard clip's; squares of norms do not overflow. With one the factor is exactly `floor`
-        from `n = c/floor` on.
+        from `n = c/floor` on; 1 leaves every norm as it is.
       - The factor is exactly 1 where `n + offset <= c`, for `"huber"` up to `c/2`. At 0 it is 1
         (`c/offset` if that is less), and without an offset its derivative is 0 (`"hard"`).
       - The papers have no responses but `"hard"`; these are the smooth forms in use beside it.
@@ -66,19 +65,14 @@ def clip(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> norms = jnp.array([0.0, 0.5, 4.0])
       >>> for clip in (clipax.norms.clip(1.0), clipax.norms.clip(1.0, floor=0.5)):
-      ...     print(clip.update(norms, clip.init((3,)), context)[0].factor)
-      [1.   1.   0.25]
-      [1.  1.  0.5]
+      ...     print(clip.update(jnp.array([0.5, 4.0]), clip.init((2,)), context)[0].factor)
+      [1.   0.25]
+      [1.  0.5]
 
     References:
-      - Zhang, He, Sra, Jadbabaie, "Why gradient clipping accelerates training: A theoretical
-        justification for adaptivity", ICLR 2020, arXiv 1905.11881.
-      - Tucat, Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep Neural
-        Networks", arXiv 2404.08624 (`floor`).
-      - Mai, Johansson, "Stability and Convergence of Stochastic Gradient Clipping: Beyond Lipschitz
-        Continuity and Smoothness", ICML 2021, arXiv 2102.06489 (`response`).
+      Zhang et al., ICLR 2020, arXiv 1905.11881; Tucat, Mukherjee et al., arXiv 2404.08624
+      (`floor`); Mai, Johansson, ICML 2021, arXiv 2102.06489 (`response`).
     """
     _validate.one_of("response", response, RESPONSES)
     for name, value in (("floor", floor), ("offset", offset)):
@@ -120,15 +114,13 @@ def normalize(eps: Scalar) -> NormRule:
     .. math:: f(n) = \frac{1}{n + \epsilon}
 
     Args:
-      eps: Keeps small gradients small, in units of the norm; non-negative. Norms well below it are
-        scaled by `1/eps`.
+      eps: Non-negative :math:`\epsilon`; norms well below it stay small, scaled by `1/eps`.
 
     Returns:
       A `NormRule`. Nothing counts as clipped.
 
     Notes:
-      The factor is finite for every norm: with `eps = 0`, which the paper does not have, it is 0
-      for a zero block.
+      The factor is always finite: with `eps = 0`, not the paper's, it is 0 for a zero block.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -138,8 +130,7 @@ def normalize(eps: Scalar) -> NormRule:
       [1.   0.25]
 
     References:
-      Zhang, He, Sra, Jadbabaie, "Why gradient clipping accelerates training: A theoretical
-      justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+      Zhang et al., ICLR 2020, arXiv 1905.11881.
     """
     _validate.non_negative("eps", eps)
 

@@ -34,15 +34,13 @@ def rms_clip(
     .. math:: f(n) = g \min(1, \kappa R/n), \qquad g = \max(1, 1/\kappa) \quad \text{or} \quad
         g = \min\bigl(\max(1, 1/\kappa), 1/F\bigr)
 
-    for `compensate` `"bound"` and `"fraction"`, with :math:`\kappa` the `kappa`, :math:`R` the root
-    mean square and :math:`F` the average share of the steps whose norm was at most
-    :math:`\kappa R`.
+    for `compensate` `"bound"` and `"fraction"`, with :math:`R` the root mean square and :math:`F`
+    the average share of the steps whose norm was at most :math:`\kappa R`.
 
     Args:
-      kappa: The threshold in units of the root mean square, positive and finite.
+      kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
       decay: Decay rate of both averages, in [0, 1); default .99, about the last 100 steps.
-      limit: The largest norm that is remembered as it is, in units of the root mean square before
-        it; above 1, default 10. None: every norm enters as it is.
+      limit: The largest norm that is remembered as it is, as for `thresholds.rms_of_norms`.
       compensate: `"fraction"` (default) or `"bound"`, which needs no estimate of the share.
 
     Returns:
@@ -62,8 +60,7 @@ def rms_clip(
       2.0 1.0
 
     References:
-      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
-      Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall et al., "To Clip or not to Clip", arXiv 2406.11733.
     """
     _validate.one_of("compensate", compensate, ("bound", "fraction"))
     source = rms_of_norms(kappa, decay=decay, limit=limit)

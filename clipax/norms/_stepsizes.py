@@ -21,15 +21,11 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
 
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_{t-1}^2 + w\, n_t^2
 
-    with :math:`b_{-1}` the `b_init`, :math:`d` the `delay` and :math:`w` the `reweight`.
-
     Args:
-      b_init: The scale before the first step, at least 1e-37, in units of the norms. It takes the
-        place of an epsilon.
-      delay: How many steps the factor lags behind, a concrete integer: 1 is the paper's delay,
-        which makes the stepsize independent of the current gradient. The first steps use
-        `1/b_init`. None (default) or 0: no delay.
-      reweight: Weight of a squared norm, positive; default 1, AdaGrad-Norm itself.
+      b_init: The scale :math:`b_{-1}` before the first step, in place of an epsilon; at least
+        1e-37.
+      delay: Steps :math:`d` that the factor lags behind, an integer; None (default) or 0: no delay.
+      reweight: Weight :math:`w` of a squared norm, positive; default 1, AdaGrad-Norm itself.
 
     Returns:
       A `NormRule`. Nothing counts as clipped.
@@ -37,7 +33,8 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
     Notes:
       - The root is kept, not the square: a norm of 1e30 is added without overflow, and the scale
         stays positive and finite. It never decreases.
-      - The paper's delay is one step; this one is any number, and keeps as many numbers a block.
+      - The paper's delay is 1: the stepsize is independent of the current gradient. Any other keeps
+        as many numbers a block. The first steps use `1/b_init`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -48,11 +45,8 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
       0.2 5.0
 
     References:
-      - Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-        Heavy-Tailed", arXiv 2406.04443, Algorithm 1; the weight is of Clip-RAdaGradD in its first
-        version.
-      - Ward, Wu, Bottou, "AdaGrad stepsizes: sharp convergence over nonconvex landscapes", ICML
-        2019, arXiv 1806.01811.
+      - Chezhegov et al., arXiv 2406.04443, Algorithm 1; the weight is of its first version.
+      - Ward, Wu, Bottou, "AdaGrad stepsizes", ICML 2019, arXiv 1806.01811.
     """
     return _divisor(adagrad(b_init, reweight), delay)
 
@@ -65,14 +59,11 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
 
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) n_t^2
 
-    with :math:`b_{-1}` the `b_init` and :math:`d` the `delay`.
-
     Args:
-      b_init: The scale before the first step, at least 1e-37, in units of the norms. It takes the
-        place of an epsilon.
-      b2: Decay rate of the average, in [0, 1); there is no bias correction.
-      delay: How many steps the factor lags behind, as for `adagrad_norm`; None (default) or 0: no
-        delay.
+      b_init: The scale :math:`b_{-1}` before the first step, in place of an epsilon; at least
+        1e-37.
+      b2: Decay rate :math:`b_2` of the average, in [0, 1); there is no bias correction.
+      delay: Steps :math:`d` that the factor lags behind, as for `adagrad_norm`.
 
     Returns:
       A `NormRule`. Nothing counts as clipped.
@@ -90,8 +81,7 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
       3.5355
 
     References:
-      Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, Algorithm 2.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 2.
     """
     return _divisor(adam(b_init, b2), delay)
 

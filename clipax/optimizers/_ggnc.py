@@ -165,26 +165,20 @@ def ggnc(
     with the gradient. Prefer it to `momentum_clip_sgd` for matrices ("clipped Scion").
 
     .. math::
-        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
-        v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \qquad
+        m_t = b\, m_{t-1} + (1 - b)\, g_t, \quad
+        v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \quad
         x_{t+1} = x_t + \eta_t \min(\rho, \|m_t\|_*)\, v_t
 
-    with the dual norm :math:`\|m\|_* = \langle m, -v \rangle`:
-
-    ============= ========================== ================================
-    `norm`        :math:`-v`                 :math:`\|m\|_*`
-    ============= ========================== ================================
-    `"euclidean"` `m/|m|`                    the Euclidean norm
-    `"max"`       `sign(m)`                  the sum of all magnitudes
-    `"spectral"`  `U V^T` of each matrix     the sum of all singular values
-    ============= ========================== ================================
+    with the dual norm :math:`\|m\|_* = \langle m, -v \rangle`.
 
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       radius: The dual norm :math:`\rho` of the momentum above which it is clipped: a positive
         number (infinity: never clip), an `optax.Schedule` or a `Threshold`.
-      norm: The norm of the parameters: `"euclidean"` (default), `"max"` (largest magnitude of an
-        entry) or `"spectral"` (largest singular value; a vector is one column).
+      norm: `"euclidean"` (default), its own dual; `"max"`, the largest magnitude of an entry, where
+        `-v = sign(m)` and the dual norm is the sum of magnitudes; or `"spectral"`, the largest
+        singular value, where `-v = U V^T` of each matrix (a vector is one column) and the dual norm
+        is the sum of singular values.
       b1: Decay rate :math:`b` of the momentum, from zero, without bias correction, in [0, 1);
         default .9, the authors' (bfloat16: `scale_by_norm`).
       scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
@@ -192,7 +186,7 @@ def ggnc(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters.
 
     Notes:
       - No step is longer than `learning_rate * radius` in the norm, up to rounding; the Euclidean
@@ -209,14 +203,12 @@ def ggnc(
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", b1=0.0)
-      >>> state = optimizer.init(jnp.zeros(2))
-      >>> print(optimizer.update(jnp.array([3.0, -4.0]), state)[0])  # of dual norm 7, cut to 2
+      >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", b1=0.0)  # of dual norm 7, cut to 2
+      >>> print(optimizer.update(jnp.array([3.0, -4.0]), optimizer.init(jnp.zeros(2)))[0])
       [-0.2  0.2]
 
     References:
-      Pethick et al., "Generalized Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness",
-      NeurIPS 2025, arXiv 2506.01913, Algorithm 3.
+      Pethick et al., NeurIPS 2025, arXiv 2506.01913, Algorithm 3.
     """
     _validate.learning_rate(learning_rate)
     if not (callable(radius) or isinstance(radius, Threshold)):

@@ -53,23 +53,21 @@ def mixed_clip_sgd(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters; none is longer than `max_step`.
 
     Notes:
-      - No step is longer than `max_step`, up to rounding. With a rate of 0 there is no step and the
-        momentum advances. Scaling `learning_rate` and `max_step` scales the step.
+      - With a rate of 0 there is no step and the momentum advances. Scaling `learning_rate` and
+        `max_step` scales the step.
       - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.mixed_clip_sgd(1.0, max_step=1.0, nu=0.5, decay=0.5)
-      >>> update, _ = optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))
-      >>> print(update)  # momentum 3 and gradient 6, both cut to 1
+      >>> print(optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))[0])  # 3, 6: both cut
       [-1.]
 
     References:
-      Zhang et al., "Improved Analysis of Clipping Algorithms for Non-convex Optimization", NeurIPS
-      2020, arXiv 2010.02519, Algorithm 1.
+      Zhang et al., "Improved Analysis of Clipping Algorithms", arXiv 2010.02519, Algorithm 1.
     """
     return _clipped(
         learning_rate, max_step, response, decay, nu, weight_decay, nonfinite, axis_name
@@ -91,9 +89,8 @@ def momentum_clip_sgd(
     The clip sees the averaged gradient, so it acts less often than a clip of the gradient does.
     Prefer it where single large gradients are harmless but long steps are not.
 
-    .. math::
-        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
-        x_{t+1} = x_t - \min\Big(\eta_t, \frac{G}{\|m_t\|}\Big) m_t
+    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \quad
+        x_{t+1} = x_t - \min(\eta_t, G/\|m_t\|)\, m_t
 
     Args:
       learning_rate: :math:`\eta`, as for `mixed_clip_sgd`.
@@ -110,8 +107,7 @@ def momentum_clip_sgd(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.momentum_clip_sgd(1.0, max_step=2.0, decay=0.5)
-      >>> update, _ = optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))
-      >>> print(update)  # the momentum 3, cut to 2
+      >>> print(optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))[0])  # 3, cut to 2
       [-2.]
 
     References:

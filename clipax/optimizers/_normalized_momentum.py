@@ -44,23 +44,22 @@ def clip_normalized_momentum(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters, to rounding of the length
+      :math:`\eta`.
 
     Notes:
-      - Every step has the length `learning_rate`, up to rounding. Squares of entries below 1e-18
-        vanish: a momentum of such entries is measured as shorter, one below 1e-19 gives no step.
+      - Squares of entries below 1e-18 vanish: a momentum of such entries is measured as shorter,
+        one below 1e-19 gives no step.
       - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_normalized_momentum(0.5, threshold=1.0)
-      >>> update, _ = optimizer.update(jnp.array([30.0, 40.0]), optimizer.init(jnp.zeros(2)))
-      >>> [round(float(u), 4) for u in update]
-      [-0.3, -0.4]
+      >>> print(optimizer.update(jnp.array([30.0, 40.0]), optimizer.init(jnp.zeros(2)))[0].round(4))
+      [-0.3 -0.4]
 
     References:
-      Cutkosky, Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with Heavy
-      Tails", arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
+      Cutkosky, Mehta, arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
     """
     return _normalized(learning_rate, norms.clip(threshold), decay, nonfinite, axis_name)
 
@@ -77,8 +76,7 @@ def normalized_momentum(
     Momentum removes the need for large batches that normalised descent has. Prefer
     `clip_normalized_momentum` where single gradients can be very large.
 
-    .. math::
-        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
+    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
 
     Args:
       learning_rate: :math:`\eta`, as for `clip_normalized_momentum`.
@@ -92,13 +90,11 @@ def normalized_momentum(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.normalized_momentum(0.5)
-      >>> update, _ = optimizer.update(jnp.array([3.0, 4.0]), optimizer.init(jnp.zeros(2)))
-      >>> [round(float(u), 4) for u in update]
-      [-0.3, -0.4]
+      >>> print(optimizer.update(jnp.array([3.0, 4.0]), optimizer.init(jnp.zeros(2)))[0].round(4))
+      [-0.3 -0.4]
 
     References:
-      Cutkosky, Mehta, "Momentum Improves Normalized SGD", ICML 2020, arXiv 2002.03305, Algorithm 1
-      (not its second one, with implicit gradient transport).
+      Cutkosky, Mehta, ICML 2020, arXiv 2002.03305, Algorithm 1 (no implicit gradient transport).
     """
     return _normalized(learning_rate, None, decay, nonfinite, axis_name)
 

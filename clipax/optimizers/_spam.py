@@ -103,21 +103,20 @@ def spam(
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
       b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
-      eps: :math:`\epsilon`, keeps the divisor positive, from 1e-37 on; default 1e-8 (the authors:
+      eps: :math:`\epsilon`, keeps the divisor positive, from 1e-37 on; default 1e-8 (authors:
         1e-6).
       theta: Largest square :math:`\theta` of an entry in units of its average, positive (infinity:
         never clip); default 5000 as in the paper.
       reset: Steps between resets, concrete, at least 1; default 500, the paper's. None: no reset.
       warmup: Steps :math:`N` of the warm-up after a reset, concrete; default 150, the paper's.
-      weight_decay: Decay :math:`\lambda`, decoupled, non-negative; needs `params`. None (default):
-        none.
+      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
       clip_from: Step of each cycle from which on spikes are cut, a concrete integer; the reset is
         its step 0. Default 20 as in the authors' code; 0 as in the paper.
       nonfinite: As for `scale_by_norm`; such a step delays the resets.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters.
 
     Notes:
       - An entry whose average is zero is not cut: the paper's rule would keep it zero for ever.
@@ -129,15 +128,12 @@ def spam(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.spam(1.0, b1=0.0, b2=0.75, theta=4.0, clip_from=1)
-      >>> state = optimizer.init(jnp.zeros(1))
-      >>> for gradient in (2.0, 1000.0):  # the second is cut to 2, twice the root of v = 1
-      ...     update, state = optimizer.update(jnp.array([gradient]), state)
-      >>> print(update.round(4))
+      >>> _, state = optimizer.update(jnp.array([2.0]), optimizer.init(jnp.zeros(1)))  # v = 1
+      >>> print(optimizer.update(jnp.array([1000.0]), state)[0].round(4))  # cut to 2
       [-1.]
 
     References:
-      Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", arXiv
-      2501.06842, Algorithm 1.
+      Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset", arXiv 2501.06842, Algorithm 1.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

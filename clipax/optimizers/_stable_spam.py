@@ -241,8 +241,8 @@ def stable_spam(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
-      Its telemetry is, leaf by leaf, the largest entry in place of the norm, and :math:`T_t`.
+      An optimizer, whose updates are added to the parameters. Telemetry is, by leaf, of the largest
+      entry in place of the norm, and :math:`T_t`.
 
     Notes:
       - A leaf whose entries stay within the threshold is not cut; the first gradient never is.
@@ -255,15 +255,13 @@ def stable_spam(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.stable_spam(1.0, peak_decay=0.5)
-      >>> state = optimizer.init(jnp.zeros(2))
-      >>> for gradient in ([3.0, 1.0], [6.0, 1.0]):  # the average of 3, 6, 6 is 5
-      ...     _, state = optimizer.update(jnp.array(gradient), state)
-      >>> print(clipax.metrics(state)["threshold"])
+      >>> _, state = optimizer.update(jnp.array([3.0]), optimizer.init(jnp.zeros(1)))
+      >>> _, state = optimizer.update(jnp.array([6.0]), state)
+      >>> print(clipax.metrics(state)["threshold"])  # the average of 3, 6, 6
       5.0
 
     References:
-      Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
-      2502.17055.
+      Huang et al., "Stable-SPAM: ... 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -38,8 +38,8 @@ def clip_by_param_norm(
         or a predicate; `"head/*"` for the paper's last layer, `("head/*", "*/bias")` for biases
         too. None (default) for none.
       stacked: Which leaves hold one layer for each entry of their first axis, as `nn.scan` and
-        `nnx.scan` stack them: patterns or a predicate, as above. None (default) for none. For other
-        axes give `scope=clipax.scopes.stacked(axis, where=..., within="unit")`.
+        `nnx.scan` stack them, likewise. For other axes give
+        `scope=clipax.scopes.stacked(axis, where=..., within="unit")`.
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -52,28 +52,25 @@ def clip_by_param_norm(
         without axes.
 
     Notes:
-      - A unit is a kernel's weights of one output, or a vector as a whole. Its update is at most
-        `clipping * max(norm of its parameters, eps) * (1 + 4 eps)`, with the last `eps` that of the
-        leaves' dtype. A stacked kernel gives what its layers give one by one.
+      - A unit is a kernel's weights of one output, or a vector as a whole. Its update exceeds the
+        threshold by at most `4 eps` of the leaves' dtype, relatively. A stacked kernel gives what
+        its layers give one by one.
       - Norms of gradients and of parameters are all-reduced together. Under `jit`, where units are
         sharded, telemetry takes up to five more all-reduces.
       - `optax.adaptive_grad_clip` takes kernels of three axes as attention heads and reduces the
-        first axis alone; here all axes but the last are. The paper leaves the last layer out; name
-        it in `exclude`.
+        first axis alone; here all axes but the last are.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> clip = clipax.clip_by_param_norm(0.1, exclude="head/*")
-      >>> params = {"w": jnp.array([[3.0, 0.0], [4.0, 1.0]]), "head": {"w": jnp.ones(2)}}
-      >>> grads = {"w": jnp.array([[2.0, 0.0], [0.0, 0.05]]), "head": {"w": jnp.ones(2)}}
+      >>> clip = clipax.clip_by_param_norm(0.1, exclude="head")
+      >>> params = {"w": jnp.array([[3.0, 0.0], [4.0, 1.0]]), "head": jnp.ones(2)}
+      >>> grads = {"w": jnp.array([[2.0, 0.0], [0.0, 0.05]]), "head": jnp.ones(2)}
       >>> updates, _ = clip.update(grads, clip.init(params), params)
-      >>> print(updates["w"], updates["head"]["w"])  # columns of norm at most .5 and .1
-      [[0.5  0.  ]
-       [0.   0.05]] [1. 1.]
+      >>> print(*updates["w"], updates["head"])  # columns of norm at most .5 and .1
+      [0.5 0. ] [0.   0.05] [1. 1.]
 
     References:
-      Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition Without
-      Normalization", arXiv 2102.06171, equation 3; more at `thresholds.relative`.
+      Brock, De, Smith, Simonyan, arXiv 2102.06171, equation 3; more at `thresholds.relative`.
     """
     if stacked is not None:
         if scopes.is_global(scopes.resolve(scope)):

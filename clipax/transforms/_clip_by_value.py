@@ -57,8 +57,7 @@ def clip_by_value(
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> clip = clipax.clip_by_value(1.0)
-      >>> grads = jnp.array([0.5, -3.0, jnp.inf, jnp.nan])
+      >>> clip, grads = clipax.clip_by_value(1.0), jnp.array([0.5, -3.0, jnp.inf, jnp.nan])
       >>> print(clip.update(grads, clip.init(grads))[0])
       [ 0.5 -1.   1.   0. ]
 

@@ -56,12 +56,9 @@ def delay_updates(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> late = clipax.delay_updates(1)
-      >>> state = late.init(jnp.zeros(1))
-      >>> for step in (1.0, 2.0):
-      ...     update, state = late.update(jnp.array([step]), state)
-      ...     print(update)
-      [0.]
-      [1.]
+      >>> first, state = late.update(jnp.array([1.0]), late.init(jnp.zeros(1)))
+      >>> print(first, late.update(jnp.array([2.0]), state)[0])
+      [0.] [1.]
 
     References:
       A building block; no paper.

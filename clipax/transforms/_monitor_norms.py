@@ -43,19 +43,18 @@ def monitor_norms(
       A `GradientTransformationExtraArgs`; `metrics`, `advise` and `diagnostics` read its state.
 
     Notes:
-      - The update is the gradient, bit for bit. The state has a constant size of 4 KiB a block,
-        with scope `"unit"` more than most parameters.
+      - The state has 4 KiB a block at any time, with scope `"unit"` more than most parameters.
       - Quantiles of norms in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %, of the exact;
         zeros count in the lowest bin.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
-      >>> optimizer = optax.chain(clipax.monitor_norms(), clipax.clip_by_global_norm(1.0))
-      >>> state = optimizer.init(jnp.zeros(2))
+      >>> monitor = clipax.monitor_norms()
+      >>> state = monitor.init(jnp.zeros(1))
       >>> for size in range(1, 101):
-      ...     update, state = optimizer.update(size * jnp.array([3.0, 4.0]), state)
-      >>> print(clipax.diagnostics.norm_quantiles(state, (0.5, 0.9)).round())  # 250, 450
-      [245. 450.]
+      ...     update, state = monitor.update(jnp.array([1.0 * size]), state)
+      >>> print(update, clipax.diagnostics.norm_quantiles(state, (0.5, 0.9)).round())  # 50, 90
+      [100.] [52. 87.]
 
     References:
       A building block; no paper. `clipax.diagnostics.tail_index` has that of the tail index.

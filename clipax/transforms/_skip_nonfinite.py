@@ -55,8 +55,8 @@ def skip_nonfinite(
       - In a skipped step `inner` is not run (under `vmap` its result is selected away): its state
         stays bit for bit, and its schedules do not advance. Sharded: one all-reduce of a scalar.
       - Finite entries of any size pass; `optax.adam` squares 1e38 to infinity: see `skip_spikes`.
-      - `optax.apply_if_finite` looks at the update instead of the gradient and gives in after a
-        number of consecutive failures; this one never does.
+      - `optax.apply_if_finite` looks at the update, not the gradient, and gives in after a number
+        of consecutive failures; this one never does.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -67,7 +67,7 @@ def skip_nonfinite(
       [0. 0.] 1
 
     References:
-      Common practice with mixed precision; no paper. Compare `optax.apply_if_finite`.
+      Common practice with mixed precision; no paper.
     """
     run = skipping(inner)
     scope = scopes.resolve("global")
