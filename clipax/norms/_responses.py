@@ -25,9 +25,8 @@ def clip(
     r"""Bring the norm of a block under the threshold.
 
     The hard clip (default) cuts at the threshold; with a `floor` it never scales by less
-    ("delta-GClip"); the other responses bend all norms smoothly. Prefer a smooth one where the
-    update is differentiated or the threshold badly known, and no floor against outliers: it bounds
-    nothing.
+    ("delta-GClip", no bound against outliers). The others bend all norms smoothly: for updates that
+    are differentiated, or a badly known threshold.
 
     .. math:: f(n) = \min\bigl(1, c/(n + \tau)\bigr), \quad
         \min\bigl(1, \max(\delta, c/(n + \tau))\bigr), \quad
@@ -38,19 +37,14 @@ def clip(
     is so for :math:`c/2 \le n \le 3c/2`; below, :math:`f = 1`, and above, :math:`f = c/n`.
 
     Args:
-      threshold: The largest norm that results, :math:`c`, or that smooth responses approach: a
-        positive number (infinity: the identity), an `optax.Schedule` of the step count, or a
-        `Threshold`.
+      threshold: Largest norm :math:`c` that results, or that smooth responses approach: a positive
+        number (infinity: the identity), an `optax.Schedule` of the step count, or a `Threshold`.
       response: `"hard"` (default), `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`.
       floor: For `"hard"`: the smallest factor :math:`\delta`, in [0, 1]; 0 or None (default): none.
-      offset: For `"hard"`: non-negative :math:`\tau`, a bound of the noise in the norm, in the
-        theory of clipped SGD; None (default): none.
+      offset: For `"hard"`: :math:`\tau \ge 0`, in theory a bound of the noise; None (default).
 
     Returns:
       A `NormRule`. A block counts as clipped where `n > c` (`n > c - offset`).
-
-    Raises:
-      ValueError: A `floor` or an `offset` with a response that is not `"hard"`.
 
     Notes:
       - Without a floor `f(n) n` never falls as `n` grows, never exceeds `c`, and is at least half
@@ -117,10 +111,7 @@ def normalize(eps: Scalar) -> NormRule:
       eps: Non-negative :math:`\epsilon`; norms well below it stay small, scaled by `1/eps`.
 
     Returns:
-      A `NormRule`. Nothing counts as clipped.
-
-    Notes:
-      The factor is always finite: with `eps = 0`, not the paper's, it is 0 for a zero block.
+      A `NormRule`; nothing counts as clipped. With `eps = 0`, not the paper's, 0 has the factor 0.
 
     Example:
       >>> import jax.numpy as jnp, clipax

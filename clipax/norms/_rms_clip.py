@@ -27,9 +27,8 @@ def rms_clip(
 ) -> NormRule:
     r"""Clip at a multiple of the root mean square of the norms, and make up for the bias.
 
-    `thresholds.rms_of_norms` says where to clip, the share of the norms within it by how much to
-    scale. Prefer it to the threshold alone in front of plain SGD; an optimizer that divides by the
-    gradient's size, as Adam does, cancels the scaling.
+    Prefer it to `thresholds.rms_of_norms` alone in front of plain SGD; an optimizer that divides by
+    the gradient's size, as Adam does, cancels the scaling.
 
     .. math:: f(n) = g \min(1, \kappa R/n), \qquad g = \max(1, 1/\kappa) \quad \text{or} \quad
         g = \min\bigl(\max(1, 1/\kappa), 1/F\bigr)
@@ -48,8 +47,7 @@ def rms_clip(
 
     Notes:
       - `f(n) n` never exceeds `max(1, kappa)` times the root mean square.
-      - The paper divides the learning rate by the exact share within, or by `min(1, kappa)`; the
-        bound of `"fraction"` is this library's.
+      - The paper divides the rate by the exact share, or by `min(1, kappa)`; our share is bounded.
 
     Example:
       >>> import jax.numpy as jnp, clipax

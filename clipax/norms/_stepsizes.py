@@ -22,8 +22,7 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_{t-1}^2 + w\, n_t^2
 
     Args:
-      b_init: The scale :math:`b_{-1}` before the first step, in place of an epsilon; at least
-        1e-37.
+      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37.
       delay: Steps :math:`d` that the factor lags behind, an integer; None (default) or 0: no delay.
       reweight: Weight :math:`w` of a squared norm, positive; default 1, AdaGrad-Norm itself.
 
@@ -31,22 +30,20 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
       A `NormRule`. Nothing counts as clipped.
 
     Notes:
-      - The root is kept, not the square: a norm of 1e30 is added without overflow, and the scale
-        stays positive and finite. It never decreases.
-      - The paper's delay is 1: the stepsize is independent of the current gradient. Any other keeps
+      - The scale never decreases and stays finite. Norms of 1e30 do not overflow: the root is kept.
+      - The paper's delay is 1, for a stepsize independent of the current gradient; any other keeps
         as many numbers a block. The first steps use `1/b_init`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> divide = clipax.norms.adagrad_norm(b_init=3.0)
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> decision, b = divide.update(jnp.array(4.0), divide.init(()), context)
-      >>> print(decision.factor, b)
-      0.2 5.0
+      >>> print(divide.update(jnp.array(4.0), divide.init(()), context)[0].factor)
+      0.2
 
     References:
-      - Chezhegov et al., arXiv 2406.04443, Algorithm 1; the weight is of its first version.
-      - Ward, Wu, Bottou, "AdaGrad stepsizes", ICML 2019, arXiv 1806.01811.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 1; Ward, Wu, Bottou, ICML 2019, arXiv
+      1806.01811.
     """
     return _divisor(adagrad(b_init, reweight), delay)
 
@@ -54,14 +51,12 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
 def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
     r"""Divide by the root of the averaged squared norm (Adam-Norm).
 
-    Adam's divisor with one number a block. It forgets outliers over `1/(1 - b2)` steps; clip first,
-    best with `clip_adam_norm`.
+    With one number a block; it forgets outliers over `1/(1 - b2)` steps: prefer `clip_adam_norm`.
 
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) n_t^2
 
     Args:
-      b_init: The scale :math:`b_{-1}` before the first step, in place of an epsilon; at least
-        1e-37.
+      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37.
       b2: Decay rate :math:`b_2` of the average, in [0, 1); there is no bias correction.
       delay: Steps :math:`d` that the factor lags behind, as for `adagrad_norm`.
 
@@ -69,8 +64,7 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
       A `NormRule`. Nothing counts as clipped.
 
     Notes:
-      The root is kept, not the square: a norm of 1e30 is added without overflow. A scale that
-      decays below the smallest normal number stays there, so that its inverse is finite.
+      Norms of 1e30 do not overflow: the root is kept, and at least the smallest normal number.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -74,8 +74,7 @@ def acclip(
     Thresholds adapt to each coordinate, for noise with heavy tails in some of them only, as in
     attention models. Prefer it to `clip_adam` where steps should keep the gradient's size.
 
-    .. math::
-        m_t = b_1 m_{t-1} + (1 - b_1) g_t, \quad
+    .. math:: m_t = b_1 m_{t-1} + (1 - b_1) g_t, \quad
         \tau_t^\alpha = b_2 \tau_{t-1}^\alpha + (1 - b_2) |g_t|^\alpha, \quad
         x_{t+1} = x_t - \eta_t \min\Big(1, \frac{\tau_t}{|m_t| + \epsilon}\Big) m_t
 

@@ -32,20 +32,16 @@ def clip_adagrad_norm(
     One outlier ruins the stepsize of AdaGrad-Norm for good; the clip makes a polynomial dependence
     on the failure probability logarithmic. Prefer it for heavy tails, smoothness unknown.
 
-    .. math::
-        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
+    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
     Args:
-      learning_rate: Step size :math:`\gamma`, in units of the parameters; non-negative, or an
-        `optax.Schedule`. The theory takes the distance to the solution.
-      threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity:
-        AdaGrad-Norm), an `optax.Schedule` or a `Threshold`.
-      b_init: The scale :math:`b_{-1}` before the first step, in place of an epsilon; at least
-        1e-37, default 1. In the theory it grows with the distance to the solution over the step
-        size.
-      b1: Decay rate :math:`b_1` of the momentum, in [0, 1), from zero and without bias correction;
-        None (default): no momentum, as in the paper's AdaGrad-Norm.
+      learning_rate: Step size :math:`\gamma`, a number or an `optax.Schedule`, in units of the
+        parameters: in the theory the distance to the solution.
+      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: AdaGrad-Norm).
+      b_init: First scale :math:`b_{-1}`, for an epsilon; at least 1e-37, default 1. In the theory
+        it grows with the distance to the solution over the step size.
+      b1: Decay rate :math:`b_1`, as for `scale_by_norm`; None (default): no momentum (paper).
       delay: Steps :math:`d` that the divisor lags behind, as for `clip_adagrad`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -55,7 +51,7 @@ def clip_adagrad_norm(
 
     Notes:
       - No step is longer than `learning_rate * threshold / b_init`. Clip and divisor share a read.
-      - A delay keeps `delay` numbers, no gradient.
+        A delay keeps `delay` numbers, no gradient.
       - The authors' code also delays the gradient and adds an epsilon; this follows the paper.
 
     Example:
@@ -85,11 +81,9 @@ def clip_adam_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run Adam-Norm on the clipped gradient (Clip-Adam-Norm; delayed, Clip-AdamD-Norm).
 
-    Adam with one scalar divisor and half of Adam's memory. Prefer it to `clip_adagrad_norm` where
-    the scale of gradients changes.
+    Half of Adam's memory. Prefer it to `clip_adagrad_norm` where the scale of gradients changes.
 
-    .. math::
-        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad
+    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad
         b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2, \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
@@ -98,8 +92,8 @@ def clip_adam_norm(
       threshold: :math:`c`, as for `clip_adagrad_norm`.
       b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
-      b2: Decay rate :math:`b_2` of the averaged squared norm, in [0, 1), default .999 as in the
-        paper's runs; the theory takes `K/(K + 1)` for K + 1 steps (bfloat16: `scale_by_norm`).
+      b2: Decay rate :math:`b_2` of the average, in [0, 1) (bfloat16: `scale_by_norm`); default
+        .999, the paper's; in theory `K/(K + 1)` for K + 1 steps.
       delay: :math:`d`, as for `clip_adagrad_norm`; after many zeros a delayed step is long.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -110,7 +104,7 @@ def clip_adam_norm(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adam_norm(1.0, threshold=4.0, b_init=3.0, b1=None, b2=0.5)
-      >>> print(optimizer.update(jnp.array([99.0]), optimizer.init(jnp.zeros(1)))[0])  # 4/sqrt(12.5)
+      >>> print(optimizer.update(jnp.array([99.0]), optimizer.init(jnp.zeros(1)))[0])  # sqrt(12.5)
       [-1.1313709]
 
     References:
@@ -132,12 +126,11 @@ def clip_radagrad_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run delayed AdaGrad-Norm on the clipped gradient, squares weighted (Clip-RAdaGradD-Norm).
 
-    The paper's first version, whose theory ties the weight, a second handle on how fast the step
-    size falls, to the distance to the solution. Prefer the same `clip_adagrad_norm`, with `delay=1`
-    and `learning_rate` and `b_init` over the root of `reweight`.
+    The weight is a second handle on how fast the step size falls; the theory ties it to the
+    distance to the solution. Prefer `clip_adagrad_norm`, the same with `delay=1` and
+    `learning_rate` and `b_init` over the root of `reweight`.
 
-    .. math::
-        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
+    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
         x_{t+1} = x_t - \gamma_t \hat g_t / b_{t-1}
 
     Args:

@@ -35,18 +35,16 @@ def clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity: plain
-        SGD, bit for bit), an `optax.Schedule` or a `Threshold`. The theorem has `min(10 L0, L0/L1)`
-        with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
+      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: SGD, bit for bit). The
+        theorem has `min(10 L0, L0/L1)` with a rate of `1/(10 L0)`
+        (`clipax.theory.clip_sgd_smooth`).
       scope: Which entries share a norm, as for `scale_by_norm`.
-      offset: Non-negative :math:`\tau`: the bound of the noise in the stochastic theorem
-        (`clipax.theory.clip_sgd_bounded_noise`). None (default): none.
+      offset: :math:`\tau`, the bound of the noise in `theory.clip_sgd_bounded_noise`, or None.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, whose updates are added to the parameters: of norm at most :math:`\eta c` a
-      block.
+      An optimizer, whose updates are added to the parameters: at most :math:`\eta c` a block.
 
     Notes:
       `threshold` is the paper's `gamma`. Its stochastic theorem prints `1/(16 eta L1 (n + tau))`,
@@ -143,8 +141,8 @@ def regularized_clip_sgd(
     Notes:
       - On `||Aw - y||^2/2` with a rate of at most `1/beta` every step contracts the loss by
         `1 - eta delta mu`; beta and mu are the largest and the smallest eigenvalue of `A A'`.
-      - In the authors' published ViT runs the floor never acted: norms were up to about 14, and the
-        floor starts at `threshold/delta`, 100 or more there.
+      - In the authors' ViT runs the floor never acted: it starts at 100 or more, norms were below
+        14.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -95,8 +95,7 @@ def clipped_sstm(
     The threshold falls as the step size grows. Prefer it for convex smooth problems whose
     smoothness is known. It has no learning rate; evaluate at `clipped_sstm_eval_params(opt_state)`.
 
-    .. math::
-        \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
+    .. math:: \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
         x_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_k}{A_{k+1}}, \quad
         z_{k+1} = z_k - \alpha_{k+1} \min\Big(1, \frac{B/\alpha_{k+1}}{\|g\|}\Big) g, \quad
         y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}

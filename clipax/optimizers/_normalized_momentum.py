@@ -31,32 +31,29 @@ def clip_normalized_momentum(
     The clip tames outliers before they enter the momentum. Prefer it under noise without a
     variance: it converges with high probability (parameters of the theorem: `clipax.theory`).
 
-    .. math::
-        m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
+    .. math:: m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
         x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
 
     Args:
       learning_rate: Length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm :math:`\tau` of a gradient that enters the momentum: a positive number
-        (infinity: never clip), an `optax.Schedule` or a `Threshold`.
+      threshold: Largest norm :math:`\tau` of a gradient in the momentum, as for `norms.clip`.
       decay: Decay rate :math:`b`, from zero, in [0, 1); default .9 (bfloat16: `scale_by_norm`).
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, whose updates are added to the parameters, to rounding of the length
-      :math:`\eta`.
+      An optimizer, whose updates are added to the parameters: of length :math:`\eta`, to rounding.
 
     Notes:
-      - Squares of entries below 1e-18 vanish: a momentum of such entries is measured as shorter,
-        one below 1e-19 gives no step.
+      - Squares of entries below 1e-18 vanish: such a momentum is measured as shorter, 1e-19 as
+        zero.
       - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_normalized_momentum(0.5, threshold=1.0)
-      >>> print(optimizer.update(jnp.array([30.0, 40.0]), optimizer.init(jnp.zeros(2)))[0].round(4))
-      [-0.3 -0.4]
+      >>> print(optimizer.update(jnp.array([30.0]), optimizer.init(jnp.zeros(1)))[0].round(4))
+      [-0.5]
 
     References:
       Cutkosky, Mehta, arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
@@ -90,8 +87,8 @@ def normalized_momentum(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.normalized_momentum(0.5)
-      >>> print(optimizer.update(jnp.array([3.0, 4.0]), optimizer.init(jnp.zeros(2)))[0].round(4))
-      [-0.3 -0.4]
+      >>> print(optimizer.update(jnp.array([3.0]), optimizer.init(jnp.zeros(1)))[0].round(4))
+      [-0.5]
 
     References:
       Cutkosky, Mehta, ICML 2020, arXiv 2002.03305, Algorithm 1 (no implicit gradient transport).

@@ -83,12 +83,10 @@ def spam(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run Adam with spikes of single entries cut and its averages reset now and then (SPAM).
 
-    An entry whose square exceeds many times its average is cut to that; the rest of a spike is
-    forgotten at the next reset. Prefer it where rare entries spike by factors of hundreds, as in
-    language models; it needs no threshold in units of the gradient.
+    The rest of a spike is forgotten at the next reset. Prefer it where rare entries spike by
+    factors of hundreds, as in language models; it needs no threshold in units of the gradient.
 
-    .. math::
-        \hat g_t = \mathrm{sign}(g_t) \min(|g_t|, \sqrt{\theta v_{t-1}}), \quad
+    .. math:: \hat g_t = \mathrm{sign}(g_t) \min(|g_t|, \sqrt{\theta v_{t-1}}), \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad
         v_t = b_2 v_{t-1} + (1 - b_2) \hat g_t^2, \\
         x_{t+1} = x_t - \eta_t \Big(s_t \, \frac{m_t/(1 - b_1^t)}{\sqrt{v_t/(1 - b_2^t)} + \epsilon}
@@ -103,15 +101,12 @@ def spam(
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
       b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
-      eps: :math:`\epsilon`, keeps the divisor positive, from 1e-37 on; default 1e-8 (authors:
-        1e-6).
-      theta: Largest square :math:`\theta` of an entry in units of its average, positive (infinity:
-        never clip); default 5000 as in the paper.
+      eps: :math:`\epsilon`, the least divisor, from 1e-37 on; default 1e-8 (authors: 1e-6).
+      theta: Largest square over its average, :math:`\theta`; default 5000 (paper), or infinity.
       reset: Steps between resets, concrete, at least 1; default 500, the paper's. None: no reset.
       warmup: Steps :math:`N` of the warm-up after a reset, concrete; default 150, the paper's.
       weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
-      clip_from: Step of each cycle from which on spikes are cut, a concrete integer; the reset is
-        its step 0. Default 20 as in the authors' code; 0 as in the paper.
+      clip_from: Step after a reset from which spikes are cut; default 20 (authors' code), paper 0.
       nonfinite: As for `scale_by_norm`; such a step delays the resets.
       axis_name: As for `scale_by_norm`.
 
@@ -121,9 +116,8 @@ def spam(
     Notes:
       - An entry whose average is zero is not cut: the paper's rule would keep it zero for ever.
       - The start of the cosine, the first cycle without warm-up and a bias correction that counts
-        all steps are the authors' code's. The correction does next to nothing after a reset: the
-        first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as Adam's first, times .01.
-      - The sparse momentum of the paper is left out.
+        all steps are the authors'. After a reset it does next to nothing: the first step is
+        `(1 - b1)/sqrt(1 - b2)`, 3.2 times Adam's first, times .01. Sparse momentum is left out.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -131,8 +131,7 @@ def stable_adamw(
     Where gradients grow all of a sudden the second moment lags behind and Adam's steps are too
     long; the rate of that leaf is divided by the excess. Prefer it to a clip in front of AdamW.
 
-    .. math::
-        m_t = \hat b_1 m_{t-1} + (1 - \hat b_1) g_t, \quad
+    .. math:: m_t = \hat b_1 m_{t-1} + (1 - \hat b_1) g_t, \quad
         v_t = \hat b_2 v_{t-1} + (1 - \hat b_2) g_t^2, \quad
         \hat b = b \, \frac{1 - b^{t-1}}{1 - b^t}, \\
         R_t = \sqrt{\mathrm{mean}\,\frac{g_t^2}{\max(v_t, \epsilon^2)}}, \qquad
@@ -157,8 +156,8 @@ def stable_adamw(
       - :math:`R_t \le 1/\sqrt{1 - \hat b_2}`: it never overflows, and the first step is AdamW's.
       - After a spike the step is at most about Adam's longest; the scales stay as large as the
         spike for about `1/(1 - b2)` steps for each factor of e.
-      - Gradient and scales are read once more than by Adam; collectives as in `scale_by_norm`.
-      - The authors' code decays the weights at the rate that is not clipped.
+      - Gradient and scales are read once more than by Adam; collectives as in `scale_by_norm`. The
+        authors' code decays the weights at the rate that is not clipped.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -169,8 +168,7 @@ def stable_adamw(
       1.3129
 
     References:
-      Wortsman et al., NeurIPS 2023, arXiv 2304.13013, Algorithm 2; Shazeer, Stern, arXiv
-      1804.04235.
+      Wortsman et al., arXiv 2304.13013, Algorithm 2; Shazeer, Stern, arXiv 1804.04235.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -20,12 +20,10 @@ def anytime(
 ) -> optax.Schedule:
     r"""Make the growing threshold of the theorems for an unknown horizon.
 
-    With it and the theorems' learning rates clipped gradient descent converges with high
-    probability at any time, however long the run turns out to be. Prefer it to `power`, which drops
-    constants and logarithms, where the theorem is to hold by the letter.
+    With the theorems' learning rates clipped descent then converges with high probability at any
+    time. Prefer it to `power`, which drops constants and logarithms, for the theorem by the letter.
 
-    .. math::
-        c_t = \sigma \big(2 t (1 + \ln t)^2\big)^{1/(3\alpha - 2)} \quad \text{or} \quad
+    .. math:: c_t = \sigma \big(2 t (1 + \ln t)^2\big)^{1/(3\alpha - 2)} \quad \text{or} \quad
         c_t = \sigma \big(52\, t (1 + \ln t)^2 / \gamma\big)^{1/\alpha}, \qquad t = count + 1
 
     for `regime` `"nonconvex"` and `"convex"`. It never decreases.
@@ -40,8 +38,8 @@ def anytime(
       An `optax.Schedule`: from the 0-based step count, which may be traced, to a scalar threshold.
 
     Notes:
-      - The paper takes the larger of this and a bound on the objective's gradients, rarely known.
-      - The constants 2 and 52 were taken from the paper at second hand.
+      The paper (its constants 2 and 52 are at second hand here) takes the larger of this and a
+      bound on the objective's gradients, which is rarely known.
 
     Example:
       >>> import clipax
@@ -78,9 +76,8 @@ def fixed_horizon(
 ) -> optax.Schedule:
     r"""Make the constant threshold of the theorems for a known number of steps.
 
-    It follows from the distance to the solution and the learning rate, through which alone the tail
-    index of the noise enters. Prefer it where the number of steps is known and the distance can be
-    bounded; `anytime` needs neither.
+    The tail index of the noise enters through the learning rate alone. Prefer it where the number
+    of steps is known and the distance to the solution can be bounded; `anytime` needs neither.
 
     .. math:: c = \frac{R}{a\, \eta A}, \qquad A = \ln \frac{4 (K + 1)}{\delta}
 
@@ -94,12 +91,11 @@ def fixed_horizon(
         `theory.clip_sgd_convex` true gradients within twice the radius pass. Smaller clips less.
 
     Returns:
-      An `optax.Schedule`, constant where the learning rate is; infinite where that is 0.
+      An `optax.Schedule`, constant as the paper's where the rate is; infinite where that is 0.
 
     Notes:
-      - No step of clipped gradient descent is longer than `radius/(constant * A)`.
-      - The paper's rate is constant. Its numerical factors differ from theorem to theorem and are
-        not known here, hence `constant`.
+      No step of clipped descent is longer than `radius/(constant * A)`. The paper's numerical
+      factors differ from theorem to theorem and are not known here, hence `constant`.
 
     Example:
       >>> import clipax

@@ -52,33 +52,28 @@ def ema(
         h = \min(1, r \gamma / n), \quad \gamma \leftarrow \beta \gamma + (1 - \beta)\, h n; \qquad
         \text{in warm-up: } h = \min(1, a/N), \quad \gamma \leftarrow \min(\gamma, h n)
 
-    with :math:`n` the block's norm and :math:`N` that of all blocks; the first step sets
-    :math:`\gamma`.
+    with :math:`n` the block's norm, :math:`N` that of all; the first step sets :math:`\gamma`.
 
     Args:
-      ratio: The threshold :math:`r` in units of the average :math:`\gamma`, finite, above 1 (else
-        the average could never grow again); default 1.05.
+      ratio: The threshold over the average, :math:`r`, above 1 (else it never grows); default 1.05.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .98.
       warmup: For how many steps, each its own, blocks are clipped together; integer, default 100.
       absolute: Largest norm :math:`a` of all blocks in warm-up, infinity for no clip; default 1.
-      floor: The warm-up ignores norms below this share of the smallest so far, and steps that the
-        global clip cuts to less than this share of what it left of another; in [0, 1), default
-        1e-3. With 0 it ignores zeros alone.
+      floor: In warm-up norms below this share of the smallest so far, and steps cut to less than
+        this share of what was left of another, are ignored; in [0, 1), default 1e-3; 0 ignores 0.
 
     Returns:
-      A `Threshold` with an `EmaState`: where clipping begins; in warm-up, what a global clip
-      leaves.
+      A `Threshold` with an `EmaState`: where clipping begins; in warm-up, what passes the global
+      clip.
 
     Notes:
-      - A spike enters the average as at most `ratio` times the average before it.
-      - Zero norms are not remembered, nor steps of the warm-up, which goes on until there was
-        another norm: the paper's average would become zero and stay there.
-      - The defaults are the paper's but for `floor`: its minimum would hold on to a gradient of
-        1e-20, or to what a global clip leaves of a block while another one spikes, and then grow by
-        a thousandth a step. A tiny norm as the very first still holds the average down.
-      - Norms that jump for good are followed by at most `(1 - decay)(ratio - 1)` a step: ten times
-        the norm takes 2,300 steps.
-      - Without a `total_norm` in the context the block's own norm counts as that of all blocks.
+      - A spike enters the average as at most `ratio` times it. Zero norms are not remembered, nor
+        steps of the warm-up: the paper's average would become zero and stay there.
+      - Defaults are the paper's. It has no `floor`: its minimum would hold on to a gradient of
+        1e-20, or to what is left of a block while another one spikes, and then grow by a thousandth
+        a step. A tiny norm as the very first still holds the average down.
+      - A jump for good is followed by `(1 - decay)(ratio - 1)` a step: tenfold in 2,300 steps.
+      - Without a `total_norm` in the context :math:`N = n`.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -47,16 +47,14 @@ def geometric_quantile(
 ) -> Threshold:
     r"""Make a threshold that moves to a quantile of the norms by factors.
 
-    One number of memory, and a step enters only by the share of norms that it would have clipped,
-    which is cheap to keep private. Prefer it to `quantile` where gradients of single examples are
-    clipped, or where a window of norms is too much memory.
+    One number of memory; of a step only the share of clipped norms enters, cheap to keep private.
+    Prefer it to `quantile` for gradients of single examples, or where a window is too much memory.
 
-    .. math::
-        C_{t+1} = C_t \exp(-\eta_C (b_t - q_t)), \qquad
+    .. math:: C_{t+1} = C_t \exp(-\eta_C (b_t - q_t)), \qquad
         b_t = \frac{1}{m} \Big( \sum_{i=1}^{m} 1[n_i \le C_t] + N(0, s_b^2) \Big)
 
-    with :math:`n_i` the m `example_norms`, an extra argument of `update`, without the negative
-    ones, which mark padding; where there are none, the block's own norm, m = 1.
+    with :math:`n_i` the m `example_norms`, a vector (else ValueError) that `update` takes, without
+    negative ones, which mark padding; where there are none, the block's own norm, m = 1.
 
     Args:
       quantile: Share :math:`q` of norms to pass unclipped, in (0, 1), default .5; or an
@@ -65,23 +63,19 @@ def geometric_quantile(
       learning_rate: :math:`\eta_C`, log of the largest factor of a step; positive, default .2.
       noise: Deviation :math:`s_b` of the Gaussian noise on the count within, for differential
         privacy; non-negative. The paper takes m/20. None (default): no noise.
-      seed: Seed of the noise, a concrete integer; the same seed gives the same noise, in blocks of
-        different labels too. The generator is not a cryptographic one.
+      seed: Seed of the (not cryptographic) noise, an integer; blocks of different labels share it.
 
     Returns:
       A `Threshold` with a `GeometricQuantileState`; a step's does not depend on its norms.
 
-    Raises:
-      ValueError: When used: `example_norms` is no vector.
-
     Notes:
       - A step moves the threshold by a factor between `exp(-eta_C (1 - q))` and `exp(eta_C q)`,
         noise apart, however large its norms are. It stays in [1e-30, 1e30].
-      - An example with a NaN norm counts as above the threshold; without any the threshold stays.
-      - `example_norms` must be those of all examples, the same on every device.
-      - The defaults are the paper's, which counts users of federated learning; here the records are
-        examples, or steps. Its count is centred at m/2 for its sensitivity, which changes no number
-        while m is public. `per_example.noise_split` divides noise between gradient and count as it.
+      - `example_norms` must be those of all examples, the same on every device. A NaN counts as
+        above the threshold; without any the threshold stays.
+      - The paper, which has these defaults, counts users of federated learning, here examples or
+        steps, and centres the count at m/2, for its sensitivity: no number changes while m is
+        public. `per_example.noise_split` divides the noise between gradient and count as it does.
 
     Example:
       >>> import jax.numpy as jnp, clipax

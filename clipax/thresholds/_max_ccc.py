@@ -40,16 +40,14 @@ class MaxCccState(NamedTuple):
 def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
     r"""Make a threshold where the comparison criterion of clipping is largest.
 
-    The criterion (CCC) is the factor by which clipping reduces the noise of a step if the rate
-    makes up for its bias, as `clipax.norms.max_ccc_clip` does; where it exceeds 1 nowhere, nothing
-    is clipped. Prefer it where no threshold is known and clipping may not help at all.
+    The criterion (CCC) is by how much clipping reduces the noise of a step if the rate makes up for
+    its bias, as `norms.max_ccc_clip` does. Prefer it where clipping may not help at all.
 
-    .. math::
-        c = \arg\max_c \frac{F(c)^2 \, \overline{n^2}}{\overline{\min(n^2, c^2)}}, \qquad
+    .. math:: c = \arg\max_c \frac{F(c)^2 \, \overline{n^2}}{\overline{\min(n^2, c^2)}}, \qquad
         F(c) = \text{share of the norms } n_i \le c
 
-    over the last `window` norms :math:`n_i`, the current one included, which are the candidates for
-    :math:`c` too; bars are means over them. It is infinite where the largest value is at most 1.
+    over the last `window` norms :math:`n_i`, this one included, the candidates for :math:`c` too;
+    bars are means. Nothing is clipped (an infinite :math:`c`) where the largest value is at most 1.
 
     Args:
       window: How many norms are remembered, a concrete integer of at least 20; default 500.
@@ -59,17 +57,14 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
       A `Threshold` with a `MaxCccState`, twice `window` numbers a block.
 
     Notes:
-      - All candidates are compared, exactly. Only ratios are squared, so a norm of 1e30 in the
-        window neither overflows nor hides the others.
+      - All candidates are compared, exactly. A norm of 1e30 neither overflows nor hides the others.
       - To be taken, a maximum must exceed 1 by 1e-9, in float32 by the rounding errors, 2e-5. At
         least 10 norms of the window lie within a threshold: the first ten steps are never clipped.
       - Equal norms clip nothing. Zero norms are counted, but are no candidates.
-      - The criterion divides by the square of a candidate: without `min_fraction` a single small
-        norm would often be largest by chance. For gradients of one entry it is nearly flat towards
-        small thresholds and the choice often falls on this bound; many entries are rarely near 0.
-      - The paper's criterion is `mu^2/nu` of the residual of streaming least squares, whose
-        distribution is known there; the empirical form on any norms, `min_fraction` and the least
-        number of norms are this library's.
+      - Without `min_fraction` a single small norm would often be taken by chance. For gradients of
+        one entry, near zero more often than norms of many, the choice often falls on this bound.
+      - The paper has `mu^2/nu` of the residual of streaming least squares, of known distribution;
+        the empirical form on norms, `min_fraction` and the least number of norms are ours.
 
     Example:
       >>> import jax.numpy as jnp, clipax

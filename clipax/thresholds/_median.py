@@ -20,14 +20,13 @@ __all__ = ["median"]
 def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
     r"""Make a threshold of the median of the last norms.
 
-    No spike, however large, moves the median by more than one rank, and half of the norms may be
-    spikes. Prefer it to averages where spikes are frequent, and to a quantile where ordinary steps
-    should not be clipped at all.
+    No spike moves it by more than a rank, and half of the norms may be spikes. Prefer it to
+    averages where spikes are frequent, to a quantile where ordinary steps should not be clipped.
 
     .. math:: c_t = s\, n_{(r)}, \qquad r = \lceil S_t/2 \rceil, \qquad S_t = \min(t, S)
 
-    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, that of step :math:`t`
-    (from 1) included.
+    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, from step :math:`t = 1`
+    on.
 
     Args:
       scale: The threshold in units of the median, :math:`s`, positive and finite; default 2.
@@ -37,14 +36,12 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
       A `Threshold` with a `WindowState`, twice `window` numbers a block.
 
     Notes:
-      - The median is one of the norms in the window, exactly; of an even number, the lower one. A
-        norm of 1e30 is forgotten after `window` steps.
+      - It is one of the norms, exactly; of an even number the lower. 1e30 is forgotten in time.
       - The first step is limited by `scale` times its own norm, the second by `scale` times the
         smaller of two: a spike as first norm limits nothing but its own step.
       - A median of zero gives the smallest positive float: next to nothing passes.
-      - The paper does not describe the clip of its optimizer; clip and defaults are of the authors'
-        code, where each tensor is measured in units of its parameters' root mean square, the upper
-        median is taken, once in `window` steps, and nothing is clipped in the first window.
+      - Clip and defaults are in the authors' code alone, which measures each tensor in units of its
+        parameters' root mean square and takes the upper median once in `window` steps.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -54,11 +54,10 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
       - Up to `window` norms it is one of the norms seen, exactly. Later it is of a histogram,
         within a factor `2^(1/16)`, 4.5 %, for any sequence of norms in [2^-64, 2^64]; norms outside
         count as at the end of that range. Ranks are rounded as for `quantile`.
-      - Norms after the first 2^31 - 1 are not remembered.
-      - The first step is limited by its own norm: nothing is clipped. A percentile of zero gives
-        the smallest positive float while exact, then about 2^-64.
-      - The paper keeps and sorts all norms of a run. The authors' code interpolates between two
-        norms (`numpy.percentile`), and one NaN leaves its threshold NaN for ever.
+      - The first step is not clipped. Norms after the first 2^31 - 1 are not remembered.
+      - A percentile of zero gives the smallest positive float while exact, then about 2^-64.
+      - The paper keeps all norms; its code interpolates (`numpy.percentile`), and a NaN stays for
+        ever.
 
     Example:
       >>> import jax.numpy as jnp, clipax

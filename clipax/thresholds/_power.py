@@ -31,9 +31,8 @@ def power(
 ) -> optax.Schedule:
     r"""Make a threshold that grows as a power of time.
 
-    Under noise without a variance a constant threshold leaves a bias and none leaves outliers; one
-    that grows at the right rate removes both. Prefer it for long runs with a decreasing learning
-    rate, where the tail index is known roughly.
+    Under noise without a variance a constant threshold leaves a bias and none leaves outliers; this
+    removes both. Prefer it for long runs with a decreasing rate, the tail index known roughly.
 
     .. math:: c_t = \sigma\, t^{p}, \qquad t = count + 1
 
@@ -41,8 +40,7 @@ def power(
     averaged iterates) or :math:`1/(3\alpha - 2)` (`"nonconvex"`). It never decreases.
 
     Args:
-      sigma: The first threshold: the noise scale :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, a
-        gradient norm; positive.
+      sigma: First threshold, positive: noise scale :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`.
       alpha: Tail index in (1, 2]: the noise has moments up to this order, at 2 a finite variance.
       regime: `"design"` (default), `"convex"` or `"nonconvex"`.
       horizon: Steps T of the run, at least 1, for the constant :math:`\sigma T^p`; None (default).
@@ -51,11 +49,9 @@ def power(
       An `optax.Schedule`: from the 0-based step count, which may be traced, to a scalar threshold.
 
     Notes:
-      - The literature proves `"convex"` and `"nonconvex"`. `"design"`, in neither paper, equals
-        `"nonconvex"` at :math:`\alpha = 2` and grows more slowly below: still convergent, at the
-        rate known for an unknown tail index.
-      - The papers' thresholds carry further constants (smoothness, distance, failure probability,
-        logarithms of t); here `sigma` stands for all of them.
+      - `"design"`, in neither paper, equals `"nonconvex"` at :math:`\alpha = 2` and grows more
+        slowly below: still convergent, at the rate known for an unknown tail index.
+      - `sigma` stands for the papers' constants too (smoothness, distance, probability, log of t).
 
     Example:
       >>> import clipax

@@ -23,14 +23,13 @@ __all__ = ["probability", "quantile", "quantile_schedule"]
 def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
     r"""Make a threshold of a quantile of the last norms.
 
-    It follows the scale of the gradients, whatever it is, and a known share of the steps is
-    clipped. Prefer it where no constant threshold suits the whole run, and under noise so heavy
-    that its moments say little.
+    It follows any scale of the gradients, and a known share of the steps is clipped. Prefer it
+    where no constant threshold suits the whole run, and under noise whose moments say little.
 
     .. math:: c_t = n_{(r)}, \qquad r = \lceil p_t S_t \rceil, \qquad S_t = \min(t, S)
 
-    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, that of step :math:`t`
-    (from 1) included.
+    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, from step :math:`t = 1`
+    on.
 
     Args:
       quantile: :math:`p`, in (0, 1), or an `optax.Schedule` of the step count, for example
@@ -41,21 +40,19 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
       A `Threshold` with a `WindowState`, twice `window` numbers a block.
 
     Notes:
-      - One of the norms in the window, exactly, as `numpy.quantile(..., method="inverted_cdf")`. A
-        product `p S` that is whole but for rounding, as .1 * 30, counts as whole: the rank is that
-        of `p S (1 - 4 eps)`, with eps of the default float type. A norm of 1e30 is one of many.
-      - No step is clipped before `1/(1 - quantile)` norms are in the window.
-      - It lags, and more on norms that fall than on norms that rise. After a drop for good nothing
-        is clipped for `p S` steps; after a jump for good everything is, for about `(1 - p) S`.
-        Where norms fall by a small share `s` a step, the threshold is about `exp(s p S)` times the
-        quantile that holds now: 2.4 times at 1 % a step and the 90th of the default 100 norms. A
-        shorter window lags less; `ema` and `rms_of_norms` weigh recent norms more.
-      - `quantile > 1 - 1/window` is the largest norm and never clips; a schedule outside [0, 1]
-        gives the smallest or largest norm; a quantile of zero gives the smallest positive float.
-      - The theory takes the quantile at the current parameters; the last norms were measured at
-        others. A fixed quantile leaves a bias of at most `(1 - p)^(1 - 1/q) sigma_q`, `sigma_q` the
-        root of the noise's q-th moment; quantiles that increase to 1, with falling rates, remove
-        it.
+      - One of the norms, exactly, as `numpy.quantile(..., method="inverted_cdf")`, but a product
+        `p S` that is whole but for rounding, as .1 * 30, counts as whole: the rank is of
+        `p S (1 - 4 eps)`, eps of the default float type. A norm of 1e30 is one of many.
+      - It lags. After a drop for good nothing is clipped for `p S` steps; after a jump everything
+        is, for about `(1 - p) S`. Where norms fall by a share `s` a step, it is about `exp(s p S)`
+        times too large: 2.4 times at 1 % a step and the 90th of the default 100 norms. A shorter
+        window lags less; `ema` and `rms_of_norms` weigh recent norms more.
+      - No step is clipped before `1/(1 - quantile)` norms are in the window, and none at all where
+        `quantile > 1 - 1/window`. A schedule outside [0, 1] gives the smallest or largest norm.
+      - A quantile of zero gives the smallest positive float.
+      - The theory takes the quantile at the current parameters, not at the last ones. A fixed one
+        leaves a bias of at most `(1 - p)^(1 - 1/q) sigma_q`, `sigma_q` the root of the noise's q-th
+        moment; quantiles that increase to 1, with falling learning rates, remove it.
 
     Example:
       >>> import jax.numpy as jnp, clipax

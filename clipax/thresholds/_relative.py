@@ -23,9 +23,7 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
     A step of the learning rate can then change a block by at most a share of it. Prefer it for
     networks without normalisation, unit by unit (`clip_by_param_norm`).
 
-    .. math:: c = \lambda \max(\|w\|, \epsilon)
-
-    with :math:`w` the parameters of the block, measured as gradients are.
+    .. math:: c = \lambda \max(\|w\|, \epsilon), \qquad w = \text{the parameters of the block}
 
     Args:
       clipping: The threshold :math:`\lambda` in units of the parameters' norm, positive and finite;
@@ -34,13 +32,10 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
         blocks that start at zero can move; default 1e-3 (paper).
 
     Returns:
-      A `Threshold` without memory that needs the parameters: pass them to `update`.
-
-    Raises:
-      ValueError: When used: no norms of parameters (`params` of the transformation's `update`).
+      A `Threshold` without memory that needs the `params` of `update` (else ValueError).
 
     Notes:
-      A NaN norm of parameters counts as `eps`, an infinite one clips nothing.
+      Parameters of a NaN norm count as `eps`, those of an infinite one are not clipped.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -40,20 +40,18 @@ def rms_of_norms(
 ) -> Threshold:
     r"""Make a threshold of the root mean square of the norms.
 
-    The one-parameter rule of the theory of clipping in high dimensions, on the norms of real
-    gradients. Prefer it where their scale changes slowly and a window of norms is too much to
-    remember. `clipax.norms.rms_clip` makes up for the bias of the clip as well.
+    The one-parameter rule of the theory of clipping in high dimensions; `norms.rms_clip` makes up
+    for its bias. Prefer it where norms change slowly and a window of them is too much memory.
 
-    .. math::
-        c_t = \kappa R_t, \quad R_t^2 = \frac{v_t}{w_t}, \quad
+    .. math:: c_t = \kappa R_t, \quad R_t^2 = \frac{v_t}{w_t}, \quad
         v_t = \beta v_{t-1} + (1 - \beta) \min(n_t, L R_{t-1})^2, \quad
         w_t = \beta w_{t-1} + (1 - \beta)
 
     Args:
       kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .99: some 100 steps.
-      limit: The largest norm remembered as it is, :math:`L`, in units of the root mean square
-        before it; above 1, default 10. None: every norm enters as it is.
+      limit: Largest norm remembered as it is, :math:`L`, in units of :math:`R`; above 1, default
+        10.
 
     Returns:
       A `Threshold` with an `RmsOfNormsState`.
@@ -63,11 +61,10 @@ def rms_of_norms(
         steps of up to :math:`L/\sqrt{t}`; in the very first it is forgotten by `decay` alone.
       - The norms :math:`n` are unclipped, else the threshold would collapse for :math:`\kappa < 1`;
         the current one is included, so that there is a threshold from the first step on.
-      - The root is kept, not the square: norms of 1e30 do not overflow. After nothing but zeros the
-        threshold is the smallest positive float, and the next norm enters without a limit.
-      - The paper's threshold is `kappa` times the root of `2 R + sigma^2`, the scale of the
-        residual of streaming least squares; that this is the root mean square of gradient norms
-        elsewhere is this library's reading. Average and limit are not in the paper.
+      - Norms of 1e30 do not overflow: the root is kept. After nothing but zeros the threshold is
+        the smallest positive float, and the next norm enters without a limit.
+      - The paper has the root of `2 R + sigma^2`, the scale of the residual of streaming least
+        squares; that this is the root mean square of norms elsewhere, average and limit are ours.
 
     Example:
       >>> import jax.numpy as jnp, clipax

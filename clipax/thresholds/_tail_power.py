@@ -26,24 +26,19 @@ def tail_power(
 ) -> Threshold:
     r"""Make a threshold that grows as `power` does, its tail index estimated from the norms.
 
-    `thresholds.power` asks for tail index and scale of the noise, which nobody knows beforehand;
-    here both are read off the norms. Prefer it for long runs with a decreasing learning rate, where
-    the noise is heavy-tailed but not known.
+    `power` asks for tail index and scale of the noise; here both are read off the norms. Prefer it
+    for long runs with a decreasing learning rate, where the noise is heavy-tailed but not known.
 
-    .. math::
-        c_t = \sigma_t\, t^{p(\hat\alpha_t)}, \qquad \hat\alpha_t =
+    .. math:: c_t = \sigma_t\, t^{p(\hat\alpha_t)}, \qquad \hat\alpha_t =
         \min(2, \max(1.01, \tfrac{1}{w} \ln(1 + k/\textstyle\sum_i b_i))), \qquad t = count + 1
 
-    with :math:`p` the exponent of `power` and :math:`\hat\alpha_t` Hill's estimator on a histogram:
-    :math:`k` norms are in the tail, :math:`b_i` bins of width :math:`w = \ln(2)/8` above its
-    beginning. :math:`\sigma_t` is `sigma`, or else the median of all norms so far, this one
-    included.
+    with :math:`p` the exponent of `power` and :math:`\hat\alpha_t` Hill's estimator: :math:`k`
+    norms are in the tail, :math:`b_i` bins of width :math:`w = \ln(2)/8` above its beginning.
 
     Args:
-      sigma: Scale of the threshold, a gradient norm; positive. None (default): the median.
+      sigma: :math:`\sigma_t`, positive; None (default): the median of all norms, this one included.
       regime: `"design"` (default), `"convex"` or `"nonconvex"`, as for `thresholds.power`.
-      warmup: From how many norms on the tail index is estimated, before it is 2: a concrete integer
-        of at least 1; default 500, 25 norms of tail.
+      warmup: Number of norms, at least 1, up to which the tail index is 2; default 500: 25 of tail.
       fraction: The largest share of the norms that counts as the tail, in (0, 1); default .05.
 
     Returns:
@@ -54,12 +49,10 @@ def tail_power(
         and light tails. At the end of the warm-up the exponent jumps to the estimate.
       - It is estimated from unclipped norms: the threshold does not feed on itself.
       - On 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean error of the index is below .1. The
-        median is within a factor `2^(1/16)`, 4.5 %, for norms in [2^-64, 2^64]; zero norms alone
-        give about 2^-64: next to nothing passes.
+        median is within 4.5 % for norms in [2^-64, 2^64]; zeros alone give about 2^-64.
       - A NaN or infinite norm is not remembered, but time goes on.
-      - No theorem (and no paper) covers an estimated tail index in these exponents. The tail is
-        that of the norms, of gradient and noise together; their median is no bound of the noise's
-        moments, which the theorems ask for.
+      - No paper covers an estimated tail index in these exponents: the tail is that of gradient and
+        noise together, their median no bound of the noise's moments, as the theorems ask for.
 
     Example:
       >>> import jax.numpy as jnp, clipax

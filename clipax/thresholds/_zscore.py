@@ -46,11 +46,10 @@ def zscore(
 ) -> Threshold:
     r"""Make a threshold of a z-score of the norms ("ZClip").
 
-    Only spikes are cut, whatever the scale of the norms: those that lie many standard deviations
-    above a moving average. Prefer it in long trainings whose gradient norm wanders slowly.
+    Only spikes are cut: norms many standard deviations above a moving average, at any scale. Prefer
+    it in long trainings whose gradient norm wanders slowly.
 
-    .. math::
-        z_t = \frac{n_t - \mu}{\sigma + \epsilon}, \quad
+    .. math:: z_t = \frac{n_t - \mu}{\sigma + \epsilon}, \quad
         n^*_t = \begin{cases} n_t & z_t \le z \\ \mu + (z^2/z_t)\,\sigma & z_t > z \end{cases} \quad
         \begin{aligned} \mu &\leftarrow \alpha \mu + (1 - \alpha)\, n^*_t \\
         \sigma^2 &\leftarrow \alpha \sigma^2 + (1 - \alpha)(n^*_t - \mu)^2 \end{aligned}
@@ -61,37 +60,32 @@ def zscore(
     Args:
       z: The largest z-score that passes, positive and finite; default 2.5 (paper).
       decay: Decay rate :math:`\alpha` of both averages, in [0, 1); default .97 (paper).
-      warmup: Number of norms, none of them tested, from which the statistics start: a concrete
-        integer of at least 1; default 25 (authors' code).
+      warmup: From how many (untested) norms the statistics start, at least 1; default 25 (authors).
       cut_to: The norm :math:`n^*_t` of a spike: `"adaptive"` (default, paper), the further out, the
         closer to the mean, as above; `"hard"`, :math:`\mu + z \sigma`; or `"mean"`, :math:`\mu`.
       max_norm: A constant cap on every norm, positive, in warm-up too; None (default): none.
       eps: Non-negative :math:`\epsilon`, added to the deviation in the z-score; default 1e-6.
-      floor: Least :math:`\sigma` believed, in units of the mean; non-negative, default .02 (paper:
-        0).
-      restart: A norm below this share of the mean starts the statistics anew, with a warm-up, as
-        they are of another scale; in [0, 1), default 1e-3 (paper: 0).
+      floor: Least :math:`\sigma` in units of :math:`\mu`; non-negative, default .02 (paper: 0).
+      restart: Norms below this share of the mean start them anew; in [0, 1), 1e-3 (paper: 0).
 
     Returns:
-      A `Threshold` with a `ZscoreState`: where clipping begins, :math:`\mu + z(\sigma + \epsilon)`,
-      or for a spike the norm that it is cut to.
+      A `Threshold` with a `ZscoreState`: :math:`\mu + z(\sigma + \epsilon)`, or for spikes
+      `cut_to`.
 
     Notes:
-      - The standard deviation is kept, not its square: norms of 1e30 do not overflow.
-      - The floor keeps constant norms from freezing the detector: without it their deviation falls
-        to zero, and every larger norm is cut to the mean and never learned. After a thousand
-        constant norms, norms within 20 % pass again after 50 steps (`"mean"`: 100), norms from 1 to
-        1.2 times them after 150 (`"hard"`: 50), but for one in a thousand.
+      - The standard deviation is kept, not its square: norms of 1e30 do not overflow. Zero norms
+        are not remembered, nor steps of the warm-up: a zero mean would cut for ever.
+      - Without the floor the deviation of constant norms falls to zero, and every larger norm is
+        cut to the mean and never learned. With it, after a thousand constant norms, norms within 20
+        % pass again after 50 steps (`"mean"`: 100), norms from 1 to 1.2 times them after 150
+        (`"hard"`: 50), but for one in a thousand.
       - A spike in warm-up fades at the rate of `decay`: one of 100 to 1,000 times the norms lets
-        other spikes pass for up to 200 steps. Beyond `warmup/restart` times them the restart drops
-        it; in the paper a norm of 1e30 there blinds the detector for thousands of steps. After any
-        restart the next `warmup` norms pass, whatever they are.
-      - Zero norms are not remembered, nor steps of the warm-up: a zero mean would cut for ever.
-      - Norms that jump for good: `"hard"` follows in some tens of steps; `"adaptive"` and `"mean"`
-        cut norms far out for thousands of them.
-      - As in the authors' code, whose `max_norm` is 1, it limits the update, not what the
-        statistics take in. Their factor on the threshold and their option to leave spikes out of
-        the statistics are not here. `"hard"` is their mode "percentile", with `eps` in the test.
+        others pass for up to 200 steps. Beyond `warmup/restart` times the restart drops it; in the
+        paper 1e30 blinds the detector for thousands of steps. After a restart `warmup` norms pass.
+      - After a jump for good `"hard"` follows in some tens of steps; the others cut for thousands.
+      - As in the authors' code (there 1), `max_norm` limits the update, not what the statistics
+        take in. Their factor on the threshold, and leaving spikes out of the statistics, are not
+        here. `"hard"` is their mode "percentile", with `eps` in the test.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -32,8 +32,7 @@ def clip_by_global_norm(
     .. math:: u = \min(1, c/n)\, g, \qquad n = \|g\|
 
     Args:
-      max_norm: Largest norm :math:`c` of the update: a positive number (infinity: never clip), an
-        `optax.Schedule` of the step count, or a `Threshold`.
+      max_norm: Largest norm :math:`c`: a number, a schedule, or a `Threshold`, as for `norms.clip`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -43,8 +42,8 @@ def clip_by_global_norm(
     Notes:
       - The norm of the update is at most `max_norm * (1 + 4 eps)`, with `eps` of the leaves' dtype,
         for any number of leaves. A gradient within keeps every normal number as it is.
-      - Norms up to 1e37 are exact, with float16 leaves too. Where `c/n` is below 1.2e-38 the update
-        is zero: the factor is no normal float. The derivative at a zero gradient is 1.
+      - Norms up to 1e37 are exact, with float16 leaves too. The update is zero where `c/n` is below
+        1.2e-38, no normal float. The derivative at a zero gradient is 1.
       - One all-reduce for each mesh axis under `jit` (up to 256 leaves), one `psum` in `shard_map`.
 
     Example:
@@ -145,8 +144,7 @@ def clip_by_regularized_norm(
 
     Args:
       threshold: Norm at which clipping begins, as for `norms.clip`; the authors use .1.
-      delta: Smallest factor, in [0, 1]; the authors use 1e-3, which never acted in their ViT runs,
-        as for `regularized_clip_sgd`.
+      delta: Smallest factor, in [0, 1]; the authors' 1e-3 never acted: see `regularized_clip_sgd`.
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

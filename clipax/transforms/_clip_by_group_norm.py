@@ -26,43 +26,35 @@ def clip_by_group_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clip the norm of each group by itself, then that of all groups together.
 
-    One layer whose gradient explodes makes a global clip shrink all others to nothing: in front of
-    Adam they fall below its `eps` and stop to learn. Prefer this to `clip_by_global_norm` where a
-    single layer spikes, with `total` to keep a bound of the whole step.
+    Where one layer explodes, a global clip shrinks all others to nothing: below the `eps` of Adam
+    they stop to learn. Prefer this there, with `total` to keep a bound of the whole step.
 
-    .. math::
-        h_k = \min\!\left(1, \frac{c}{\|g_k\|}\right) g_k, \qquad
+    .. math:: h_k = \min\!\left(1, \frac{c}{\|g_k\|}\right) g_k, \qquad
         u_k = \min\!\left(1, \frac{C}{\sqrt{\sum_j \|h_j\|^2}}\right) h_k
 
     Args:
-      threshold: Largest norm :math:`c` of each group :math:`g_k`: a positive number (infinity:
-        never clip), an `optax.Schedule` of the step count, or a `Threshold` (remembers for each
-        group).
+      threshold: Largest norm :math:`c` of each group :math:`g_k`, as for `norms.clip`.
       labels: Which leaves form a group: a tree of strings with the structure of the parameters or a
-        prefix of it, or a function from the path `"encoder/dense/kernel"` to a label. None
-        (default): the groups are those of `scope`.
+        prefix of it, or a function from the path `"encoder/dense/kernel"` to a label; or None.
       total: Largest norm :math:`C` of all groups once clipped, likewise; None (default): no bound.
-      scope: The groups where `labels` is None, as for `scale_by_norm`; `"leaf"` (default), or
-        `clipax.scopes`: `stacked` for scanned kernels, `exclude` for groups that need no clip.
+      scope: The groups without `labels`, as for `scale_by_norm`; default `"leaf"`. Of
+        `clipax.scopes`, `stacked` is for scanned kernels, `exclude` for groups that need no clip.
       nonfinite: As for `scale_by_norm`; a group that is not finite counts as zero in the total.
       axis_name: As for `scale_by_norm`.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
-    Raises:
-      ValueError: `labels` is empty or stands beside a `scope`; when used: a leaf without a label.
-
     Notes:
+      - ValueError: `labels` empty, or beside a `scope`; a leaf without a label.
       - One read of the gradient and no further communication for both levels: the total is that of
         the clipped norms. Norms are at most `threshold`, and of all `total`, times `1 + 4 eps`.
       - Without `total` no group changes a bit of another's update. With it k groups that spike
         leave at least `total / sqrt(total^2 + k threshold^2)` of the others, if within `total`.
-      - A clip in front of an update that is orthogonalised (Muon), or normalised, is no use: it has
-        one size whatever the gradient's, and its group fills the total with a norm that means
-        nothing. Leave it out, `scope=scopes.exclude("hidden/*", "leaf")`, or clip only in the other
-        branch of `optax.partition`. (Of Muon's momentum a clip does weigh single steps differently:
-        against spikes there prefer `skip_spikes`.)
+      - In front of an update that is orthogonalised (Muon), or normalised, to one size, a clip is
+        no use, and its norm fills the total: leave it out,
+        `scope=scopes.exclude("hidden/*", "leaf")`, or clip in the other branch of
+        `optax.partition`. (Muon's momentum: prefer `skip_spikes`.)
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -30,15 +30,13 @@ def clip_by_singular_values(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Cut the singular values of every matrix at a threshold.
 
-    A spike in a few directions is cut and all others stay as they are; a clip by norm shrinks them
-    too. Use it on gradients, or behind an optimizer on its updates. Prefer `clip_by_leaf_norm`
-    where one decomposition a step for each matrix of larger norm is too much.
+    A spike in a few directions leaves all others as they are. Use it on gradients or an optimizer's
+    updates; prefer `clip_by_leaf_norm` where decomposing matrices of larger norm is too slow.
 
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
     Args:
-      threshold: Largest singular value :math:`c` of an update: a positive number (infinity: never
-        clip) or an `optax.Schedule` of the step count.
+      threshold: Largest singular value :math:`c`: a number (infinity: never clip) or a schedule.
       scope: Which entries are one matrix :math:`g`: `"leaf"` (default), all axes but the last as
         its rows, a vector as one column; or `clipax.scopes.stacked`. Not `"global"`.
       nonfinite: As for `scale_by_norm`.
@@ -54,11 +52,10 @@ def clip_by_singular_values(
       - Where all are within the threshold the update is the gradient bit for bit; where the
         Euclidean norm is, nothing is decomposed. Derivatives are finite, at equal values too.
       - Under `jit` a sharded matrix is gathered. Inside `shard_map` one known to be sharded raises
-        ValueError (with `check_vma=False` only if `axis_name` names its axes); vectors share a
-        `psum`.
-      - The paper's experiments use a smooth cut, `S/sqrt(1 + (S/c)^2)`, by a Newton-Schulz
-        iteration, and leave vectors alone; scaling and weight decay are links of their own here. By
-        polar decompositions a hard cut would exceed the threshold by the rounding of a spike.
+        ValueError (if `check_vma=False`, one whose axes `axis_name` names); vectors share a `psum`.
+      - The paper's experiments leave vectors alone and cut smoothly, `S/sqrt(1 + (S/c)^2)`, by a
+        Newton-Schulz iteration; its scaling and weight decay are links of their own here. By polar
+        decompositions a hard cut would exceed the threshold by the rounding of a spike.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -40,8 +40,7 @@ def delay_updates(
 
     Args:
       delay: Number :math:`d` of steps, a concrete integer; None or 0: no delay and no memory.
-      nonfinite: `"zero"` (default): NaN and infinite entries are remembered as 0; `"propagate"`:
-        also, and the update of the step in which they arrive is NaN there.
+      nonfinite: Such entries are remembered as 0; with `"propagate"` they give NaN as they arrive.
       axis_name: Accepted for uniformity, without effect.
 
     Returns:

@@ -29,14 +29,11 @@ def monitor_norms(
     In front of a clip it sees the raw norms, behind one the clipped norms: put it in front to find
     out where to clip, with `clipax.advise(opt_state)`. It needs no threshold and costs one read.
 
-    .. math:: u_t = g_t, \qquad N_j \leftarrow N_j + [\, n_t < 2^{(j + 1)/8 - 64} \,]
-
-    with :math:`n_t` the norm of a block and j, a bin of a histogram, from 0 to 1023.
+    .. math:: u_t = g_t, \qquad N_j \leftarrow N_j + [\, n_t < 2^{(j + 1)/8 - 64} \,], \quad j < 1024
 
     Args:
       scope: Which entries share a norm, as for `scale_by_norm`.
-      nonfinite: As for `scale_by_norm`; `"propagate"` (default) counts a gradient that is not
-        finite and lets it pass as it is, entry for entry.
+      nonfinite: As for `scale_by_norm`; `"propagate"` (default) counts it and lets it pass.
       axis_name: As for `scale_by_norm`.
 
     Returns:
@@ -44,8 +41,8 @@ def monitor_norms(
 
     Notes:
       - The state has 4 KiB a block at any time, with scope `"unit"` more than most parameters.
-      - Quantiles of norms in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %, of the exact;
-        zeros count in the lowest bin.
+      - Quantiles in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %; zeros are in the lowest
+        bin.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax

@@ -16,8 +16,7 @@ def normalize_by_global_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """Give the whole gradient (almost) unit norm.
 
-    `scale_by_norm(norms.normalize(eps))`. Prefer a clip where small gradients near a minimum should
-    give small steps.
+    `scale_by_norm(norms.normalize(eps))`. Prefer a clip where steps should vanish near a minimum.
 
     Args:
       eps: Keeps small gradients small, in units of their norm; non-negative. The paper's beta.
@@ -25,10 +24,8 @@ def normalize_by_global_norm(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
-
-    Notes:
-      Norms below 1e-19 count as zero unless `eps` is larger; above 8e37 the update is zero.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`. Norms below 1e-19 count as zero
+      unless `eps` is larger; above 8e37 the update is zero.
 
     Example:
       >>> import jax.numpy as jnp, clipax

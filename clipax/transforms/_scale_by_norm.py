@@ -28,8 +28,7 @@ def scale_by_norm(
     Every method of this package that is a function of norms is an instance. Use it to build your
     own: any composition of `clipax.norms` costs one read of the gradient and one multiplication.
 
-    .. math::
-        m_t = b_1 m_{t-1} + (1 - b_1)\, f_t\, (g_t + \lambda x_t), \qquad u_t = a_t m_t
+    .. math:: m_t = b_1 m_{t-1} + (1 - b_1)\, f_t\, (g_t + \lambda x_t), \qquad u_t = a_t m_t
 
     where the factors :math:`f_t` (`before`) and :math:`a_t` (`after`) are decided from the norm
     :math:`n = \|g_t\|` of each block: `before` sees :math:`n`, `after` sees :math:`f_t n`.
@@ -66,8 +65,8 @@ def scale_by_norm(
     Notes:
       - One read of the gradient, or two if the sum of squares overflows. A norm above the largest
         float is not finite. Sums are in float32 or better; the update has the gradient's dtype.
-      - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite.
-      - No NaN or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
+      - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite. No NaN
+        or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
       - Sharded gradients take one `psum` inside `shard_map`, and under `jit` at most one all-reduce
         for each mesh axis outside the overflow branch (up to 256 leaves: XLA merges no more).
       - In all optimizers of this package momentum and scales of entries are kept in float32 or

@@ -49,15 +49,13 @@ def with_error_feedback(
       axis_name: As for `scale_by_norm`; give it to the clip too.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `SkipNonfiniteState` around an
-      `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and telemetry, of the changes.
+      A `GradientTransformationExtraArgs`; `metrics` has `skipped_count`, and norms of the changes.
 
     Notes:
       - From step to step the update changes by no more than the clip lets through. With a threshold
         tau it is a constant gradient of norm G, to rounding, from step `ceil(G/tau)` on.
       - Non-finite steps are skipped. The memory is in float32 or better, sharded as parameters are.
-      - The paper has one memory a worker and steps along their average: this is one worker's, to be
-        run before the average (`jax.lax.pmean`). Its noise for differential privacy is not here.
+      - The paper averages workers with a memory each: run it before `jax.lax.pmean`. No noise here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
