@@ -52,9 +52,8 @@ def clip(
         from `n = c/floor` on; 1 leaves every norm as it is.
       - The factor is exactly 1 where `n + offset <= c`, for `"huber"` up to `c/2`. At 0 it is 1
         (`c/offset` if that is less), and without an offset its derivative is 0 (`"hard"`).
-      - The papers have no responses but `"hard"`; these are the smooth forms in use beside it.
-        `"huber"`, a parabola between identity and constant with a continuous derivative, is this
-        library's: the score of Huber's loss itself is the hard clip.
+      - The papers have only `"hard"`; the others are in use beside it but for `"huber"`, a parabola
+        with a continuous derivative, which is ours: the score of Huber's loss is the hard clip.
 
     Example:
       >>> import jax.numpy as jnp, clipax

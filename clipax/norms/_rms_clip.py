@@ -53,9 +53,8 @@ def rms_clip(
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.norms.rms_clip(0.5, compensate="bound")
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> decision, _ = clip.update(jnp.array(4.0), clip.init(()), context)
-      >>> print(decision.threshold, decision.factor)  # clipped to 2, then doubled
-      2.0 1.0
+      >>> print(clip.update(jnp.array(4.0), clip.init(()), context)[0].factor)  # to 2, then doubled
+      1.0
 
     References:
       Marshall et al., "To Clip or not to Clip", arXiv 2406.11733.

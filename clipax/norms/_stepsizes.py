@@ -24,7 +24,7 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
     Args:
       b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37.
       delay: Steps :math:`d` that the factor lags behind, an integer; None (default) or 0: no delay.
-      reweight: Weight :math:`w` of a squared norm, positive; default 1, AdaGrad-Norm itself.
+      reweight: Weight :math:`w` of squares, positive; default 1 (others: paper's first version).
 
     Returns:
       A `NormRule`. Nothing counts as clipped.
@@ -42,8 +42,7 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
       0.2
 
     References:
-      Chezhegov et al., arXiv 2406.04443, Algorithm 1; Ward, Wu, Bottou, ICML 2019, arXiv
-      1806.01811.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 1; Ward et al., ICML 2019, arXiv 1806.01811.
     """
     return _divisor(adagrad(b_init, reweight), delay)
 

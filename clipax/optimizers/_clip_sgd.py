@@ -87,8 +87,7 @@ def normalized_sgd(
 
     Args:
       learning_rate: Largest length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
-      eps: Non-negative :math:`\epsilon`, keeps the steps of small gradients small; in the paper
-        (its beta) the clipping threshold. With 0: no step below norms of 1e-19.
+      eps: :math:`\epsilon \ge 0`, in the paper (its beta) the threshold; 0: no step below 1e-19.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -141,8 +140,7 @@ def regularized_clip_sgd(
     Notes:
       - On `||Aw - y||^2/2` with a rate of at most `1/beta` every step contracts the loss by
         `1 - eta delta mu`; beta and mu are the largest and the smallest eigenvalue of `A A'`.
-      - In the authors' ViT runs the floor never acted: it starts at 100 or more, norms were below
-        14.
+      - In the authors' ViT runs, norms up to 14, the floor (from 100 or more on) never acted.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -181,11 +179,9 @@ def quantile_clip_sgd(
 
     .. math:: x_{t+1} = x_t - \eta_t \min(1, c_t/\|g_t\|)\, g_t
 
-    with the threshold :math:`c` of `thresholds.quantile(quantile, window=window)`.
-
     Args:
       learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
-      quantile: Which quantile, as for `thresholds.quantile`, with the bias of a fixed one.
+      quantile: Which one is :math:`c`, as for `thresholds.quantile`, with the bias of a fixed one.
       window: How many norms are remembered, a concrete integer of at least 1; default 100.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -201,8 +197,7 @@ def quantile_clip_sgd(
       [-2.]
 
     References:
-      Merad, Gaiffas, arXiv 2309.17316 (quantiles at the current parameters, averaged parameters);
-      Shulgin, Richtarik, arXiv 2412.19916.
+      Merad, Gaiffas, arXiv 2309.17316 (averaged parameters); Shulgin, Richtarik, arXiv 2412.19916.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

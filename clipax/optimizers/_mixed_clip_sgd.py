@@ -52,8 +52,7 @@ def mixed_clip_sgd(
       An optimizer, whose updates are added to the parameters; none is longer than `max_step`.
 
     Notes:
-      - At a rate of 0 the momentum advances. Scaling `learning_rate` and `max_step` scales the
-        step.
+      - At a rate of 0 the momentum advances. A step scales with `learning_rate` and `max_step`.
       - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
@@ -85,8 +84,7 @@ def momentum_clip_sgd(
     The clip sees the averaged gradient, so it acts less often than a clip of the gradient does.
     Prefer it where single large gradients are harmless but long steps are not.
 
-    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \quad
-        x_{t+1} = x_t - \min(\eta_t, G/\|m_t\|)\, m_t
+    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \quad x_{t+1} = x_t - \min(\eta_t, G/\|m_t\|)\, m_t
 
     Args:
       learning_rate: :math:`\eta`, as for `mixed_clip_sgd`.

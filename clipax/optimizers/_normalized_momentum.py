@@ -45,8 +45,7 @@ def clip_normalized_momentum(
       An optimizer, whose updates are added to the parameters: of length :math:`\eta`, to rounding.
 
     Notes:
-      - Squares of entries below 1e-18 vanish: such a momentum is measured as shorter, 1e-19 as
-        zero.
+      - Squares of entries below 1e-18 vanish: momentum of them counts as shorter, below 1e-19 as 0.
       - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:

@@ -92,10 +92,9 @@ def spam(
         x_{t+1} = x_t - \eta_t \Big(s_t \, \frac{m_t/(1 - b_1^t)}{\sqrt{v_t/(1 - b_2^t)} + \epsilon}
         + \lambda x_t\Big)
 
-    entry by entry. Before each step :math:`t` (from 1) that is a multiple of `reset`, :math:`m` and
-    :math:`v` are zero again, and the rate is warmed up:
-    :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` in the :math:`k`-th step after it,
-    :math:`k < N`; elsewhere :math:`s = 1`.
+    entry by entry. Before each step (from 1) that is a multiple of `reset`, :math:`m` and :math:`v`
+    are zero again; in the :math:`k`-th step after it
+    :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` for :math:`k < N`; else :math:`s = 1`.
 
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.

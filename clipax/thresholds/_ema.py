@@ -63,8 +63,7 @@ def ema(
         this share of what was left of another, are ignored; in [0, 1), default 1e-3; 0 ignores 0.
 
     Returns:
-      A `Threshold` with an `EmaState`: where clipping begins; in warm-up, what passes the global
-      clip.
+      A `Threshold` with an `EmaState`: :math:`r \gamma`, or :math:`h n` where the global clip acts.
 
     Notes:
       - A spike enters the average as at most `ratio` times it. Zero norms are not remembered, nor
@@ -78,9 +77,9 @@ def ema(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.ema(1.5, decay=0.5, warmup=0)
-      >>> context, state = clipax.thresholds.Context(jnp.array(0)), threshold.init(())
-      >>> for norm in (1.0, 9.0):  # the second enters as 1.5
-      ...     now, state = threshold.update(jnp.array(norm), state, context)
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = threshold.update(jnp.array(1.0), threshold.init(()), context)
+      >>> now, state = threshold.update(jnp.array(9.0), state, context)  # enters as 1.5
       >>> print(now, state.average)
       1.5 1.25
 

@@ -80,11 +80,10 @@ def geometric_quantile(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.geometric_quantile(0.5, initial=1.0)
-      >>> examples = jnp.array([0.5, 2.0, 3.0, 4.0])  # a quarter within
-      >>> context = clipax.thresholds.Context(jnp.array(0), example_norms=examples)
+      >>> context = clipax.thresholds.Context(jnp.array(0), example_norms=jnp.array([2.0, 3.0]))
       >>> _, state = threshold.update(jnp.array(1.0), threshold.init(()), context)
-      >>> print(f"{state.threshold:.4f}")  # exp(.2/4)
-      1.0513
+      >>> print(f"{state.threshold:.4f}")  # none within: exp(.2/2)
+      1.1052
 
     References:
       Andrew, Thakkar, McMahan, Ramaswamy, NeurIPS 2021, arXiv 1905.03871, Algorithm 1.

@@ -25,8 +25,7 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
 
     .. math:: c_t = s\, n_{(r)}, \qquad r = \lceil S_t/2 \rceil, \qquad S_t = \min(t, S)
 
-    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, from step :math:`t = 1`
-    on.
+    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, up to the :math:`t`-th.
 
     Args:
       scale: The threshold in units of the median, :math:`s`, positive and finite; default 2.
@@ -46,10 +45,9 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.median(2.0, window=3)
-      >>> context, state = clipax.thresholds.Context(jnp.array(0)), threshold.init(())
-      >>> for norm in (4.0, 1.0, 2.0, 1e30):
-      ...     now, state = threshold.update(jnp.array(norm), state, context)
-      >>> print(now)  # twice the median of 1, 2 and 1e30
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = threshold.update(jnp.array(2.0), threshold.init(()), context)
+      >>> print(threshold.update(jnp.array(1e30), state, context)[0])
       4.0
 
     References:

@@ -56,16 +56,14 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
         count as at the end of that range. Ranks are rounded as for `quantile`.
       - The first step is not clipped. Norms after the first 2^31 - 1 are not remembered.
       - A percentile of zero gives the smallest positive float while exact, then about 2^-64.
-      - The paper keeps all norms; its code interpolates (`numpy.percentile`), and a NaN stays for
-        ever.
+      - The paper keeps all norms; its code interpolates (`numpy.percentile`); a NaN stays for ever.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> median = clipax.thresholds.percentile(50.0)
-      >>> context, state = clipax.thresholds.Context(jnp.array(0)), median.init(())
-      >>> for norm in (3.0, 1.0, 100.0, 2.0):
-      ...     now, state = median.update(jnp.array(norm), state, context)
-      >>> print(now)
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = median.update(jnp.array(2.0), median.init(()), context)
+      >>> print(median.update(jnp.array(100.0), state, context)[0])
       2.0
 
     References:

@@ -28,8 +28,7 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
 
     .. math:: c_t = n_{(r)}, \qquad r = \lceil p_t S_t \rceil, \qquad S_t = \min(t, S)
 
-    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, from step :math:`t = 1`
-    on.
+    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, up to the :math:`t`-th.
 
     Args:
       quantile: :math:`p`, in (0, 1), or an `optax.Schedule` of the step count, for example

@@ -50,8 +50,7 @@ def rms_of_norms(
     Args:
       kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .99: some 100 steps.
-      limit: Largest norm remembered as it is, :math:`L`, in units of :math:`R`; above 1, default
-        10.
+      limit: Largest norm remembered as it is, :math:`L`, over :math:`R`; above 1, default 10; None.
 
     Returns:
       A `Threshold` with an `RmsOfNormsState`.
@@ -69,10 +68,9 @@ def rms_of_norms(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.rms_of_norms(0.5, decay=0.0, limit=2.0)
-      >>> context, state = clipax.thresholds.Context(jnp.array(0)), threshold.init(())
-      >>> for norm in (4.0, 100.0):  # the second is remembered as 8
-      ...     now, state = threshold.update(jnp.array(norm), state, context)
-      >>> print(now)
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = threshold.update(jnp.array(4.0), threshold.init(()), context)
+      >>> print(threshold.update(jnp.array(100.0), state, context)[0])  # half of 2 times 4
       4.0
 
     References:

@@ -70,7 +70,7 @@ def zscore(
 
     Returns:
       A `Threshold` with a `ZscoreState`: :math:`\mu + z(\sigma + \epsilon)`, or for spikes
-      `cut_to`.
+      :math:`n^*_t`.
 
     Notes:
       - The standard deviation is kept, not its square: norms of 1e30 do not overflow. Zero norms

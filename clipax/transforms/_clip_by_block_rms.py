@@ -32,7 +32,8 @@ def clip_by_block_rms(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `ScaleByNormState` with norms, of all shards; their root mean squares are `1/sqrt(N)` times.
+      A `GradientTransformationExtraArgs`; telemetry is of norms, `sqrt(N)` times the rms, over
+      shards.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -60,8 +60,7 @@ def clip_by_group_norm(
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.clip_by_group_norm(1.0, labels={"a": "one", "b": "two"})
       >>> grads = {"a": jnp.array([3e7, 4e7]), "b": jnp.array([0.3, 0.4])}
-      >>> updates, state = clip.update(grads, clip.init(grads))
-      >>> print(updates["a"], updates["b"])
+      >>> print(*clip.update(grads, clip.init(grads))[0].values())
       [0.6 0.8] [0.3 0.4]
 
     References:

@@ -55,11 +55,11 @@ def clip_by_param_norm(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.clip_by_param_norm(0.1, exclude="head")
-      >>> params = {"w": jnp.array([[3.0, 0.0], [4.0, 1.0]]), "head": jnp.ones(2)}
-      >>> grads = {"w": jnp.array([[2.0, 0.0], [0.0, 0.05]]), "head": jnp.ones(2)}
+      >>> params = {"head": jnp.ones(2), "w": jnp.array([[3.0, 0.0], [4.0, 1.0]])}
+      >>> grads = {"head": jnp.ones(2), "w": jnp.array([[2.0, 0.0], [0.0, 0.05]])}
       >>> updates, _ = clip.update(grads, clip.init(params), params)
-      >>> print(*updates["w"], updates["head"])  # columns of norm at most .5 and .1
-      [0.5 0. ] [0.   0.05] [1. 1.]
+      >>> print(updates["head"], *updates["w"])  # columns of norm at most .5 and .1
+      [1. 1.] [0.5 0. ] [0.   0.05]
 
     References:
       Brock, De, Smith, Simonyan, arXiv 2102.06171, equation 3; more at `thresholds.relative`.

@@ -29,7 +29,7 @@ def monitor_norms(
     In front of a clip it sees the raw norms, behind one the clipped norms: put it in front to find
     out where to clip, with `clipax.advise(opt_state)`. It needs no threshold and costs one read.
 
-    .. math:: u_t = g_t, \qquad N_j \leftarrow N_j + [\, n_t < 2^{(j + 1)/8 - 64} \,], \quad j < 1024
+    .. math:: u_t = g_t, \qquad N_j \leftarrow N_j + [\, n_t < 2^{(j + 1)/8 - 64} \,], j < 1024
 
     Args:
       scope: Which entries share a norm, as for `scale_by_norm`.
@@ -41,8 +41,7 @@ def monitor_norms(
 
     Notes:
       - The state has 4 KiB a block at any time, with scope `"unit"` more than most parameters.
-      - Quantiles in [2^-64, 2^64] are within a factor `2^(1/16)`, 4.5 %; zeros are in the lowest
-        bin.
+      - Quantiles in [2^-64, 2^64] are within 4.5 %, `2^(1/16)`; zeros count in the lowest bin.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax

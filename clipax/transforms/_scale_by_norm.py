@@ -83,8 +83,7 @@ def scale_by_norm(
       [0.3 0.4] 5.0
 
     References:
-      A building block, for the forms of J. Zhang et al., arXiv 1905.11881, and S. Chezhegov et al.,
-      arXiv 2406.04443. The guard against non-finite gradients is this library's.
+      For J. Zhang et al., arXiv 1905.11881; Chezhegov et al., arXiv 2406.04443. Our guard.
     """
     return lift(
         Spec.of(scope, nonfinite, axis_name),

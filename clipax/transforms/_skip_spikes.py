@@ -111,9 +111,8 @@ def skip_spikes(
     Example:
       >>> import jax.numpy as jnp, optax, clipax
       >>> optimizer = clipax.skip_spikes(optax.sgd(0.5))
-      >>> state = optimizer.init(jnp.ones(1))
-      >>> for size in (1.0, 1e6):
-      ...     update, state = optimizer.update(jnp.array([size]), state)
+      >>> _, state = optimizer.update(jnp.array([1.0]), optimizer.init(jnp.ones(1)))
+      >>> update, state = optimizer.update(jnp.array([1e6]), state)
       >>> print(update, state.skipped_count)
       [0.] 1
 
