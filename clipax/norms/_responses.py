@@ -24,9 +24,8 @@ def clip(
 ) -> NormRule:
     r"""Bring the norm of a block under the threshold.
 
-    The hard clip (default) cuts at the threshold; with a `floor` it never scales by less
-    ("delta-GClip", no bound against outliers). The others bend all norms smoothly: for updates that
-    are differentiated, or a badly known threshold.
+    Hard by default; with a `floor` it never scales by less ("delta-GClip": no bound on outliers).
+    Prefer a smooth response for updates that are differentiated or a badly known threshold.
 
     .. math:: f(n) = \min\bigl(1, c/(n + \tau)\bigr), \quad
         \min\bigl(1, \max(\delta, c/(n + \tau))\bigr), \quad
@@ -58,10 +57,9 @@ def clip(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> for clip in (clipax.norms.clip(1.0), clipax.norms.clip(1.0, floor=0.5)):
-      ...     print(clip.update(jnp.array([0.5, 4.0]), clip.init((2,)), context)[0].factor)
-      [1.   0.25]
-      [1.  0.5]
+      >>> clip = clipax.norms.clip(1.0, floor=0.5)
+      >>> print(clip.update(jnp.array([1.0, 1.25, 4.0]), clip.init((3,)), context)[0].factor)
+      [1.  0.8 0.5]
 
     References:
       Zhang et al., ICLR 2020, arXiv 1905.11881; Tucat, Mukherjee et al., arXiv 2404.08624

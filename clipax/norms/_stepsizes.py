@@ -50,7 +50,8 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
 def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
     r"""Divide by the root of the averaged squared norm (Adam-Norm).
 
-    With one number a block; it forgets outliers over `1/(1 - b2)` steps: prefer `clip_adam_norm`.
+    Adam's divisor with one number a block. It forgets outliers over `1/(1 - b2)` steps: clip first,
+    best with `clip_adam_norm`.
 
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) n_t^2
 

@@ -36,11 +36,10 @@ def clip_adagrad_norm(
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
     Args:
-      learning_rate: Step size :math:`\gamma`, or its schedule; in theory the distance to the
-        solution.
+      learning_rate: Step size :math:`\gamma`, or its schedule; in theory the distance to go.
       threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: AdaGrad-Norm).
-      b_init: First scale :math:`b_{-1}`, for an epsilon; at least 1e-37, default 1. In the theory
-        it grows with the distance to the solution over the step size.
+      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37, default 1. In the
+        theory it grows with the distance to the solution over the step size.
       b1: Decay rate :math:`b_1`, as for `scale_by_norm`; None (default): no momentum (paper).
       delay: Steps :math:`d` that the divisor lags behind, as for `clip_adagrad`.
       nonfinite: As for `scale_by_norm`.
@@ -81,19 +80,17 @@ def clip_adam_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run Adam-Norm on the clipped gradient (Clip-Adam-Norm; delayed, Clip-AdamD-Norm).
 
-    Half of Adam's memory. Prefer it to `clip_adagrad_norm` where the scale of gradients changes.
+    One scalar divisor, half of Adam's memory: prefer it to `clip_adagrad_norm` for changing scales.
 
-    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad
-        b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2, \quad
-        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
+    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2,
+        \quad m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
     Args:
       learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
       threshold: :math:`c`, as for `clip_adagrad_norm`.
       b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
-      b2: Decay rate :math:`b_2` of the average, in [0, 1) (bfloat16: `scale_by_norm`); default
-        .999, the paper's; in theory `K/(K + 1)` for K + 1 steps.
+      b2: Decay rate :math:`b_2`, as for `clip_adam`; in theory `K/(K + 1)` for K + 1 steps.
       delay: :math:`d`, as for `clip_adagrad_norm`; after many zeros a delayed step is long.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

@@ -35,9 +35,8 @@ def clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: SGD, bit for bit). The
-        theorem has `min(10 L0, L0/L1)` with a rate of `1/(10 L0)`
-        (`clipax.theory.clip_sgd_smooth`).
+      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: SGD, bit for bit); in theory
+        `min(10 L0, L0/L1)` with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
       scope: Which entries share a norm, as for `scale_by_norm`.
       offset: :math:`\tau`, the bound of the noise in `theory.clip_sgd_bounded_noise`, or None.
       nonfinite: As for `scale_by_norm`.
@@ -140,7 +139,8 @@ def regularized_clip_sgd(
     Notes:
       - On `||Aw - y||^2/2` with a rate of at most `1/beta` every step contracts the loss by
         `1 - eta delta mu`; beta and mu are the largest and the smallest eigenvalue of `A A'`.
-      - In the authors' ViT runs, norms up to 14, the floor (from 100 or more on) never acted.
+      - In the authors' published ViT runs norms were up to about 14; the floor, which begins at
+        `threshold/delta`, 100 or more there, never acted.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -181,7 +181,8 @@ def quantile_clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
-      quantile: Which one is :math:`c`, as for `thresholds.quantile`, with the bias of a fixed one.
+      quantile: That of the threshold :math:`c`, as for `thresholds.quantile`; a fixed one is
+        biased.
       window: How many norms are remembered, a concrete integer of at least 1; default 100.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -246,7 +247,7 @@ def max_ccc_sgd(
       [-1.0526316]
 
     References:
-      Marshall et al., arXiv 2406.11733; their criterion is not empirical: see `thresholds.max_ccc`.
+      Marshall et al., arXiv 2406.11733, whose criterion is not empirical: see `thresholds.max_ccc`.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

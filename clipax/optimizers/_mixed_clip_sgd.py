@@ -38,13 +38,14 @@ def mixed_clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      max_step: Longest step :math:`G`: a number (infinity: never clip), whatever the rate, or an
-        `optax.Schedule`, for a constant threshold on the norm, as the authors', that of the rate.
+      max_step: Longest step :math:`G`: a number, constant while the rate decays (infinity: never
+        clip), or a schedule: the rate's, for a constant threshold on the norm as in the authors'
+        runs.
       nu: Share :math:`\nu` of the momentum, in [0, 1]; default .7 as in the authors' code.
       decay: Decay rate :math:`b`, as `b1` for `scale_by_norm`; default .999, the authors'.
       response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code:
         :math:`\eta/(1 + \eta n/G)`, within half of :math:`\min(\eta, G/n)` and all of it.
-      weight_decay: Adds this multiple of `params` to the gradient before all else; default None.
+      weight_decay: Adds this multiple of `params` to gradients before momentum and norms; or None.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

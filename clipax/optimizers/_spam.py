@@ -87,8 +87,7 @@ def spam(
     factors of hundreds, as in language models; it needs no threshold in units of the gradient.
 
     .. math:: \hat g_t = \mathrm{sign}(g_t) \min(|g_t|, \sqrt{\theta v_{t-1}}), \quad
-        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad
-        v_t = b_2 v_{t-1} + (1 - b_2) \hat g_t^2, \\
+        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad v_t = b_2 v_{t-1} + (1 - b_2) \hat g_t^2, \\
         x_{t+1} = x_t - \eta_t \Big(s_t \, \frac{m_t/(1 - b_1^t)}{\sqrt{v_t/(1 - b_2^t)} + \epsilon}
         + \lambda x_t\Big)
 

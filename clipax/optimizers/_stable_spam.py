@@ -239,8 +239,7 @@ def stable_spam(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, whose updates are added to the parameters. Telemetry: :math:`\max|g_t|`,
-      :math:`T_t`.
+      An optimizer, whose updates are added. Telemetry, by leaf: :math:`\max|g_t|` and :math:`T_t`.
 
     Notes:
       - The first gradient is never cut. A huge spike enters threshold and mean square at once,

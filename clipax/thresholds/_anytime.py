@@ -20,8 +20,8 @@ def anytime(
 ) -> optax.Schedule:
     r"""Make the growing threshold of the theorems for an unknown horizon.
 
-    With the theorems' learning rates clipped descent then converges with high probability at any
-    time. Prefer it to `power`, which drops constants and logarithms, for the theorem by the letter.
+    With the theorems' learning rates clipped gradient descent then converges with high probability
+    at any time. Prefer it to `power`, which drops constants and logarithms, for the theorem itself.
 
     .. math:: c_t = \sigma \big(2 t (1 + \ln t)^2\big)^{1/(3\alpha - 2)} \quad \text{or} \quad
         c_t = \sigma \big(52\, t (1 + \ln t)^2 / \gamma\big)^{1/\alpha}, \qquad t = count + 1
@@ -32,7 +32,7 @@ def anytime(
       sigma: Noise scale :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, a gradient norm; positive.
       alpha: Tail index in (1, 2], the paper's p: the noise has moments up to this order.
       regime: `"nonconvex"` (default) or `"convex"`.
-      gamma: Log of one over the failure probability, for `"convex"`; positive, default 1 (for .37).
+      gamma: Log of one over the failure probability, for `"convex"`; positive, default 1 (.37).
 
     Returns:
       An `optax.Schedule`: from the 0-based step count, which may be traced, to a scalar threshold.

@@ -57,10 +57,10 @@ def ema(
     Args:
       ratio: The threshold over the average, :math:`r`, above 1 (else it never grows); default 1.05.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .98.
-      warmup: For how many steps, each its own, blocks are clipped together; integer, default 100.
+      warmup: For how many of its steps a block is clipped with all others; from 0, default 100.
       absolute: Largest norm :math:`a` of all blocks in warm-up, infinity for no clip; default 1.
       floor: In warm-up norms below this share of the smallest so far, and steps cut to less than
-        this share of what was left of another, are ignored; in [0, 1), default 1e-3; 0 ignores 0.
+        this share of what was left of another, are ignored; in [0, 1), default 1e-3. 0: only zeros.
 
     Returns:
       A `Threshold` with an `EmaState`: :math:`r \gamma`, or :math:`h n` where the global clip acts.

@@ -40,8 +40,8 @@ class MaxCccState(NamedTuple):
 def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
     r"""Make a threshold where the comparison criterion of clipping is largest.
 
-    The criterion (CCC) is by how much clipping reduces the noise of a step if the rate makes up for
-    its bias, as `norms.max_ccc_clip` does. Prefer it where clipping may not help at all.
+    The criterion (CCC) is the factor by which clipping reduces a step's noise if the rate makes up
+    for its bias (`norms.max_ccc_clip`). For unknown thresholds, where no clip at all may be best.
 
     .. math:: c = \arg\max_c \frac{F(c)^2 \, \overline{n^2}}{\overline{\min(n^2, c^2)}}, \qquad
         F(c) = \text{share of the norms } n_i \le c

@@ -35,12 +35,13 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
       A `Threshold` with a `WindowState`, twice `window` numbers a block.
 
     Notes:
-      - It is one of the norms, exactly; of an even number the lower. 1e30 is forgotten in time.
+      - One of the norms, exactly; of an even number the lower. 1e30 is gone after `window` steps.
       - The first step is limited by `scale` times its own norm, the second by `scale` times the
         smaller of two: a spike as first norm limits nothing but its own step.
       - A median of zero gives the smallest positive float: next to nothing passes.
-      - Clip and defaults are in the authors' code alone, which measures each tensor in units of its
-        parameters' root mean square and takes the upper median once in `window` steps.
+      - Clip and defaults are of the authors' code alone, in units of the root mean square of a
+        tensor's parameters; the upper median is taken once in `window` steps, none in the first
+        window.
 
     Example:
       >>> import jax.numpy as jnp, clipax

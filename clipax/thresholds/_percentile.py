@@ -35,16 +35,15 @@ class PercentileState(NamedTuple):
 def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
     r"""Make a threshold of a percentile of all norms so far ("AutoClip").
 
-    One number sets which share of the steps passes, at any scale of the gradients. Prefer it where
-    the history as a whole is to count; `quantile` forgets norms older than its window.
+    With nine steps in ten clipped, the default, the learning rate means the same throughout, at any
+    scale of gradients. Prefer it where all history is to count; `quantile` forgets old norms.
 
     .. math:: c_t = n_{(r)}, \qquad r = \lceil p\, t / 100 \rceil
 
     with :math:`n_{(r)}` the r-th smallest of the norms of all :math:`t` steps, this one included.
 
     Args:
-      percentile: :math:`p`, in (0, 100); default 10, the paper's: clips about 90 % of all steps,
-        and the learning rate means the same throughout.
+      percentile: :math:`p`, in (0, 100); default 10, the paper's: clips about 90 % of all steps.
       window: Up to how many norms it is exact, a concrete integer of at least 1; default 1000.
 
     Returns:

@@ -31,8 +31,7 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
     with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, up to the :math:`t`-th.
 
     Args:
-      quantile: :math:`p`, in (0, 1), or an `optax.Schedule` of the step count, for example
-        `quantile_schedule`. Clips about the share `1 - quantile` of all steps.
+      quantile: Share :math:`p` of steps to pass, in (0, 1), or a schedule (`quantile_schedule`).
       window: How many norms are remembered, :math:`S`, an integer of at least 1; default 100.
 
     Returns:
@@ -42,10 +41,11 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
       - One of the norms, exactly, as `numpy.quantile(..., method="inverted_cdf")`, but a product
         `p S` that is whole but for rounding, as .1 * 30, counts as whole: the rank is of
         `p S (1 - 4 eps)`, eps of the default float type. A norm of 1e30 is one of many.
-      - It lags. After a drop for good nothing is clipped for `p S` steps; after a jump everything
-        is, for about `(1 - p) S`. Where norms fall by a share `s` a step, it is about `exp(s p S)`
-        times too large: 2.4 times at 1 % a step and the 90th of the default 100 norms. A shorter
-        window lags less; `ema` and `rms_of_norms` weigh recent norms more.
+      - It lags, more on falling norms. After a drop for good nothing is clipped for `p S` steps;
+        after a jump everything is, for about `(1 - p) S`. Where norms fall by a share `s` a step,
+        it is about `exp(s p S)` times too large: 2.4 times at 1 % a step and the 90th of the
+        default 100 norms. A shorter window lags less; `ema` and `rms_of_norms` weigh recent norms
+        more.
       - No step is clipped before `1/(1 - quantile)` norms are in the window, and none at all where
         `quantile > 1 - 1/window`. A schedule outside [0, 1] gives the smallest or largest norm.
       - A quantile of zero gives the smallest positive float.
@@ -56,10 +56,9 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> median = clipax.thresholds.quantile(0.5, window=3)
-      >>> context, state = clipax.thresholds.Context(jnp.array(0)), median.init(())
-      >>> for norm in (4.0, 1.0, 2.0, 8.0):
-      ...     threshold, state = median.update(jnp.array(norm), state, context)
-      >>> print(threshold)  # the median of the last three
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = median.update(jnp.array(2.0), median.init(()), context)
+      >>> print(median.update(jnp.array(8.0), state, context)[0])
       2.0
 
     References:

@@ -26,10 +26,10 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
     .. math:: c = \lambda \max(\|w\|, \epsilon), \qquad w = \text{the parameters of the block}
 
     Args:
-      clipping: The threshold :math:`\lambda` in units of the parameters' norm, positive and finite;
-        default .01 (paper, for batches of 4,096; smaller batches bear larger values).
-      eps: The least norm :math:`\epsilon` of parameters that counts, positive and finite, so that
-        blocks that start at zero can move; default 1e-3 (paper).
+      clipping: The threshold :math:`\lambda` in units of the parameters' norm, which is measured as
+        the gradient's; default .01 (paper, batches of 4,096; smaller ones bear larger values).
+      eps: Least norm :math:`\epsilon` of parameters, to move blocks from zero; default 1e-3
+        (paper).
 
     Returns:
       A `Threshold` without memory that needs the `params` of `update` (else ValueError).

@@ -32,8 +32,8 @@ def tail_power(
     .. math:: c_t = \sigma_t\, t^{p(\hat\alpha_t)}, \qquad \hat\alpha_t =
         \min(2, \max(1.01, \tfrac{1}{w} \ln(1 + k/\textstyle\sum_i b_i))), \qquad t = count + 1
 
-    with :math:`p` the exponent of `power` and :math:`\hat\alpha_t` Hill's estimator: :math:`k`
-    norms are in the tail, :math:`b_i` bins of width :math:`w = \ln(2)/8` above its beginning.
+    with :math:`p` the exponent of `power` and :math:`\hat\alpha_t` Hill's estimator on a histogram:
+    :math:`k` norms are in the tail, :math:`b_i` bins of :math:`w = \ln(2)/8` above its beginning.
 
     Args:
       sigma: :math:`\sigma_t`, positive; None (default): the median of all norms, this one included.

@@ -66,18 +66,18 @@ def zscore(
       max_norm: A constant cap on every norm, positive, in warm-up too; None (default): none.
       eps: Non-negative :math:`\epsilon`, added to the deviation in the z-score; default 1e-6.
       floor: Least :math:`\sigma` in units of :math:`\mu`; non-negative, default .02 (paper: 0).
-      restart: Norms below this share of the mean start them anew; in [0, 1), 1e-3 (paper: 0).
+      restart: Norms below this share of the mean restart the statistics; in [0, 1), 1e-3 (paper:
+        0).
 
     Returns:
-      A `Threshold` with a `ZscoreState`: :math:`\mu + z(\sigma + \epsilon)`, or for spikes
-      :math:`n^*_t`.
+      A `Threshold` with a `ZscoreState`: :math:`\mu + z(\sigma + \epsilon)`, spikes' :math:`n^*_t`.
 
     Notes:
       - The standard deviation is kept, not its square: norms of 1e30 do not overflow. Zero norms
         are not remembered, nor steps of the warm-up: a zero mean would cut for ever.
       - Without the floor the deviation of constant norms falls to zero, and every larger norm is
-        cut to the mean and never learned. With it, after a thousand constant norms, norms within 20
-        % pass again after 50 steps (`"mean"`: 100), norms from 1 to 1.2 times them after 150
+        cut to the mean and never learned. With it, after a thousand constant norms, those within a
+        fifth pass again after 50 steps (`"mean"`: 100), norms from 1 to 1.2 times them after 150
         (`"hard"`: 50), but for one in a thousand.
       - A spike in warm-up fades at the rate of `decay`: one of 100 to 1,000 times the norms lets
         others pass for up to 200 steps. Beyond `warmup/restart` times the restart drops it; in the

@@ -32,8 +32,7 @@ def clip_by_block_rms(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs`; telemetry is of norms, `sqrt(N)` times the rms, over
-      shards.
+      A `GradientTransformationExtraArgs`; telemetry has norms, of all shards: `sqrt(N)` the rms.
 
     Example:
       >>> import jax.numpy as jnp, clipax

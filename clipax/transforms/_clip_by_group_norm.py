@@ -54,7 +54,8 @@ def clip_by_group_norm(
       - In front of an update that is orthogonalised (Muon), or normalised, to one size, a clip is
         no use, and its norm fills the total: leave it out,
         `scope=scopes.exclude("hidden/*", "leaf")`, or clip in the other branch of
-        `optax.partition`. (Muon's momentum: prefer `skip_spikes`.)
+        `optax.partition`. (In Muon's momentum a clip does weigh single steps differently; against
+        spikes there prefer `skip_spikes`.)
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -64,8 +65,8 @@ def clip_by_group_norm(
       [0.6 0.8] [0.3 0.4]
 
     References:
-      Layer-wise: Chezhegov et al., arXiv 2406.04443 (experiments); global: Zhang et al., ICLR 2020,
-      arXiv 1905.11881. There is no paper on the two levels together.
+      Chezhegov et al., arXiv 2406.04443 (leaves); Zhang et al., arXiv 1905.11881; no paper has
+      both.
     """
     if labels is not None:
         if scope != "leaf":

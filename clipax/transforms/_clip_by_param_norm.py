@@ -30,8 +30,9 @@ def clip_by_param_norm(
     .. math:: u_i = \min\Bigl(1, \frac{\lambda \max(\|w_i\|, \epsilon)}{\|g_i\|}\Bigr) g_i
 
     Args:
-      clipping: The threshold :math:`\lambda` over the norm of parameters, as for `relative`.
-      eps: The least norm :math:`\epsilon` of parameters, as for `relative`.
+      clipping: The threshold :math:`\lambda` over the norm of parameters, as for
+        `thresholds.relative`.
+      eps: The least norm :math:`\epsilon` of parameters, as for `thresholds.relative`.
       exclude: Which leaves to leave as they are: a glob pattern on the path, as `"head/*"` for the
         paper's last layer, a tuple of patterns, as `("head/*", "*/bias")`, a predicate, or None.
       stacked: Which leaves hold a layer for each entry of their first axis, as `nn.scan` and
@@ -49,8 +50,7 @@ def clip_by_param_norm(
         update exceeds the threshold by at most `4 eps` of the leaves' dtype, relatively.
       - Norms of gradients and of parameters are all-reduced together. Under `jit`, where units are
         sharded, telemetry takes up to five more all-reduces.
-      - Of kernels of three axes `optax.adaptive_grad_clip` reduces the first alone, as of attention
-        heads; here all axes but the last are.
+      - `optax.adaptive_grad_clip` reduces the first of three axes alone; here all but the last are.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -43,8 +43,7 @@ def clip_by_singular_values(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`. It records a block's largest
-      singular value as its norm, or its Euclidean norm where that is within the threshold.
+      A `GradientTransformationExtraArgs`; telemetry has the largest value, or the norm if within.
 
     Notes:
       - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32; the error is

@@ -52,7 +52,8 @@ def clip_by_value(
     Notes:
       - No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
         within half of it) are kept bit for bit.
-      - Complex entries keep their phase; infinite ones become 0, as others if the threshold is.
+      - Complex entries keep their phase. An infinite entry becomes 0 if it is complex or the
+        threshold is infinite.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -47,10 +47,8 @@ def delay_updates(
       A `GradientTransformationExtraArgs` with a `DelayUpdatesState`.
 
     Notes:
-      - The state holds `delay + 1` copies of the parameters, of which one is written and one read a
-        step (in bfloat16 XLA for CPU rewrites all), in their dtype and sharded like them.
-      - In S. Chezhegov et al., arXiv 2406.04443, only the stepsize is delayed; their published code
-        also delays the gradient, which this reproduces behind a stepsize.
+      The state holds `delay + 1` copies of the parameters, of which one is written and one read a
+      step (in bfloat16 XLA for CPU rewrites all), in their dtype and sharded like them.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -60,7 +58,8 @@ def delay_updates(
       [0.] [1.]
 
     References:
-      A building block; no paper.
+      No paper. Chezhegov et al., arXiv 2406.04443, delay the stepsize alone, their published code
+      the gradient too, as this does behind a stepsize.
     """
     steps = _validate.optional_index("delay", delay)
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))

@@ -33,7 +33,7 @@ def monitor_norms(
 
     Args:
       scope: Which entries share a norm, as for `scale_by_norm`.
-      nonfinite: As for `scale_by_norm`; `"propagate"` (default) counts it and lets it pass.
+      nonfinite: As for `scale_by_norm`; `"propagate"` (default) counts such gradients; they pass.
       axis_name: As for `scale_by_norm`.
 
     Returns:
@@ -49,7 +49,7 @@ def monitor_norms(
       >>> state = monitor.init(jnp.zeros(1))
       >>> for size in range(1, 101):
       ...     update, state = monitor.update(jnp.array([1.0 * size]), state)
-      >>> print(update, clipax.diagnostics.norm_quantiles(state, (0.5, 0.9)).round())  # 50, 90
+      >>> print(update, clipax.diagnostics.norm_quantiles(state, (0.5, 0.9)).round())  # of 50, 90
       [100.] [52. 87.]
 
     References:

@@ -59,8 +59,8 @@ def scale_by_adam_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """Divide momentum by the root of the averaged squared gradient norm (Adam-Norm).
 
-    `scale_by_norm(after=norms.adam_norm(b_init, b2, delay), b1=b1)`: half of Adam's memory. It
-    forgets outliers over `1/(1 - b2)` steps: clip first, best with `clip_adam_norm`.
+    `scale_by_norm(after=norms.adam_norm(b_init, b2, delay), b1=b1)`: one divisor, half of Adam's
+    memory. It forgets outliers over `1/(1 - b2)` steps: clip first, best with `clip_adam_norm`.
 
     Args:
       b_init: The scale before the first step, in units of the gradient norm, at least 1e-37.

@@ -54,7 +54,7 @@ def skip_nonfinite(
       - In a skipped step `inner` is not run (under `vmap` its result is selected away): its state
         stays bit for bit, and its schedules do not advance. Sharded: one all-reduce of a scalar.
       - Finite entries of any size pass; `optax.adam` squares 1e38 to infinity: see `skip_spikes`.
-      - `optax.apply_if_finite` looks at the update instead, and gives in after some failures.
+      - `optax.apply_if_finite` looks at the update, and gives in after some failures in a row.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax

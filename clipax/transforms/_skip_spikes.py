@@ -89,8 +89,8 @@ def skip_spikes(
 
     Args:
       inner: The transformation or optimizer to protect, with the state :math:`s`.
-      threshold: The largest norm :math:`c` that is no spike, as for `norms.clip`; schedules count
-        all steps. None (default): `thresholds.median(10, window=50)`, 10 times the median.
+      threshold: The largest norm :math:`c` that is no spike, as for `norms.clip` (infinity: only
+        the non-finite are); schedules count all steps. Default: `thresholds.median(10, window=50)`.
       max_consecutive: How many spikes in a row are skipped, :math:`K`, at least 1; default 25, half
         the window. Then they are taken, until a norm is within.
       axis_name: As for `scale_by_norm`; all devices skip together.

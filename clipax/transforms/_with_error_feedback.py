@@ -49,13 +49,15 @@ def with_error_feedback(
       axis_name: As for `scale_by_norm`; give it to the clip too.
 
     Returns:
-      A `GradientTransformationExtraArgs`; `metrics` has `skipped_count`, and norms of the changes.
+      A `GradientTransformationExtraArgs`: a `SkipNonfiniteState` around an `ErrorFeedbackState`.
 
     Notes:
       - From step to step the update changes by no more than the clip lets through. With a threshold
         tau it is a constant gradient of norm G, to rounding, from step `ceil(G/tau)` on.
-      - Non-finite steps are skipped. The memory is in float32 or better, sharded as parameters are.
-      - The paper averages workers with a memory each: run it before `jax.lax.pmean`. No noise here.
+      - Non-finite steps are skipped. `clipax.metrics` has `skipped_count` and norms of the changes.
+        The memory is in float32 or better, sharded as parameters are.
+      - The paper averages workers with a memory each: run it before `jax.lax.pmean`. Its noise for
+        differential privacy is not here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
