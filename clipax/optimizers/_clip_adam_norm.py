@@ -82,8 +82,9 @@ def clip_adam_norm(
 
     One scalar divisor, half of Adam's memory: prefer it to `clip_adagrad_norm` for changing scales.
 
-    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2,
-        \quad m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
+    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad
+        b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2, \quad
+        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
     Args:
       learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.

@@ -181,8 +181,7 @@ def quantile_clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
-      quantile: That of the threshold :math:`c`, as for `thresholds.quantile`; a fixed one is
-        biased.
+      quantile: That of :math:`c`, as for `thresholds.quantile`; a fixed one leaves a bias.
       window: How many norms are remembered, a concrete integer of at least 1; default 100.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

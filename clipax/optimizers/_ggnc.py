@@ -189,13 +189,12 @@ def ggnc(
         method is `momentum_clip_sgd` with that as its `max_step`.
       - Telemetry is of two norms: the gradient's Euclidean one and the dual one of the momentum.
         Inside `shard_map` it takes two collectives; parts of matrices raise.
-      - `"spectral"` costs a singular value decomposition a matrix, and does not move along values
-        below `eps` times rows or columns of the largest. Derivatives: `sign(m)`, `U V^T` are
-        constant.
-      - The paper's Scion scales the spectral norm by the matrix's sides and gives layers norms and
-        radii of their own, with one dual norm for all (`optax.partition` clips each group by
-        itself); its polar factor is of a Newton-Schulz iteration, not exact. The constrained
-        variant with weight decay is not here.
+      - `"spectral"` costs a decomposition a matrix, and does not move along values below `eps`
+        times rows or columns of the largest. Derivatives take `sign(m)` and `U V^T` as constants.
+      - The paper's Scion scales the spectral norm by the matrix's sides, gives layers norms and
+        radii of their own with one dual norm for all (`optax.partition` clips each group by
+        itself), and has inexact (Newton-Schulz) polar factors. Its variant with weight decay is not
+        here.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -38,9 +38,8 @@ def mixed_clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      max_step: Longest step :math:`G`: a number, constant while the rate decays (infinity: never
-        clip), or a schedule: the rate's, for a constant threshold on the norm as in the authors'
-        runs.
+      max_step: Longest step :math:`G`: a number (infinity: never clip), or a schedule: the rate's
+        for a constant threshold on the norm, as in the authors' runs.
       nu: Share :math:`\nu` of the momentum, in [0, 1]; default .7 as in the authors' code.
       decay: Decay rate :math:`b`, as `b1` for `scale_by_norm`; default .999, the authors'.
       response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code:

@@ -135,7 +135,8 @@ def stable_adamw(
         v_t = \hat b_2 v_{t-1} + (1 - \hat b_2) g_t^2, \quad
         \hat b = b \, \frac{1 - b^{t-1}}{1 - b^t}, \\
         R_t = \sqrt{\mathrm{mean}\,\frac{g_t^2}{\max(v_t, \epsilon^2)}}, \qquad
-        x_{t+1} = x_t - \frac{\eta_t}{\max(1, R_t)} \Big(\frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda x_t\Big)
+        x_{t+1} = x_t - \frac{\eta_t}{\max(1, R_t)}
+        \Big(\frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda x_t\Big)
 
     entry by entry, the mean over each leaf; :math:`t` counts from 1.
 

@@ -57,8 +57,7 @@ def geometric_quantile(
     negative ones, which mark padding; where there are none, the block's own norm, m = 1.
 
     Args:
-      quantile: Share :math:`q` of norms to pass, in (0, 1), or a schedule (`quantile_schedule`);
-        .5.
+      quantile: Share :math:`q` to pass, in (0, 1), default .5, or a schedule (`quantile_schedule`).
       initial: The first threshold :math:`C_0`, in [1e-30, 1e30]; default .1.
       learning_rate: :math:`\eta_C`, log of the largest factor of a step; positive, default .2.
       noise: Deviation :math:`s_b` of the Gaussian noise on the count within, for differential

@@ -43,9 +43,8 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
         `p S (1 - 4 eps)`, eps of the default float type. A norm of 1e30 is one of many.
       - It lags, more on falling norms. After a drop for good nothing is clipped for `p S` steps;
         after a jump everything is, for about `(1 - p) S`. Where norms fall by a share `s` a step,
-        it is about `exp(s p S)` times too large: 2.4 times at 1 % a step and the 90th of the
-        default 100 norms. A shorter window lags less; `ema` and `rms_of_norms` weigh recent norms
-        more.
+        it is about `exp(s p S)` times too large: 2.4 times at 1 % a step and the 90th of 100 norms.
+        A shorter window, `ema` and `rms_of_norms` lag less.
       - No step is clipped before `1/(1 - quantile)` norms are in the window, and none at all where
         `quantile > 1 - 1/window`. A schedule outside [0, 1] gives the smallest or largest norm.
       - A quantile of zero gives the smallest positive float.

@@ -28,8 +28,7 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
     Args:
       clipping: The threshold :math:`\lambda` in units of the parameters' norm, which is measured as
         the gradient's; default .01 (paper, batches of 4,096; smaller ones bear larger values).
-      eps: Least norm :math:`\epsilon` of parameters, to move blocks from zero; default 1e-3
-        (paper).
+      eps: Least norm :math:`\epsilon`, so that blocks can leave zero; default 1e-3 (paper).
 
     Returns:
       A `Threshold` without memory that needs the `params` of `update` (else ValueError).

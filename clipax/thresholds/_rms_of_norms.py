@@ -50,8 +50,7 @@ def rms_of_norms(
     Args:
       kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .99: some 100 steps.
-      limit: Largest norm remembered as it is, :math:`L`, over :math:`R`; above 1 (default 10) or
-        None.
+      limit: Largest norm remembered as it is, :math:`L R`; above 1, default 10; with None all are.
 
     Returns:
       A `Threshold` with an `RmsOfNormsState`.

@@ -51,7 +51,7 @@ def clip_by_zscore(
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.clip_by_zscore(2.0, warmup=1)
       >>> _, state = clip.update(jnp.array([4.0]), clip.init(jnp.zeros(1)))
-      >>> print(clip.update(jnp.array([40.0]), state)[0].round(2))  # to the mean
+      >>> print(clip.update(jnp.array([40.0]), state)[0].round(2))  # about the mean
       [4.]
 
     References:

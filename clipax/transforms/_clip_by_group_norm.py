@@ -45,17 +45,18 @@ def clip_by_group_norm(
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
 
+    Raises:
+      ValueError: `labels` is empty or stands beside a `scope`; when used: a leaf without a label.
+
     Notes:
-      - ValueError: `labels` empty, or beside a `scope`; a leaf without a label.
       - One read of the gradient and no further communication for both levels: the total is that of
         the clipped norms. Norms are at most `threshold`, and of all `total`, times `1 + 4 eps`.
       - Without `total` no group changes a bit of another's update. With it k groups that spike
         leave at least `total / sqrt(total^2 + k threshold^2)` of the others, if within `total`.
-      - In front of an update that is orthogonalised (Muon), or normalised, to one size, a clip is
-        no use, and its norm fills the total: leave it out,
-        `scope=scopes.exclude("hidden/*", "leaf")`, or clip in the other branch of
-        `optax.partition`. (In Muon's momentum a clip does weigh single steps differently; against
-        spikes there prefer `skip_spikes`.)
+      - An update that is orthogonalised (Muon), or normalised, has one size: a clip in front is no
+        use, and fills the total. Leave it out, `scope=scopes.exclude("hidden/*", "leaf")`, or clip
+        in the other branch of `optax.partition`. (In Muon's momentum a clip weighs single steps
+        differently: against spikes there prefer `skip_spikes`.)
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -65,8 +66,7 @@ def clip_by_group_norm(
       [0.6 0.8] [0.3 0.4]
 
     References:
-      Chezhegov et al., arXiv 2406.04443 (leaves); Zhang et al., arXiv 1905.11881; no paper has
-      both.
+      Chezhegov et al., arXiv 2406.04443; Zhang et al., arXiv 1905.11881; no paper has both.
     """
     if labels is not None:
         if scope != "leaf":

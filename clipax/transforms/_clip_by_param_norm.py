@@ -44,8 +44,10 @@ def clip_by_param_norm(
     Returns:
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`; `update` needs the parameters.
 
+    Raises:
+      ValueError: A global `scope` beside `stacked`; no `params`; a stacked leaf without axes.
+
     Notes:
-      - ValueError: a global `scope` beside `stacked`; no `params`; a stacked leaf without axes.
       - A unit is a kernel's weights of one output (stacked: of one layer), or a whole vector. Its
         update exceeds the threshold by at most `4 eps` of the leaves' dtype, relatively.
       - Norms of gradients and of parameters are all-reduced together. Under `jit`, where units are

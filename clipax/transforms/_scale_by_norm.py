@@ -83,7 +83,8 @@ def scale_by_norm(
       [0.3 0.4] 5.0
 
     References:
-      For J. Zhang et al., arXiv 1905.11881; Chezhegov et al., arXiv 2406.04443. Our guard.
+      Forms: J. Zhang et al., arXiv 1905.11881; Chezhegov et al., arXiv 2406.04443. The guard is
+        ours.
     """
     return lift(
         Spec.of(scope, nonfinite, axis_name),
