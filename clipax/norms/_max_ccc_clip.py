@@ -23,10 +23,9 @@ def max_ccc_clip(*, window: int = 500, min_fraction: Scalar = 0.1) -> NormRule:
 
     .. math:: f(n) = \frac{1}{F(c)} \min(1, c/n), \qquad F(c) = \text{share of the norms } n_i \le c
 
-    with :math:`c` the threshold and :math:`n_i` the window of `thresholds.max_ccc`.
-
     Args:
-      window: How many norms are remembered, a concrete integer of at least 20; default 500.
+      window: Number of norms :math:`n_i` from which `thresholds.max_ccc` gives :math:`c`; default
+        500.
       min_fraction: Smallest share within the threshold, in (0, 1]; default .1: scales by up to 10.
 
     Returns:

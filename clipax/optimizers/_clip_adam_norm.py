@@ -124,9 +124,8 @@ def clip_radagrad_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run delayed AdaGrad-Norm on the clipped gradient, squares weighted (Clip-RAdaGradD-Norm).
 
-    The weight is a second handle on how fast the step size falls; the theory ties it to the
-    distance to the solution. Prefer `clip_adagrad_norm`, the same with `delay=1` and
-    `learning_rate` and `b_init` over the root of `reweight`.
+    Prefer `clip_adagrad_norm`, the same with `delay=1`, `learning_rate` and `b_init` over the root
+    of `reweight`: a handle on the step size that the theory ties to the distance to the solution.
 
     .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
         x_{t+1} = x_t - \gamma_t \hat g_t / b_{t-1}

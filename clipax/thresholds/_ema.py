@@ -52,8 +52,7 @@ def ema(
         h = \min(1, r \gamma / n), \quad \gamma \leftarrow \beta \gamma + (1 - \beta)\, h n; \qquad
         \text{in warm-up: } h = \min(1, a/N), \quad \gamma \leftarrow \min(\gamma, h n)
 
-    with :math:`n` the block's norm, :math:`N` that of all (or :math:`n`). The first step sets
-    :math:`\gamma`.
+    with :math:`n` the block's norm and :math:`N` that of all; the first step sets :math:`\gamma`.
 
     Args:
       ratio: The threshold over the average, :math:`r`, above 1 (else it never grows); default 1.05.
@@ -73,6 +72,7 @@ def ema(
         1e-20, or to what is left of a block while another one spikes, and then grow by a thousandth
         a step. A tiny norm as the very first still holds the average down.
       - A jump for good is followed by `(1 - decay)(ratio - 1)` a step: tenfold in 2,300 steps.
+      - Without a `total_norm` in the context the block's own norm counts as that of all blocks.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -83,8 +83,7 @@ def scale_by_norm(
       [0.3 0.4] 5.0
 
     References:
-      Forms: J. Zhang et al., arXiv 1905.11881; Chezhegov et al., arXiv 2406.04443. The guard is
-        ours.
+      Forms of arXiv 1905.11881 and arXiv 2406.04443; the guard is this library's. ours.
     """
     return lift(
         Spec.of(scope, nonfinite, axis_name),
