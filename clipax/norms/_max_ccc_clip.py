@@ -24,8 +24,7 @@ def max_ccc_clip(*, window: int = 500, min_fraction: Scalar = 0.1) -> NormRule:
     .. math:: f(n) = \frac{1}{F(c)} \min(1, c/n), \qquad F(c) = \text{share of the norms } n_i \le c
 
     Args:
-      window: Number of norms :math:`n_i` from which `thresholds.max_ccc` gives :math:`c`; default
-        500.
+      window: How many norms :math:`n_i`, for the :math:`c` of `thresholds.max_ccc`; default 500.
       min_fraction: Smallest share within the threshold, in (0, 1]; default .1: scales by up to 10.
 
     Returns:

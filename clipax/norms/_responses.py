@@ -39,8 +39,9 @@ def clip(
       threshold: Largest norm :math:`c` that results, or that smooth responses approach: a positive
         number (infinity: the identity), an `optax.Schedule` of the step count, or a `Threshold`.
       response: `"hard"` (default), `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`.
-      floor: For `"hard"`: the smallest factor :math:`\delta`, in [0, 1]; 0 or None (default): none.
-      offset: For `"hard"`: :math:`\tau \ge 0`, in theory a bound of the noise; None (default).
+      floor: Only for `"hard"`: the smallest factor :math:`\delta`, in [0, 1]; 0 or None (default):
+        none.
+      offset: Only for `"hard"`: :math:`\tau \ge 0`, in theory a bound of the noise; None (default).
 
     Returns:
       A `NormRule`. A block counts as clipped where `n > c` (`n > c - offset`).

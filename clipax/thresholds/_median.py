@@ -39,8 +39,8 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
       - The first step is limited by `scale` times its own norm, the second by `scale` times the
         smaller of two: a spike as first norm limits nothing but its own step.
       - A median of zero gives the smallest positive float: next to nothing passes.
-      - Clip and defaults are of the authors' code alone: there in units of a tensor's root mean
-        square, with the upper median, taken once in `window` steps from the second window on.
+      - Clip and defaults are of the authors' code alone: there in units of the parameters' root
+        mean square, with the upper median, once in `window` steps, from the second window on.
 
     Example:
       >>> import jax.numpy as jnp, clipax

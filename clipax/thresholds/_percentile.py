@@ -50,9 +50,8 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
       A `Threshold` with a `PercentileState`: 4 `window` bytes and 4 KiB a block in float32.
 
     Notes:
-      - Up to `window` norms one of those seen, exactly. Later of a histogram: within a factor
-        `2^(1/16)`, 4.5 %, for any norms in [2^-64, 2^64]; others count as its ends. Ranks as for
-        `quantile`.
+      - Up to `window` norms one of those seen, exactly; later of a histogram: within `2^(1/16)`,
+        4.5 %, for norms in [2^-64, 2^64], whose ends others count as. Ranks as for `quantile`.
       - The first step is not clipped. Norms after the first 2^31 - 1 are not remembered.
       - A percentile of zero gives the smallest positive float while exact, then about 2^-64.
       - The paper keeps all norms; its code interpolates (`numpy.percentile`); a NaN stays for ever.

@@ -66,10 +66,10 @@ def zscore(
       max_norm: A constant cap on every norm, positive, in warm-up too; None (default): none.
       eps: Non-negative :math:`\epsilon`, added to the deviation in the z-score; default 1e-6.
       floor: Least :math:`\sigma` in units of :math:`\mu`; non-negative, default .02 (paper: 0).
-      restart: Norms below this share of the mean start anew; in [0, 1), default 1e-3 (paper: 0).
+      restart: Norms below this share of the mean reset all; in [0, 1), default 1e-3 (paper: 0).
 
     Returns:
-      A `Threshold` with a `ZscoreState`: :math:`\mu + z(\sigma + \epsilon)`, spikes' :math:`n^*_t`.
+      A `Threshold` with a `ZscoreState`: where clipping begins, or of a spike :math:`n^*_t`.
 
     Notes:
       - The standard deviation is kept, not its square: norms of 1e30 do not overflow. Zero norms
