@@ -36,7 +36,7 @@ def clip_adagrad_norm(
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
     Args:
-      learning_rate: Step size :math:`\gamma`, or its schedule; in theory the distance to go.
+      learning_rate: Step size :math:`\gamma`, or its schedule; theory: distance to the solution.
       threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: AdaGrad-Norm).
       b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37, default 1. In the
         theory it grows with the distance to the solution over the step size.

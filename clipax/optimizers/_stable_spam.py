@@ -212,8 +212,8 @@ def stable_spam(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
 
-    Entries are cut at an average of the largest (AdaClip), norms brought to about 1 (AdaGN). Prefer
-    it in very low precision, where norms jump; it needs no threshold in units of the gradient.
+    Entries are cut at an average of the largest (AdaClip), norms brought to about 1, less if small
+    (AdaGN). Prefer it in very low precision, where norms jump; it needs no threshold.
 
     .. math:: T_t = \mathrm{ema}_{\gamma_3}(\max |g_t|), \quad
         \tilde g_t = \begin{cases} g_t \, T_t / \max |g_t| & |g_t| > T_t \\ g_t \end{cases}, \quad
