@@ -25,8 +25,6 @@ from jax.sharding import PartitionSpec as P
 
 import clipax
 
-__all__ = ["main"]
-
 INPUTS, HIDDEN, BATCH = 16, 32, 32
 SPECS = {"first": P(None, "data"), "bias": P("data"), "last": P("data")}
 
@@ -52,11 +50,7 @@ def loss_of(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, and prints a row for each step and what the clip remembers at the end.
-
-    Args:
-      arguments: Command line; by default the process's own.
-    """
+    """Trains, and prints a row for each step and what the clip remembers at the end."""
     parser = _parser()
     options = parser.parse_args(arguments)
     jax.config.update("jax_num_cpu_devices", options.devices)  # of no effect on GPU and TPU

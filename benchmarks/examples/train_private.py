@@ -23,20 +23,11 @@ from flax import nnx
 import clipax
 from clipax import norms, per_example, thresholds
 
-__all__ = ["main", "train"]
-
 EXAMPLES, FEATURES, CLASSES = 2_000, 20, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, and prints how it went.
-
-    Args:
-      arguments: Command line; by default the process's own.
-
-    Returns:
-      The exit status, 0.
-    """
+    """Trains, and prints how it went."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.examples.train_private",
         description=(__doc__ or "").splitlines()[0],
@@ -74,11 +65,11 @@ def train(steps: int, batch: int, noise: float) -> tuple[float, float, float]:
         loss,
         threshold=1.0,
         reduction="sum",
-        noise_multiplier=thresholds.noise_split(noise, count_noise),
+        noise_multiplier=per_example.noise_split(noise, count_noise),
         microbatch_size=16,
     )
     # The threshold is the gradient's, not the update's: the factor 1 leaves what is noised alone.
-    follow = norms.regularized(thresholds.geometric_quantile(0.5, noise=count_noise), delta=1.0)
+    follow = norms.observe(thresholds.geometric_quantile(0.5, noise=count_noise))
     optimizer = optax.chain(clipax.scale_by_norm(follow), optax.adam(0.01))
 
     @jax.jit

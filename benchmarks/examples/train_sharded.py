@@ -28,8 +28,6 @@ from jax.sharding import PartitionSpec as P
 
 import clipax
 
-__all__ = ["Transformer", "main"]
-
 VOCABULARY, LENGTH, BATCH = 32, 16, 16
 COLUMNS = ("loss", "grad_norm", "threshold", "clip_factor")
 
@@ -143,11 +141,7 @@ def largest_share(tree: Any) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, and prints a row for each step.
-
-    Args:
-      arguments: Command line; by default the process's own.
-    """
+    """Trains, and prints a row for each step."""
     parser = _parser()
     options = parser.parse_args(arguments)
     jax.config.update("jax_num_cpu_devices", options.devices)  # of no effect on GPU and TPU

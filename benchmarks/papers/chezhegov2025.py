@@ -17,8 +17,8 @@ import optax
 
 import clipax
 from benchmarks.papers import chezhegov2025_outliers, chezhegov2025_theory
+from benchmarks.papers.chezhegov2025_cola import cola
 from benchmarks.papers.claims import close, factor
-from benchmarks.papers.cola import cola
 from benchmarks.papers.draw import bands, spaced
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 from clipax.lab.noise import Noise

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from benchmarks.measure import environment
+from benchmarks.harness.compile import environment
 from benchmarks.papers import PAPERS
 from benchmarks.papers.files import read, write
 from benchmarks.papers.paper import Options, Result, measure

@@ -22,8 +22,7 @@ from benchmarks.papers.formats import (
     parse_sentences,
     read,
 )
-from clipax.lab.data import Split
-from clipax.lab.errors import InputError
+from clipax.lab import InputError, Split
 from clipax.lab.problems import load_libsvm
 
 __all__ = [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from benchmarks.harness.records import dump
 from benchmarks.papers.claims import Claim
 from benchmarks.papers.figure import save
 from benchmarks.papers.paper import Result
@@ -40,7 +41,7 @@ def write(result: Result, folder: Path) -> Result:
     content = asdict(result.without_panels()) | {"holds": result.holds}
     for left_out in ("name", "panels"):
         del content[left_out]
-    (folder / f"{result.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder / f"{result.name}.json").write_text(dump(content))
     return result
 
 

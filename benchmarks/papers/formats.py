@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipax.lab.data import Split
-from clipax.lab.errors import InputError
+from clipax.lab import InputError, Split
 
 __all__ = [
     "decode",

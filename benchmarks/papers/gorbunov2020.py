@@ -257,7 +257,7 @@ def _accelerated(options: Options) -> Outcome:
         "The paper's logistic regressions on LIBSVM's data are not reproduced; its statements are, "
         "on quadratics of ours.",
         "Two of the laws are skewed, so that a clip leaves a bias, which grows with the steps of "
-        "SSTM: the paper never_amplifies it with batches that grow, which are not used here.",
+        "SSTM: the paper shrinks it with batches that grow, which are not used here.",
     ]
     return Outcome(claims, [panel], notes)
 

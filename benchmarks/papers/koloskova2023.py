@@ -19,7 +19,7 @@ from scipy import integrate, optimize
 import clipax
 from benchmarks.papers.claims import Claim, Number, close, exact
 from benchmarks.papers.draw import lines, spaced
-from benchmarks.papers.logistic_real import logistic_real
+from benchmarks.papers.koloskova2023_real import logistic_real
 from benchmarks.papers.loops import recorded, steps_until
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 

@@ -27,10 +27,10 @@ from benchmarks.papers.marshall2025_runs import (
 )
 from benchmarks.papers.marshall2025_schedules import criterion, schedules
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
-from clipax import theory
 from clipax.lab import noise
 from clipax.lab.noise import Law
 from clipax.lab.problems import StreamingLeastSquares, streaming_least_squares
+from clipax.theory import dynamics
 
 __all__ = ["PAPER"]
 
@@ -38,11 +38,11 @@ _INF = math.inf
 _HORIZON = 15.0
 _TIME = "time, steps over intrinsic dimension"
 # Noise of deviation .5 (Cauchy: of scale .5), for the theory and for the runs.
-_LAWS: dict[str, tuple[theory.LabelNoise, Law]] = {
-    "Cauchy": (theory.cauchy_noise(0.5), noise.cauchy(0.5)),
-    "Gaussian": (theory.gaussian_noise(0.5), noise.gaussian(0.5)),
-    "Laplace": (theory.laplace_noise(0.5), noise.laplace(0.5 / math.sqrt(2))),
-    "Rademacher-like": (theory.rademacher_noise(0.5, 0.2), noise.rademacher_like(0.5, 0.2)),
+_LAWS: dict[str, tuple[dynamics.LabelNoise, Law]] = {
+    "Cauchy": (dynamics.cauchy_noise(0.5), noise.cauchy(0.5)),
+    "Gaussian": (dynamics.gaussian_noise(0.5), noise.gaussian(0.5)),
+    "Laplace": (dynamics.laplace_noise(0.5), noise.laplace(0.5 / math.sqrt(2))),
+    "Rademacher-like": (dynamics.rademacher_noise(0.5, 0.2), noise.rademacher_like(0.5, 0.2)),
 }
 _RATE, _THRESHOLD = 0.6, 0.4
 # Risks at times 1, 5, 10 and 15, on the spectrum j^(-1/5), j up to 500.
@@ -58,13 +58,13 @@ _TIMES = (1.0, 5.0, 10.0, 15.0)
 
 def _predicted(
     problem: StreamingLeastSquares,
-    law: theory.LabelNoise,
+    law: dynamics.LabelNoise,
     threshold: float,
     times: Sequence[float] | np.ndarray,
 ) -> np.ndarray:
     # Always over the whole horizon: one program for all sizes of the experiment.
     grid = np.linspace(0, _HORIZON, 301)
-    risks = theory.homogenized_risk(
+    risks = dynamics.homogenized_risk(
         spectrum(problem),
         start_of(problem),
         law,
@@ -75,7 +75,7 @@ def _predicted(
     return np.asarray(np.interp(times, grid, np.asarray(risks)))
 
 
-def _laws(options: Options) -> dict[str, tuple[theory.LabelNoise, Law]]:
+def _laws(options: Options) -> dict[str, tuple[dynamics.LabelNoise, Law]]:
     """All of them, or two: every law is a program of its own to compile."""
     names = ("Gaussian", "Rademacher-like") if options.quick else tuple(_LAWS)
     return {name: _LAWS[name] for name in names}
@@ -190,7 +190,7 @@ def _spread(
     squared step, both of which count for the scatter and not for the mean.
     """
     law, case = "Gaussian", f"Gaussian, c = {_THRESHOLD}"
-    paths = theory.homogenized_paths(
+    paths = dynamics.homogenized_paths(
         jax.random.key(options.seed),
         spectrum(problem),
         start_of(problem),

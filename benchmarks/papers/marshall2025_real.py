@@ -21,7 +21,7 @@ from benchmarks.papers.datasets import binary, fashion_mnist
 from benchmarks.papers.draw import bands
 from benchmarks.papers.marshall2025_runs import Curves, deviation, rows, simulated
 from benchmarks.papers.paper import Options, Outcome, Panel
-from clipax import theory
+from clipax.theory import dynamics
 
 __all__ = ["real"]
 
@@ -138,10 +138,10 @@ def _compare(data: _Regression, options: Options) -> Outcome:
 def _predicted(data: _Regression, threshold: float, times: np.ndarray) -> np.ndarray:
     # Always over the whole horizon: one program for all sizes of the experiment.
     grid = np.linspace(0, _HORIZON, 301)
-    risks = theory.homogenized_risk(
+    risks = dynamics.homogenized_risk(
         data.spectrum,
         data.solution**2 / 2,
-        theory.empirical_noise(data.residuals),
+        dynamics.empirical_noise(data.residuals),
         learning_rate=_RATE,
         threshold=threshold,
         times=grid,

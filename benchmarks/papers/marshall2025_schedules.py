@@ -23,9 +23,9 @@ from benchmarks.papers.marshall2025_runs import (
     streamed,
 )
 from benchmarks.papers.paper import Options, Outcome, Panel
-from clipax import theory
 from clipax.lab import noise
 from clipax.lab.problems import streaming_least_squares
+from clipax.theory import dynamics
 
 __all__ = ["criterion", "schedules"]
 
@@ -33,7 +33,7 @@ _INF = math.inf
 _HORIZON = 15.0
 _TIME = "time, steps over intrinsic dimension"
 # The experiment with schedules: spectrum j^(-1/6), and noise in a fifth of the labels.
-_RARE, _RARE_RUNS = theory.rademacher_noise(0.8, 0.2), noise.rademacher_like(0.8, 0.2)
+_RARE, _RARE_RUNS = dynamics.rademacher_noise(0.8, 0.2), noise.rademacher_like(0.8, 0.2)
 _SLOW_RATE = 0.4
 
 
@@ -43,8 +43,8 @@ def schedules(options: Options) -> Outcome:
     eigenvalues, start, dimension = spectrum(problem), start_of(problem), problem.intrinsic_dim
     kappa = 0.3
 
-    def proportional(compensation: str) -> theory.ClippingSchedule:
-        return theory.proportional_schedule(
+    def proportional(compensation: str) -> dynamics.ClippingSchedule:
+        return dynamics.proportional_schedule(
             eigenvalues,
             start,
             _RARE,
@@ -54,13 +54,13 @@ def schedules(options: Options) -> Outcome:
             compensation=compensation,
         )
 
-    def best(law: theory.LabelNoise) -> theory.ClippingSchedule:
-        return theory.max_ccc_schedule(
+    def best(law: dynamics.LabelNoise) -> dynamics.ClippingSchedule:
+        return dynamics.max_ccc_schedule(
             eigenvalues, start, law, learning_rate=_SLOW_RATE, horizon=_HORIZON
         )
 
-    def unclipped(law: theory.LabelNoise, times: np.ndarray) -> np.ndarray:
-        risks = theory.homogenized_risk(
+    def unclipped(law: dynamics.LabelNoise, times: np.ndarray) -> np.ndarray:
+        risks = dynamics.homogenized_risk(
             eigenvalues, start, law, learning_rate=_SLOW_RATE, threshold=_INF, times=times
         )
         return np.asarray(risks)
@@ -75,7 +75,7 @@ def schedules(options: Options) -> Outcome:
     ends = [schedule.risk[-1] for schedule in made.values()]
     ratios = {"rare noise": made["max-CCC"].risk / plain}
     if not options.quick:
-        laplace = theory.laplace_noise(0.8)
+        laplace = dynamics.laplace_noise(0.8)
         ratios["Laplace noise"] = best(laplace).risk / unclipped(laplace, time)
     claims = [
         close("spectrum j^(-1/6): trace", 212.4631, dimension, 0, 5.1e-5),
@@ -143,12 +143,12 @@ def schedules(options: Options) -> Outcome:
 def criterion(options: Options) -> Outcome:
     """The comparison criterion: never above 1 under Gaussian noise (Theorem 4), else it can be."""
     sigma, risks = 0.5, np.geomspace(1e-3, 10, 9)
-    laws: dict[str, theory.LabelNoise] = {
-        "Gaussian": theory.gaussian_noise(sigma),
-        "uniform": theory.uniform_noise(sigma),
-        "Laplace": theory.laplace_noise(sigma),
-        "Student t, 3 d.f.": theory.student_t_noise(3.0, sigma / math.sqrt(3)),
-        "Rademacher-like": theory.rademacher_noise(sigma, 0.2),
+    laws: dict[str, dynamics.LabelNoise] = {
+        "Gaussian": dynamics.gaussian_noise(sigma),
+        "uniform": dynamics.uniform_noise(sigma),
+        "Laplace": dynamics.laplace_noise(sigma),
+        "Student t, 3 d.f.": dynamics.student_t_noise(3.0, sigma / math.sqrt(3)),
+        "Rademacher-like": dynamics.rademacher_noise(sigma, 0.2),
     }
     if options.quick:  # every law is a program of its own to compile
         laws = {name: laws[name] for name in ("Gaussian", "Rademacher-like")}
@@ -159,7 +159,7 @@ def criterion(options: Options) -> Outcome:
     thresholds = scales * ratios[:, None]
     with jax.enable_x64(True):
         for name, law in laws.items():
-            values = np.asarray(theory.clipping_comparison(law, risks, thresholds))
+            values = np.asarray(dynamics.clipping_comparison(law, risks, thresholds))
             highest = float(np.max(values))
             if name in ("Gaussian", "uniform"):
                 label = f"{name} noise: largest CCC over thresholds and risks"

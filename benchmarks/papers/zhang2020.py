@@ -20,7 +20,7 @@ from benchmarks.papers.claims import at_most, exact
 from benchmarks.papers.draw import lines, spaced
 from benchmarks.papers.loops import recorded, steps_until
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
-from benchmarks.papers.smoothness_real import smoothness_real
+from benchmarks.papers.zhang2020_real import smoothness_real
 from clipax import theory
 
 __all__ = ["PAPER"]

@@ -40,7 +40,7 @@ WIDTH = math.log(2) / _PER_OCTAVE
 PRECISION = 2 ** (1 / (2 * _PER_OCTAVE))
 """The largest ratio of a norm to the middle of its bin."""
 TAIL_FRACTION = 0.05
-"""The share of the norms that count as the tail; `benchmarks/tail_index.py` compares others."""
+"""Share of the norms in the tail; `python -m benchmarks tail-index` compares others."""
 # Norms below the first bin count in it, and norms above the last bin in the last.
 _BOUNDS = np.append(2.0 ** (np.arange(1, BINS) / _PER_OCTAVE - _OCTAVES), np.inf)
 _MOST = np.iinfo(np.int32).max

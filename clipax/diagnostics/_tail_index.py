@@ -33,7 +33,7 @@ def tail_index(norms: Any, *, fraction: Scalar = _histogram.TAIL_FRACTION) -> Ar
         state of an optimizer with `clipax.monitor_norms` or a threshold that remembers all norms
         (`percentile`, `tail_power`): the norms of all blocks of the first of these.
       fraction: The share of the norms that count as the tail, in (0, 1); default .05. Of the shares
-        compared by `python -m benchmarks.tail_index` it has the smallest mean error over the laws
+        compared by `python -m benchmarks tail-index` it has the smallest mean error over the laws
         there whose error on Pareto norms stays below .1. More is steadier for few norms.
 
     Returns:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipax._typing import Array, Norms
-from clipax.measure import narrow, row_of
+from clipax.measure import find_row, narrow
 from clipax.norms import NormRule
 from clipax.thresholds import Threshold
 
@@ -141,7 +141,7 @@ def group_blocks(
     """
     known = dict.fromkeys(labels)
     for label in norms:
-        row_of(known, label)
+        find_row(known, label)
     if collapse:
         return [Group((label,), norm, None, unit=False) for label, norm in norms.items()]
     keys = state.units if isinstance(state.units, dict) else {}

@@ -19,7 +19,7 @@ from clipax.engine._blocks import (
     select_rows,
     update_rows,
 )
-from clipax.measure import combined
+from clipax.measure import combine_norms
 from clipax.norms import Decision, NormRule, identity
 from clipax.norms._base import scale_norms
 from clipax.thresholds import Context
@@ -166,7 +166,7 @@ def decide(
     finite = [jnp.isfinite(group.norms) for group in groups]
     # A block that is not finite is decided on as if it were zero, and then forgotten.
     safe = [jnp.where(good, group.norms, 0) for good, group in zip(finite, groups, strict=True)]
-    context = context._replace(total_norm=combined(safe) if safe else None)
+    context = context._replace(total_norm=combine_norms(safe) if safe else None)
     contexts = [_add_blocks(context, group, measured) for group in groups]
     decisions, fresh = [], []
     for group, norms, its in zip(groups, safe, contexts, strict=True):
@@ -245,7 +245,7 @@ def _decide_total(
 ) -> tuple[list[Decision], Array, Any]:
     """The decisions with a factor common to all blocks, that factor, and the state of `total`."""
     scaled = [scale_norms(decision, norm) for decision, norm in zip(decisions, norms, strict=True)]
-    norm = combined(scaled)
+    norm = combine_norms(scaled)
     common, new = total.update(norm, state, Context(context.count, total_norm=norm))
     clips = norm > common.threshold
     joined = []

@@ -19,9 +19,9 @@ from clipax.engine._decide import BlockFactors
 from clipax.measure import (
     Leaf,
     accumulation_dtype,
-    by_path,
+    find_row,
+    index_by_path,
     narrow,
-    row_of,
     spread,
     wide_dtype,
 )
@@ -196,7 +196,7 @@ def apply_rule(
     Returns:
       The updates of the leaves, and the new memory.
     """
-    rows = {name: by_path(tree) for name, tree in memory.items()}
+    rows = {name: index_by_path(tree) for name, tree in memory.items()}
     updates = []
     for place, (leaf, value) in enumerate(zip(leaves, values, strict=True)):
         block = BlockFactors(*(spread(part, leaf) for part in factors[leaf.block.label]))
@@ -206,7 +206,7 @@ def apply_rule(
         if weight_decay is not None and param is not None:
             decay = jnp.asarray(weight_decay, block.gradient_factor.dtype)
             gradient += param.astype(gradient.dtype) * decay
-        old = {name: row_of(row, leaf.path) for name, row in rows.items()}
+        old = {name: find_row(row, leaf.path) for name, row in rows.items()}
         counted = steps[leaf.path] if isinstance(steps, Mapping) else steps
         context = EntryContext(*block, count, counted, param)
         update, new = rule.update(gradient, old, context)

@@ -18,7 +18,7 @@ from clipax._typing import Array, Norms, Scalar
 from clipax.engine._entries import EntryContext, EntryRule, Memory, keep
 from clipax.engine._step import ScaleByNormState
 from clipax.engine._telemetry import known_labels
-from clipax.measure import Leaf, row_of, wide_dtype
+from clipax.measure import Leaf, find_row, wide_dtype
 from clipax.norms import Decision, NormRule
 from clipax.thresholds import Context
 
@@ -67,7 +67,7 @@ def counted_steps(state: ScaleByNormState, leaves: Sequence[Leaf]) -> Norms:
         return {}
     rows = jnp.unstack(state.rules.before.rows.steps)
     known = dict(zip(known_labels(state.telemetry), rows, strict=True))
-    return {leaf.path: row_of(known, leaf.path) for leaf in leaves}
+    return {leaf.path: find_row(known, leaf.path) for leaf in leaves}
 
 
 class Moments:

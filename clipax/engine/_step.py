@@ -27,12 +27,12 @@ from clipax.measure import (
     Leaf,
     Measurement,
     accumulation_dtype,
-    block_sizes,
-    by_path,
+    count_entries,
+    index_by_path,
     magnitudes,
     measure,
-    named_leaves,
-    replaced,
+    name_leaves,
+    replace_values,
 )
 from clipax.norms import Decision
 from clipax.scopes import Scope
@@ -93,7 +93,7 @@ class Spec(NamedTuple):
         self, rules: NormRules, params: Params, entry_rule: EntryRule | None = None
     ) -> ScaleByNormState:
         """The state before the first step."""
-        leaves, _ = named_leaves(params, self.scope)
+        leaves, _ = name_leaves(params, self.scope)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
         shapes: dict[str, tuple[int, ...]] = {scopes.GLOBAL: ()} if self.collapse else {}
         for leaf in leaves:
@@ -152,7 +152,7 @@ class Step:
           TypeError: A leaf is not of a floating-point or complex type.
           ValueError: `params` are needed and not given, or lack a leaf.
         """
-        leaves, structure = named_leaves(updates, spec.scope)
+        leaves, structure = name_leaves(updates, spec.scope)
         # Not looked at where nothing depends on them: any structure will do then.
         wanted = params if needs_params or spec.axis_name is not None else None
         own = _match_params(leaves, wanted, required=needs_params)
@@ -182,7 +182,7 @@ class Step:
           values: What to measure in place of the leaves.
           derived: How `values` come from arrays in memory: they are then computed as they are read.
         """
-        leaves = self.leaves if values is None else replaced(self.leaves, values)
+        leaves = self.leaves if values is None else replace_values(self.leaves, values)
         return self._measure(leaves, self.params, derived)
 
     def magnitudes(self, order: Literal["max", "sum"]) -> Norms:
@@ -207,7 +207,7 @@ class Step:
         if rules.needs_params:
             # Behind barriers: who applies the updates converts the parameters too.
             values = hide(self.params or ())
-            params = self._measure(replaced(self.leaves, values), None).norms
+            params = self._measure(replace_values(self.leaves, values), None).norms
         factors, self.decisions, states = decide(
             rules, self.groups, Measured(blocks, params, self.sizes), states, self.context
         )
@@ -222,7 +222,7 @@ class Step:
     @property
     def sizes(self) -> dict[str, int]:
         """Number of entries behind each block's norm, over all shards."""
-        return block_sizes(self.leaves, axis_name=self.spec.axis_name)
+        return count_entries(self.leaves, axis_name=self.spec.axis_name)
 
     def thresholds(self) -> Norms:
         """The thresholds that were decided on, by label."""
@@ -302,7 +302,7 @@ def _match_params(
                 "`update(updates, state, params)`."
             )
         return None
-    rows = by_path(params)
+    rows = index_by_path(params)
     if missing := [leaf.path for leaf in leaves if leaf.path not in rows]:
         raise ValueError(
             f"`params` must hold every leaf of the updates, {missing[0]!r} is missing."

@@ -9,12 +9,12 @@ scaled), `_gather` (small leaves in fewer arrays), `_mesh` (sums over shards ins
 from clipax.measure._gather import assume_devices as assume_devices
 from clipax.measure._leaves import Leaf as Leaf
 from clipax.measure._leaves import accumulation_dtype as accumulation_dtype
-from clipax.measure._leaves import by_path as by_path
-from clipax.measure._leaves import named_leaves as named_leaves
+from clipax.measure._leaves import find_row as find_row
+from clipax.measure._leaves import index_by_path as index_by_path
+from clipax.measure._leaves import name_leaves as name_leaves
 from clipax.measure._leaves import narrow as narrow
 from clipax.measure._leaves import reduced_axes as reduced_axes
-from clipax.measure._leaves import replaced as replaced
-from clipax.measure._leaves import row_of as row_of
+from clipax.measure._leaves import replace_values as replace_values
 from clipax.measure._leaves import spread as spread
 from clipax.measure._leaves import wide_dtype as wide_dtype
 from clipax.measure._matrices import clamp_singular_values as clamp_singular_values
@@ -24,8 +24,8 @@ from clipax.measure._matrices import refuse_parts as refuse_parts
 from clipax.measure._measure import Derived as Derived
 from clipax.measure._measure import Measurement as Measurement
 from clipax.measure._measure import all_finite as all_finite
-from clipax.measure._measure import block_sizes as block_sizes
-from clipax.measure._measure import combined as combined
+from clipax.measure._measure import combine_norms as combine_norms
+from clipax.measure._measure import count_entries as count_entries
 from clipax.measure._measure import global_norm as global_norm
 from clipax.measure._measure import magnitudes as magnitudes
 from clipax.measure._measure import measure as measure

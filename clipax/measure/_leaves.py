@@ -16,12 +16,12 @@ from clipax.scopes import Block, Scope
 __all__ = [
     "Leaf",
     "accumulation_dtype",
-    "by_path",
-    "named_leaves",
+    "find_row",
+    "index_by_path",
+    "name_leaves",
     "narrow",
     "reduced_axes",
-    "replaced",
-    "row_of",
+    "replace_values",
     "spread",
     "wide_dtype",
 ]
@@ -37,7 +37,7 @@ class Leaf(NamedTuple):
     block: Block
 
 
-def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
+def name_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
     """The leaves of `tree` as floating-point arrays with their blocks, and the tree's structure.
 
     Raises:
@@ -60,19 +60,19 @@ def named_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
     return leaves, structure
 
 
-def replaced(leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf]:
+def replace_values(leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf]:
     """The leaves with other values."""
     return [leaf._replace(value=value) for leaf, value in zip(leaves, values, strict=True)]
 
 
-def by_path(tree: Any) -> dict[str, Array]:
+def index_by_path(tree: Any) -> dict[str, Array]:
     """The leaves of a tree by their names."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     names = scopes.leaf_names(pairs)
     return {name: jnp.asarray(leaf) for name, (_, leaf) in zip(names, pairs, strict=True)}
 
 
-def row_of(rows: Mapping[str, T], path: str) -> T:
+def find_row(rows: Mapping[str, T], path: str) -> T:
     """What a state remembers for the leaf or block of that name.
 
     Raises:

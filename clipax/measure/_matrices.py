@@ -80,15 +80,15 @@ def clamp_singular_values(
     beyond = norms > limits
 
     def cut() -> tuple[Array, Array]:
-        stack = _stacked(value.astype(dtype), keep)
+        stack = _to_matrices(value.astype(dtype), keep)
         # Zero where a matrix of the stack is within, or not finite.
         own = jnp.where(beyond[..., None, None], stack, 0)
         real = own.real.dtype
-        clamped, largest = _clamped(own, norms.astype(real), limits.astype(real))
+        clamped, largest = _clamp(own, norms.astype(real), limits.astype(real))
         largest = jnp.where(beyond, largest.astype(norms.dtype), norms)
         over = largest > limits
         result = jnp.where(over[..., None, None], clamped, stack)
-        return _unstacked(result, value, keep), largest
+        return _from_matrices(result, value, keep), largest
 
     def leave() -> tuple[Array, Array]:
         return value.astype(dtype), norms
@@ -108,30 +108,30 @@ def polar_factor(value: Array, norms: Array, keep: tuple[int, ...]) -> tuple[Arr
       norms: As for `clamp_singular_values`.
       keep: As for `clamp_singular_values`.
     """
-    stack = _stacked(value, keep)
-    left, values, right = _decomposed(stack, norms.astype(stack.real.dtype))
+    stack = _to_matrices(value, keep)
+    left, values, right = _decompose(stack, norms.astype(stack.real.dtype))
     # As the numerical rank is counted.
     noise = values[..., :1] * (jnp.finfo(values.dtype).eps * max(stack.shape[-2:]))
     ones = (values > noise).astype(stack.dtype)
     factor = _product(left * ones[..., None, :], right)
-    return _unstacked(lax.stop_gradient(factor), value, keep), values
+    return _from_matrices(lax.stop_gradient(factor), value, keep), values
 
 
 @jax.custom_jvp
-def _clamped(stack: Array, norms: Array, limits: Array) -> tuple[Array, Array]:
+def _clamp(stack: Array, norms: Array, limits: Array) -> tuple[Array, Array]:
     """`U min(S, c) V^H` and the largest of `S`, for matrices along the last two axes."""
-    left, values, right = _decomposed(stack, norms)
+    left, values, right = _decompose(stack, norms)
     cut = jnp.minimum(values, limits[..., None]).astype(stack.dtype)
     return _product(left * cut[..., None, :], right), values[..., 0]
 
 
-@_clamped.defjvp
-def _clamped_jvp(primals: Any, tangents: Any) -> Any:
+@_clamp.defjvp
+def _clamp_jvp(primals: Any, tangents: Any) -> Any:
     # The derivative of the decomposition is infinite where two singular values are equal. That of
     # the clamped matrix is not: it takes divided differences of min(s, c) between singular values.
     stack, norms, limits = primals
     change, _, shift = tangents
-    left, values, right = _decomposed(stack, norms)
+    left, values, right = _decompose(stack, norms)
     limit = limits[..., None]
     within = values <= limit
     cut = jnp.minimum(values, limit)
@@ -141,9 +141,9 @@ def _clamped_jvp(primals: Any, tangents: Any) -> Any:
         return one[..., :, None], one[..., None, :]
 
     (first, second), (cut_first, cut_second) = pairs(values), pairs(cut)
-    alike = jnp.equal(*pairs(within))
-    slope = (cut_first - cut_second) / jnp.where(alike, 1, first - second)
-    slope = jnp.where(alike, pairs(within)[0].astype(values.dtype), slope)
+    same_side = jnp.equal(*pairs(within))
+    slope = (cut_first - cut_second) / jnp.where(same_side, 1, first - second)
+    slope = jnp.where(same_side, pairs(within)[0].astype(values.dtype), slope)
     total = first + second
     mean = jnp.where(total > 0, (cut_first + cut_second) / jnp.where(total > 0, total, 1), 1)
 
@@ -167,7 +167,7 @@ def _clamped_jvp(primals: Any, tangents: Any) -> Any:
     return (cut_matrix, values[..., 0]), (tangent, core[..., 0, 0].real)
 
 
-def _decomposed(stack: Array, norms: Array) -> tuple[Array, Array, Array]:
+def _decompose(stack: Array, norms: Array) -> tuple[Array, Array, Array]:
     """The singular value decomposition, near one in size: not every library scales by itself."""
     exponent = jnp.clip(jnp.frexp(norms)[1], -126, 126)
     one = jnp.ones_like(norms)
@@ -195,7 +195,7 @@ def _shape(shape: tuple[int, ...], keep: tuple[int, ...]) -> tuple[int, int]:
     return math.prod(sizes[:-1]), sizes[-1] if sizes else 1
 
 
-def _stacked(value: Array, keep: tuple[int, ...]) -> Array:
+def _to_matrices(value: Array, keep: tuple[int, ...]) -> Array:
     """The matrices of a leaf along the last two axes, behind the kept ones."""
     kept, reduced = _split(value.ndim, keep)
     placed = jax.typeof(value).sharding
@@ -209,7 +209,7 @@ def _stacked(value: Array, keep: tuple[int, ...]) -> Array:
     return jnp.transpose(value, kept + reduced).reshape(*lead, *_shape(value.shape, keep))
 
 
-def _unstacked(stack: Array, like: Array, keep: tuple[int, ...]) -> Array:
+def _from_matrices(stack: Array, like: Array, keep: tuple[int, ...]) -> Array:
     """The leaf whose matrices those are, shaped and sharded as another."""
     kept, reduced = _split(like.ndim, keep)
     order = kept + reduced

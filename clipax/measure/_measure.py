@@ -21,7 +21,7 @@ from clipax import scopes
 from clipax._typing import Array, AxisName, Norms
 from clipax.measure import _sums
 from clipax.measure._gather import Layout, gather, lay_out
-from clipax.measure._leaves import Leaf, accumulation_dtype, named_leaves, reduced_axes
+from clipax.measure._leaves import Leaf, accumulation_dtype, name_leaves, reduced_axes
 from clipax.measure._mesh import Mesh
 from clipax.measure._overflow import rescaled_square_sums, rescaling
 
@@ -29,8 +29,8 @@ __all__ = [
     "Derived",
     "Measurement",
     "all_finite",
-    "block_sizes",
-    "combined",
+    "combine_norms",
+    "count_entries",
     "global_norm",
     "magnitudes",
     "measure",
@@ -74,7 +74,7 @@ def measure(
     """The Euclidean norms of the leaves' blocks.
 
     Args:
-      leaves: What `named_leaves` returned.
+      leaves: What `name_leaves` returned.
       dtype: float32 or float64, the type in which to accumulate.
       axis_name: Mesh axes over which the leaves are sharded, inside `shard_map`.
       params: The parameters that belong to the leaves: a gradient that varies over a mesh axis over
@@ -108,7 +108,7 @@ def magnitudes(
     A block without entries has 0. NaN where an entry is; a sum may overflow to infinity.
 
     Args:
-      leaves: What `named_leaves` returned.
+      leaves: What `name_leaves` returned.
       dtype: float32 or float64, the type in which to accumulate.
       order: `"max"` or `"sum"`.
       axis_name: As for `measure`.
@@ -125,7 +125,7 @@ def magnitudes(
     return _sums.add_by_label(_sums.reduce_each(reduce, values, layout), layout, greatest=greatest)
 
 
-def combined(norms: Sequence[Array]) -> Array:
+def combine_norms(norms: Sequence[Array]) -> Array:
     """The norm of all blocks together; blocks that are not finite count as zero."""
     finite = [jnp.where(jnp.isfinite(one), one, 0) for one in norms]
     # In units of the largest: squares neither overflow nor vanish. Array by array, as they may be
@@ -137,7 +137,7 @@ def combined(norms: Sequence[Array]) -> Array:
     return jnp.minimum(together, jnp.finfo(together.dtype).max)
 
 
-def block_sizes(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[str, int]:
+def count_entries(leaves: Sequence[Leaf], *, axis_name: AxisName = None) -> dict[str, int]:
     """Number of entries behind each norm of a label, over all shards."""
     if not leaves:
         return {}
@@ -209,7 +209,7 @@ def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:
       >>> print(clipax.global_norm({"a": jnp.array([3e30]), "b": jnp.array(4e30)}))
       5e+30
     """
-    leaves, _ = named_leaves(tree, scopes.resolve(scopes.GLOBAL))
+    leaves, _ = name_leaves(tree, scopes.resolve(scopes.GLOBAL))
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
     norms, _ = measure(leaves, dtype, axis_name=axis_name)
     return norms.get(scopes.GLOBAL, jnp.zeros((), dtype))

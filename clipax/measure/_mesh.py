@@ -68,7 +68,7 @@ class Mesh(NamedTuple):
             by_path, axes = None, _as_tuple(axis_name)
         if not axes:
             return Mesh((), None)
-        if _tracked(axes):
+        if _tracks_variation(axes):
             _refuse_unaveraged(leaves, params)
             _refuse_unnamed(leaves, axes)
             mesh = Mesh(axes, None)
@@ -93,17 +93,19 @@ class Mesh(NamedTuple):
             parameters over any.
         """
         axes = () if axis_name is None else _as_tuple(axis_name)
-        over = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves(batch)))
-        if stray := over - frozenset(axes):
+        varying = frozenset().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(batch)))
+        if unnamed := varying - frozenset(axes):
             raise ValueError(
-                f"`axis_name` must name the mesh axes {sorted(stray)} over which the batch varies."
+                f"`axis_name` must name the mesh axes {sorted(unnamed)} over which the batch "
+                f"varies."
             )
-        if own := frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves(params))):
+        varying = frozenset().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(params)))
+        if varying:
             raise ValueError(
                 f"`params` must be the same on every device, they vary over the mesh axes "
-                f"{sorted(own)}."
+                f"{sorted(varying)}."
             )
-        return Mesh(axes, None if not axes or _tracked(axes) else ())
+        return Mesh(axes, None if not axes or _tracks_variation(axes) else ())
 
     def vary(self, values: T) -> T:
         """The values as ones of this device alone: JAX sums no derivative over the others."""
@@ -118,7 +120,7 @@ class Mesh(NamedTuple):
 
     def shards(self, path: str, value: Array) -> Collection[str]:
         """The mesh axes over which a leaf is sharded."""
-        return _varying(value) if self.sharded is None else dict(self.sharded)[path]
+        return _varying_axes(value) if self.sharded is None else dict(self.sharded)[path]
 
     def devices(self) -> int:
         """The number of devices along the named axes."""
@@ -126,13 +128,13 @@ class Mesh(NamedTuple):
 
     def psum(self, values: T) -> T:
         """The sum over all named axes, in one collective."""
-        return self._reduced(lax.psum, values)
+        return self._reduce(lax.psum, values)
 
     def pmax(self, values: T) -> T:
         """The largest over all named axes, in one collective."""
-        return self._reduced(lax.pmax, values)
+        return self._reduce(lax.pmax, values)
 
-    def gathered(self, values: Array) -> Array:
+    def gather(self, values: Array) -> Array:
         """The vectors of all devices along the named axes one after the other."""
         if not self.axes:
             return values
@@ -140,29 +142,29 @@ class Mesh(NamedTuple):
         rows = jnp.zeros((self.devices(), *values.shape), values.dtype)
         return self.psum(rows.at[lax.axis_index(self.axes)].set(values)).reshape(-1)
 
-    def _reduced(self, collective: Any, values: T) -> T:
+    def _reduce(self, collective: Any, values: T) -> T:
         if not self.axes:
             return values
         leaves, structure = jax.tree.flatten(self.vary(values))
-        # Small ones of one type as one vector, as XLA merges no more than 256 collectives;
-        # gradients are not copied for it.
-        alike: dict[Any, list[int]] = {}
+        # Concatenate small leaves of one dtype: XLA merges no more than 256 collectives into one.
+        # Large ones (gradients) would be copied for it and stay by themselves.
+        groups: dict[Any, list[int]] = {}
         for place, leaf in enumerate(leaves):
             apart = place if leaf.size > _JOINED else None
-            alike.setdefault((leaf.dtype, apart), []).append(place)
+            groups.setdefault((leaf.dtype, apart), []).append(place)
         vectors = [
-            jnp.concatenate([jnp.ravel(leaves[place]) for place in found])
-            for found in alike.values()
+            jnp.concatenate([jnp.ravel(leaves[place]) for place in places])
+            for places in groups.values()
         ]
-        for found, vector in zip(alike.values(), collective(vectors, self.axes), strict=True):
-            ends = np.cumsum([leaves[place].size for place in found])
-            for place, part in zip(found, jnp.split(vector, ends[:-1]), strict=True):
+        for places, vector in zip(groups.values(), collective(vectors, self.axes), strict=True):
+            ends = np.cumsum([leaves[place].size for place in places])
+            for place, part in zip(places, jnp.split(vector, ends[:-1]), strict=True):
                 leaves[place] = part.reshape(leaves[place].shape)
         return jax.tree.unflatten(structure, leaves)
 
     def _vary(self, value: Array) -> Array:
         """A value that varies, for JAX, over all named axes: a sum over them takes no other."""
-        missing = tuple(axis for axis in self.axes if axis not in _varying(value))
+        missing = tuple(axis for axis in self.axes if axis not in _varying_axes(value))
         return lax.pcast(value, missing, to="varying") if missing else value
 
 
@@ -181,17 +183,18 @@ def _lookup(axis_name: Mapping[str, Any], path: str) -> Any:
     )
 
 
-def _varying(value: Any) -> frozenset[str]:
+def _varying_axes(value: Any) -> frozenset[str]:
     """The manual mesh axes over which JAX knows an array to vary."""
     kind = jax.typeof(value)
     manual = getattr(kind, "manual_axis_type", None)
     return frozenset(manual.varying if manual is not None else getattr(kind, "vma", ()))
 
 
-def _tracked(axes: tuple[str, ...]) -> bool:
+def _tracks_variation(axes: tuple[str, ...]) -> bool:
     try:
-        # Positions along an axis always vary over it: if the type does not say so, nothing does.
-        return all(axis in _varying(lax.axis_index(axis)) for axis in axes)
+        # `axis_index` always varies over its axis; if its type does not say so, JAX does not track
+        # variation (`check_vma=False`).
+        return all(axis in _varying_axes(lax.axis_index(axis)) for axis in axes)
     except NameError as error:
         raise ValueError(
             f"`axis_name` must name mesh axes of the `shard_map` around the update, got {axes!r}; "
@@ -201,7 +204,7 @@ def _tracked(axes: tuple[str, ...]) -> bool:
 
 def _refuse_unnamed(leaves: Sequence[tuple[str, Array]], named: tuple[str, ...]) -> None:
     for path, value in leaves:
-        if varying := _varying(value) - frozenset(named):
+        if varying := _varying_axes(value) - frozenset(named):
             raise ValueError(
                 f"`axis_name` must name the mesh axes {sorted(varying)} over which the leaf "
                 f"{path!r} varies, for the norm of the whole tree (or be () for the norm of each "
@@ -213,10 +216,10 @@ def _refuse_unaveraged(leaves: Sequence[tuple[str, Array]], params: Sequence[Arr
     if params is None:
         return
     for (path, value), param in zip(leaves, params, strict=True):
-        if stray := _varying(value) - _varying(param):
+        if missing := _varying_axes(value) - _varying_axes(param):
             raise ValueError(
                 f"The gradient of {path!r} is not averaged: it varies over the mesh axes "
-                f"{sorted(stray)}, its parameter does not. Average it (`jax.lax.pmean`) first."
+                f"{sorted(missing)}, its parameter does not. Average it (`jax.lax.pmean`) first."
             )
 
 

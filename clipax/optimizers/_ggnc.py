@@ -17,14 +17,14 @@ from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrS
 from clipax.engine import BlockFactors, NormRules, Spec, scale
 from clipax.measure import (
     Leaf,
-    by_path,
+    index_by_path,
     is_matrix,
     magnitudes,
     measure,
-    named_leaves,
+    name_leaves,
     polar_factor,
     refuse_parts,
-    replaced,
+    replace_values,
     spread,
     wide_dtype,
 )
@@ -71,7 +71,7 @@ def scale_by_lmo(
         return [leaf._replace(block=scope.block(leaf.path, leaf.value.ndim)) for leaf in leaves]
 
     def init(params: Params) -> MomentumState:
-        leaves, _ = named_leaves(params, scope)
+        leaves, _ = name_leaves(params, scope)
         _refuse(leaves, norm, ())
         return init_momentum(spec, gradient_rules, momentum_rules, averaging, params)
 
@@ -82,11 +82,11 @@ def scale_by_lmo(
         _refuse(of_scope(first.leaves), norm, axis_name)
         gradient = first.decide(gradient_rules, first.norms())
         second.apply(averaging, gradient, values=[leaf.value for leaf in first.leaves])
-        stored = by_path(second.state.memory["momentum"])
+        stored = index_by_path(second.state.memory["momentum"])
         dtype = second.dtype
         wide = [stored[leaf.path] for leaf in second.leaves]
         momentum = of_scope(
-            replaced(first.leaves, [one.astype(wide_dtype(one.dtype, dtype)) for one in wide])
+            replace_values(first.leaves, [one.astype(wide_dtype(one.dtype, dtype)) for one in wide])
         )
         if norm == "max":
             directions, terms = [jnp.sign(leaf.value) for leaf in momentum], momentum
@@ -146,7 +146,7 @@ def _decompose(
             direction = leaf.value * spread(inverse, leaf)
         directions.append(direction)
         sums.append(size)
-    return directions, replaced(leaves, sums)
+    return directions, replace_values(leaves, sums)
 
 
 def ggnc(

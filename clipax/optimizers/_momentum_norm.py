@@ -25,7 +25,7 @@ from clipax.engine import (
     hide,
     wide_zeros_like,
 )
-from clipax.measure import Derived, by_path, wide_dtype
+from clipax.measure import Derived, index_by_path, wide_dtype
 from clipax.norms import NormRule
 
 __all__ = [
@@ -109,7 +109,7 @@ def scale_by_momentum_norm(
         gradient = first.decide(gradient_rules, length)
         hidden = _add_decay(jax.tree.map(lax.optimization_barrier, sources))
         second.apply(averaging, gradient, values=hidden)
-        stored = by_path(second.state.memory["momentum"])
+        stored = index_by_path(second.state.memory["momentum"])
         length = second.norms([stored[leaf.path] for leaf in second.leaves])
         momentum = second.decide(momentum_rules, forget_where(gradient, length.norms))
         factors = {

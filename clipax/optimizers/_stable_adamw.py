@@ -27,7 +27,7 @@ from clipax.engine import (
     counted_steps,
     weigh_newest,
 )
-from clipax.measure import Derived, by_path, row_of, wide_dtype
+from clipax.measure import Derived, find_row, index_by_path, wide_dtype
 
 __all__ = ["stable_adamw"]
 
@@ -70,10 +70,10 @@ def scale_by_stable_adam(
     ) -> tuple[Updates, ScaleByNormState]:
         step = Step.begin(spec, updates, state, params, extra, needs_params=rule.needs_params)
         steps = counted_steps(state, step.leaves)
-        scales = by_path(state.memory["scales"])
+        scales = index_by_path(state.memory["scales"])
         sources = _Sources(
             [leaf.value for leaf in step.leaves],
-            [row_of(scales, leaf.path) for leaf in step.leaves],
+            [find_row(scales, leaf.path) for leaf in step.leaves],
             [_weights(b2, count, step.dtype) for count in steps.values()],
             # Opaque, or XLA writes out whole arrays of a constant that two loops share.
             lax.optimization_barrier(jnp.asarray(eps, step.dtype)),

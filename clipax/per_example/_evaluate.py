@@ -15,9 +15,9 @@ import numpy as np
 
 from clipax import _validate, norms
 from clipax._typing import Array, Params, Scalar
-from clipax.measure import Mesh, accumulation_dtype, named_leaves, narrow
+from clipax.measure import Mesh, accumulation_dtype, name_leaves, narrow
 from clipax.norms import Decision
-from clipax.per_example._release import ExampleStats, noised, statistics
+from clipax.per_example._release import ExampleStats, add_noise, statistics
 from clipax.per_example._scan import Microbatches, add_up
 from clipax.scopes import Scope
 from clipax.thresholds import Context
@@ -75,7 +75,7 @@ def evaluate(
     """
     size = _batch_size(batch, mask)
     _check_key(key, options.noise_multiplier)
-    leaves, structure = named_leaves(params, options.scope)
+    leaves, structure = name_leaves(params, options.scope)
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
     limit = jnp.asarray(threshold, dtype)
     # A traced threshold is not checked: NaN, zero and negative numbers let nothing through.
@@ -90,7 +90,7 @@ def evaluate(
     stats = statistics(sums.norms, sums.finite, real, decide, mesh, sums.aux)
     total, value, number = mesh.psum((sums.leaves, sums.value, jnp.sum(real)))
     if options.noise_multiplier is not None and key is not None:
-        total = noised(total, leaves, key, options.noise_multiplier, limit)
+        total = add_noise(total, leaves, key, options.noise_multiplier, limit)
     if options.reduction == "mean":
         share = 1 / jnp.maximum(number, 1).astype(dtype)
         total, value = [one * share.astype(one.real.dtype) for one in total], value * share
@@ -115,8 +115,8 @@ def _loss_and_aux(
             f"`fun` must return one floating-point number for one example (or a pair, with "
             f"`has_aux`), got {_kinds(loss)}."
         )
-    if stray := [leaf for leaf in jax.tree.leaves(aux) if not _is_number(leaf)]:
-        raise TypeError(f"`fun` must return arrays beside its loss, got {stray[0]!r}.")
+    if others := [leaf for leaf in jax.tree.leaves(aux) if not _is_number(leaf)]:
+        raise TypeError(f"`fun` must return arrays beside its loss, got {others[0]!r}.")
     return loss, aux
 
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from clipax._typing import Array, Norms, Scalar
-from clipax.measure import Leaf, Mesh, combined
+from clipax.measure import Leaf, Mesh, combine_norms
 from clipax.per_example._scan import Decide
 
-__all__ = ["ExampleStats", "noised", "statistics"]
+__all__ = ["ExampleStats", "add_noise", "statistics"]
 
 
 class ExampleStats(NamedTuple):
@@ -61,22 +61,25 @@ def statistics(
         above = (norm > decide(safe).threshold) & column
         clipped += jnp.sum(above, dtype=jnp.int32)
         blocks += math.prod(norm.shape[1:])
-        shown[label] = _marked(
+        shown[label] = _mark(
             norm, jnp.isfinite(norm), jnp.expand_dims(real, tuple(range(1, norm.ndim)))
         )
-    whole = jax.vmap(lambda one: combined(list(one.values())))(norms) if norms else 0.0 * finite
+    whole = (
+        jax.vmap(lambda one: combine_norms(list(one.values())))(norms) if norms else 0.0 * finite
+    )
     counts = mesh.psum((clipped, jnp.sum(good), jnp.sum(real & ~finite)))
     clipped, entered, nonfinite = (count.astype(jnp.int32) for count in counts)
     fraction = clipped / jnp.maximum(entered * blocks, 1).astype(jnp.float32)
-    all_norms = mesh.gathered(_marked(whole, finite, real))
+    all_norms = mesh.gather(_mark(whole, finite, real))
     return ExampleStats(all_norms, shown, fraction, nonfinite, aux)
 
 
-def _marked(norms: Array, finite: Array, real: Array) -> Array:
+def _mark(norms: Array, finite: Array, real: Array) -> Array:
+    """Replace norms by infinity where an example is not finite, by -1 where it is masked."""
     return jnp.where(real, jnp.where(finite, norms, jnp.inf), -1)
 
 
-def noised(
+def add_noise(
     sums: Sequence[Array], leaves: Sequence[Leaf], key: Array, multiplier: Scalar, threshold: Array
 ) -> list[Array]:
     """Add Gaussian noise to sums, in units of the largest contribution of one example.
@@ -101,11 +104,11 @@ def noised(
         blocks[leaf.block.label] = math.prod(leaf.value.shape[axis] for axis in leaf.block.keep)
     # B blocks, each clipped at c, have a joint norm of at most c sqrt(B).
     sensitivity = threshold * math.sqrt(sum(blocks.values()))
-    added = []
-    for one, own in zip(sums, jax.random.split(key, max(len(sums), 1)), strict=False):
-        drawn = jax.random.normal(own, one.shape, one.dtype)
+    noisy = []
+    for one, leaf_key in zip(sums, jax.random.split(key, max(len(sums), 1)), strict=False):
+        drawn = jax.random.normal(leaf_key, one.shape, one.dtype)
         if jnp.iscomplexobj(one):
             drawn = drawn * math.sqrt(2)  # both parts with the full deviation
         deviation = jnp.asarray(multiplier * sensitivity, one.real.dtype)
-        added.append(one + drawn * deviation)
-    return added
+        noisy.append(one + drawn * deviation)
+    return noisy

@@ -20,7 +20,7 @@ from clipax.measure import (
     Mesh,
     accumulation_dtype,
     measure,
-    named_leaves,
+    name_leaves,
     spread,
     wide_dtype,
 )
@@ -140,18 +140,18 @@ def add_up(
         else:
             axes = (None, *(0 for _ in examples))
             (value, aux), grads = jax.vmap(gradient, in_axes=axes)(params, *examples)
-        leaves, _ = named_leaves(grads, each)
+        leaves, _ = name_leaves(grads, each)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
         norms, _ = measure(leaves, dtype, axis_name=())
         finite = _finite(value, norms)
         enter = finite & real
-        added = _added(leaves, norms, decide, enter, sums[0])
+        added = _add_scaled(leaves, norms, decide, enter, sums[0])
         loss = jnp.sum(jnp.where(enter, value, 0).astype(sums[1].dtype))
         excluded = {leaf.block.label for leaf in leaves if leaf.block.excluded}
         shown = {label: norm for label, norm in norms.items() if label not in excluded}
         return (added, sums[1] + loss), (shown, finite, aux)
 
-    leaves, _ = named_leaves(params, scope)
+    leaves, _ = name_leaves(params, scope)
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
     zeros = [
         jnp.zeros(leaf.value.shape, wide_dtype(leaf.value.dtype, jnp.float32)) for leaf in leaves
@@ -170,7 +170,7 @@ def _finite(value: Array, norms: Norms) -> Array:
     return finite
 
 
-def _added(
+def _add_scaled(
     leaves: Sequence[Leaf], norms: Norms, decide: Decide, enter: Array, sums: Sequence[Array]
 ) -> list[Array]:
     """Add the examples' scaled gradients to the sums."""

@@ -14,7 +14,7 @@ import optax
 from clipax import norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
 from clipax.engine import NormRules, ScaleByNormState, Spec, Step, hide, scale
-from clipax.measure import clamp_singular_values, is_matrix, named_leaves, refuse_parts
+from clipax.measure import clamp_singular_values, is_matrix, name_leaves, refuse_parts
 from clipax.scopes import Scope
 from clipax.thresholds import Threshold, as_threshold
 
@@ -79,7 +79,7 @@ def clip_by_singular_values(
     rules = NormRules.of(norms.clip(threshold))
 
     def init(params: Params) -> ScaleByNormState:
-        leaves, _ = named_leaves(params, spec.scope)
+        leaves, _ = name_leaves(params, spec.scope)
         refuse_parts(leaves, ())
         return spec.init(rules, params)
 

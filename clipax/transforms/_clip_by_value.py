@@ -10,7 +10,7 @@ import optax
 
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
-from clipax.measure import named_leaves, wide_dtype
+from clipax.measure import name_leaves, wide_dtype
 from clipax.norms._factors import RESPONSES
 
 __all__ = ["ClipByValueState", "bounded", "clip_by_value", "usable"]
@@ -72,7 +72,7 @@ def clip_by_value(
     scope = scopes.resolve("leaf")
 
     def init(params: Params) -> ClipByValueState:
-        named_leaves(params, scope)  # refuses integer leaves before the first step
+        name_leaves(params, scope)  # refuses integer leaves before the first step
         return ClipByValueState(jnp.zeros((), jnp.int32))
 
     def update(
@@ -80,7 +80,7 @@ def clip_by_value(
     ) -> tuple[Updates, ClipByValueState]:
         del params, extra
         now = threshold(state.steps) if callable(threshold) else threshold
-        leaves, structure = named_leaves(updates, scope)
+        leaves, structure = name_leaves(updates, scope)
         clipped = [
             _clip(leaf.value, now, response, propagate=nonfinite == "propagate") for leaf in leaves
         ]

@@ -11,7 +11,7 @@ from jax import lax
 
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
-from clipax.measure import by_path, named_leaves, narrow, row_of
+from clipax.measure import find_row, index_by_path, name_leaves, narrow
 
 __all__ = ["DelayUpdatesState", "delay_updates"]
 
@@ -67,7 +67,7 @@ def delay_updates(
     scope = scopes.resolve("leaf")
 
     def init(params: Params) -> DelayUpdatesState:
-        leaves, structure = named_leaves(params, scope)
+        leaves, structure = name_leaves(params, scope)
         # Made from the leaves, so that they are sharded alike.
         empty = [jnp.zeros_like(leaf.value, dtype=leaf.value.dtype)[None] for leaf in leaves]
         slots = [jnp.broadcast_to(one, (steps + 1, *one.shape[1:])) for one in empty]
@@ -78,17 +78,17 @@ def delay_updates(
         updates: Updates, state: DelayUpdatesState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, DelayUpdatesState]:
         del params, extra
-        leaves, structure = named_leaves(updates, scope)
+        leaves, structure = name_leaves(updates, scope)
         # Written before it is read, with a slot to spare: the buffer is updated in place in a
         # jitted loop and in a scan alike.
         following = (state.position + 1) % (steps + 1)
-        slots = by_path(state.slots)
+        slots = index_by_path(state.slots)
         late = []
         for leaf in leaves:
             finite = jnp.isfinite(leaf.value)
             result = jnp.where(finite, leaf.value, 0)
             if steps:
-                slot = row_of(slots, leaf.path)
+                slot = find_row(slots, leaf.path)
                 slot = lax.dynamic_update_index_in_dim(
                     slot, narrow(result, slot.dtype), state.position, 0
                 )

@@ -11,7 +11,7 @@ import optax
 from clipax import scopes
 from clipax._typing import Array, AxisName, Params, Updates
 from clipax.engine import skipping
-from clipax.measure import all_finite, named_leaves
+from clipax.measure import all_finite, name_leaves
 
 __all__ = ["SkipNonfiniteState", "skip_nonfinite"]
 
@@ -81,7 +81,7 @@ def skip_nonfinite(
     def update(
         updates: Updates, state: SkipNonfiniteState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SkipNonfiniteState]:
-        leaves, structure = named_leaves(updates, scope)
+        leaves, structure = name_leaves(updates, scope)
         updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         finite = all_finite(leaves, axis_name=axis_name)
         updates, inner_state = run.update(finite, updates, state.inner, params, extra)

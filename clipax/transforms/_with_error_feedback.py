@@ -16,7 +16,7 @@ from jax import lax
 from clipax import scopes
 from clipax._typing import Array, AxisName, Params, Updates
 from clipax.engine._entries import wide_zeros_like
-from clipax.measure import by_path, named_leaves, narrow, row_of
+from clipax.measure import find_row, index_by_path, name_leaves, narrow
 from clipax.transforms._skip_nonfinite import skip_nonfinite
 
 __all__ = ["ErrorFeedbackState", "with_error_feedback"]
@@ -81,9 +81,9 @@ def with_error_feedback(
     def update(
         updates: Updates, state: ErrorFeedbackState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ErrorFeedbackState]:
-        leaves, structure = named_leaves(updates, scope)
-        rows = by_path(state.estimate)
-        old = [row_of(rows, leaf.path) for leaf in leaves]
+        leaves, structure = name_leaves(updates, scope)
+        rows = index_by_path(state.estimate)
+        old = [find_row(rows, leaf.path) for leaf in leaves]
         changes = [
             _bounded(leaf.value.astype(one.dtype) - one)
             for leaf, one in zip(leaves, old, strict=True)
@@ -98,8 +98,8 @@ def with_error_feedback(
         ]
         rows |= {leaf.path: one for leaf, one in zip(leaves, new, strict=True)}
         kept = jax.tree.unflatten(jax.tree.structure(state.estimate), list(rows.values()))
-        handed = [narrow(one, leaf.value.dtype) for leaf, one in zip(leaves, new, strict=True)]
-        return jax.tree.unflatten(structure, handed), ErrorFeedbackState(kept, clip_state)
+        passed_on = [narrow(one, leaf.value.dtype) for leaf, one in zip(leaves, new, strict=True)]
+        return jax.tree.unflatten(structure, passed_on), ErrorFeedbackState(kept, clip_state)
 
     return skip_nonfinite(optax.GradientTransformationExtraArgs(init, update), axis_name=axis_name)
 

@@ -15,7 +15,7 @@ import optax
 from tests.contract.cases import CASES
 from tests.contract.gradients import NESTED, mild, nest, parameters
 
-TELEMETRY_OF_TIME = ("count", "nonfinite_count", "skipped_count", "is_finite")
+TELEMETRY_OF_TIME = ("steps", "checks", "skipped_count", "is_finite", "count")
 """Fields that a step with a gradient that is not finite may change."""
 
 

@@ -101,7 +101,7 @@ def test_blocks_are_guarded_one_by_one(value: float) -> None:
         )
     bad = np.array([name == LEAF for name in clipax.block_names(after)])
     rows = {
-        field: [getattr(state, field) for state in (before, wanted, after)]
+        field: [getattr(state.telemetry, field) for state in (before, wanted, after)]
         for field in ("grad_norm", "threshold", "clip_factor", "clipped_count")
     }
     rows["before"] = [state.rules.before.rows for state in (before, wanted, after)]

@@ -6,8 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import hlo, trees
-from benchmarks.measure import DTYPES, compile_step
+import jax
+import jax.numpy as jnp
+import optax
+
+from benchmarks.harness import hlo, trees
+from benchmarks.harness.compile import DTYPES, compile_step
 
 # About a million entries: large enough that the scalars beside them do not show.
 SCALES = {"leaf": 1 / 32, "shallow": 1 / 10, "transformer": 1 / 30}
@@ -53,3 +57,21 @@ def counts(transformation: Any, tree: str, dtype: str = "f32") -> Counts:
         program.reductions,
         program.conditionals,
     )
+
+
+def lean_clip(threshold: float) -> optax.GradientTransformation:
+    """The least a clip can do: one read, one multiplication, no guard and no telemetry."""
+
+    def update(updates: Any, params: Any) -> Any:
+        squares = [
+            jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(updates)
+        ]
+        norm = jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(jnp.stack(squares))))
+        factor = jnp.minimum(1.0, threshold / norm)
+        # Without the barrier a bf16 tree is converted once for both uses, and written out in f32.
+        updates = jax.lax.optimization_barrier(updates)
+        return jax.tree.map(
+            lambda leaf: (leaf.astype(jnp.float32) * factor).astype(leaf.dtype), updates
+        )
+
+    return optax.stateless(update)

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import clipax
-from benchmarks import hlo
+from benchmarks.harness import hlo
 from clipax import norms
 from tests.counts.programs import DEFAULTS, SCRATCH, SLACK, TREES, Counts, compiled, counts
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,8 +10,7 @@ import optax
 import pytest
 
 import clipax
-from benchmarks import hlo, trees
-from benchmarks.thresholds import main
+from benchmarks.harness import hlo, trees
 from clipax import thresholds
 from tests.counts.programs import SCALES, SLACK, TREES, compiled
 
@@ -72,16 +69,3 @@ def test_a_threshold_of_the_parameters_reads_them_once(tree: str) -> None:
     assert size * (1 - SLACK) < read < size * (1 + SLACK)
     assert found.temporaries - constant.temporaries < SLACK * size
     assert found.conditionals == constant.conditionals + 1
-
-
-def test_the_benchmark_of_thresholds_runs(tmp_path: Path, capsys: Any) -> None:
-    path = tmp_path / "thresholds.json"
-    status = main(["--window", "50", "--rounds", "2", "--json", str(path)])
-    printed = capsys.readouterr().out
-    content = json.loads(path.read_text())
-    assert content["settings"]["window"] == "50"
-    for name in ("a constant", "thresholds.quantile", "thresholds.max_ccc"):
-        assert name in printed
-        assert content["records"][name]["microseconds"] > 0
-    slowest = max(one["microseconds"] for one in content["records"].values())
-    assert status == (slowest > 1000)

@@ -14,7 +14,7 @@ import clipax
 from clipax import scopes
 from clipax.measure import _gather, _overflow, measure
 from clipax.measure._gather import assume_devices, gather, lay_out
-from clipax.measure._leaves import named_leaves
+from clipax.measure._leaves import name_leaves
 
 LEAVES = 300
 
@@ -35,7 +35,7 @@ def exact(leaves: Any) -> float:
 
 
 def number_of_pieces(leaves: Any, scope: Any = scopes.GLOBAL) -> int:
-    named, _ = named_leaves(leaves, scopes.resolve(scope))
+    named, _ = name_leaves(leaves, scopes.resolve(scope))
     return len(gather(*lay_out(named, None, None), jnp.float32)[0])
 
 
@@ -107,7 +107,7 @@ def test_leaves_of_one_shard_are_gathered_inside_shard_map() -> None:
     counts = []
 
     def norm(inside: Any) -> jax.Array:
-        named, _ = named_leaves(inside, scopes.resolve(scopes.GLOBAL))
+        named, _ = name_leaves(inside, scopes.resolve(scopes.GLOBAL))
         counts.append(len(gather(*lay_out(named, "data", None), jnp.float32)[0]))
         return clipax.global_norm(inside, axis_name="data")
 
@@ -144,7 +144,7 @@ def test_a_large_leaf_of_units_after_an_overflow() -> None:
 
     @jax.jit
     def norms(kernel: jax.Array) -> jax.Array:
-        named, _ = named_leaves({"kernel": kernel}, scopes.resolve("unit"))
+        named, _ = name_leaves({"kernel": kernel}, scopes.resolve("unit"))
         return measure(named, jnp.float32).norms["kernel"]
 
     np.testing.assert_allclose(norms(kernel), [exact(row) for row in kernel.T], rtol=3e-7)

@@ -11,11 +11,11 @@ import pytest
 import clipax
 from clipax import scopes
 from clipax.measure import all_finite, measure
-from clipax.measure._leaves import named_leaves
+from clipax.measure._leaves import name_leaves
 
 
 def norms_of(tree, scope, dtype=jnp.float32):
-    leaves, _ = named_leaves(tree, scopes.resolve(scope))
+    leaves, _ = name_leaves(tree, scopes.resolve(scope))
     return measure(leaves, dtype).norms
 
 
@@ -101,10 +101,10 @@ def test_all_finite(dtype):
     scope = scopes.resolve("global")
     huge = jnp.full(8, jnp.finfo(dtype).max, dtype)
     good = {"a": huge, "b": jnp.zeros((0,), dtype)}
-    assert all_finite(named_leaves(good, scope)[0])
+    assert all_finite(name_leaves(good, scope)[0])
     for bad in (jnp.nan, jnp.inf, -jnp.inf):
         tree = good | {"c": jnp.array([0, bad], dtype)}
-        assert not jax.jit(lambda tree: all_finite(named_leaves(tree, scope)[0]))(tree)
+        assert not jax.jit(lambda tree: all_finite(name_leaves(tree, scope)[0]))(tree)
     assert all_finite([])
 
 

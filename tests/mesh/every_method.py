@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import clipax
-from benchmarks import hlo
+from benchmarks.harness import hlo
 from tests.contract.cases import BASIC
 from tests.contract.gradients import Layout, flatten, mild, nest
 from tests.oracles import Tree
@@ -87,7 +87,7 @@ def inside_shard_map(axis_name: Any) -> Methods:
         options: dict[str, Any] = {}
         if name == "with_error_feedback":
             # The clip that it wraps is built before it is.
-            options = {"transformation": clipax.clip_by_global_norm(1.0, axis_name=axis_name)}
+            options = {"inner": clipax.clip_by_global_norm(1.0, axis_name=axis_name)}
         if name not in NOT_IN_SHARDS:
             methods[name] = case.make(axis_name=axis_name, **options)
     return methods

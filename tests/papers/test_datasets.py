@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.papers import datasets, formats
-from clipax.lab.errors import InputError
+from clipax.lab import InputError
 
 
 def _idx(array: np.ndarray) -> bytes:

@@ -21,7 +21,7 @@ from tests.papers.test_real_data import REAL_DATA
 from tests.quick_code import compiled_quickly
 
 # In quick form these compile for longer than they run.
-COMPILING = ("marshall2025", "mixed2020", "quantile")
+COMPILING = ("marshall2025", "zhang2020_mixed", "andrew2021")
 
 
 @pytest.mark.parametrize("name", PAPERS)

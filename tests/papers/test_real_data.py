@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks.papers import PAPERS
-from benchmarks.papers.cola import cola
-from benchmarks.papers.logistic_real import logistic_real
+from benchmarks.papers.chezhegov2025_cola import cola
+from benchmarks.papers.koloskova2023_real import logistic_real
 from benchmarks.papers.paper import Options, Outcome, Part
-from benchmarks.papers.smoothness_real import smoothness_real
-from benchmarks.papers.vae import vae
+from benchmarks.papers.tucat2025_vae import vae
+from benchmarks.papers.zhang2020_real import smoothness_real
 from tests.quick_code import compiled_quickly
 
 

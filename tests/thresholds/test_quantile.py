@@ -256,7 +256,7 @@ def test_a_bad_step_keeps_threshold_and_key(scope):
         if scope == "unit":
             return state.rules.before.units["block:w"]
         return jax.tree.map(
-            lambda rows: rows[list(state.telemetry.labels).index("w")], state.rules.before.rows
+            lambda rows: rows[clipax.block_names(state).index("w")], state.rules.before.rows
         )
 
     kept = of_w(state)

@@ -1,0 +1,169 @@
+"""Writes tables out of results: for users into docs/speed.md, with figures to reach for ourselves.
+
+`docs/speed.md` has markers `<!-- speed:NAME begin -->` and `<!-- speed:NAME end -->` for each table
+of `TABLES` that it shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks.command import load_suite
+from benchmarks.harness import records
+from benchmarks.harness.records import Column, Content, Row
+from benchmarks.suites.cases import CASES, CLIPAX, PEER, TWIN
+from benchmarks.suites.figures import measure_spread
+
+ROOT = Path(__file__).parents[1]
+SPEED, RESULTS = ROOT / "docs" / "speed.md", Path(__file__).parent / "results"
+
+FILES = {
+    **dict.fromkeys(("steps_cpu", "scopes", "scopes_memory", "methods_cpu"), "steps"),
+    "collectives": "collectives",
+    "per_example": "per-example",
+    "simulate": "simulate",
+    "faults": "faults",
+    "noise_tails": "tails",
+    "tail_index": "tail-index",
+}
+"""The suite of each file of results."""
+
+NAMED = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
+SHOWN = ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
+_MEMORY = ("traffic, temp.", "memory"), ("peer's", "peer memory")
+STEPS = (
+    *(Column(title, key) for title, key in (("step", "step"), *_MEMORY)),
+    Column("time over the peer's", "over_peer", "{:.2f}"),
+    Column("control", "control", "{:.2f}"),
+    Column("±", "over_peer spread", "{:.2f}"),
+)
+SIZES = (
+    Column("clip +", "step"),
+    Column("least", "least", "{:.0f} P"),
+    *(Column(title, key) for title, key in _MEMORY),
+    Column("time / limit", "over_limit", "{:.2f}"),
+    Column("peer's", "peer over_limit", "{:.2f}"),
+    Column("control ±", "over_limit spread", "{:.2f}"),
+    Column("compile s", "compile_cpu_seconds", "{:.1f}"),
+    Column("compile s, peer", "peer compile_cpu_seconds", "{:.1f}"),
+)
+
+
+def load(name: str) -> Content:
+    """Reads a file of results."""
+    return records.load(RESULTS / f"{name}.json", load_suite(FILES[name]).identity)
+
+
+def write_steps(columns: Sequence[Column], *, named: bool) -> str:
+    """Writes a clipped step beside its peer's: on named trees, or on those of a million entries."""
+    content, rows = load("steps_cpu"), list[Row]()
+    for _, some in records.group(content.rows, ("case", "dtype", "tree")):
+        here = {row["program"]: row for row in some}
+        ours, peer = here[CLIPAX], here.get(PEER, {})
+        case, tree = CASES[ours["case"]], ours["tree"]
+        if (
+            named
+            and tree in NAMED
+            and ours["case"] in ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
+        ):
+            step = f"{case.summary}, {ours['dtype']}, {NAMED[tree]}"
+        elif not named and "x" in tree and ours["entries"] >= 10**6:
+            sizes = f"{ours['entries'] / 1e6:,.0f}M in {ours['leaves']:,}"
+            step = f"{ours['case']}, {ours['dtype']}, {sizes}"
+        else:
+            continue
+        joined = {f"peer {key}": value for key, value in peer.items()} | ours | {"step": step}
+        joined |= {"memory": _describe_memory(ours), "peer memory": _describe_memory(peer)}
+        joined["control"] = here.get(TWIN, {}).get("over_clipax")
+        for key in {"over_peer", "over_limit"} & ours.keys():
+            joined[f"{key} spread"] = measure_spread(here, key)
+        rows.append(joined)
+    lines = [[one.write(row) or "-" for one in columns] for row in rows]
+    table = records.table([one.title for one in columns], lines, markdown=True)
+    about = [_describe_run(content.runs[run]) for run in sorted({row["run"] for row in rows})]
+    return f"{table}\n\nMeasured with {'; '.join(about)}."
+
+
+def _describe_memory(row: Row) -> str:
+    if not row:
+        return ""
+    return f"{row['traffic']:.0f} P, " + (
+        f"{row['temporaries']:.2f} P" if row["temporaries"] >= 0.005 else "0"
+    )
+
+
+def _describe_run(settings: dict[str, str]) -> str:
+    known = ("jax", "optax", "torch", "clipax", "commit", "date", "rounds", "repeats", "note")
+    words = [f"{key} {settings[key]}" for key in known if key in settings]
+    return ", ".join([settings["device"], *words])
+
+
+def write_suite(name: str) -> str:
+    """Writes a file's tables as they are."""
+    text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)
+    return text.split("\n\n", 1)[1].rstrip().replace("\n## ", "\n### ")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "steps": partial(write_steps, STEPS, named=True),
+    "sizes": partial(write_steps, SIZES, named=False),
+    "methods": partial(write_suite, "methods_cpu"),
+    "scopes": partial(write_suite, "scopes"),
+    "scopes-memory": partial(write_suite, "scopes_memory"),
+    "collectives": partial(write_suite, "collectives"),
+    "per-example": partial(write_suite, "per_example"),
+}
+
+
+def write_figures() -> str:
+    """Writes what is reached and what is missed, by file."""
+    parts = ["# Figures to reach", "By `python -m benchmarks docs`, from the files beside this."]
+    for name, suite in FILES.items():
+        content = load(name)
+        if findings := load_suite(suite).judge_all(content):
+            count = sum(one.verdict == records.MISSED for one in findings)
+            parts.append(f"## {name}: {count} of {len(findings)} missed")
+            parts += dict.fromkeys(_describe_run(one) for one in content.runs)
+            parts.append(records.render_findings(findings, markdown=True))
+    return "\n\n".join(parts) + "\n"
+
+
+def fill(text: str) -> str:
+    """Puts the tables between their markers."""
+
+    def replace(found: re.Match[str]) -> str:
+        if found[1] not in TABLES:
+            raise ValueError(f"There is no table {found[1]!r}: {', '.join(TABLES)}.")
+        begin, end = (f"<!-- speed:{found[1]} {word} -->" for word in ("begin", "end"))
+        return f"{begin}\n{TABLES[found[1]]()}\n{end}"
+
+    pattern = r"<!-- speed:([\w-]+) begin -->.*?<!-- speed:\1 end -->"
+    return re.sub(pattern, replace, text, flags=re.DOTALL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the tables; with `--check` the exit status is 1 where a page is stale."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks docs", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing: is it as it should?")
+    parser.add_argument("--print", choices=TABLES, help="a table for docs/speed.md, nothing else")
+    options = parser.parse_args(arguments)
+    if options.print:
+        print(TABLES[options.print]())
+        return 0
+    pages = {RESULTS / "figures.md": write_figures()}
+    if SPEED.exists():
+        pages[SPEED] = fill(SPEED.read_text())
+    for name in ("faults", "tail_index"):
+        text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)
+        pages[RESULTS / f"{name}.md"] = text
+    stale = [page for page, text in pages.items() if not page.exists() or page.read_text() != text]
+    for page in stale:
+        if not options.check:
+            page.write_text(pages[page])
+        print(f"{page.name}: {'stale' if options.check else 'written'}", file=sys.stderr)
+    return int(bool(stale) and options.check)

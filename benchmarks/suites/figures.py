@@ -1,0 +1,142 @@
+"""The figures that a step's cost is to reach, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from benchmarks.harness import records, trees
+from benchmarks.harness.records import Finding, Row
+from benchmarks.suites.cases import CLIPAX, TWIN
+from clipax.catalogue import ENTRIES
+
+# Vectors of partial sums and the overflow branch's scratch are temporaries too. What must not be
+# there is a copy of the tree, or of a leaf that makes up a good part of it.
+NO_COPY = 0.15
+
+LABELS = {
+    "traffic": "traffic, P",
+    "temporaries": "temporaries, P",
+    "over_peer": "time / peer's",
+    "over_limit": "time / (unclipped + one read)",
+    "over_unclipped": "time / unclipped",
+    "over_clipax": "time / clipax's",
+    "compile_over_peer": "compile time / peer's",
+    "compile_over_clipax": "compile time / clipax's",
+    "step_seconds": "seconds a step",
+    "share_of_copy": "share of a copy's speed, at least",
+}
+
+
+class Figure(NamedTuple):
+    """A figure to reach: a key of `LABELS`, its limit, and where it is asked for."""
+
+    case: str
+    key: str
+    limit: float
+    trees: Callable[[Row], bool]
+    dtypes: str = "f32 bf16"
+    program: str = CLIPAX
+
+
+def _on(*names: str) -> Callable[[Row], bool]:
+    return lambda row: row["tree"] in names
+
+
+def _sized(least: int = 0, below: float = float("inf")) -> Callable[[Row], bool]:
+    """From a million entries on: below that a step takes as long as its launch."""
+
+    def asks(row: Row) -> bool:
+        named = row["tree"].startswith(tuple(trees.SHAPES))
+        return not named and row["entries"] >= 10**6 and least <= row["leaves"] < below
+
+    return asks
+
+
+_ONE, _LAYERS, _BOTH = _on("leaf"), _on("transformer"), _on("leaf", "transformer")
+_MANY, _FEW = _on("many"), _sized(below=1000)
+_FOUR, _ZEROS = "clipax 4 links", "clipax zero leaves"
+
+ON_CPUS: tuple[Figure, ...] = (
+    Figure("sgd", "traffic", 4.02, _BOTH, "f32"),
+    Figure("sgd", "temporaries", NO_COPY, _BOTH),
+    Figure("sgd", "over_peer", 1.0, _BOTH, "f32"),
+    Figure("sgd", "over_peer", 0.4, _ONE, "bf16"),
+    Figure("sgd", "over_peer", 0.85, _LAYERS, "bf16"),
+    Figure("adam", "traffic", 11.02, _BOTH, "f32"),
+    Figure("adam", "temporaries", NO_COPY, _BOTH, "f32"),
+    Figure("adam", "over_peer", 0.6, _BOTH, "f32"),
+    Figure("adagrad-norm", "traffic", 4.02, _BOTH),
+    Figure("adagrad-norm", "temporaries", NO_COPY, _BOTH),
+    Figure("adagrad-norm", "over_peer", 0.5, _BOTH),
+    Figure("chain", "traffic", 4.02, _BOTH, program=_FOUR),
+    Figure("chain", "temporaries", NO_COPY, _BOTH, program=_FOUR),
+    Figure("chain", "over_clipax", 1.0, _BOTH, program=_FOUR),
+    Figure("guard", "over_peer", 1.0, _BOTH),
+    Figure("guard", "over_clipax", 1.0, _BOTH, program=_ZEROS),
+    # In bfloat16 its momentum is kept in float32, which the peer's is not.
+    Figure("mixed", "traffic", 9.02, _BOTH, "f32"),
+    Figure("mixed", "temporaries", NO_COPY, _BOTH),
+    Figure("mixed", "over_peer", 1.4, _BOTH, "f32"),
+    Figure("clip-adam", "traffic", 11.02, _BOTH, "f32"),
+    Figure("clip-adam", "temporaries", NO_COPY, _BOTH, "f32"),
+    Figure("clip-adam", "over_peer", 1.0, _BOTH, "f32"),
+    Figure("memory", "traffic", 4.02, _BOTH),
+    Figure("memory", "over_peer", 1.0, _BOTH),
+    Figure("sgd", "compile_over_peer", 0.65, _MANY),
+    Figure("adam", "compile_over_peer", 0.9, _MANY),
+    # Of any size; a copy of the tree for Adam in bfloat16, and what partial sums may take.
+    Figure("sgd", "temporaries", 0.01, _FEW),
+    Figure("adam", "temporaries", 0.01, _FEW, "f32"),
+    Figure("adam", "temporaries", 1.01, _FEW, "bf16"),
+    Figure("sgd", "over_limit", 1.1, _FEW),
+    Figure("adam", "over_limit", 1.1, _FEW, "f32"),
+    Figure("sgd", "compile_over_peer", 0.3, _sized(4000)),
+    Figure("adam", "compile_over_peer", 0.8, _sized(2000)),
+    Figure("sgd", "over_peer", 1.0, _sized()),
+    Figure("adam", "over_peer", 1.0, _sized()),
+    Figure("adam", "over_unclipped", 1.2, _sized(2000)),
+    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf constant"),
+    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf schedule"),
+    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf per entry"),
+    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf relative"),
+    *(
+        Figure("thresholds", "step_seconds", 1e-3, lambda row: True, program=name)
+        for name, entry in ENTRIES.items()
+        if entry.kind == "threshold"
+    ),
+)
+# Clip + Adam moves what it must move nearly as fast as the device copies.
+ELSEWHERE = (Figure("adam", "share_of_copy", 0.9, lambda row: row["entries"] >= 256e6, "f32"),)
+
+
+def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
+    """Judges steps: on CPUs some figures, on all else others.
+
+    Counts and times to compile have no control, and figures beside programs that were left out are
+    skipped.
+    """
+    figures = ON_CPUS if device.startswith("cpu") else ELSEWHERE
+    for where, some in records.group(rows, ("case", "dtype", "tree")):
+        here = {row["program"]: row for row in some}
+        for case, key, limit, asks, dtypes, program in figures:
+            row = here.get(program, {})
+            asked = key in row and row["case"] == case and row["dtype"] in dtypes.split()
+            if asked and asks(row):
+                spread = measure_spread(here, key) if key.startswith(("over", "share")) else None
+                name = LABELS[key] if program == CLIPAX else f"{program}: {LABELS[key]}"
+                least = key == "share_of_copy"
+                yield records.judge(name, where, row[key], limit, spread=spread, at_least=least)
+
+
+def measure_spread(here: Mapping[str, Row], key: str) -> float | None:
+    """How far the control strays, the worse of two: by the same program, and in the figure.
+
+    Where the steps of thousands of small leaves happen to lie in memory makes a program's times
+    fall into two groups. The median of the ratios to its twin can then be 1 by chance, while either
+    is compared with other programs in a group of its own. None where the twin was left out.
+    """
+    if TWIN not in here:
+        return None
+    ours, twin = here[CLIPAX], here[TWIN]
+    return max(twin["strayed"], abs(twin[key] / ours[key] - 1))

@@ -1,0 +1,1 @@
+"""The benchmarks run, and their verdicts, tables and files are right."""

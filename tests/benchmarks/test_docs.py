@@ -1,0 +1,61 @@
+"""Pages that are written out of the committed results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import command, docs
+from benchmarks.harness import records
+
+
+def test_pages_are_as_the_results_say() -> None:
+    assert docs.main(["--check"]) == 0
+
+
+def test_a_stale_page_is_found_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "speed.md"
+    page.write_text("A\n<!-- speed:steps begin -->\nold\n<!-- speed:steps end -->\nB\n")
+    monkeypatch.setattr(docs, "SPEED", page)
+    assert docs.main(["--check"]) == 1
+    assert "speed.md: stale" in capsys.readouterr().err
+    assert docs.main([]) == 0
+    text = page.read_text()
+    assert "old" not in text
+    assert text.startswith("A\n<!-- speed:steps begin -->\n| step ")
+    assert text.endswith("<!-- speed:steps end -->\nB\n")
+    assert docs.main(["--check"]) == 0
+    page.write_text("<!-- speed:stops begin --><!-- speed:stops end -->")
+    with pytest.raises(ValueError, match="no table 'stops'"):
+        docs.main(["--check"])
+
+
+def test_tables_for_users_have_numbers_and_no_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in docs.TABLES:
+        assert docs.main(["--print", name]) == 0
+        table = capsys.readouterr().out
+        assert "| --" in table
+        assert not any(f"| {one}" in table for one in (records.MISSED, records.HOLDS))
+    sizes = docs.TABLES["sizes"]()
+    assert "| sgd, f32, 1M in 150 " in sizes
+    assert "commit e3e31c6" in sizes
+    assert "148 leaves, 30M" in docs.TABLES["steps"]()
+
+
+def test_every_file_of_results_can_be_shown() -> None:
+    names = {path.stem for path in docs.RESULTS.glob("*.json")}
+    assert names == docs.FILES.keys()
+    for name in names:
+        content = docs.load(name)
+        assert command.load_suite(docs.FILES[name]).render(content).count("\n") > 5
+    size = sum(path.stat().st_size for path in docs.RESULTS.rglob("*.json"))
+    assert size < 500_000
+
+
+def test_the_readme_names_every_command_and_every_file() -> None:
+    text = (Path(docs.__file__).parent / "README.md").read_text()
+    assert [name for name in (*command.SUITES, "docs") if f"`{name}`" not in text] == []
+    assert [name for name in docs.FILES if f"`{name}.json`" not in text] == []

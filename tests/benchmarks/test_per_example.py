@@ -1,0 +1,69 @@
+"""The benchmark and the example of private training, run for a moment."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.command import main
+from benchmarks.examples import train_private
+from benchmarks.harness.suite import draw_lines
+from benchmarks.peers import opacus_steps
+from benchmarks.suites import per_example_forms as forms
+from benchmarks.suites.per_example_models import mlp
+
+
+def test_private_training_learns_and_finds_a_threshold():
+    before, after, threshold = train_private.train(steps=40, batch=100, noise=1.0)
+    assert after > before + 0.15
+    assert 0.2 < threshold < 5
+
+
+def test_the_benchmark_writes_what_it_measured(tmp_path, capsys):
+    path, figure = tmp_path / "found.json", tmp_path / "found.png"
+    arguments = ["--models", "mlp", "--sizes", "2", "--rounds", "1"]
+    files = ["--json", str(path), "--picture", str(figure)]
+    assert main(["per-example", *arguments, *files]) == 0
+    found = {one["form"]: one for one in json.loads(path.read_text())["rows"]}
+    assert found["optax"]["temporaries"] > found["clipax"]["temporaries"] > 0
+    assert found["clipax"]["over_clipax"] == 1
+    assert figure.stat().st_size > 10_000
+    assert "/ optax" in capsys.readouterr().out
+
+
+def _steps(problem, form):
+    """What one step changes, all leaves in a row."""
+    if form == forms.OPACUS:
+        model, take = opacus_steps.make_step(problem, forms.THRESHOLD, forms.RATE)
+        take()
+        found = [one.detach().cpu().numpy().T for one in model.parameters()]
+        # Kernels before biases there; here the dictionaries are sorted.
+        found = [found[place + 1 - 2 * (place % 2)] for place in range(len(found))]
+    else:
+        runner, _ = forms.make(form, problem)
+        runner.run(1)
+        found = jax.tree.leaves(runner.params)
+    pairs = zip(found, jax.tree.leaves(problem.params), strict=True)
+    return np.concatenate([np.ravel(np.float64(new) - np.float64(old)) for new, old in pairs])
+
+
+@pytest.mark.parametrize("form", [forms.CLIPAX, forms.JAX_PRIVACY, forms.OPACUS])
+def test_all_forms_take_the_same_step(form, monkeypatch):
+    if form in forms.find_missing():
+        pytest.skip(f"{form} is not installed")
+    monkeypatch.setattr(forms, "RATE", 1.0)  # at its own, differences drown in the parameters
+    problem = mlp(5, widths=(6, 7, 3))
+    expected = _steps(problem, forms.OPTAX)
+    assert np.linalg.norm(expected) > 0.1
+    np.testing.assert_allclose(_steps(problem, form), expected, atol=1e-6)
+
+
+def test_no_picture_without_matplotlib(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    draw_lines([], "nothing", tmp_path / "none.png")
+    assert "No picture" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
