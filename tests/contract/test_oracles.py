@@ -121,6 +121,8 @@ def test_mixed_dtypes(case: Case, x64: None) -> None:
     _assert_follows(part(actual, *others), part(expected, *others), SINGLE)
 
 
+# A method with an argument of this name is taken to bound the gradient's norm, or what `MEASURED`
+# says: the update changes exactly where the bound is exceeded.
 HARD = [
     case for case in BASIC.values() if "threshold" in case.keywords and "smooth" not in case.name
 ]
@@ -153,7 +155,10 @@ def test_a_clip_bites_above_its_threshold_and_nowhere_else(case: Case) -> None:
         without, _ = update(math.inf, gradient, state)
         out, state = update(case.keywords["threshold"], gradient, state)
         bites.append(not same(out, without))
-        assert bites[-1] == (size(flatten(gradient)) > case.keywords["threshold"])
+        assert bites[-1] == (size(flatten(gradient)) > case.keywords["threshold"]), (
+            "The clip bites where the norm is within `threshold`, or does not where it is beyond; "
+            "if it bounds another size, say which in MEASURED."
+        )
     assert any(bites)
     assert not all(bites)
 
