@@ -23,10 +23,8 @@ def max_ccc_clip(*, window: int = 500, min_fraction: Scalar = 0.1) -> NormRule:
 
     .. math:: f(n) = \frac{1}{F(c)} \min(1, c/n), \qquad F(c) = \text{share of the norms } n_i \le c
 
-    with :math:`c` the threshold and :math:`n_i` the window of `thresholds.max_ccc`.
-
     Args:
-      window: How many norms are remembered, a concrete integer of at least 20; default 500.
+      window: How many norms :math:`n_i`, for the :math:`c` of `thresholds.max_ccc`; default 500.
       min_fraction: Smallest share within the threshold, in (0, 1]; default .1: scales by up to 10.
 
     Returns:
@@ -35,16 +33,14 @@ def max_ccc_clip(*, window: int = 500, min_fraction: Scalar = 0.1) -> NormRule:
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.norms.max_ccc_clip(window=20)
-      >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> state = clip.init(())
+      >>> context, state = clipax.thresholds.Context(jnp.array(0)), clip.init(())
       >>> for norm in [1.0] * 19 + [100.0]:
       ...     decision, state = clip.update(jnp.array(norm), state, context)
       >>> print(f"{100 * decision.factor:.4f}")  # clipped to 1, and 20/19 for 19 of 20 within
       1.0526
 
     References:
-      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
-      Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall et al., "To Clip or not to Clip", arXiv 2406.11733.
     """
     source = max_ccc(window=window, min_fraction=min_fraction)
 

@@ -24,61 +24,47 @@ def clip(
 ) -> NormRule:
     r"""Bring the norm of a block under the threshold.
 
-    The hard clip (default) cuts at the threshold; with a `floor` it never scales by less
-    ("delta-GClip"); the other responses bend all norms smoothly. Prefer a smooth one where the
-    update is differentiated or the threshold badly known, and no floor against outliers: it does
-    not bound the result.
+    Hard by default; with a `floor` it never scales by less ("delta-GClip": no bound on outliers).
+    Prefer a smooth response for updates that are differentiated or a badly known threshold.
 
     .. math:: f(n) = \min\bigl(1, c/(n + \tau)\bigr), \quad
         \min\bigl(1, \max(\delta, c/(n + \tau))\bigr), \quad
         \frac{1}{\sqrt{1 + (n/c)^2}}, \quad \frac{1}{1 + n/c}, \quad \frac{c}{n} \tanh\frac{n}{c}
         \quad \text{or} \quad 1 - \frac{(n - c/2)^2}{2 c n}
 
-    for `response` `"hard"` without and with a `floor` :math:`\delta`, `"sqrt"`, `"rational"`,
-    `"tanh"` and `"huber"`, with :math:`c` the `threshold` and :math:`\tau` the `offset`. `"huber"`
+    for `"hard"` without and with a `floor`, `"sqrt"`, `"rational"`, `"tanh"` and `"huber"`, which
     is so for :math:`c/2 \le n \le 3c/2`; below, :math:`f = 1`, and above, :math:`f = c/n`.
 
     Args:
-      threshold: The largest norm that results, or that smooth responses approach: a positive number
-        (infinity: the identity), an `optax.Schedule` of the step count, or a `Threshold`.
+      threshold: Largest norm :math:`c` that results, or that smooth responses approach: a positive
+        number (infinity: the identity), an `optax.Schedule` of the step count, or a `Threshold`.
       response: `"hard"` (default), `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`.
-      floor: The smallest factor, in [0, 1], for `"hard"` alone; 0 and None (default) for none, 1
-        leaves every norm as it is.
-      offset: Added to the norm before it is compared, non-negative, for `"hard"` alone: a bound of
-        the noise in the norm, in the theory of clipped SGD. None (default) for none.
+      floor: Only for `"hard"`: the smallest factor :math:`\delta`, in [0, 1]; 0 or None (default):
+        none.
+      offset: Only for `"hard"`: :math:`\tau \ge 0`, in theory a bound of the noise; None (default).
 
     Returns:
       A `NormRule`. A block counts as clipped where `n > c` (`n > c - offset`).
 
-    Raises:
-      ValueError: A `floor` or an `offset` with a response that is not `"hard"`.
-
     Notes:
       - Without a floor `f(n) n` never falls as `n` grows, never exceeds `c`, and is at least half
         of the hard clip's; squares of norms do not overflow. With one the factor is exactly `floor`
-        from `n = c/floor` on.
+        from `n = c/floor` on; 1 leaves every norm as it is.
       - The factor is exactly 1 where `n + offset <= c`, for `"huber"` up to `c/2`. At 0 it is 1
         (`c/offset` if that is less), and without an offset its derivative is 0 (`"hard"`).
-      - The papers have no responses but `"hard"`; these are the smooth forms in use beside it.
-        `"huber"`, a parabola between identity and constant with a continuous derivative, is this
-        library's: the score of Huber's loss itself is the hard clip.
+      - The papers have only `"hard"`; the others are in use beside it but for `"huber"`, a parabola
+        with a continuous derivative, which is ours: the score of Huber's loss is the hard clip.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> norms = jnp.array([0.0, 0.5, 4.0])
-      >>> for clip in (clipax.norms.clip(1.0), clipax.norms.clip(1.0, floor=0.5)):
-      ...     print(clip.update(norms, clip.init((3,)), context)[0].factor)
-      [1.   1.   0.25]
-      [1.  1.  0.5]
+      >>> clip = clipax.norms.clip(1.0, floor=0.5)
+      >>> print(clip.update(jnp.array([1.0, 1.25, 4.0]), clip.init((3,)), context)[0].factor)
+      [1.  0.8 0.5]
 
     References:
-      - Zhang, He, Sra, Jadbabaie, "Why gradient clipping accelerates training: A theoretical
-        justification for adaptivity", ICLR 2020, arXiv 1905.11881.
-      - Tucat, Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep Neural
-        Networks", arXiv 2404.08624 (`floor`).
-      - Mai, Johansson, "Stability and Convergence of Stochastic Gradient Clipping: Beyond Lipschitz
-        Continuity and Smoothness", ICML 2021, arXiv 2102.06489 (`response`).
+      Zhang et al., ICLR 2020, arXiv 1905.11881; Tucat, Mukherjee et al., arXiv 2404.08624
+      (`floor`); Mai, Johansson, ICML 2021, arXiv 2102.06489 (`response`).
     """
     _validate.one_of("response", response, RESPONSES)
     for name, value in (("floor", floor), ("offset", offset)):
@@ -120,15 +106,10 @@ def normalize(eps: Scalar) -> NormRule:
     .. math:: f(n) = \frac{1}{n + \epsilon}
 
     Args:
-      eps: Keeps small gradients small, in units of the norm; non-negative. Norms well below it are
-        scaled by `1/eps`.
+      eps: Non-negative :math:`\epsilon`; norms well below it stay small, scaled by `1/eps`.
 
     Returns:
-      A `NormRule`. Nothing counts as clipped.
-
-    Notes:
-      The factor is finite for every norm: with `eps = 0`, which the paper does not have, it is 0
-      for a zero block.
+      A `NormRule`; nothing counts as clipped. With `eps = 0`, not the paper's, 0 has the factor 0.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -138,8 +119,7 @@ def normalize(eps: Scalar) -> NormRule:
       [1.   0.25]
 
     References:
-      Zhang, He, Sra, Jadbabaie, "Why gradient clipping accelerates training: A theoretical
-      justification for adaptivity", ICLR 2020, arXiv 1905.11881.
+      Zhang et al., ICLR 2020, arXiv 1905.11881.
     """
     _validate.non_negative("eps", eps)
 

@@ -27,22 +27,19 @@ def rms_clip(
 ) -> NormRule:
     r"""Clip at a multiple of the root mean square of the norms, and make up for the bias.
 
-    `thresholds.rms_of_norms` says where to clip, the share of the norms within it by how much to
-    scale. Prefer it to the threshold alone in front of plain SGD; an optimizer that divides by the
-    gradient's size, as Adam does, cancels the scaling.
+    Prefer it to `thresholds.rms_of_norms` alone in front of plain SGD; an optimizer that divides by
+    the gradient's size, as Adam does, cancels the scaling.
 
     .. math:: f(n) = g \min(1, \kappa R/n), \qquad g = \max(1, 1/\kappa) \quad \text{or} \quad
         g = \min\bigl(\max(1, 1/\kappa), 1/F\bigr)
 
-    for `compensate` `"bound"` and `"fraction"`, with :math:`\kappa` the `kappa`, :math:`R` the root
-    mean square and :math:`F` the average share of the steps whose norm was at most
-    :math:`\kappa R`.
+    for `compensate` `"bound"` and `"fraction"`, with :math:`R` the root mean square and :math:`F`
+    the average share of the steps whose norm was at most :math:`\kappa R`.
 
     Args:
-      kappa: The threshold in units of the root mean square, positive and finite.
+      kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
       decay: Decay rate of both averages, in [0, 1); default .99, about the last 100 steps.
-      limit: The largest norm that is remembered as it is, in units of the root mean square before
-        it; above 1, default 10. None: every norm enters as it is.
+      limit: The largest norm that is remembered as it is, as for `thresholds.rms_of_norms`.
       compensate: `"fraction"` (default) or `"bound"`, which needs no estimate of the share.
 
     Returns:
@@ -50,20 +47,17 @@ def rms_clip(
 
     Notes:
       - `f(n) n` never exceeds `max(1, kappa)` times the root mean square.
-      - The paper divides the learning rate by the exact share within, or by `min(1, kappa)`; the
-        bound of `"fraction"` is this library's.
+      - The paper divides the rate by the exact share, or by `min(1, kappa)`; our share is bounded.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.norms.rms_clip(0.5, compensate="bound")
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> decision, _ = clip.update(jnp.array(4.0), clip.init(()), context)
-      >>> print(decision.threshold, decision.factor)  # clipped to 2, then doubled
-      2.0 1.0
+      >>> print(clip.update(jnp.array(4.0), clip.init(()), context)[0].factor)  # to 2, then doubled
+      1.0
 
     References:
-      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
-      Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall et al., "To Clip or not to Clip", arXiv 2406.11733.
     """
     _validate.one_of("compensate", compensate, ("bound", "fraction"))
     source = rms_of_norms(kappa, decay=decay, limit=limit)

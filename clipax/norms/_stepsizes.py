@@ -21,38 +21,28 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
 
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_{t-1}^2 + w\, n_t^2
 
-    with :math:`b_{-1}` the `b_init`, :math:`d` the `delay` and :math:`w` the `reweight`.
-
     Args:
-      b_init: The scale before the first step, at least 1e-37, in units of the norms. It takes the
-        place of an epsilon.
-      delay: How many steps the factor lags behind, a concrete integer: 1 is the paper's delay,
-        which makes the stepsize independent of the current gradient. The first steps use
-        `1/b_init`. None (default) or 0: no delay.
-      reweight: Weight of a squared norm, positive; default 1, AdaGrad-Norm itself.
+      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37.
+      delay: Steps :math:`d` that the factor lags behind, an integer; None (default) or 0: no delay.
+      reweight: Weight :math:`w` of squares, positive; default 1 (others: paper's first version).
 
     Returns:
       A `NormRule`. Nothing counts as clipped.
 
     Notes:
-      - The root is kept, not the square: a norm of 1e30 is added without overflow, and the scale
-        stays positive and finite. It never decreases.
-      - The paper's delay is one step; this one is any number, and keeps as many numbers a block.
+      - The scale never decreases and stays finite. Norms of 1e30 do not overflow: the root is kept.
+      - The paper's delay is 1, for a stepsize independent of the current gradient; any other keeps
+        as many numbers a block. The first steps use `1/b_init`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> divide = clipax.norms.adagrad_norm(b_init=3.0)
       >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> decision, b = divide.update(jnp.array(4.0), divide.init(()), context)
-      >>> print(decision.factor, b)
-      0.2 5.0
+      >>> print(divide.update(jnp.array(4.0), divide.init(()), context)[0].factor)
+      0.2
 
     References:
-      - Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-        Heavy-Tailed", arXiv 2406.04443, Algorithm 1; the weight is of Clip-RAdaGradD in its first
-        version.
-      - Ward, Wu, Bottou, "AdaGrad stepsizes: sharp convergence over nonconvex landscapes", ICML
-        2019, arXiv 1806.01811.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 1; Ward et al., ICML 2019, arXiv 1806.01811.
     """
     return _divide_by(adagrad(b_init, reweight), delay)
 
@@ -60,26 +50,21 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
 def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
     r"""Divide by the root of the averaged squared norm (Adam-Norm).
 
-    Adam's divisor with one number a block. It forgets outliers over `1/(1 - b2)` steps; clip first,
+    Adam's divisor with one number a block. It forgets outliers over `1/(1 - b2)` steps: clip first,
     best with `clip_adam_norm`.
 
     .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) n_t^2
 
-    with :math:`b_{-1}` the `b_init` and :math:`d` the `delay`.
-
     Args:
-      b_init: The scale before the first step, at least 1e-37, in units of the norms. It takes the
-        place of an epsilon.
-      b2: Decay rate of the average, in [0, 1); there is no bias correction.
-      delay: How many steps the factor lags behind, as for `adagrad_norm`; None (default) or 0: no
-        delay.
+      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37.
+      b2: Decay rate :math:`b_2` of the average, in [0, 1); there is no bias correction.
+      delay: Steps :math:`d` that the factor lags behind, as for `adagrad_norm`.
 
     Returns:
       A `NormRule`. Nothing counts as clipped.
 
     Notes:
-      The root is kept, not the square: a norm of 1e30 is added without overflow. A scale that
-      decays below the smallest normal number stays there, so that its inverse is finite.
+      Norms of 1e30 do not overflow: the root is kept, and at least the smallest normal number.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -90,8 +75,7 @@ def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
       3.5355
 
     References:
-      Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
-      Heavy-Tailed", arXiv 2406.04443, Algorithm 2.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 2.
     """
     return _divide_by(adam(b_init, b2), delay)
 

@@ -71,11 +71,10 @@ def acclip(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clip every entry of the momentum at a moving average of its magnitude (ACClip).
 
-    The thresholds adapt to each coordinate, for noise with heavy tails in some coordinates only, as
-    in attention models. Prefer it to `clip_adam` where steps should keep the gradient's size.
+    Thresholds adapt to each coordinate, for noise with heavy tails in some of them only, as in
+    attention models. Prefer it to `clip_adam` where steps should keep the gradient's size.
 
-    .. math::
-        m_t = b_1 m_{t-1} + (1 - b_1) g_t, \quad
+    .. math:: m_t = b_1 m_{t-1} + (1 - b_1) g_t, \quad
         \tau_t^\alpha = b_2 \tau_{t-1}^\alpha + (1 - b_2) |g_t|^\alpha, \quad
         x_{t+1} = x_t - \eta_t \min\Big(1, \frac{\tau_t}{|m_t| + \epsilon}\Big) m_t
 
@@ -87,20 +86,17 @@ def acclip(
       b2: That of the thresholds, :math:`b_2`; default .99, the paper's (bfloat16: `scale_by_norm`).
       alpha: Power :math:`\alpha` of the averages, in [1, 2], default 1 as in the paper.
       eps: :math:`\epsilon`, keeps the ratio finite, positive; default 1e-5.
-      nonfinite: As for `scale_by_norm`.
+      nonfinite: As for `scale_by_norm`; the guard takes one more read.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
-
-    Notes:
-      - No entry moves by more than `learning_rate * tau`. The guard takes one more read.
+      An optimizer, whose updates are added to the parameters: no entry's exceeds `eta tau`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.acclip(1.0, b1=0.5, b2=0.75)  # of 8: the momentum 4, clipped at 2
-      >>> print(optimizer.update(jnp.array([8.0, 0.0]), optimizer.init(jnp.zeros(2)))[0])
-      [-1.999995 -0.      ]
+      >>> print(optimizer.update(jnp.array([8.0]), optimizer.init(jnp.zeros(1)))[0])
+      [-1.999995]
 
     References:
       Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.

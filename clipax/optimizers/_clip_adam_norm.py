@@ -29,42 +29,35 @@ def clip_adagrad_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run AdaGrad-Norm on the clipped gradient (Clip-AdaGrad-Norm; delayed, Clip-AdaGradD-Norm).
 
-    One outlier ruins the stepsize of AdaGrad-Norm for good; the clip turns a polynomial dependence
-    on the failure probability into a logarithmic one. Prefer it for heavy tails, smoothness
-    unknown.
+    One outlier ruins the stepsize of AdaGrad-Norm for good; the clip makes a polynomial dependence
+    on the failure probability logarithmic. Prefer it for heavy tails, smoothness unknown.
 
-    .. math::
-        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
+    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
     Args:
-      learning_rate: Numerator :math:`\gamma` of the step size, in units of the parameters;
-        non-negative, or an `optax.Schedule`. The theory takes the distance to the solution.
-      threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity:
-        AdaGrad-Norm), an `optax.Schedule` or a `Threshold`.
-      b_init: The scale :math:`b_{-1}` before the first step, at least 1e-37, default 1; in place of
-        an epsilon. In the theory it grows with the distance to the solution over the step size.
-      b1: Decay rate :math:`b_1` of the momentum, in [0, 1), from zero and without bias correction;
-        None (default): no momentum, as in the paper's AdaGrad-Norm.
-      delay: Steps :math:`d` that the divisor lags behind the gradient, a concrete integer; 1 is the
-        paper's delayed method. The first ones divide by `b_init`. None (default) or 0: no delay.
+      learning_rate: Step size :math:`\gamma`, or its schedule; theory: distance to the solution.
+      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: AdaGrad-Norm).
+      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37, default 1. In the
+        theory it grows with the distance to the solution over the step size.
+      b1: Decay rate :math:`b_1`, as for `scale_by_norm`; None (default): no momentum (paper).
+      delay: Steps :math:`d` that the divisor lags behind, as for `clip_adagrad`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters.
 
     Notes:
       - No step is longer than `learning_rate * threshold / b_init`. Clip and divisor share a read.
-      - A delay keeps `delay` numbers, no gradient; of more than one step, it is an option of ours.
+        A delay keeps `delay` numbers, no gradient.
       - The authors' code also delays the gradient and adds an epsilon; this follows the paper.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adagrad_norm(1.0, threshold=4.0, b_init=3.0)
-      >>> update, _ = optimizer.update(jnp.array([0.0, 100.0]), optimizer.init(jnp.zeros(2)))
-      >>> print(update)  # clipped to 4, then divided by sqrt(9 + 16)
-      [-0.  -0.8]
+      >>> print(optimizer.update(jnp.array([100.0]), optimizer.init(jnp.zeros(1)))[0])  # 4 over 5
+      [-0.8]
 
     References:
       Chezhegov et al., arXiv 2406.04443, Algorithm 1 and its delayed form.
@@ -87,11 +80,9 @@ def clip_adam_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run Adam-Norm on the clipped gradient (Clip-Adam-Norm; delayed, Clip-AdamD-Norm).
 
-    Adam with one scalar divisor and half of Adam's memory. Prefer it to `clip_adagrad_norm` where
-    the scale of gradients changes.
+    One scalar divisor, half of Adam's memory: prefer it to `clip_adagrad_norm` for changing scales.
 
-    .. math::
-        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad
+    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad
         b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2, \quad
         m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
 
@@ -100,8 +91,7 @@ def clip_adam_norm(
       threshold: :math:`c`, as for `clip_adagrad_norm`.
       b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
-      b2: Decay rate :math:`b_2` of the averaged squared norm, in [0, 1), default .999 as in the
-        paper's runs; the theory takes `K/(K + 1)` for K + 1 steps (bfloat16: `scale_by_norm`).
+      b2: Decay rate :math:`b_2`, as for `clip_adam`; in theory `K/(K + 1)` for K + 1 steps.
       delay: :math:`d`, as for `clip_adagrad_norm`; after many zeros a delayed step is long.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -112,8 +102,7 @@ def clip_adam_norm(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_adam_norm(1.0, threshold=4.0, b_init=3.0, b1=None, b2=0.5)
-      >>> update, _ = optimizer.update(jnp.array([100.0]), optimizer.init(jnp.zeros(1)))
-      >>> print(update)  # clipped to 4, then divided by sqrt((9 + 16)/2)
+      >>> print(optimizer.update(jnp.array([99.0]), optimizer.init(jnp.zeros(1)))[0])  # sqrt(12.5)
       [-1.1313709]
 
     References:
@@ -135,12 +124,10 @@ def clip_radagrad_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run delayed AdaGrad-Norm on the clipped gradient, squares weighted (Clip-RAdaGradD-Norm).
 
-    The method of the paper's first version, whose theory ties the weight, a second handle on how
-    fast the step size falls, to the distance to the solution. It is `clip_adagrad_norm` with
-    `delay=1` and `learning_rate` and `b_init` over the root of `reweight`: prefer that.
+    Prefer `clip_adagrad_norm`, the same with `delay=1`, `learning_rate` and `b_init` over the root
+    of `reweight`: a handle on the step size that the theory ties to the distance to the solution.
 
-    .. math::
-        \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
+    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
         x_{t+1} = x_t - \gamma_t \hat g_t / b_{t-1}
 
     Args:

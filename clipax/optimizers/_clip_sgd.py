@@ -35,22 +35,19 @@ def clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm :math:`c` of the clipped gradient: a positive number (infinity: plain
-        SGD, bit for bit), an `optax.Schedule` or a `Threshold`. The theorem has `min(10 L0, L0/L1)`
-        with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
+      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: SGD, bit for bit); in theory
+        `min(10 L0, L0/L1)` with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
       scope: Which entries share a norm, as for `scale_by_norm`.
-      offset: Non-negative :math:`\tau`: the bound of the noise in the stochastic theorem
-        (`clipax.theory.clip_sgd_bounded_noise`). None (default): none.
+      offset: :math:`\tau`, the bound of the noise in `theory.clip_sgd_bounded_noise`, or None.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters: at most :math:`\eta c` a block.
 
     Notes:
-      - No block's step is longer than `learning_rate * threshold` (to rounding).
-      - `threshold` is the paper's `gamma`. Its stochastic theorem prints `1/(16 eta L1 (n + tau))`,
-        where `eta` does not fit the units; without it, `threshold = 1/(16 L1 eta)`.
+      `threshold` is the paper's `gamma`. Its stochastic theorem prints `1/(16 eta L1 (n + tau))`,
+      where `eta` does not fit the units; without it, `threshold = 1/(16 L1 eta)`.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -59,8 +56,7 @@ def clip_sgd(
       [-0.5]
 
     References:
-      - Zhang et al., "Why gradient clipping accelerates training", arXiv 1905.11881, Theorem 3.
-      - Koloskova et al., "Revisiting Gradient Clipping", ICML 2023, arXiv 2305.01588.
+      Zhang et al., arXiv 1905.11881, Theorem 3; Koloskova et al., ICML 2023, arXiv 2305.01588.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(
@@ -83,15 +79,14 @@ def normalized_sgd(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Descend by a fixed length along the gradient (normalised SGD).
 
-    No step is longer than the rate, so a schedule decides how far the parameters move. With `eps =
-    c` and the rate `eta c` a step is 1/2 to 1 times that of `clip_sgd(eta, c)`.
+    No step is longer than the rate, so a schedule decides how far the parameters move. With
+    `eps = c` and the rate `eta c` a step is 1/2 to 1 times that of `clip_sgd(eta, c)`.
 
     .. math:: x_{t+1} = x_t - \frac{\eta_t}{\|g_t\| + \epsilon}\, g_t
 
     Args:
       learning_rate: Largest length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
-      eps: :math:`\epsilon`, keeps the steps of small gradients small, in units of their norm;
-        non-negative, in the paper (its beta) the clipping threshold. With 0: no step below 1e-19.
+      eps: :math:`\epsilon \ge 0`, in the paper (its beta) the threshold; 0: no step below 1e-19.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -132,8 +127,7 @@ def regularized_clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
-      threshold: Gradient norm :math:`\gamma` above which it clips, as for `clip_sgd`; the authors:
-        .1.
+      threshold: The norm :math:`\gamma` above which it clips, as for `clip_sgd`; the authors: .1.
       delta: Smallest factor :math:`\delta`, in [0, 1]; the authors use 1e-3. 0: `clip_sgd`, 1: SGD.
       weight_decay: :math:`\lambda`, not part of the norm; non-negative, None (default) for none.
       nonfinite: As for `scale_by_norm`.
@@ -143,21 +137,19 @@ def regularized_clip_sgd(
       An optimizer, as `clip_sgd`.
 
     Notes:
-      - On `||Aw - y||^2/2` with a rate of at most `1/beta` every step contracts the loss by `1 -
-        eta delta mu`; beta and mu are the largest and the smallest eigenvalue of `A A'`.
-      - In the authors' published ViT runs the floor never acted: norms were up to about 14, and the
-        floor starts at `threshold/delta`, 100 or more there.
+      - On `||Aw - y||^2/2` with a rate of at most `1/beta` every step contracts the loss by
+        `1 - eta delta mu`; beta and mu are the largest and the smallest eigenvalue of `A A'`.
+      - In the authors' published ViT runs norms were up to about 14; the floor, which begins at
+        `threshold/delta`, 100 or more there, never acted.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.regularized_clip_sgd(1.0, threshold=1.0, delta=0.5)
-      >>> params = jnp.array([0.0, 8.0])
-      >>> print(optimizer.update(params, optimizer.init(params), params)[0])
-      [-0. -4.]
+      >>> print(optimizer.update(jnp.array([8.0]), optimizer.init(jnp.zeros(1)))[0])
+      [-4.]
 
     References:
-      Tucat, Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep Neural
-      Networks", arXiv 2404.08624.
+      Tucat, Mukherjee et al., arXiv 2404.08624.
     """
     _validate.learning_rate(learning_rate)
     _validate.within("delta", delta, 0, 1)
@@ -187,12 +179,9 @@ def quantile_clip_sgd(
 
     .. math:: x_{t+1} = x_t - \eta_t \min(1, c_t/\|g_t\|)\, g_t
 
-    with the threshold :math:`c` of `thresholds.quantile(quantile, window=window)`.
-
     Args:
       learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
-      quantile: Which quantile, in (0, 1), or an `optax.Schedule`: a fixed one keeps a bias, those
-        that increase to 1 (`thresholds.quantile_schedule`), with decreasing rates, remove it.
+      quantile: That of :math:`c`, as for `thresholds.quantile`; a fixed one leaves a bias.
       window: How many norms are remembered, a concrete integer of at least 1; default 100.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -203,15 +192,12 @@ def quantile_clip_sgd(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.quantile_clip_sgd(1.0, quantile=0.5)
-      >>> state = optimizer.init(jnp.zeros(1))
-      >>> for gradient in (2.0, 100.0):  # the first step is not clipped
-      ...     update, state = optimizer.update(jnp.array([gradient]), state)
-      >>> print(update)
+      >>> _, state = optimizer.update(jnp.array([2.0]), optimizer.init(jnp.zeros(1)))  # not clipped
+      >>> print(optimizer.update(jnp.array([100.0]), state)[0])
       [-2.]
 
     References:
-      Merad, Gaiffas, arXiv 2309.17316 (quantiles of the distribution at the current parameters,
-      averaged parameters); Shulgin, Richtarik, arXiv 2412.19916.
+      Merad, Gaiffas, arXiv 2309.17316 (averaged parameters); Shulgin, Richtarik, arXiv 2412.19916.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(
@@ -233,8 +219,8 @@ def max_ccc_sgd(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Descend along the gradient, clipped where the clipping comparison criterion is largest.
 
-    The threshold comes from the last gradient norms, the rate makes up for the part that is cut
-    off, and nothing is clipped where that would not help. Prefer it where no threshold is known.
+    `norms.max_ccc_clip` on SGD: the rate makes up for the part that is cut off, and nothing is
+    clipped where that would not help. Prefer it where no threshold is known.
 
     .. math:: x_{t+1} = x_t - \frac{\eta_t}{F_t(c_t)} \min(1, c_t/\|g_t\|)\, g_t
 
@@ -260,8 +246,7 @@ def max_ccc_sgd(
       [-1.0526316]
 
     References:
-      Marshall et al., "To Clip or not to Clip", arXiv 2406.11733; their schedule knows the
-      residuals of streaming least squares, this criterion is empirical.
+      Marshall et al., arXiv 2406.11733, whose criterion is not empirical: see `thresholds.max_ccc`.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -165,59 +165,46 @@ def ggnc(
     Far from a minimum steps have a fixed length, as of sign descent or Muon; near it they vanish
     with the gradient. Prefer it to `momentum_clip_sgd` for matrices ("clipped Scion").
 
-    .. math::
-        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
-        v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \qquad
+    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \quad
+        v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \quad
         x_{t+1} = x_t + \eta_t \min(\rho, \|m_t\|_*)\, v_t
 
-    with the dual norm :math:`\|m\|_* = \langle m, -v \rangle`:
-
-    ============= ========================== ================================
-    `norm`        :math:`-v`                 :math:`\|m\|_*`
-    ============= ========================== ================================
-    `"euclidean"` `m/|m|`                    the Euclidean norm
-    `"max"`       `sign(m)`                  the sum of all magnitudes
-    `"spectral"`  `U V^T` of each matrix     the sum of all singular values
-    ============= ========================== ================================
+    with the dual norm :math:`\|m\|_* = \langle m, -v \rangle`.
 
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
-      radius: The dual norm :math:`\rho` of the momentum above which it is clipped: a positive
-        number (infinity: never clip), an `optax.Schedule` or a `Threshold`.
-      norm: The norm of the parameters: `"euclidean"` (default), `"max"` (largest magnitude of an
-        entry) or `"spectral"` (largest singular value; a vector is one column).
-      b1: Decay rate :math:`b` of the momentum, from zero, without bias correction, in [0, 1);
-        default .9, the authors' (bfloat16: `scale_by_norm`).
+      radius: Dual norm :math:`\rho` above which the momentum is clipped, as for `norms.clip`.
+      norm: `"euclidean"` (default), its own dual; `"max"`, the largest magnitude of an entry, with
+        `-v = sign(m)` and as dual norm the sum of magnitudes; or `"spectral"`, the largest singular
+        value (of a vector as one column), with `-v = U V^T` and the sum of singular values.
+      b1: Decay rate :math:`b`, as for `scale_by_norm`; default .9, the authors'.
       scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters.
 
     Notes:
       - No step is longer than `learning_rate * radius` in the norm, up to rounding; the Euclidean
         method is `momentum_clip_sgd` with that as its `max_step`.
       - Telemetry is of two norms: the gradient's Euclidean one and the dual one of the momentum.
         Inside `shard_map` it takes two collectives; parts of matrices raise.
-      - `"spectral"` costs one singular value decomposition a step for each matrix, and does not
-        move along values below `eps` times rows or columns of the largest.
-      - Under differentiation `sign(m)` and `U V^T` are constants.
-      - All leaves have one norm and the radius 1: the paper's Scion scales the spectral norm by the
-        matrix's sides and gives layers norms and radii of their own, with one dual norm for all
-        (`optax.partition` clips each group by itself). The polar factor is exact, not that of a
-        Newton-Schulz iteration. The constrained variant with weight decay is not here.
+      - `"spectral"` costs a decomposition a matrix, and does not move along values below `eps`
+        times rows or columns of the largest. Derivatives take `sign(m)` and `U V^T` as constants.
+      - The paper's Scion scales the spectral norm by the matrix's sides, gives layers norms and
+        radii of their own with one dual norm for all (`optax.partition` clips each group by
+        itself), and has inexact (Newton-Schulz) polar factors. Its variant with weight decay is not
+        here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", b1=0.0)
-      >>> state = optimizer.init(jnp.zeros(2))
-      >>> print(optimizer.update(jnp.array([3.0, -4.0]), state)[0])  # of dual norm 7, cut to 2
+      >>> optimizer = clipax.ggnc(0.1, radius=2.0, norm="max", b1=0.0)  # of dual norm 7, cut to 2
+      >>> print(optimizer.update(jnp.array([3.0, -4.0]), optimizer.init(jnp.zeros(2)))[0])
       [-0.2  0.2]
 
     References:
-      Pethick et al., "Generalized Gradient Norm Clipping & Non-Euclidean (L0, L1)-Smoothness",
-      NeurIPS 2025, arXiv 2506.01913, Algorithm 3.
+      Pethick et al., NeurIPS 2025, arXiv 2506.01913, Algorithm 3.
     """
     _validate.learning_rate(learning_rate)
     if not (callable(radius) or isinstance(radius, Threshold)):

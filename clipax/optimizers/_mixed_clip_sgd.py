@@ -32,44 +32,37 @@ def mixed_clip_sgd(
     One method with clipped SGD (`nu = 0`), momentum clipping (`nu = 1`) and quasi-hyperbolic
     momentum (`max_step` infinite) as its corners. Prefer it to `clip_sgd` where momentum helps.
 
-    .. math::
-        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
+    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
         x_{t+1} = x_t - \Big[ \nu \min\Big(\eta_t, \frac{G}{\|m_t\|}\Big) m_t
         + (1 - \nu) \min\Big(\eta_t, \frac{G}{\|g_t\|}\Big) g_t \Big]
 
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      max_step: Longest step :math:`G`, in units of the parameters: a positive number, which stays
-        constant while the rate decays (infinity: never clip), or an `optax.Schedule`. For a
-        constant threshold on the norm, as in the authors' runs, let it decay with the rate.
+      max_step: Longest step :math:`G`: a number (infinity: never clip), or a schedule: the rate's
+        for a constant threshold on the norm, as in the authors' runs.
       nu: Share :math:`\nu` of the momentum, in [0, 1]; default .7 as in the authors' code.
-      decay: Decay rate :math:`b` of the momentum, from zero, without bias correction, in [0, 1);
-        default .999, the authors' (bfloat16: `scale_by_norm`).
+      decay: Decay rate :math:`b`, as `b1` for `scale_by_norm`; default .999, the authors'.
       response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code:
         :math:`\eta/(1 + \eta n/G)`, within half of :math:`\min(\eta, G/n)` and all of it.
-      weight_decay: Adds this multiple of the parameters to the gradient before momentum and norms;
-        needs `params`, non-negative, None (default) for none.
+      weight_decay: Adds this multiple of `params` to gradients before momentum and norms; or None.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters; none is longer than `max_step`.
 
     Notes:
-      - No step is longer than `max_step`, up to rounding. With a rate of 0 there is no step and the
-        momentum advances. Scaling `learning_rate` and `max_step` scales the step.
+      - At a rate of 0 the momentum advances. A step scales with `learning_rate` and `max_step`.
       - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.mixed_clip_sgd(1.0, max_step=1.0, nu=0.5, decay=0.5)
-      >>> update, _ = optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))
-      >>> print(update)  # momentum 3 and gradient 6, both cut to 1
+      >>> print(optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))[0])  # 3 and 6, cut
       [-1.]
 
     References:
-      Zhang et al., "Improved Analysis of Clipping Algorithms for Non-convex Optimization", NeurIPS
-      2020, arXiv 2010.02519, Algorithm 1.
+      Zhang et al., "Improved Analysis of Clipping Algorithms", arXiv 2010.02519, Algorithm 1.
     """
     return _clip_momentum(
         learning_rate, max_step, response, decay, nu, weight_decay, nonfinite, axis_name
@@ -91,9 +84,7 @@ def momentum_clip_sgd(
     The clip sees the averaged gradient, so it acts less often than a clip of the gradient does.
     Prefer it where single large gradients are harmless but long steps are not.
 
-    .. math::
-        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
-        x_{t+1} = x_t - \min\Big(\eta_t, \frac{G}{\|m_t\|}\Big) m_t
+    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \quad x_{t+1} = x_t - \min(\eta_t, G/\|m_t\|)\, m_t
 
     Args:
       learning_rate: :math:`\eta`, as for `mixed_clip_sgd`.
@@ -110,8 +101,7 @@ def momentum_clip_sgd(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.momentum_clip_sgd(1.0, max_step=2.0, decay=0.5)
-      >>> update, _ = optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))
-      >>> print(update)  # the momentum 3, cut to 2
+      >>> print(optimizer.update(jnp.array([6.0]), optimizer.init(jnp.zeros(1)))[0])  # 3, cut to 2
       [-2.]
 
     References:

@@ -31,36 +31,31 @@ def clip_normalized_momentum(
     The clip tames outliers before they enter the momentum. Prefer it under noise without a
     variance: it converges with high probability (parameters of the theorem: `clipax.theory`).
 
-    .. math::
-        m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
+    .. math:: m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
         x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
 
     Args:
       learning_rate: Length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm :math:`\tau` of a gradient that enters the momentum: a positive number
-        (infinity: never clip), an `optax.Schedule` or a `Threshold`.
+      threshold: Largest norm :math:`\tau` of a gradient in the momentum, as for `norms.clip`.
       decay: Decay rate :math:`b`, from zero, in [0, 1); default .9 (bfloat16: `scale_by_norm`).
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters: of length :math:`\eta`, to rounding.
 
     Notes:
-      - Every step has the length `learning_rate`, up to rounding. Squares of entries below 1e-18
-        vanish: a momentum of such entries is measured as shorter, one below 1e-19 gives no step.
+      - Squares of entries below 1e-18 vanish: momentum of them counts as shorter, below 1e-19 as 0.
       - Telemetry is of two norms, the gradient's and the momentum's, a collective each at most.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.clip_normalized_momentum(0.5, threshold=1.0)
-      >>> update, _ = optimizer.update(jnp.array([30.0, 40.0]), optimizer.init(jnp.zeros(2)))
-      >>> [round(float(u), 4) for u in update]
-      [-0.3, -0.4]
+      >>> print(optimizer.update(jnp.array([30.0]), optimizer.init(jnp.zeros(1)))[0].round(4))
+      [-0.5]
 
     References:
-      Cutkosky, Mehta, "High-probability Bounds for Non-Convex Stochastic Optimization with Heavy
-      Tails", arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
+      Cutkosky, Mehta, arXiv 2106.14343, Algorithm 1 (no restarts, no second order).
     """
     return _normalize_momentum(learning_rate, norms.clip(threshold), decay, nonfinite, axis_name)
 
@@ -77,8 +72,7 @@ def normalized_momentum(
     Momentum removes the need for large batches that normalised descent has. Prefer
     `clip_normalized_momentum` where single gradients can be very large.
 
-    .. math::
-        m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
+    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
 
     Args:
       learning_rate: :math:`\eta`, as for `clip_normalized_momentum`.
@@ -92,13 +86,11 @@ def normalized_momentum(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.normalized_momentum(0.5)
-      >>> update, _ = optimizer.update(jnp.array([3.0, 4.0]), optimizer.init(jnp.zeros(2)))
-      >>> [round(float(u), 4) for u in update]
-      [-0.3, -0.4]
+      >>> print(optimizer.update(jnp.array([3.0]), optimizer.init(jnp.zeros(1)))[0].round(4))
+      [-0.5]
 
     References:
-      Cutkosky, Mehta, "Momentum Improves Normalized SGD", ICML 2020, arXiv 2002.03305, Algorithm 1
-      (not its second one, with implicit gradient transport).
+      Cutkosky, Mehta, ICML 2020, arXiv 2002.03305, Algorithm 1 (no implicit gradient transport).
     """
     return _normalize_momentum(learning_rate, None, decay, nonfinite, axis_name)
 

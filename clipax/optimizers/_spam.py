@@ -83,61 +83,49 @@ def spam(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run Adam with spikes of single entries cut and its averages reset now and then (SPAM).
 
-    An entry whose square exceeds many times its average is cut to that; the rest of a spike is
-    forgotten at the next reset. Prefer it where rare entries spike by factors of hundreds, as in
-    language models; it needs no threshold in units of the gradient.
+    The rest of a spike is forgotten at the next reset. Prefer it where rare entries spike by
+    factors of hundreds, as in language models; it needs no threshold in units of the gradient.
 
-    .. math::
-        \hat g_t = \mathrm{sign}(g_t) \min(|g_t|, \sqrt{\theta v_{t-1}}), \quad
-        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad
-        v_t = b_2 v_{t-1} + (1 - b_2) \hat g_t^2, \\
+    .. math:: \hat g_t = \mathrm{sign}(g_t) \min(|g_t|, \sqrt{\theta v_{t-1}}), \quad
+        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad v_t = b_2 v_{t-1} + (1 - b_2) \hat g_t^2, \\
         x_{t+1} = x_t - \eta_t \Big(s_t \, \frac{m_t/(1 - b_1^t)}{\sqrt{v_t/(1 - b_2^t)} + \epsilon}
         + \lambda x_t\Big)
 
-    entry by entry. Before each step :math:`t` (from 1) that is a multiple of `reset`, :math:`m` and
-    :math:`v` are zero again, and the rate is warmed up:
-    :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` in the :math:`k`-th step after it,
-    :math:`k < N`; elsewhere :math:`s = 1`.
+    entry by entry. Before each step (from 1) that is a multiple of `reset`, :math:`m` and :math:`v`
+    are zero again; in the :math:`k`-th step after it
+    :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` for :math:`k < N`; else :math:`s = 1`.
 
     Args:
       learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
       b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
       b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
-      eps: :math:`\epsilon`, keeps the divisor positive, from 1e-37 on; default 1e-8 (the authors:
-        1e-6).
-      theta: Largest square :math:`\theta` of an entry in units of its average, positive (infinity:
-        never clip); default 5000 as in the paper.
+      eps: :math:`\epsilon`, the least divisor, from 1e-37 on; default 1e-8 (authors: 1e-6).
+      theta: Largest square over its average, :math:`\theta`; default 5000 (paper), or infinity.
       reset: Steps between resets, concrete, at least 1; default 500, the paper's. None: no reset.
       warmup: Steps :math:`N` of the warm-up after a reset, concrete; default 150, the paper's.
-      weight_decay: Decay :math:`\lambda`, decoupled, non-negative; needs `params`. None (default):
-        none.
-      clip_from: Step of each cycle from which on spikes are cut, a concrete integer; the reset is
-        its step 0. Default 20 as in the authors' code; 0 as in the paper.
+      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
+      clip_from: Step after a reset from which spikes are cut; default 20 (authors' code), paper 0.
       nonfinite: As for `scale_by_norm`; such a step delays the resets.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
+      An optimizer, whose updates are added to the parameters.
 
     Notes:
       - An entry whose average is zero is not cut: the paper's rule would keep it zero for ever.
       - The start of the cosine, the first cycle without warm-up and a bias correction that counts
-        all steps are the authors' code's. The correction does next to nothing after a reset: the
-        first step is `(1 - b1)/sqrt(1 - b2)`, 3.2 times as long as Adam's first, times .01.
-      - The sparse momentum of the paper is left out.
+        all steps are the authors'. After a reset it does next to nothing: the first step is
+        `(1 - b1)/sqrt(1 - b2)`, 3.2 times Adam's first, times .01. Sparse momentum is left out.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.spam(1.0, b1=0.0, b2=0.75, theta=4.0, clip_from=1)
-      >>> state = optimizer.init(jnp.zeros(1))
-      >>> for gradient in (2.0, 1000.0):  # the second is cut to 2, twice the root of v = 1
-      ...     update, state = optimizer.update(jnp.array([gradient]), state)
-      >>> print(update.round(4))
+      >>> _, state = optimizer.update(jnp.array([2.0]), optimizer.init(jnp.zeros(1)))  # v = 1
+      >>> print(optimizer.update(jnp.array([1000.0]), state)[0].round(4))  # cut to 2
       [-1.]
 
     References:
-      Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", arXiv
-      2501.06842, Algorithm 1.
+      Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset", arXiv 2501.06842, Algorithm 1.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -212,12 +212,10 @@ def stable_spam(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Run Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
 
-    In each leaf entries above an average of the largest are cut (AdaClip), then the norm is brought
-    to about 1, less where it is unusually small (AdaGN). Prefer it for training in very low
-    precision, where gradient norms jump; there is no threshold in units of the gradient.
+    Entries are cut at an average of the largest (AdaClip), norms brought to about 1, less if small
+    (AdaGN). Prefer it in very low precision, where norms jump; it needs no threshold.
 
-    .. math::
-        T_t = \mathrm{ema}_{\gamma_3}(\max |g_t|), \quad
+    .. math:: T_t = \mathrm{ema}_{\gamma_3}(\max |g_t|), \quad
         \tilde g_t = \begin{cases} g_t \, T_t / \max |g_t| & |g_t| > T_t \\ g_t \end{cases}, \quad
         \hat g_t = \frac{\tilde g_t}{n_t} \cdot \frac{\mathrm{ema}_{\gamma_1}(n_t)}
         {\sqrt{\mathrm{ema}_{\gamma_2}(n_t^2)} + \epsilon}, \quad n_t = \|\tilde g_t\|, \\
@@ -241,29 +239,25 @@ def stable_spam(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer: a `GradientTransformationExtraArgs`, its updates to be added to the parameters.
-      Its telemetry is, leaf by leaf, the largest entry in place of the norm, and :math:`T_t`.
+      An optimizer, whose updates are added. Telemetry, by leaf: :math:`\max|g_t|` and :math:`T_t`.
 
     Notes:
-      - A leaf whose entries stay within the threshold is not cut; the first gradient never is.
-      - A huge spike enters threshold and mean square at once. The root of the latter falls by a
-        twentieth a step: until then the gradients after it count for little.
-      - A zero gradient is fed to all averages as a norm of 0; the published code leaves its tensor
+      - The first gradient is never cut. A huge spike enters threshold and mean square at once,
+        whose root falls by a twentieth a step: until then the gradients after it count for little.
+      - All averages take in a zero gradient as a norm of 0; the published code leaves its tensor
         out. Its schedule for `b1` is not here.
       - Two reductions for each mesh axis: the largest entries first, then the norms.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> optimizer = clipax.stable_spam(1.0, peak_decay=0.5)
-      >>> state = optimizer.init(jnp.zeros(2))
-      >>> for gradient in ([3.0, 1.0], [6.0, 1.0]):  # the average of 3, 6, 6 is 5
-      ...     _, state = optimizer.update(jnp.array(gradient), state)
-      >>> print(clipax.metrics(state)["threshold"])
+      >>> _, state = optimizer.update(jnp.array([3.0]), optimizer.init(jnp.zeros(1)))
+      >>> _, state = optimizer.update(jnp.array([6.0]), state)
+      >>> print(clipax.metrics(state)["threshold"])  # the average of 3, 6, 6
       5.0
 
     References:
-      Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
-      2502.17055.
+      Huang et al., "Stable-SPAM: ... 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
     """
     _validate.learning_rate(learning_rate)
     return optax.chain(

@@ -20,41 +20,35 @@ def anytime(
 ) -> optax.Schedule:
     r"""Make the growing threshold of the theorems for an unknown horizon.
 
-    Clipped gradient descent with this threshold and the theorems' learning rates converges with
-    high probability at any time, however long the run turns out to be. Prefer it to `power` where
-    the theorem is to hold by the letter; `power` drops its constants and logarithms.
+    With the theorems' learning rates clipped gradient descent then converges with high probability
+    at any time. Prefer it to `power`, which drops constants and logarithms, for the theorem itself.
 
-    .. math::
-        c_t = \sigma \big(2 t (1 + \ln t)^2\big)^{1/(3\alpha - 2)} \quad \text{or} \quad
+    .. math:: c_t = \sigma \big(2 t (1 + \ln t)^2\big)^{1/(3\alpha - 2)} \quad \text{or} \quad
         c_t = \sigma \big(52\, t (1 + \ln t)^2 / \gamma\big)^{1/\alpha}, \qquad t = count + 1
 
-    for `regime` `"nonconvex"` and `"convex"`, with :math:`\gamma` the `gamma`. It never decreases.
+    for `regime` `"nonconvex"` and `"convex"`. It never decreases.
 
     Args:
-      sigma: Scale of the gradient noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, in units of
-        the gradient norm; positive.
-      alpha: Tail index of the noise, in (1, 2]: the noise has moments up to this order. The paper's
-        p.
+      sigma: Noise scale :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, a gradient norm; positive.
+      alpha: Tail index in (1, 2], the paper's p: the noise has moments up to this order.
       regime: `"nonconvex"` (default) or `"convex"`.
-      gamma: Logarithm of one over the failure probability, positive; used by `"convex"` alone. The
-        default of 1 is a failure probability of .37.
+      gamma: Log of one over the failure probability, for `"convex"`; positive, default 1 (.37).
 
     Returns:
       An `optax.Schedule`: from the 0-based step count, which may be traced, to a scalar threshold.
 
     Notes:
-      The paper takes the larger of this and a bound on the gradients of the objective, which is
-      rarely known. The constants 2 and 52 were taken from the paper at second hand.
+      The paper (its constants 2 and 52 are at second hand here) takes the larger of this and a
+      bound on the objective's gradients, which is rarely known.
 
     Example:
       >>> import clipax
       >>> schedule = clipax.thresholds.anytime(sigma=1.0, alpha=1.5)
-      >>> [f"{float(schedule(count)):.4f}" for count in (0, 9, 999)]
-      ['1.3195', '8.6198', '109.3590']
+      >>> [round(float(schedule(count)), 4) for count in (0, 9, 999)]
+      [1.3195, 8.6198, 109.359]
 
     References:
-      Nguyen, Nguyen, Ene, Nguyen, "Improved Convergence in High Probability of Clipped Gradient
-      Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
+      Nguyen, Nguyen, Ene, Nguyen, NeurIPS 2023, arXiv 2304.01119.
     """
     _validate.positive("sigma", sigma)
     _validate.within("alpha", alpha, 1, 2, brackets="(]")
@@ -82,45 +76,35 @@ def fixed_horizon(
 ) -> optax.Schedule:
     r"""Make the constant threshold of the theorems for a known number of steps.
 
-    The threshold follows from the distance to the solution and the learning rate; the tail index of
-    the noise enters through the learning rate alone. Prefer it where the number of steps is known
-    and the distance can be bounded; `anytime` needs neither.
+    The tail index of the noise enters through the learning rate alone. Prefer it where the number
+    of steps is known and the distance to the solution can be bounded; `anytime` needs neither.
 
     .. math:: c = \frac{R}{a\, \eta A}, \qquad A = \ln \frac{4 (K + 1)}{\delta}
 
-    with :math:`R` the `radius`, :math:`a` the `constant`, :math:`\eta` the `learning_rate`,
-    :math:`K` the `steps` and :math:`\delta` the `failure_probability`.
-
     Args:
-      radius: A bound on the distance from the first parameters to the solution, positive.
-      learning_rate: That of the optimizer, positive, or its `optax.Schedule`: then the longest step
-        of clipped gradient descent is constant, :math:`R/(a A)`. The theorem's is
+      radius: A bound :math:`R` on the distance from first parameters to solution, positive.
+      learning_rate: That of the optimizer, :math:`\eta`, positive, or its schedule; the theorem's:
         :math:`\min(1/(LA), R/(\sigma K^{1/\alpha} A^{(\alpha - 1)/\alpha}))` up to constants.
-      steps: Number of steps of the whole run, a concrete integer of at least 1.
-      failure_probability: How often the bound may fail, in (0, 1).
-      constant: The theorem's numerical factor, positive; default 1/2, as in
-        `clipax.theory.clip_sgd_convex`: at its learning rate true gradients within twice the radius
-        pass as they are. Smaller ones clip less.
+      steps: Number :math:`K` of steps of the whole run, a concrete integer of at least 1.
+      failure_probability: How often the bound may fail, :math:`\delta` in (0, 1).
+      constant: The theorem's factor :math:`a`, positive; default 1/2: at the rate of
+        `theory.clip_sgd_convex` true gradients within twice the radius pass. Smaller clips less.
 
     Returns:
-      An `optax.Schedule`, constant where the learning rate is; infinite where that is 0.
+      An `optax.Schedule`, constant as the paper's where the rate is; infinite where that is 0.
 
     Notes:
-      - No step of clipped gradient descent is longer than `radius/(constant * A)`.
-      - The paper's numerical factors differ from theorem to theorem and are not known here, hence
-        `constant`. The paper's learning rate is constant.
+      No step of clipped descent is longer than `radius/(constant * A)`. The paper's numerical
+      factors differ from theorem to theorem and are not known here, hence `constant`.
 
     Example:
       >>> import clipax
-      >>> schedule = clipax.thresholds.fixed_horizon(
-      ...     radius=1.0, learning_rate=1e-3, steps=999, failure_probability=0.04
-      ... )
+      >>> schedule = clipax.thresholds.fixed_horizon(1.0, 1e-3, steps=999, failure_probability=0.04)
       >>> print(f"{float(schedule(0)):.4f}")  # 1000/(ln(1e5)/2)
       173.7178
 
     References:
-      Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
-      Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
+      Sadiev et al., ICML 2023, arXiv 2302.00999.
     """
     _validate.positive("radius", radius)
     if not callable(learning_rate):

@@ -49,56 +49,42 @@ def ema(
     array spikes and the others must not pay for it, and where norms shrink over the training.
 
     .. math::
-        h = \min\Bigl(1, \frac{r \gamma}{n}\Bigr), \qquad
-        \gamma \leftarrow \beta \gamma + (1 - \beta)\, h n
+        h = \min(1, r \gamma / n), \quad \gamma \leftarrow \beta \gamma + (1 - \beta)\, h n; \qquad
+        \text{in warm-up: } h = \min(1, a/N), \quad \gamma \leftarrow \min(\gamma, h n)
 
-    .. math::
-        h = \min\Bigl(1, \frac{a}{N}\Bigr), \qquad \gamma \leftarrow \min(\gamma, h n)
-        \qquad \text{in warm-up}
-
-    with :math:`r` the `ratio`, :math:`\beta` the `decay`, :math:`a` the `absolute`, :math:`n` the
-    norm of the block and :math:`N` that of all blocks together. The first step sets :math:`\gamma`.
+    with :math:`n` the block's norm and :math:`N` that of all; the first step sets :math:`\gamma`.
 
     Args:
-      ratio: The threshold in units of the average, above 1 and finite; default 1.05 (paper). With 1
-        or less the average could never grow again.
-      decay: Decay rate of the average, in [0, 1); default .98 (paper).
-      warmup: For how many steps all blocks are clipped together, a concrete integer of at least 0;
-        default 100 (paper). A block counts its own steps.
-      absolute: The largest norm of all blocks together in warm-up, positive, infinity for no clip;
-        default 1 (paper).
-      floor: The warm-up ignores norms below this share of the smallest so far, and steps that the
-        global clip cuts to less than this share of what it left of another; in [0, 1), default
-        1e-3. With 0 it ignores zeros alone.
+      ratio: The threshold over the average, :math:`r`, above 1 (else it never grows); default 1.05.
+      decay: Decay rate :math:`\beta` of the average, in [0, 1); default .98.
+      warmup: For how many of its steps a block is clipped with all others; from 0, default 100.
+      absolute: Largest norm :math:`a` of all blocks in warm-up, infinity for no clip; default 1.
+      floor: In warm-up norms below this share of the smallest so far, and steps cut to less than
+        this share of what was left of another, are ignored; in [0, 1), default 1e-3. 0: only zeros.
 
     Returns:
-      A `Threshold` with an `EmaState`: where clipping begins; in warm-up, where the global clip
-      acts, the norm that it leaves of the block.
+      A `Threshold` with an `EmaState`: :math:`r \gamma`, or :math:`h n` where the global clip acts.
 
     Notes:
-      - A spike enters the average as at most `ratio` times the average before it.
-      - Zero norms are not remembered and are no steps of the warm-up: the paper's average would
-        become zero and stay there. As long as there was nothing else, the warm-up goes on.
-      - `floor` is not in the paper, whose minimum would hold on to a gradient of 1e-20, or to what
-        a global clip leaves of a block while another one spikes, and then grow by a thousandth a
-        step. A tiny norm as the very first still holds the average down.
-      - Norms that jump for good are followed by at most `(1 - decay)(ratio - 1)` a step: ten times
-        the norm takes 2,300 steps.
+      - A spike enters the average as at most `ratio` times it. Zero norms are not remembered, nor
+        steps of the warm-up: the paper's average would become zero and stay there.
+      - Defaults are the paper's. It has no `floor`: its minimum would hold on to a gradient of
+        1e-20, or to what is left of a block while another one spikes, and then grow by a thousandth
+        a step. A tiny norm as the very first still holds the average down.
+      - A jump for good is followed by `(1 - decay)(ratio - 1)` a step: tenfold in 2,300 steps.
       - Without a `total_norm` in the context the block's own norm counts as that of all blocks.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> threshold = clipax.thresholds.ema(1.5, decay=0.5, warmup=1)
-      >>> context = clipax.thresholds.Context(jnp.array(0), total_norm=jnp.array(2.0))
-      >>> state = threshold.init(())
-      >>> for norm in (1.6, 1.0, 1.0):  # the first is half of its own norm, by the global clip
-      ...     now, state = threshold.update(jnp.array(norm), state, context)
-      >>> print(f"{now:.2f} {state.average:.2f}")  # averages of .8, .9 and .95
-      1.35 0.95
+      >>> threshold = clipax.thresholds.ema(1.5, decay=0.5, warmup=0)
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = threshold.update(jnp.array(1.0), threshold.init(()), context)
+      >>> now, state = threshold.update(jnp.array(9.0), state, context)  # enters as 1.5
+      >>> print(now, state.average)
+      1.5 1.25
 
     References:
-      Wang, Li, Chen, Zeng, Yang, Yu, Ma, Shen, "AdaGC: Improving Training Stability for Large
-      Language Model Pretraining", arXiv 2502.11034, Algorithm 1.
+      Wang et al., "AdaGC", arXiv 2502.11034, Algorithm 1.
     """
     _validate.number("ratio", ratio, "above 1 and finite", lambda value: 1 < value < float("inf"))
     _validate.open_unit("decay", decay)

@@ -47,60 +47,45 @@ def geometric_quantile(
 ) -> Threshold:
     r"""Make a threshold that moves to a quantile of the norms by factors.
 
-    One number of memory, and a step enters only through the share of norms that it would have
-    clipped, which is cheap to keep private. Prefer it to `quantile` where gradients of single
-    examples are clipped, or where a window of norms is too much memory.
+    One number of memory; of a step only the share of clipped norms enters, cheap to keep private.
+    Prefer it to `quantile` for gradients of single examples, or where a window is too much memory.
 
-    .. math::
-        C_{t+1} = C_t \exp(-\eta_C (b_t - q_t)), \qquad
+    .. math:: C_{t+1} = C_t \exp(-\eta_C (b_t - q_t)), \qquad
         b_t = \frac{1}{m} \Big( \sum_{i=1}^{m} 1[n_i \le C_t] + N(0, s_b^2) \Big)
 
-    with :math:`q` the `quantile`, :math:`\eta_C` the `learning_rate`, :math:`C_0` the `initial` and
-    :math:`s_b` the `noise`. The norms :math:`n_i` are the m `example_norms` that the caller of
-    `update` gave as an extra argument, without the negative ones, which mark padding; where there
-    are none, the block's own norm, m = 1.
+    with :math:`n_i` the m `example_norms`, a vector (else ValueError) that `update` takes, without
+    negative ones, which mark padding; where there are none, the block's own norm, m = 1.
 
     Args:
-      quantile: Share of the norms that is to pass unclipped, in (0, 1), default .5 as in the paper;
-        or an `optax.Schedule` of the 0-based step count, for example `quantile_schedule`.
-      initial: The first threshold, in [1e-30, 1e30]; default .1 as in the paper.
-      learning_rate: Logarithm of the largest factor by which a step could move the threshold,
-        positive; default .2 as in the paper.
-      noise: Standard deviation of the Gaussian noise on the count of the norms within, for
-        differential privacy; non-negative. The paper takes m/20. None (default): no noise.
-      seed: Seed of the noise, a concrete integer; the same seed gives the same noise, in blocks of
-        different labels too. The generator is not a cryptographic one.
+      quantile: Share :math:`q` to pass, in (0, 1), default .5, or a schedule (`quantile_schedule`).
+      initial: The first threshold :math:`C_0`, in [1e-30, 1e30]; default .1.
+      learning_rate: :math:`\eta_C`, log of the largest factor of a step; positive, default .2.
+      noise: Deviation :math:`s_b` of the Gaussian noise on the count within, for differential
+        privacy; non-negative. The paper takes m/20. None (default): no noise.
+      seed: Seed of the (not cryptographic) noise, an integer; blocks of different labels share it.
 
     Returns:
-      A `Threshold` with a `GeometricQuantileState`. The threshold of a step does not depend on its
-      norms.
-
-    Raises:
-      ValueError: When used: `example_norms` is no vector.
+      A `Threshold` with a `GeometricQuantileState`; a step's does not depend on its norms.
 
     Notes:
       - A step moves the threshold by a factor between `exp(-eta_C (1 - q))` and `exp(eta_C q)`,
         noise apart, however large its norms are. It stays in [1e-30, 1e30].
-      - An example with a NaN norm counts as above the threshold. Without examples the threshold
-        stays.
-      - `example_norms` must be those of all examples, the same on every device.
-      - The paper counts users of federated learning; here the records are examples, or steps. It
-        centres the count at m/2 for its sensitivity, which changes no number as long as m is
-        public. `clipax.per_example.noise_split` divides the noise between gradient and count as it
-        does.
+      - `example_norms` must be those of all examples, the same on every device. A NaN counts as
+        above the threshold; without any the threshold stays.
+      - The paper, which has these defaults, counts users of federated learning, here examples or
+        steps, and centres the count at m/2, for its sensitivity: no number changes while m is
+        public. `per_example.noise_split` divides the noise between gradient and count as it does.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.geometric_quantile(0.5, initial=1.0)
-      >>> examples = jnp.array([0.5, 2.0, 3.0, 4.0])  # a quarter within
-      >>> context = clipax.thresholds.Context(jnp.array(0), example_norms=examples)
-      >>> now, state = threshold.update(jnp.array(1.0), threshold.init(()), context)
-      >>> print(f"{now:.4f} {state.threshold:.4f}")  # exp(.2/4)
-      1.0000 1.0513
+      >>> context = clipax.thresholds.Context(jnp.array(0), example_norms=jnp.array([2.0, 3.0]))
+      >>> _, state = threshold.update(jnp.array(1.0), threshold.init(()), context)
+      >>> print(f"{state.threshold:.4f}")  # none within: exp(.2/2)
+      1.1052
 
     References:
-      Andrew, Thakkar, McMahan, Ramaswamy, "Differentially Private Learning with Adaptive Clipping",
-      NeurIPS 2021, arXiv 1905.03871, Algorithm 1.
+      Andrew, Thakkar, McMahan, Ramaswamy, NeurIPS 2021, arXiv 1905.03871, Algorithm 1.
     """
     if not callable(quantile):
         _validate.within("quantile", quantile, 0, 1, brackets="()")

@@ -40,53 +40,43 @@ class MaxCccState(NamedTuple):
 def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
     r"""Make a threshold where the comparison criterion of clipping is largest.
 
-    The criterion (CCC) is the factor by which clipping reduces the noise of a step if the learning
-    rate makes up for its bias; where it exceeds 1 nowhere, nothing is clipped. Prefer it where no
-    threshold is known and clipping may not help at all. `clipax.norms.max_ccc_clip` makes up for
-    the bias.
+    The criterion (CCC) is the factor by which clipping reduces a step's noise if the rate makes up
+    for its bias (`norms.max_ccc_clip`). For unknown thresholds, where no clip at all may be best.
 
-    .. math::
-        c = \arg\max_c \frac{F(c)^2 \, \overline{n^2}}{\overline{\min(n^2, c^2)}}, \qquad
+    .. math:: c = \arg\max_c \frac{F(c)^2 \, \overline{n^2}}{\overline{\min(n^2, c^2)}}, \qquad
         F(c) = \text{share of the norms } n_i \le c
 
-    over the last `window` norms :math:`n_i`, the current one included, which are the candidates for
-    :math:`c` too; bars are means over them. If the largest value is at most 1 the threshold is
-    infinite.
+    over the last `window` norms :math:`n_i`, this one included, the candidates for :math:`c` too;
+    bars are means. Nothing is clipped (an infinite :math:`c`) where the largest value is at most 1.
 
     Args:
-      window: How many norms are remembered, a concrete integer of at least 20; default 500. Memory
-        is twice as many numbers a block.
-      min_fraction: Smallest share of the norms within the threshold, in (0, 1]; default .1. The
-        criterion divides by the square of a candidate, so a single small norm would often be
-        largest by chance. For gradients of one entry it is nearly flat towards small thresholds,
-        and the choice often falls on this bound; norms of many entries have few neighbours of zero.
+      window: How many norms are remembered, a concrete integer of at least 20; default 500.
+      min_fraction: Smallest share of the norms within the threshold, in (0, 1]; default .1.
 
     Returns:
-      A `Threshold` with a `MaxCccState`.
+      A `Threshold` with a `MaxCccState`, twice `window` numbers a block.
 
     Notes:
-      - Exact: all candidates are compared. Only ratios are squared, so a norm of 1e30 in the window
-        neither overflows nor hides the others.
+      - All candidates are compared, exactly. A norm of 1e30 neither overflows nor hides the others.
       - To be taken, a maximum must exceed 1 by 1e-9, in float32 by the rounding errors, 2e-5. At
         least 10 norms of the window lie within a threshold: the first ten steps are never clipped.
       - Equal norms clip nothing. Zero norms are counted, but are no candidates.
-      - The paper's criterion is `mu^2/nu` of the residual of streaming least squares, whose
-        distribution is known there; the empirical form on the norms of any gradients is this
-        library's. So are `min_fraction` and the least number of norms.
+      - Without `min_fraction` a single small norm would often be taken by chance. For gradients of
+        one entry, near zero more often than norms of many, the choice often falls on this bound.
+      - The paper has `mu^2/nu` of the residual of streaming least squares, of known distribution;
+        the empirical form on norms, `min_fraction` and the least number of norms are ours.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.max_ccc(window=20)
-      >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> state = threshold.init(())
+      >>> context, state = clipax.thresholds.Context(jnp.array(0)), threshold.init(())
       >>> for norm in [1.0] * 19 + [100.0]:
       ...     now, state = threshold.update(jnp.array(norm), state, context)
       >>> print(now, state.fraction)
       1.0 0.95
 
     References:
-      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
-      Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall et al., "To Clip or not to Clip", arXiv 2406.11733.
     """
     window = _validate.index("window", window, minimum=2 * _LEAST_COUNT)
     _validate.within("min_fraction", min_fraction, 0, 1, brackets="(]")

@@ -20,46 +20,38 @@ __all__ = ["median"]
 def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
     r"""Make a threshold of the median of the last norms.
 
-    No spike, however large, moves the median by more than one rank, and up to half of the norms may
-    be spikes. Prefer it to averages where spikes are frequent, and to a quantile where ordinary
-    steps should not be clipped at all.
+    No spike moves it by more than a rank, and half of the norms may be spikes. Prefer it to
+    averages where spikes are frequent, to a quantile where ordinary steps should not be clipped.
 
     .. math:: c_t = s\, n_{(r)}, \qquad r = \lceil S_t/2 \rceil, \qquad S_t = \min(t, S)
 
-    with :math:`s` the `scale`, :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, the
-    current one included, :math:`S` the `window` and :math:`t` the number of this step from 1.
+    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, up to the :math:`t`-th.
 
     Args:
-      scale: The threshold in units of the median, positive and finite; default 2 (authors' code).
-      window: How many norms are remembered, a concrete integer of at least 1; default 100 (authors'
-        code). Memory is twice as many numbers a block.
+      scale: The threshold in units of the median, :math:`s`, positive and finite; default 2.
+      window: How many norms are remembered, :math:`S`, an integer of at least 1; default 100.
 
     Returns:
-      A `Threshold` with a `WindowState`.
+      A `Threshold` with a `WindowState`, twice `window` numbers a block.
 
     Notes:
-      - The median is one of the norms in the window, exactly; of an even number, the lower one. A
-        norm of 1e30 is forgotten after `window` steps.
+      - One of the norms, exactly; of an even number the lower. 1e30 is gone after `window` steps.
       - The first step is limited by `scale` times its own norm, the second by `scale` times the
         smaller of two: a spike as first norm limits nothing but its own step.
       - A median of zero gives the smallest positive float: next to nothing passes.
-      - The paper does not describe the clip of its optimizer; this is the authors' code. There each
-        tensor is measured in units of its parameters' root mean square, the upper median is taken,
-        once in `window` steps, and nothing is clipped in the first window.
+      - Clip and defaults are of the authors' code alone: there in units of the parameters' root
+        mean square, with the upper median, once in `window` steps, from the second window on.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.median(2.0, window=3)
-      >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> state = threshold.init(())
-      >>> for norm in (4.0, 1.0, 2.0, 1e30):
-      ...     now, state = threshold.update(jnp.array(norm), state, context)
-      >>> print(now)  # twice the median of 1, 2 and 1e30
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = threshold.update(jnp.array(2.0), threshold.init(()), context)
+      >>> print(threshold.update(jnp.array(1e30), state, context)[0])
       4.0
 
     References:
-      Yao, Guo, Yang, Kang, Kuang, Yang, Jin, Lin, Povey, "Zipformer: A Faster and Better Encoder
-      for Automatic Speech Recognition", arXiv 2310.11230, with the authors' code.
+      Yao et al., "Zipformer", arXiv 2310.11230, with the authors' code.
     """
     _validate.positive("scale", scale)
     window = _validate.index("window", window, minimum=1)

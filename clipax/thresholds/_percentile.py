@@ -35,48 +35,37 @@ class PercentileState(NamedTuple):
 def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
     r"""Make a threshold of a percentile of all norms so far ("AutoClip").
 
-    One number sets which share of the steps passes, at any scale of the gradients: with the default
-    nine steps in ten are clipped, and the learning rate means the same throughout. Prefer it where
-    the history as a whole is to count; `quantile` forgets norms older than its window.
+    With nine steps in ten clipped, the default, the learning rate means the same throughout, at any
+    scale of gradients. Prefer it where all history is to count; `quantile` forgets old norms.
 
     .. math:: c_t = n_{(r)}, \qquad r = \lceil p\, t / 100 \rceil
 
-    with :math:`n_{(r)}` the r-th smallest of the norms of all :math:`t` steps so far, the current
-    one included, and :math:`p` the `percentile`.
+    with :math:`n_{(r)}` the r-th smallest of the norms of all :math:`t` steps, this one included.
 
     Args:
-      percentile: Which percentile, in (0, 100); default 10, the paper's: clips about 90 % of all
-        steps.
-      window: Up to how many norms the percentile is exact, a concrete integer of at least 1;
-        default 1000. Later it is that of a histogram in fixed memory.
+      percentile: :math:`p`, in (0, 100); default 10, the paper's: clips about 90 % of all steps.
+      window: Up to how many norms it is exact, a concrete integer of at least 1; default 1000.
 
     Returns:
-      A `Threshold` with a `PercentileState`.
+      A `Threshold` with a `PercentileState`: 4 `window` bytes and 4 KiB a block in float32.
 
     Notes:
-      - Up to `window` norms an order statistic, exactly: one of the norms seen. After that within a
-        factor `2^(1/16)`, 4.5 %, of it, for any sequence of norms in [2^-64, 2^64]; norms outside
-        count as at the end of that range. Ranks are rounded as for `quantile`.
-      - Memory is the same at every step: 4 `window` bytes and 4 KiB a block in float32. Norms after
-        the first 2^31 - 1 are not remembered.
-      - The first step is limited by its own norm: nothing is clipped. A percentile of zero gives
-        the smallest positive float while exact, then about 2^-64.
-      - The paper keeps and sorts all norms of a run. The authors' code interpolates between two
-        norms (`numpy.percentile`), and one NaN leaves its threshold NaN for ever.
+      - Up to `window` norms one of those seen, exactly; later of a histogram: within `2^(1/16)`,
+        4.5 %, for norms in [2^-64, 2^64], whose ends others count as. Ranks as for `quantile`.
+      - The first step is not clipped. Norms after the first 2^31 - 1 are not remembered.
+      - A percentile of zero gives the smallest positive float while exact, then about 2^-64.
+      - The paper keeps all norms; its code interpolates (`numpy.percentile`); a NaN stays for ever.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> median = clipax.thresholds.percentile(50.0)
-      >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> state = median.init(())
-      >>> for norm in (3.0, 1.0, 100.0, 2.0):
-      ...     now, state = median.update(jnp.array(norm), state, context)
-      >>> print(now)
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = median.update(jnp.array(2.0), median.init(()), context)
+      >>> print(median.update(jnp.array(100.0), state, context)[0])
       2.0
 
     References:
-      Seetharaman, Wichern, Pardo, Le Roux, "AutoClip: Adaptive Gradient Clipping for Source
-      Separation Networks", MLSP 2020, arXiv 2007.14469.
+      Seetharaman, Wichern, Pardo, Le Roux, "AutoClip", MLSP 2020, arXiv 2007.14469.
     """
     _validate.within("percentile", percentile, 0, 100, brackets="()")
     window = _validate.index("window", window, minimum=1)

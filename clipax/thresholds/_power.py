@@ -31,34 +31,27 @@ def power(
 ) -> optax.Schedule:
     r"""Make a threshold that grows as a power of time.
 
-    Under noise without a variance a constant threshold leaves a bias and none leaves outliers; a
-    threshold that grows at the right rate removes both. Prefer it for long runs with a decreasing
-    learning rate, where the tail index is known roughly.
+    Under noise without a variance a constant threshold leaves a bias and none leaves outliers; this
+    removes both. Prefer it for long runs with a decreasing rate, the tail index known roughly.
 
     .. math:: c_t = \sigma\, t^{p}, \qquad t = count + 1
 
     with :math:`p = 1/(2\alpha)` (`"design"`), :math:`1/\alpha` (`"convex"`: convex objective,
-    averaged iterates) or :math:`1/(3\alpha - 2)` (`"nonconvex"`). With a `horizon` :math:`T` the
-    threshold is the constant :math:`\sigma T^p`. It never decreases.
+    averaged iterates) or :math:`1/(3\alpha - 2)` (`"nonconvex"`). It never decreases.
 
     Args:
-      sigma: Scale of the gradient noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, in units of
-        the gradient norm; positive. The threshold of the first step.
-      alpha: Tail index of the noise, in (1, 2]: the noise has moments up to this order. 2 is noise
-        of finite variance.
+      sigma: First threshold, positive: noise scale :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`.
+      alpha: Tail index in (1, 2]: the noise has moments up to this order, at 2 a finite variance.
       regime: `"design"` (default), `"convex"` or `"nonconvex"`.
-      horizon: Number of steps T of the whole run, at least 1, for the constant form; None (default)
-        for the form that holds at any time.
+      horizon: Steps T of the run, at least 1, for the constant :math:`\sigma T^p`; None (default).
 
     Returns:
       An `optax.Schedule`: from the 0-based step count, which may be traced, to a scalar threshold.
 
     Notes:
-      - The literature proves `"convex"` and `"nonconvex"`. `"design"` is in neither paper: it
-        equals `"nonconvex"` at :math:`\alpha = 2` and grows more slowly below: still convergent, at
-        the rate known for an unknown tail index.
-      - The papers' thresholds carry further constants (smoothness, distance, failure probability,
-        logarithms of t); here `sigma` stands for all of them.
+      - `"design"`, in neither paper, equals `"nonconvex"` at :math:`\alpha = 2` and grows more
+        slowly below: still convergent, at the rate known for an unknown tail index.
+      - `sigma` stands for the papers' constants too (smoothness, distance, probability, log of t).
 
     Example:
       >>> import clipax
@@ -67,10 +60,7 @@ def power(
       [2.0, 4.0, 10.0]
 
     References:
-      - Sadiev et al., "High-Probability Bounds for Stochastic Optimization and Variational
-        Inequalities: the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
-      - Nguyen, Nguyen, Ene, Nguyen, "Improved Convergence in High Probability of Clipped Gradient
-        Methods with Heavy Tailed Noise", NeurIPS 2023, arXiv 2304.01119.
+      Sadiev et al., ICML 2023, arXiv 2302.00999; Nguyen et al., NeurIPS 2023, arXiv 2304.01119.
     """
     _validate.positive("sigma", sigma)
     _validate.within("alpha", alpha, 1, 2, brackets="(]")

@@ -23,55 +23,44 @@ __all__ = ["evaluate_quantile", "quantile", "quantile_schedule"]
 def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
     r"""Make a threshold of a quantile of the last norms.
 
-    The threshold follows the scale of the gradients, whatever it is, and a known share of the steps
-    is clipped. Prefer it where no constant threshold suits the whole run, and under noise so heavy
-    that its moments say little.
+    It follows any scale of the gradients, and a known share of the steps is clipped. Prefer it
+    where no constant threshold suits the whole run, and under noise whose moments say little.
 
     .. math:: c_t = n_{(r)}, \qquad r = \lceil p_t S_t \rceil, \qquad S_t = \min(t, S)
 
-    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, the current one included,
-    :math:`p` the `quantile`, :math:`S` the `window` and :math:`t` the number of this step from 1.
+    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, up to the :math:`t`-th.
 
     Args:
-      quantile: Which quantile, in (0, 1), or an `optax.Schedule` of the 0-based step count, for
-        example `quantile_schedule`. Clips about the share `1 - quantile` of all steps.
-      window: How many norms are remembered, a concrete integer of at least 1; default 100. Memory
-        is twice as many numbers a block. No step is clipped before `1/(1 - quantile)` norms are in
-        it.
+      quantile: Share :math:`p` of steps to pass, in (0, 1), or a schedule (`quantile_schedule`).
+      window: How many norms are remembered, :math:`S`, an integer of at least 1; default 100.
 
     Returns:
-      A `Threshold` with a `WindowState`.
+      A `Threshold` with a `WindowState`, twice `window` numbers a block.
 
     Notes:
-      - One of the norms in the window, exactly, as `numpy.quantile(..., method="inverted_cdf")`. A
-        product `p S` that is whole but for rounding, as .1 * 30, counts as whole: the rank is that
-        of `p S (1 - 4 eps)`, with eps of the default float type. A norm of 1e30 is one of many.
-      - It lags, and more on norms that fall than on norms that rise. After a drop for good nothing
-        is clipped for `p S` steps; after a jump for good everything is, for about `(1 - p) S`.
-        Where norms fall by a small share `s` a step, the threshold is about `exp(s p S)` times the
-        quantile that holds now: 2.4 times at 1 % a step and the 90th of the default 100 norms. A
-        shorter window lags less; `ema` and `rms_of_norms` weigh recent norms more.
-      - `quantile > 1 - 1/window` is the largest norm and never clips; a schedule outside [0, 1]
-        gives the smallest or largest norm; a quantile of zero gives the smallest positive float.
-      - The theory takes the quantile of the gradient norm's distribution at the current parameters;
-        the last norms were measured at others. With a fixed quantile a bias of at most `(1 - p)^(1
-        - 1/q) sigma_q` stays, `sigma_q` the root of the q-th moment of the noise; quantiles that
-        increase to 1, with decreasing learning rates, remove it.
+      - One of the norms, exactly, as `numpy.quantile(..., method="inverted_cdf")`, but a product
+        `p S` that is whole but for rounding, as .1 * 30, counts as whole: the rank is of
+        `p S (1 - 4 eps)`, eps of the default float type. A norm of 1e30 is one of many.
+      - It lags, more on falling norms. After a drop for good nothing is clipped for `p S` steps;
+        after a jump everything is, for about `(1 - p) S`. Where norms fall by a share `s` a step,
+        it is about `exp(s p S)` times too large: 2.4 times at 1 % a step and the 90th of 100 norms.
+        A shorter window, `ema` and `rms_of_norms` lag less.
+      - No step is clipped before `1/(1 - p)` norms are in, and none where `p > 1 - 1/S`. A schedule
+        outside [0, 1] gives the smallest or largest norm; zero becomes the least positive float.
+      - The theory takes the quantile at the current parameters, not at the last ones. A fixed one
+        leaves a bias of at most `(1 - p)^(1 - 1/q) sigma_q`, `sigma_q` the root of the noise's q-th
+        moment; quantiles that increase to 1, with falling learning rates, remove it.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> median = clipax.thresholds.quantile(0.5, window=3)
-      >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> state = median.init(())
-      >>> for norm in (4.0, 1.0, 2.0, 8.0):
-      ...     threshold, state = median.update(jnp.array(norm), state, context)
-      >>> print(threshold)  # the median of the last three
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = median.update(jnp.array(2.0), median.init(()), context)
+      >>> print(median.update(jnp.array(8.0), state, context)[0])
       2.0
 
     References:
-      - Merad, Gaiffas, "Robust Stochastic Optimization via Gradient Quantile Clipping", arXiv
-        2309.17316.
-      - Shulgin, Richtarik, "On the Convergence of DP-SGD with Adaptive Clipping", arXiv 2412.19916.
+      Merad, Gaiffas, arXiv 2309.17316; Shulgin, Richtarik (DP-SGD), arXiv 2412.19916.
     """
     if not callable(quantile):
         _validate.within("quantile", quantile, 0, 1, brackets="()")

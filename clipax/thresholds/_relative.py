@@ -23,38 +23,28 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
     A step of the learning rate can then change a block by at most a share of it. Prefer it for
     networks without normalisation, unit by unit (`clip_by_param_norm`).
 
-    .. math:: c = \lambda \max(\|w\|, \epsilon)
-
-    with :math:`\lambda` the `clipping`, :math:`\epsilon` the `eps` and :math:`w` the parameters of
-    the block, measured as gradients are.
+    .. math:: c = \lambda \max(\|w\|, \epsilon), \qquad w = \text{the parameters of the block}
 
     Args:
-      clipping: The threshold in units of the parameters' norm, positive and finite; default .01
-        (paper, for batches of 4,096; smaller batches bear larger values).
-      eps: The least norm of parameters that counts, positive and finite, so that blocks that start
-        at zero can move; default 1e-3 (paper).
+      clipping: The threshold :math:`\lambda` in units of the parameters' norm, which is measured as
+        the gradient's; default .01 (paper, batches of 4,096; smaller ones bear larger values).
+      eps: Least norm :math:`\epsilon`, so that blocks can leave zero; default 1e-3 (paper).
 
     Returns:
-      A `Threshold` without memory that needs the parameters: pass them to `update`.
-
-    Raises:
-      ValueError: When used: no norms of parameters (`params` of the transformation's `update`).
+      A `Threshold` without memory that needs the `params` of `update` (else ValueError).
 
     Notes:
-      Positive and no NaN, whatever the parameters are: a NaN norm of parameters counts as `eps`, an
-      infinite one clips nothing.
+      Parameters of a NaN norm count as `eps`, those of an infinite one are not clipped.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> threshold = clipax.thresholds.relative(0.1)
-      >>> context = clipax.thresholds.Context(jnp.array(0), param_norms=jnp.array([5.0, 0.0]))
-      >>> now, _ = threshold.update(jnp.ones(2), threshold.init((2,)), context)
-      >>> print([f"{one:.4f}" for one in now])
-      ['0.5000', '0.0001']
+      >>> threshold = clipax.thresholds.relative(0.5)
+      >>> context = clipax.thresholds.Context(jnp.array(0), param_norms=jnp.array(4.0))
+      >>> print(threshold.update(jnp.array(1.0), threshold.init(()), context)[0])
+      2.0
 
     References:
-      Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition Without
-      Normalization", arXiv 2102.06171, equation 3.
+      Brock, De, Smith, Simonyan (NFNets), arXiv 2102.06171, equation 3.
     """
     _validate.positive("clipping", clipping)
     _validate.positive("eps", eps)

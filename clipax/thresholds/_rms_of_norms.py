@@ -40,52 +40,41 @@ def rms_of_norms(
 ) -> Threshold:
     r"""Make a threshold of the root mean square of the norms.
 
-    The one-parameter rule of the theory of clipping in high dimensions, on the norms of real
-    gradients. Prefer it where the scale of the gradients changes slowly and a window of norms is
-    too much to remember. `clipax.norms.rms_clip` makes up for the bias of the clip as well.
+    The one-parameter rule of the theory of clipping in high dimensions; `norms.rms_clip` makes up
+    for its bias. Prefer it where norms change slowly and a window of them is too much memory.
 
-    .. math::
-        c_t = \kappa R_t, \qquad R_t^2 = \frac{v_t}{w_t}, \qquad
-        v_t = \beta v_{t-1} + (1 - \beta) \min(n_t, L R_{t-1})^2, \qquad
+    .. math:: c_t = \kappa R_t, \quad R_t^2 = \frac{v_t}{w_t}, \quad
+        v_t = \beta v_{t-1} + (1 - \beta) \min(n_t, L R_{t-1})^2, \quad
         w_t = \beta w_{t-1} + (1 - \beta)
 
-    with :math:`\kappa` the `kappa`, :math:`\beta` the `decay` and :math:`L` the `limit`. The norms
-    :math:`n` are unclipped: fed with clipped ones the threshold would collapse for :math:`\kappa <
-    1`. The current norm is included, so that there is a threshold from the first step on.
-
     Args:
-      kappa: The threshold in units of the root mean square, positive and finite.
-      decay: Decay rate of the average, in [0, 1); default .99, about the last 100 steps.
-      limit: The largest norm that is remembered as it is, in units of the root mean square before
-        it; above 1, default 10: a spike then raises the threshold by a factor of at most 1.41 with
-        the defaults (in the first steps by up to :math:`L/\sqrt{t}`). None: every norm enters as it
-        is.
+      kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
+      decay: Decay rate :math:`\beta` of the average, in [0, 1); default .99: some 100 steps.
+      limit: Largest norm remembered as it is, :math:`L R`; above 1, default 10; with None all are.
 
     Returns:
       A `Threshold` with an `RmsOfNormsState`.
 
     Notes:
-      - The root is kept, not the square: norms of 1e30 do not overflow.
-      - A spike in the first step is forgotten at the rate of `decay` alone. After nothing but zero
-        norms the threshold is the smallest positive float, and the next norm enters without a
-        limit.
-      - The paper's threshold is `kappa` times the root of `2 R + sigma^2`, the scale of the
-        residual of streaming least squares; that this is the root mean square of gradient norms
-        elsewhere is this library's reading. Average and limit are not in the paper.
+      - With the defaults a spike raises the threshold by a factor of at most 1.41, in the first
+        steps of up to :math:`L/\sqrt{t}`; in the very first it is forgotten by `decay` alone.
+      - The norms :math:`n` are unclipped, else the threshold would collapse for :math:`\kappa < 1`;
+        the current one is included, so that there is a threshold from the first step on.
+      - Norms of 1e30 do not overflow: the root is kept. After nothing but zeros the threshold is
+        the smallest positive float, and the next norm enters without a limit.
+      - The paper has the root of `2 R + sigma^2`, the scale of the residual of streaming least
+        squares; that this is the root mean square of norms elsewhere, average and limit are ours.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.rms_of_norms(0.5, decay=0.0, limit=2.0)
-      >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> state = threshold.init(())
-      >>> for norm in (4.0, 100.0):  # the second is remembered as 8
-      ...     now, state = threshold.update(jnp.array(norm), state, context)
-      >>> print(now)
+      >>> context = clipax.thresholds.Context(jnp.array(0))
+      >>> _, state = threshold.update(jnp.array(4.0), threshold.init(()), context)
+      >>> print(threshold.update(jnp.array(100.0), state, context)[0])  # half of 2 times 4
       4.0
 
     References:
-      Marshall, Xiao, Agarwala, Paquette, "To Clip or not to Clip: the Dynamics of SGD with Gradient
-      Clipping in High-Dimensions", arXiv 2406.11733.
+      Marshall et al., "To Clip or not to Clip", arXiv 2406.11733.
     """
     _validate.positive("kappa", kappa)
     _validate.open_unit("decay", decay)

@@ -46,71 +46,57 @@ def zscore(
 ) -> Threshold:
     r"""Make a threshold of a z-score of the norms ("ZClip").
 
-    Only spikes are cut, whatever the scale of the norms: those that lie many standard deviations
-    above a moving average. Prefer it in long trainings whose gradient norm wanders slowly.
+    Only spikes are cut: norms many standard deviations above a moving average, at any scale. Prefer
+    it in long trainings whose gradient norm wanders slowly.
 
-    .. math::
-        z_t = \frac{n_t - \mu}{\sigma + \epsilon}, \qquad
-        n^*_t = \begin{cases} n_t & z_t \le z \\ \mu + (z^2/z_t)\,\sigma & z_t > z \end{cases}
+    .. math:: z_t = \frac{n_t - \mu}{\sigma + \epsilon}, \quad
+        n^*_t = \begin{cases} n_t & z_t \le z \\ \mu + (z^2/z_t)\,\sigma & z_t > z \end{cases} \quad
+        \begin{aligned} \mu &\leftarrow \alpha \mu + (1 - \alpha)\, n^*_t \\
+        \sigma^2 &\leftarrow \alpha \sigma^2 + (1 - \alpha)(n^*_t - \mu)^2 \end{aligned}
 
-    .. math::
-        \mu \leftarrow \alpha \mu + (1 - \alpha)\, n^*_t, \qquad
-        \sigma^2 \leftarrow \alpha \sigma^2 + (1 - \alpha)(n^*_t - \mu)^2
-
-    with :math:`\alpha` the `decay` and :math:`\epsilon` the `eps`. The norm is tested against the
-    statistics before it; the variance is around the new mean. They start as mean and (population)
-    variance of the first `warmup` norms.
+    The norm is tested against the statistics before it; the variance is around the new mean. They
+    start as mean and (population) variance of the first `warmup` norms.
 
     Args:
       z: The largest z-score that passes, positive and finite; default 2.5 (paper).
-      decay: Decay rate of both averages, in [0, 1); default .97 (paper).
-      warmup: From how many norms the statistics start, a concrete integer of at least 1; default 25
-        (authors' code). No norm is tested before.
-      cut_to: The norm that a spike is cut to. `"adaptive"` (default, paper): the further out, the
-        closer to the mean, as above. `"hard"`: :math:`\mu + z \sigma`. `"mean"`: :math:`\mu`.
-      max_norm: A constant cap on every norm, positive, in warm-up too. None (default) for none; the
-        authors' code has 1.
-      eps: Added to the standard deviation in the z-score, non-negative; default 1e-6.
-      floor: The least standard deviation that is believed, in units of the mean, non-negative;
-        default .02. 0 is the paper's rule.
-      restart: A norm below this share of the mean starts the statistics anew, with a warm-up, as
-        they are of another scale. In [0, 1); default 1e-3. 0 is the paper's rule.
+      decay: Decay rate :math:`\alpha` of both averages, in [0, 1); default .97 (paper).
+      warmup: From how many (untested) norms the statistics start, at least 1; default 25 (authors).
+      cut_to: The norm :math:`n^*_t` of a spike: `"adaptive"` (default, paper), the further out, the
+        closer to the mean, as above; `"hard"`, :math:`\mu + z \sigma`; or `"mean"`, :math:`\mu`.
+      max_norm: A constant cap on every norm, positive, in warm-up too; None (default): none.
+      eps: Non-negative :math:`\epsilon`, added to the deviation in the z-score; default 1e-6.
+      floor: Least :math:`\sigma` in units of :math:`\mu`; non-negative, default .02 (paper: 0).
+      restart: Norms below this share of the mean reset all; in [0, 1), default 1e-3 (paper: 0).
 
     Returns:
-      A `Threshold` with a `ZscoreState`: where clipping begins, :math:`\mu + z(\sigma + \epsilon)`,
-      or for a spike the norm that it is cut to.
+      A `Threshold` with a `ZscoreState`: where clipping begins, or of a spike :math:`n^*_t`.
 
     Notes:
-      - The standard deviation is kept, not its square: norms of 1e30 do not overflow.
-      - The floor keeps constant norms from freezing the detector: without it their standard
-        deviation falls to zero, and every larger norm is cut to the mean and never learned. After a
-        thousand constant norms, norms within 20 % pass again after 50 steps (`"mean"`: 100), norms
-        from 1 to 1.2 times them after 150 (`"hard"`: 50), but for one in a thousand.
+      - The standard deviation is kept, not its square: norms of 1e30 do not overflow. Zero norms
+        are not remembered, nor steps of the warm-up: a zero mean would cut for ever.
+      - Without the floor the deviation of constant norms falls to zero, and every larger norm is
+        cut to the mean and never learned. With it, after a thousand constant norms, those within a
+        fifth pass again after 50 steps (`"mean"`: 100), norms from 1 to 1.2 times them after 150
+        (`"hard"`: 50), but for one in a thousand.
       - A spike in warm-up fades at the rate of `decay`: one of 100 to 1,000 times the norms lets
-        other spikes pass for up to 200 steps. Beyond `warmup/restart` times them the restart drops
-        it; in the paper a norm of 1e30 there blinds the detector for thousands of steps. After any
-        restart the next `warmup` norms pass, whatever they are.
-      - Zero norms are not remembered, and are no steps of the warm-up: a mean of zero would cut
-        everything to zero for ever.
-      - Norms that jump for good: `"hard"` follows in some tens of steps; `"adaptive"` and `"mean"`
-        cut norms far out for thousands of them.
-      - As in the authors' code `max_norm` limits the update, not what the statistics take in. Its
-        factor on the threshold and its option to leave spikes out of the statistics are not here.
-        `"hard"` is its mode "percentile", with `eps` in the test.
+        others pass for up to 200 steps. Beyond `warmup/restart` times the restart drops it; in the
+        paper 1e30 blinds the detector for thousands of steps. After a restart `warmup` norms pass.
+      - After a jump for good `"hard"` follows in some tens of steps; the others cut for thousands.
+      - As in the authors' code (there 1), `max_norm` limits the update, not what the statistics
+        take in. Their factor on the threshold, and leaving spikes out of the statistics, are not
+        here. `"hard"` is their mode "percentile", with `eps` in the test.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> threshold = clipax.thresholds.zscore(2.0, warmup=2, eps=0.0)
-      >>> context = clipax.thresholds.Context(count=jnp.array(0))
-      >>> state = threshold.init(())
-      >>> for norm in (3.0, 5.0, 6.0, 12.0):  # mean 4, deviation 1 after two
+      >>> context, state = clipax.thresholds.Context(jnp.array(0)), threshold.init(())
+      >>> for norm in (3.0, 5.0, 12.0):  # mean 4, deviation 1: a z-score of 8
       ...     now, state = threshold.update(jnp.array(norm), state, context)
-      >>> print(f"{now:.2f}")
-      4.61
+      >>> print(now)
+      4.5
 
     References:
-      Kumar, Owen, Chowdhury, Güra, "ZClip: Adaptive Spike Mitigation for LLM Pre-Training", arXiv
-      2504.02507, with the authors' code.
+      Kumar, Owen, Chowdhury, Güra, "ZClip", arXiv 2504.02507, with the authors' code.
     """
     _validate.positive("z", z)
     _validate.open_unit("decay", decay)

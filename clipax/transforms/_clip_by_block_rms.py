@@ -22,9 +22,8 @@ def clip_by_block_rms(
 ) -> optax.GradientTransformationExtraArgs:
     """Clip the root mean square of each leaf by itself (Adafactor's update clipping).
 
-    `scale_by_norm(norms.clip(thresholds.block_rms(threshold)), scope="leaf")`. Use it behind a
-    transformation that brings entries to about 1, such as `optax.scale_by_adam`, to bound the
-    updates.
+    `scale_by_norm(norms.clip(thresholds.block_rms(threshold)), scope="leaf")`: bounds updates
+    behind what brings entries to about 1, such as `optax.scale_by_adam`.
 
     Args:
       threshold: Largest root mean square, as for `thresholds.block_rms`; default 1 (paper).
@@ -33,16 +32,13 @@ def clip_by_block_rms(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`; its norms and thresholds are
-      root mean squares times the root of the number of entries, over all shards.
+      A `GradientTransformationExtraArgs`; telemetry has norms, of all shards: `sqrt(N)` the rms.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> clip = clipax.clip_by_block_rms(1.0)
-      >>> grads = {"w": jnp.array([1.0, 7.0]), "b": jnp.array(0.5)}  # of rms 5 and 0.5
-      >>> updates, _ = clip.update(grads, clip.init(grads))
-      >>> print(updates["w"], updates["b"])
-      [0.2 1.4] 0.5
+      >>> clip, grads = clipax.clip_by_block_rms(1.0), jnp.array([1.0, 7.0])  # of rms 5
+      >>> print(clip.update(grads, clip.init(grads))[0])
+      [0.2 1.4]
 
     References:
       Shazeer, Stern, ICML 2018, arXiv 1804.04235, section 6; more at `thresholds.block_rms`.

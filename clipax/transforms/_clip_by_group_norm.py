@@ -26,26 +26,19 @@ def clip_by_group_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clip the norm of each group by itself, then that of all groups together.
 
-    One layer whose gradient explodes makes a global clip shrink all others to nothing: in front of
-    Adam they fall below its `eps` and stop to learn. Prefer this to `clip_by_global_norm` where a
-    single layer spikes, with `total` to keep a bound of the whole step.
+    Where one layer explodes, a global clip shrinks all others to nothing: below the `eps` of Adam
+    they stop to learn. Prefer this there, with `total` to keep a bound of the whole step.
 
-    .. math::
-        h_k = \min\!\left(1, \frac{c}{\|g_k\|}\right) g_k, \qquad
+    .. math:: h_k = \min\!\left(1, \frac{c}{\|g_k\|}\right) g_k, \qquad
         u_k = \min\!\left(1, \frac{C}{\sqrt{\sum_j \|h_j\|^2}}\right) h_k
 
-    for each group :math:`g_k`, with :math:`c` the `threshold` and :math:`C` the `total`.
-
     Args:
-      threshold: Largest norm of each group: a positive number (infinity: never clip), an
-        `optax.Schedule` of the step count, or a `Threshold` (which remembers for each group).
+      threshold: Largest norm :math:`c` of each group :math:`g_k`, as for `norms.clip`.
       labels: Which leaves form a group: a tree of strings with the structure of the parameters or a
-        prefix of it, or a function from the path `"encoder/dense/kernel"` to a label. None
-        (default): the groups are those of `scope`.
-      total: Largest norm of all groups together after they were clipped, likewise. None (default):
-        the first level alone.
-      scope: The groups where `labels` is None, as for `scale_by_norm`; `"leaf"` (default), or
-        `clipax.scopes`: `stacked` for scanned kernels, `exclude` for groups that need no clip.
+        prefix of it, or a function from the path `"encoder/dense/kernel"` to a label; or None.
+      total: Largest norm :math:`C` of all groups once clipped, likewise; None (default): no bound.
+      scope: The groups without `labels`, as for `scale_by_norm`; default `"leaf"`. Of
+        `clipax.scopes`, `stacked` is for scanned kernels, `exclude` for groups that need no clip.
       nonfinite: As for `scale_by_norm`; a group that is not finite counts as zero in the total.
       axis_name: As for `scale_by_norm`.
 
@@ -57,30 +50,23 @@ def clip_by_group_norm(
 
     Notes:
       - One read of the gradient and no further communication for both levels: the total is that of
-        the clipped norms. Each group's norm is at most `threshold * (1 + 4 eps)`, that of all at
-        most `total * (1 + 4 eps)`.
+        the clipped norms. Norms are at most `threshold`, and of all `total`, times `1 + 4 eps`.
       - Without `total` no group changes a bit of another's update. With it k groups that spike
-        leave at least `total / sqrt(total^2 + k threshold^2)` of the others, if these are within
-        `total`.
-      - A clip in front of an update that is orthogonalised (Muon), or normalised, is no use: such
-        an update has one size whatever the gradient's, and its group fills the total with a norm
-        that means nothing. Leave it out, `scope=scopes.exclude("hidden/*", "leaf")`, or clip only
-        in the other branch of `optax.partition`. (Of Muon's momentum a clip does weigh single steps
+        leave at least `total / sqrt(total^2 + k threshold^2)` of the others, if within `total`.
+      - An update that is orthogonalised (Muon), or normalised, has one size: a clip in front is no
+        use, and fills the total. Leave it out, `scope=scopes.exclude("hidden/*", "leaf")`, or clip
+        in the other branch of `optax.partition`. (In Muon's momentum a clip weighs single steps
         differently: against spikes there prefer `skip_spikes`.)
-      - There is no paper on the two levels together.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.clip_by_group_norm(1.0, labels={"a": "one", "b": "two"})
       >>> grads = {"a": jnp.array([3e7, 4e7]), "b": jnp.array([0.3, 0.4])}
-      >>> updates, state = clip.update(grads, clip.init(grads))
-      >>> print(updates["a"], updates["b"])
+      >>> print(*clip.update(grads, clip.init(grads))[0].values())
       [0.6 0.8] [0.3 0.4]
 
     References:
-      The layer-wise clip of Chezhegov et al., arXiv 2406.04443 (experiments), followed by the clip
-      of Zhang et al., "Why gradient clipping accelerates training: A theoretical justification for
-      adaptivity", ICLR 2020, arXiv 1905.11881.
+      Chezhegov et al., arXiv 2406.04443; Zhang et al., arXiv 1905.11881; no paper has both.
     """
     if labels is not None:
         if scope != "leaf":

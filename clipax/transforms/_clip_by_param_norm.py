@@ -24,22 +24,19 @@ def clip_by_param_norm(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Clip each unit's gradient relative to the norm of its parameters ("AGC").
 
-    `scale_by_norm(norms.clip(thresholds.relative(clipping, eps=eps)), scope="unit")`: the change of
-    a unit by one step is bounded in proportion to it. Prefer it for networks without normalisation,
-    at large batches and learning rates; leave the last layer out.
+    `scale_by_norm(norms.clip(thresholds.relative(clipping, eps=eps)), scope="unit")`. Prefer it for
+    networks without normalisation, at large batches and learning rates; leave the last layer out.
 
     .. math:: u_i = \min\Bigl(1, \frac{\lambda \max(\|w_i\|, \epsilon)}{\|g_i\|}\Bigr) g_i
 
     Args:
-      clipping: The threshold :math:`\lambda` in units of the norm of the unit's parameters
-        :math:`w_i`, positive and finite; default .01.
-      eps: The least norm :math:`\epsilon` of parameters, positive and finite; default 1e-3.
-      exclude: Which leaves to leave as they are: a glob pattern on the path, a tuple of patterns,
-        or a predicate; `"head/*"` for the paper's last layer, `("head/*", "*/bias")` for biases
-        too. None (default) for none.
-      stacked: Which leaves hold one layer for each entry of their first axis, as `nn.scan` and
-        `nnx.scan` stack them: patterns or a predicate, as above. None (default) for none. For other
-        axes give `scope=clipax.scopes.stacked(axis, where=..., within="unit")`.
+      clipping: The threshold :math:`\lambda` over the norm of parameters, as for
+        `thresholds.relative`.
+      eps: The least norm :math:`\epsilon` of parameters, as for `thresholds.relative`.
+      exclude: Which leaves to leave as they are: a glob pattern on the path, as `"head/*"` for the
+        paper's last layer, a tuple of patterns, as `("head/*", "*/bias")`, a predicate, or None.
+      stacked: Which leaves hold a layer for each entry of their first axis, as `nn.scan` and
+        `nnx.scan` do, likewise; for others: `scope=scopes.stacked(axis, where=..., within="unit")`.
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -48,32 +45,26 @@ def clip_by_param_norm(
       A `GradientTransformationExtraArgs` with a `ScaleByNormState`; `update` needs the parameters.
 
     Raises:
-      ValueError: `scope` is global beside `stacked`; when used: no `params`, or a stacked leaf
-        without axes.
+      ValueError: A global `scope` beside `stacked`; no `params`; a stacked leaf without axes.
 
     Notes:
-      - A unit is a kernel's weights of one output, or a vector as a whole. Its update is at most
-        `clipping * max(norm of its parameters, eps) * (1 + 4 eps)`, with the last `eps` that of the
-        leaves' dtype. A stacked kernel gives what its layers give one by one.
+      - A unit is a kernel's weights of one output (stacked: of one layer), or a whole vector. Its
+        update exceeds the threshold by at most `4 eps` of the leaves' dtype, relatively.
       - Norms of gradients and of parameters are all-reduced together. Under `jit`, where units are
         sharded, telemetry takes up to five more all-reduces.
-      - `optax.adaptive_grad_clip` takes kernels of three axes as attention heads and reduces the
-        first axis alone; here all axes but the last are. The paper leaves the last layer out; name
-        it in `exclude`.
+      - `optax.adaptive_grad_clip` reduces the first of three axes alone; here all but the last are.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> clip = clipax.clip_by_param_norm(0.1, exclude="head/*")
-      >>> params = {"w": jnp.array([[3.0, 0.0], [4.0, 1.0]]), "head": {"w": jnp.ones(2)}}
-      >>> grads = {"w": jnp.array([[2.0, 0.0], [0.0, 0.05]]), "head": {"w": jnp.ones(2)}}
+      >>> clip = clipax.clip_by_param_norm(0.1, exclude="head")
+      >>> params = {"head": jnp.ones(2), "w": jnp.array([[3.0, 0.0], [4.0, 1.0]])}
+      >>> grads = {"head": jnp.ones(2), "w": jnp.array([[2.0, 0.0], [0.0, 0.05]])}
       >>> updates, _ = clip.update(grads, clip.init(params), params)
-      >>> print(updates["w"], updates["head"]["w"])  # columns of norm at most .5 and .1
-      [[0.5  0.  ]
-       [0.   0.05]] [1. 1.]
+      >>> print(updates["head"], *updates["w"])  # columns of norm at most .5 and .1
+      [1. 1.] [0.5 0. ] [0.   0.05]
 
     References:
-      Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition Without
-      Normalization", arXiv 2102.06171, equation 3; more at `thresholds.relative`.
+      Brock, De, Smith, Simonyan, arXiv 2102.06171, equation 3; more at `thresholds.relative`.
     """
     if stacked is not None:
         if scopes.is_global(scopes.resolve(scope)):

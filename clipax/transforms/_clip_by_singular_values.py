@@ -30,45 +30,39 @@ def clip_by_singular_values(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Cut the singular values of every matrix at a threshold.
 
-    A spike in a few directions is cut and all other directions stay as they are; a clip by norm
-    shrinks them too. Use it on gradients, or behind an optimizer on its updates. Prefer
-    `clip_by_leaf_norm` where one decomposition a step for each matrix of larger norm is too much.
+    A spike in a few directions leaves all others as they are. Use it on gradients or an optimizer's
+    updates; prefer `clip_by_leaf_norm` where decomposing matrices of larger norm is too slow.
 
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
     Args:
-      threshold: Largest singular value :math:`c` of an update: a positive number (infinity: never
-        clip) or an `optax.Schedule` of the step count.
+      threshold: Largest singular value :math:`c`: a number (infinity: never clip) or a schedule.
       scope: Which entries are one matrix :math:`g`: `"leaf"` (default), all axes but the last as
         its rows, a vector as one column; or `clipax.scopes.stacked`. Not `"global"`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`. The norm that it records of a
-      block is its largest singular value, or its Euclidean norm where that is within the threshold.
+      A `GradientTransformationExtraArgs`; telemetry has the largest value, or the norm if within.
 
     Notes:
       - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32; the error is
         about `eps` of the gradient's norm. float16 and bfloat16 are decomposed in float32.
       - Where all are within the threshold the update is the gradient bit for bit; where the
-        Euclidean norm is, nothing is decomposed. Derivatives are finite, even where singular values
-        are equal.
-      - Under `jit` a sharded matrix is gathered. Inside `shard_map` a matrix known to be sharded
-        raises ValueError (with `check_vma=False` only if `axis_name` names its axes); vectors share
-        a `psum`.
-      - The paper's experiments use a smooth cut, `S/sqrt(1 + (S/c)^2)`, by a Newton-Schulz
-        iteration, and leave vectors alone; scaling and weight decay are links of their own here. By
-        polar decompositions a hard cut would exceed the threshold by the rounding of a spike.
+        Euclidean norm is, nothing is decomposed. Derivatives are finite, at equal values too.
+      - Under `jit` a sharded matrix is gathered. Inside `shard_map` one known to be sharded raises
+        ValueError (if `check_vma=False`, one whose axes `axis_name` names); vectors share a `psum`.
+      - The paper's experiments leave vectors alone and cut smoothly, `S/sqrt(1 + (S/c)^2)`, by a
+        Newton-Schulz iteration; its scaling and weight decay are links of their own here. By polar
+        decompositions a hard cut would exceed the threshold by the rounding of a spike.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.clip_by_singular_values(1.0)
-      >>> grads = {"kernel": jnp.array([[0.0, 5.0], [0.5, 0.0]]), "bias": jnp.array([3.0, 4.0])}
+      >>> grads = {"kernel": jnp.diag(jnp.array([5.0, 0.5])), "bias": jnp.array([3.0, 4.0])}
       >>> updates, state = clip.update(grads, clip.init(grads))
-      >>> print(jnp.abs(updates["kernel"].round(5)), updates["bias"])
-      [[0.  1. ]
-       [0.5 0. ]] [0.6 0.8]
+      >>> print(jnp.diag(updates["kernel"]).round(5), updates["bias"])
+      [1.  0.5] [0.6 0.8]
 
     References:
       Jiang et al., "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.

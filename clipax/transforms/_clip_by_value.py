@@ -40,8 +40,7 @@ def clip_by_value(
     .. math:: u_j = \max(-c, \min(c, g_j)) \qquad \text{or} \qquad u_j = f(|g_j|)\, g_j
 
     Args:
-      threshold: Largest magnitude :math:`c` of an entry (of a complex one, which keeps its phase):
-        a positive number (infinity: never clip) or an `optax.Schedule` of the step count.
+      threshold: Largest magnitude :math:`c`: a number (infinity: never clip) or a schedule.
       response: `"hard"` (default), the first form; `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`,
         the second with the factor :math:`f` of `clip_by_smooth_norm`, which is not the papers'.
       nonfinite: `"zero"` (default): NaN becomes 0, infinity is clipped; `"propagate"`: both NaN.
@@ -53,12 +52,12 @@ def clip_by_value(
     Notes:
       - No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
         within half of it) are kept bit for bit.
-      - An infinite entry becomes 0 where the threshold is infinite or the entry complex.
+      - Complex entries keep their phase. An infinite entry becomes 0 if it is complex or the
+        threshold is infinite.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> clip = clipax.clip_by_value(1.0)
-      >>> grads = jnp.array([0.5, -3.0, jnp.inf, jnp.nan])
+      >>> clip, grads = clipax.clip_by_value(1.0), jnp.array([0.5, -3.0, jnp.inf, jnp.nan])
       >>> print(clip.update(grads, clip.init(grads))[0])
       [ 0.5 -1.   1.   0. ]
 

@@ -40,31 +40,26 @@ def delay_updates(
 
     Args:
       delay: Number :math:`d` of steps, a concrete integer; None or 0: no delay and no memory.
-      nonfinite: `"zero"` (default): NaN and infinite entries are remembered as 0; `"propagate"`:
-        also, and the update of the step in which they arrive is NaN there.
+      nonfinite: Such entries are remembered as 0; with `"propagate"` they give NaN as they arrive.
       axis_name: Accepted for uniformity, without effect.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `DelayUpdatesState`.
 
     Notes:
-      - The state holds `delay + 1` copies of the parameters, of which one is written and one read a
-        step (in bfloat16 XLA for CPU rewrites all), in their dtype and sharded like them.
-      - In S. Chezhegov et al., arXiv 2406.04443, only the stepsize is delayed; their published code
-        also delays the gradient, which this reproduces behind a stepsize.
+      The state holds `delay + 1` copies of the parameters, of which one is written and one read a
+      step (in bfloat16 XLA for CPU rewrites all), in their dtype and sharded like them.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> late = clipax.delay_updates(1)
-      >>> state = late.init(jnp.zeros(1))
-      >>> for step in (1.0, 2.0):
-      ...     update, state = late.update(jnp.array([step]), state)
-      ...     print(update)
-      [0.]
-      [1.]
+      >>> first, state = late.update(jnp.array([1.0]), late.init(jnp.zeros(1)))
+      >>> print(first, late.update(jnp.array([2.0]), state)[0])
+      [0.] [1.]
 
     References:
-      A building block; no paper.
+      No paper. Chezhegov et al., arXiv 2406.04443, delay the stepsize alone, their published code
+      the gradient too, as this does behind a stepsize.
     """
     steps = _validate.optional_index("delay", delay)
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))

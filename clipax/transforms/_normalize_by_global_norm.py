@@ -16,26 +16,20 @@ def normalize_by_global_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """Give the whole gradient (almost) unit norm.
 
-    `scale_by_norm(norms.normalize(eps))`. Prefer a clip where small gradients near a minimum should
-    give small steps.
+    `scale_by_norm(norms.normalize(eps))`. Prefer a clip where steps should vanish near a minimum.
 
     Args:
-      eps: Keeps small gradients small, in units of the gradient norm; non-negative. The paper's
-        beta.
+      eps: Keeps small gradients small, in units of their norm; non-negative. The paper's beta.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `ScaleByNormState`.
-
-    Notes:
-      Norms below 1e-19 count as zero unless `eps` is larger; above 8e37 the factor is no normal
-      float, and the update zero.
+      A `GradientTransformationExtraArgs` with a `ScaleByNormState`. Norms below 1e-19 count as zero
+      unless `eps` is larger; above 8e37 the update is zero.
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> normalize = clipax.normalize_by_global_norm(eps=1.0)
-      >>> grads = jnp.array([0.0, 3.0])
+      >>> normalize, grads = clipax.normalize_by_global_norm(eps=1.0), jnp.array([0.0, 3.0])
       >>> print(normalize.update(grads, normalize.init(grads))[0])
       [0.   0.75]
 

@@ -36,14 +36,12 @@ def scale_by_adagrad_norm(
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> adagrad = clipax.scale_by_adagrad_norm(b_init=3.0)
-      >>> grads = jnp.array([0.0, 4.0])
+      >>> adagrad, grads = clipax.scale_by_adagrad_norm(b_init=3.0), jnp.array([0.0, 4.0])
       >>> print(adagrad.update(grads, adagrad.init(grads))[0])  # divided by sqrt(9 + 16)
       [0.  0.8]
 
     References:
-      Chezhegov et al., arXiv 2406.04443, Algorithm 1 without the clip; more at
-      `norms.adagrad_norm`.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 1, no clip; more at `norms.adagrad_norm`.
     """
     return scale_by_norm(
         after=norms.adagrad_norm(b_init, delay), b1=b1, nonfinite=nonfinite, axis_name=axis_name
@@ -61,16 +59,13 @@ def scale_by_adam_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """Divide momentum by the root of the averaged squared gradient norm (Adam-Norm).
 
-    `scale_by_norm(after=norms.adam_norm(b_init, b2, delay), b1=b1)`: Adam with one scalar divisor
-    for the whole tree, half of Adam's memory. It forgets outliers over `1/(1 - b2)` steps; clip
-    first, best with `clip_adam_norm`.
+    `scale_by_norm(after=norms.adam_norm(b_init, b2, delay), b1=b1)`: one divisor, half of Adam's
+    memory. It forgets outliers over `1/(1 - b2)` steps: clip first, best with `clip_adam_norm`.
 
     Args:
       b_init: The scale before the first step, in units of the gradient norm, at least 1e-37.
-      b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; default .9
-        as in the paper's runs; None for none.
-      b2: Decay rate of the averaged squared norm, in [0, 1); default .999 as in the paper's runs
-        (in `optax.inject_hyperparams` with `hyperparam_dtype=jnp.float32`).
+      b1: Decay rate of the momentum, as for `scale_by_norm`; default .9 (paper); None for none.
+      b2: Decay rate of the averaged square, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
       delay: How many steps the divisor lags, as for `norms.adagrad_norm`; None (default): no delay.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -81,12 +76,11 @@ def scale_by_adam_norm(
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> adam = clipax.scale_by_adam_norm(b_init=3.0, b1=None, b2=0.5)
-      >>> grads = jnp.array([0.0, 4.0])
-      >>> print(adam.update(grads, adam.init(grads))[0])  # divided by sqrt((9 + 16)/2)
-      [0.        1.1313709]
+      >>> print(adam.update(jnp.array([4.0]), adam.init(jnp.zeros(1)))[0])  # over sqrt((9 + 16)/2)
+      [1.1313709]
 
     References:
-      Chezhegov et al., arXiv 2406.04443, Algorithm 2 without the clip; more at `norms.adam_norm`.
+      Chezhegov et al., arXiv 2406.04443, Algorithm 2, no clip; more at `norms.adam_norm`.
     """
     return scale_by_norm(
         after=norms.adam_norm(b_init, b2, delay), b1=b1, nonfinite=nonfinite, axis_name=axis_name

@@ -28,23 +28,20 @@ def scale_by_norm(
     Every method of this package that is a function of norms is an instance. Use it to build your
     own: any composition of `clipax.norms` costs one read of the gradient and one multiplication.
 
-    .. math::
-        m_t = b_1 m_{t-1} + (1 - b_1)\, f_t\, (g_t + \lambda x_t), \qquad u_t = a_t m_t
+    .. math:: m_t = b_1 m_{t-1} + (1 - b_1)\, f_t\, (g_t + \lambda x_t), \qquad u_t = a_t m_t
 
     where the factors :math:`f_t` (`before`) and :math:`a_t` (`after`) are decided from the norm
-    :math:`n = \|g_t\|` of each block: `before` sees :math:`n`, `after` sees :math:`f_t n`. Without
-    `b1`, :math:`m_t` is the scaled gradient itself; :math:`\lambda` is `weight_decay`.
+    :math:`n = \|g_t\|` of each block: `before` sees :math:`n`, `after` sees :math:`f_t n`.
 
     Args:
       before: Rule for the factor of the gradient, as `clipax.norms.clip(1.0)`; None (default): 1.
       after: Rule for the factor of the momentum, as `norms.adagrad_norm(1.0)`; None (default): 1.
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; None
-        (default): no momentum and no memory for it.
-      weight_decay: Adds this multiple of the parameters to the gradient after measuring: scaled
+        (default): no momentum and no memory for it, :math:`m_t` is the scaled gradient.
+      weight_decay: Adds this multiple :math:`\lambda` of the parameters to the gradient, scaled
         with it but not part of the norm. Non-negative; None (default): none.
       total: Rule for one more factor of :math:`f_t`, common to all blocks, decided from the norm of
-        all together as `before` leaves them. It may not depend on the parameters; None (default):
-        1.
+        all together as `before` leaves them. It may not depend on the parameters; default None: 1.
       scope: Which entries share a norm; those that do are a block. `"global"` (default): the whole
         tree. `"leaf"`: each array. `"unit"`: each output unit of a kernel, where all axes but the
         last are reduced; a vector or scalar is one block. `clipax.scopes` makes others: parameter
@@ -68,8 +65,8 @@ def scale_by_norm(
     Notes:
       - One read of the gradient, or two if the sum of squares overflows. A norm above the largest
         float is not finite. Sums are in float32 or better; the update has the gradient's dtype.
-      - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite.
-      - No NaN or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
+      - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite. No NaN
+        or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
       - Sharded gradients take one `psum` inside `shard_map`, and under `jit` at most one all-reduce
         for each mesh axis outside the overflow branch (up to 256 leaves: XLA merges no more).
       - In all optimizers of this package momentum and scales of entries are kept in float32 or
@@ -79,17 +76,14 @@ def scale_by_norm(
 
     Example:
       >>> import jax.numpy as jnp, clipax
-      >>> clip_then_halve = clipax.scale_by_norm(
-      ...     clipax.norms.clip(1.0), after=clipax.norms.normalize(eps=1.0)
-      ... )
-      >>> grads = {"w": jnp.array([3.0, 4.0])}
+      >>> halve, grads = clipax.norms.normalize(eps=1.0), jnp.array([3.0, 4.0])
+      >>> clip_then_halve = clipax.scale_by_norm(clipax.norms.clip(1.0), after=halve)
       >>> updates, state = clip_then_halve.update(grads, clip_then_halve.init(grads))
-      >>> print(updates["w"], clipax.metrics(state)["grad_norm"])
+      >>> print(updates, clipax.metrics(state)["grad_norm"])
       [0.3 0.4] 5.0
 
     References:
-      A building block, for the forms of J. Zhang et al., arXiv 1905.11881, and S. Chezhegov et al.,
-      arXiv 2406.04443. The guard against non-finite gradients is this library's.
+      Forms of arXiv 1905.11881 and arXiv 2406.04443; the guard is this library's. ours.
     """
     return lift(
         Spec.of(scope, nonfinite, axis_name),

@@ -40,8 +40,7 @@ def skip_nonfinite(
     A clip that zeroes a bad gradient protects itself but not the links behind it: `optax.adam`
     still moves on a zero update. Wrap the whole optimizer, before `optax.MultiSteps`.
 
-    .. math::
-        (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\
+    .. math:: (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\
         (0, s_{t-1}) & \text{otherwise} \end{cases}
 
     Args:
@@ -55,19 +54,18 @@ def skip_nonfinite(
       - In a skipped step `inner` is not run (under `vmap` its result is selected away): its state
         stays bit for bit, and its schedules do not advance. Sharded: one all-reduce of a scalar.
       - Finite entries of any size pass; `optax.adam` squares 1e38 to infinity: see `skip_spikes`.
-      - `optax.apply_if_finite` looks at the update instead of the gradient and gives in after a
-        number of consecutive failures; this one never does.
+      - `optax.apply_if_finite` looks at the update, and gives in after some failures in a row.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
       >>> optimizer = clipax.skip_nonfinite(optax.sgd(0.1))
-      >>> state = optimizer.init(jnp.ones(2))
-      >>> update, state = optimizer.update(jnp.array([1.0, jnp.nan]), state)
+      >>> grads = jnp.array([1.0, jnp.nan])
+      >>> update, state = optimizer.update(grads, optimizer.init(grads))
       >>> print(update, state.skipped_count)
       [0. 0.] 1
 
     References:
-      Common practice with mixed precision; no paper. Compare `optax.apply_if_finite`.
+      Common practice with mixed precision; no paper.
     """
     run = make_skippable(inner)
     scope = scopes.resolve("global")

@@ -49,26 +49,22 @@ def with_error_feedback(
       axis_name: As for `scale_by_norm`; give it to the clip too.
 
     Returns:
-      A `GradientTransformationExtraArgs` with a `SkipNonfiniteState` around an
-      `ErrorFeedbackState`; `clipax.metrics` reads `skipped_count` and telemetry, of the changes.
+      A `GradientTransformationExtraArgs`: a `SkipNonfiniteState` around an `ErrorFeedbackState`.
 
     Notes:
       - From step to step the update changes by no more than the clip lets through. With a threshold
         tau it is a constant gradient of norm G, to rounding, from step `ceil(G/tau)` on.
-      - Non-finite steps are skipped. The memory is in float32 or better, sharded as parameters are.
-      - The paper has one memory a worker and steps along their average: this is one worker's, to be
-        run before the average (`jax.lax.pmean`). Its noise for differential privacy is not here.
+      - Non-finite steps are skipped. `clipax.metrics` has `skipped_count` and norms of the changes.
+        The memory is in float32 or better, sharded as parameters are.
+      - The paper averages workers with a memory each: run it before `jax.lax.pmean`. Its noise for
+        differential privacy is not here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
       >>> clip = clipax.with_error_feedback(clipax.clip_by_global_norm(2.0))
-      >>> state = clip.init(jnp.zeros(2))
-      >>> for _ in range(3):
-      ...     update, state = clip.update(jnp.array([3.0, 4.0]), state)
-      ...     print(f"{update[0]:.2f} {update[1]:.2f}")
-      1.20 1.60
-      2.40 3.20
-      3.00 4.00
+      >>> first, state = clip.update(jnp.array([3.0]), clip.init(jnp.zeros(1)))
+      >>> print(first, clip.update(jnp.array([3.0]), state)[0])
+      [2.] [3.]
 
     References:
       Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929.

@@ -186,6 +186,11 @@ def case_of(entry: Entry, options: Mapping[str, Any]) -> Case:
     told = {key: getattr(value, "__name__", value) for key, value in options.items()}
     name = entry.name + "".join(f"-{key}={value}" for key, value in told.items())
     given = {**entry.example, **options}
+    if entry.name not in ORACLES:
+        raise LookupError(
+            f"{entry.name} has no oracle: register one in tests/oracles/ with "
+            f'`@oracle("{entry.name}")`.'
+        )
     ours, theirs = IN_WORDS_OF_THE_ORACLE.get(entry.name, (given, given))
     reference = functools.partial(ORACLES[entry.name], **{**theirs, **options})
     return Case(name, entry, {**ours, **options}, reference)

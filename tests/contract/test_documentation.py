@@ -33,7 +33,7 @@ FILLERS = (
 )
 # A transformation that lifts a rule on norms names it in code; its formula stands there.
 COMPOSITION = re.compile(r"scale_by_norm\(\s*(\w+=)?norms\.\w+\(")
-LONGEST_LIFTED = 40
+LONGEST_LIFTED = 30
 
 
 def docstring(name: str) -> str:
@@ -160,6 +160,8 @@ def test_no_reference_is_rendered_as_a_list(name: str) -> None:
             assert not following.lstrip().startswith("- "), line
 
 
-def test_docstrings_are_short() -> None:
+def test_docstrings_stay_short() -> None:
+    # Who looks a method up reads one screen, not three: what is said twice goes, a fact stays.
     lengths = [len(docstring(name).splitlines()) for name in ENTRIES]
-    assert statistics.median(lengths) <= 35
+    assert sum(lengths) < 2_019
+    assert statistics.median(lengths) <= 31

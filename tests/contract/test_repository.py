@@ -241,7 +241,9 @@ def test_every_public_name_is_a_method_or_a_known_helper(module: str) -> None:
         public = getattr(room, name)
         if public not in methods and not (inspect.ismodule(public) or name.endswith("State")):
             others.add(name)
-    assert others == HELPERS[module]
+    assert others == HELPERS[module], (
+        "A public name is neither an entry of the catalogue nor listed in HELPERS."
+    )
 
 
 @pytest.mark.parametrize("name", ENTRIES)
