@@ -24,14 +24,13 @@ DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 
 
 class Compiled(NamedTuple):
-    """A compiled `(params, state, grads) -> (params, state)`, a fresh state, and what it took.
+    """A compiled `(params, state, grads) -> (params, state)` and a fresh state.
 
-    Seconds for tracing, lowering and compiling, of the clock and of the processor.
+    The seconds of the processor are for tracing, lowering and compiling.
     """
 
     step: Any
     state: Any
-    seconds: float
     cpu_seconds: float
 
 
@@ -54,10 +53,10 @@ def compile_step(
         return optax.apply_updates(params, updates), state
 
     state = jax.jit(transformation.init)(params)
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.process_time()
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads)
     compiled = lowered.compile(compiler_options=options)
-    return Compiled(compiled, state, time.perf_counter() - start, time.process_time() - cpu)
+    return Compiled(compiled, state, time.process_time() - start)
 
 
 def count_step(step: Any, size: int) -> dict[str, float]:

@@ -7,38 +7,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.harness import records
 from benchmarks.harness.records import Column, Content, Finding, Key, Row
-
-
-class Option(NamedTuple):
-    """An option of the command line; without a value where the default is False."""
-
-    name: str
-    help: str
-    default: Any = None
-    type: Callable[[str], Any] = str
-    choices: Sequence[str] | None = None
-    several: bool = False
-
-    def add(self, parser: argparse.ArgumentParser) -> None:
-        """Adds it to a parser."""
-        if self.default is False:
-            parser.add_argument(self.name, action="store_true", help=self.help)
-            return
-        shown = [self.help, ", ".join(self.choices or ())]
-        shown.append(f"default {self.default}" if self.default and not self.choices else "")
-        parser.add_argument(
-            self.name,
-            help="; ".join(one for one in shown if one),
-            default=self.default,
-            type=self.type,
-            choices=self.choices,
-            nargs="+" if self.several else None,
-            metavar=self.name[2:].upper(),
-        )
 
 
 @dataclass(frozen=True)
@@ -51,7 +23,7 @@ class Suite:
       columns: Of the tables.
       measure: From the command's options to rows, as they are measured.
       judge: From rows and the device to the figures to reach.
-      options: Of the command line, its own.
+      add_options: Adds options of its own, by a parser's `add_argument`.
       rounds: Samples of each time unless asked for; 0: none are taken.
       prepare: From the options to what else a run is to remember, before JAX starts.
       draw: Draws a file's content into a picture.
@@ -63,7 +35,7 @@ class Suite:
     columns: Sequence[Column]
     measure: Callable[[argparse.Namespace], Iterator[list[Row]]]
     judge: Callable[[Sequence[Row], str], Iterable[Finding]] = lambda rows, device: ()
-    options: Sequence[Option] = ()
+    add_options: Callable[[Any], None] = lambda add: None
     rounds: int = 0
     prepare: Callable[[argparse.Namespace], Mapping[str, str]] = lambda options: {}
     draw: Callable[[Content, Path], None] | None = None
@@ -83,14 +55,15 @@ class Suite:
         """Writes the runs, a table for each value of the key, and the figures to reach."""
         marks = ["", "# ", "## "] if markdown else [""] * 3
         parts = [f"{marks[1]}{self.about}"] if markdown else []
-        parts += [records.describe(run) for run in content.runs]
+        parts += [
+            ", ".join(f"{name} {value}" for name, value in run.items()) for run in content.runs
+        ]
         for _, rows in records.group(content.rows, self.key):
             where = ", ".join(f"{name} {rows[0][name]}" for name in self.key)
             if title := ": ".join(word for word in (where, self.title(rows[0])) if word):
                 parts.append(f"{marks[2]}{title}")
             columns = [one for one in self.columns if any(one.key in row for row in rows)]
-            lines = [[one.write(row) for one in columns] for row in rows]
-            parts.append(records.table([one.title for one in columns], lines, markdown=markdown))
+            parts.append(records.table(columns, rows, markdown=markdown))
         if judged and (findings := self.judge_all(content)):
             parts.append(f"{marks[2]}Figures to reach")
             parts.append(records.render_findings(findings, markdown=markdown))
@@ -99,6 +72,13 @@ class Suite:
     def judge_all(self, content: Content) -> list[Finding]:
         """Judges all rows, of whatever run."""
         return list(self.judge(content.rows, content.runs[0]["device"])) if content.runs else []
+
+
+def count(text: str) -> int:
+    """Reads a whole number of at least 1."""
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
+    return int(text)
 
 
 def draw_lines(

@@ -1,1 +1,1 @@
-"""What clipax is compared with: plain optax transformations, PyTorch, Opacus."""
+"""What clipax is compared with: plain optax transformations, PyTorch."""

@@ -14,7 +14,7 @@ import optax
 import clipax
 from benchmarks.harness import records
 from benchmarks.harness.records import Column, Finding
-from benchmarks.harness.suite import Option, Suite
+from benchmarks.harness.suite import Suite
 from benchmarks.peers import torch_faults
 from clipax.catalogue import DIES, ENTRIES, RECOVERS, Entry
 from clipax.testing import BREAKS, DELAYED, FAULTS, Report, Row, inject_faults
@@ -124,6 +124,12 @@ def _pattern(text: str) -> str:
     return text
 
 
+def add_options(add: Any) -> None:
+    """Adds the command's options."""
+    add("--only", type=_pattern, default="", help="methods whose library/name matches, a regex")
+    add("--quick", action="store_true", help="without float16 and the empty leaf: a third the time")
+
+
 SUITE = Suite(
     "what becomes of a method once its gradients go wrong",
     (),
@@ -135,9 +141,6 @@ SUITE = Suite(
     ),
     measure,
     judge,
-    (
-        Option("--only", "methods whose library/name matches, a regex", "", _pattern),
-        Option("--quick", "without float16 and the empty leaf: a third the time", False),
-    ),
+    add_options,
     prepare=lambda options: torch_faults.versions(),
 )

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.harness import records, trees
 from benchmarks.harness.records import Finding, Row
-from benchmarks.suites.cases import CLIPAX, TWIN
-from clipax.catalogue import ENTRIES
+from benchmarks.suites.cases import CLIPAX, FOUR, TWIN, ZEROS
 
 # Vectors of partial sums and the overflow branch's scratch are temporaries too. What must not be
 # there is a copy of the tree, or of a leaf that makes up a good part of it.
@@ -23,7 +22,6 @@ LABELS = {
     "over_clipax": "time / clipax's",
     "compile_over_peer": "compile time / peer's",
     "compile_over_clipax": "compile time / clipax's",
-    "step_seconds": "seconds a step",
     "share_of_copy": "share of a copy's speed, at least",
 }
 
@@ -55,7 +53,6 @@ def _sized(least: int = 0, below: float = float("inf")) -> Callable[[Row], bool]
 
 _ONE, _LAYERS, _BOTH = _on("leaf"), _on("transformer"), _on("leaf", "transformer")
 _MANY, _FEW = _on("many"), _sized(below=1000)
-_FOUR, _ZEROS = "clipax 4 links", "clipax zero leaves"
 
 ON_CPUS: tuple[Figure, ...] = (
     Figure("sgd", "traffic", 4.02, _BOTH, "f32"),
@@ -69,11 +66,11 @@ ON_CPUS: tuple[Figure, ...] = (
     Figure("adagrad-norm", "traffic", 4.02, _BOTH),
     Figure("adagrad-norm", "temporaries", NO_COPY, _BOTH),
     Figure("adagrad-norm", "over_peer", 0.5, _BOTH),
-    Figure("chain", "traffic", 4.02, _BOTH, program=_FOUR),
-    Figure("chain", "temporaries", NO_COPY, _BOTH, program=_FOUR),
-    Figure("chain", "over_clipax", 1.0, _BOTH, program=_FOUR),
+    Figure("chain", "traffic", 4.02, _BOTH, program=FOUR),
+    Figure("chain", "temporaries", NO_COPY, _BOTH, program=FOUR),
+    Figure("chain", "over_clipax", 1.0, _BOTH, program=FOUR),
     Figure("guard", "over_peer", 1.0, _BOTH),
-    Figure("guard", "over_clipax", 1.0, _BOTH, program=_ZEROS),
+    Figure("guard", "over_clipax", 1.0, _BOTH, program=ZEROS),
     # In bfloat16 its momentum is kept in float32, which the peer's is not.
     Figure("mixed", "traffic", 9.02, _BOTH, "f32"),
     Figure("mixed", "temporaries", NO_COPY, _BOTH),
@@ -96,14 +93,9 @@ ON_CPUS: tuple[Figure, ...] = (
     Figure("sgd", "over_peer", 1.0, _sized()),
     Figure("adam", "over_peer", 1.0, _sized()),
     Figure("adam", "over_unclipped", 1.2, _sized(2000)),
-    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf constant"),
-    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf schedule"),
-    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf per entry"),
-    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf relative"),
     *(
-        Figure("thresholds", "step_seconds", 1e-3, lambda row: True, program=name)
-        for name, entry in ENTRIES.items()
-        if entry.kind == "threshold"
+        Figure("scopes", "compile_over_clipax", 1.5, _MANY, program=f"leaf {name}")
+        for name in ("constant", "schedule", "per entry", "relative")
     ),
 )
 # Clip + Adam moves what it must move nearly as fast as the device copies.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.command import count
 from benchmarks.harness import records
 from benchmarks.harness.clock import interleave, median_ratio
 from benchmarks.harness.hlo import tree_bytes
 from benchmarks.harness.records import Column, Finding, Row
-from benchmarks.harness.suite import Option, Suite, draw_lines
+from benchmarks.harness.suite import Suite, count, draw_lines
 from benchmarks.suites import per_example_forms as forms
-from benchmarks.suites.per_example_models import MODELS
 
 SIZES = {"mlp": [32, 128, 256], "transformer": [8, 32, 64]}
 # At the largest batch: time over optax's; and temporaries in P.
@@ -30,22 +30,18 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
 
 
 def _measure_batch(model: str, size: int, rounds: int) -> list[Row]:
-    problem = MODELS[model](size)
-    runners, temporaries = {}, {}
-    for form in forms.FORMS:
-        # Opacus knows layers of PyTorch, for which only the dense model has a twin.
-        if form in forms.find_missing() or (form == forms.OPACUS and model != "mlp"):
-            continue
-        runners[form], temporaries[form] = forms.make(form, problem)
-    times = interleave(runners, rounds)
+    problem = forms.MODELS[model](size)
+    there = [form for form in forms.FORMS if form not in forms.find_missing()]
+    made = {form: forms.make(form, problem) for form in there}
+    times = interleave({form: runner for form, (runner, _) in made.items()}, rounds)
     rows = []
     for form, taken in times.items():
-        found, ours = temporaries[form], median_ratio(taken, times[forms.CLIPAX])
         row = {"model": model, "size": size, "form": form}
         row["milliseconds"] = 1e3 * float(np.median(taken))
-        row["temporaries"] = None if found is None else found / tree_bytes(problem.params)
+        row["temporaries"] = made[form][1] / tree_bytes(problem.params)
         row["over_plain"] = median_ratio(taken, times[forms.PLAIN]).median
         row["over_optax"] = median_ratio(taken, times[forms.OPTAX]).median
+        ours = median_ratio(taken, times[forms.CLIPAX])
         rows.append(row | {"over_clipax": ours.median, "low": ours.low, "high": ours.high})
     return rows
 
@@ -54,40 +50,39 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
     """Judges the time at a model's largest batch, and the most temporaries."""
     for model, limit in LIMITS.items():
         ours = [row for row in rows if (row["model"], row["form"]) == (model, forms.CLIPAX)]
-        if SIZES[model][-1] not in [row["size"] for row in ours]:
-            continue
-        last = max(ours, key=lambda row: row["size"])
-        yield records.judge("time / optax's", model, last["over_optax"], limit)
-        most = max(row["temporaries"] for row in ours)
-        yield records.judge("temporaries, P", model, most, LIMIT_TEMPORARIES)
+        for last in ours:
+            if last["size"] == SIZES[model][-1]:
+                yield records.judge("time / optax's", model, last["over_optax"], limit)
+                most = max(row["temporaries"] for row in ours)
+                yield records.judge("temporaries, P", model, most, LIMIT_TEMPORARIES)
 
 
 def draw(content: records.Content, path: Path) -> None:
     """Draws time and temporaries of every form against the batch's size, a column a model."""
-    models = dict.fromkeys(row["model"] for row in content.rows)
-    quantities = {"milliseconds": "a step, ms", "temporaries": "temporaries / parameters"}
-    panels = [
-        (
-            {"title": model, "xlabel": "examples in a batch", "ylabel": label},
-            [
-                (form, f"{'osD^vP'[place % 6]}-", f"C{place}", _points(content, model, form, key))
-                for place, form in enumerate(form for form in forms.FORMS if form != forms.AGAIN)
-            ],
-        )
-        for key, label in quantities.items()
-        for model in models
-    ]
+    panels: list[Any] = []
+    for key, label in {"milliseconds": "a step, ms", "temporaries": "temporaries / params"}.items():
+        for model in dict.fromkeys(row["model"] for row in content.rows):
+            settings = {"title": model, "xlabel": "examples in a batch", "ylabel": label}
+            lines = []
+            for place, form in enumerate(one for one in forms.FORMS if one != forms.AGAIN):
+                where = {"model": model, "form": form}.items()
+                points = [(row["size"], row[key]) for row in content.rows if where <= row.items()]
+                lines.append((form, f"{'osD^v'[place]}-", f"C{place}", points))
+            panels.append((settings, lines))
     title = f"Clipping every example ({content.runs[0]['device']})"
     draw_lines(panels, title, path, rows=2)
 
 
-def _points(content: records.Content, *wanted: str) -> list[tuple[float, float]]:
-    *where, key = wanted
-    return [
-        (row["size"], row[key])
-        for row in content.rows
-        if [row["model"], row["form"]] == where and row[key] is not None
-    ]
+def prepare(options: argparse.Namespace) -> Mapping[str, str]:
+    """Tells the version of what is optional."""
+    missing = forms.JAX_PRIVACY in forms.find_missing()
+    return {forms.JAX_PRIVACY: "left out" if missing else version(forms.JAX_PRIVACY)}
+
+
+def add_options(add: Any) -> None:
+    """Adds the command's options."""
+    add("--models", nargs="+", choices=forms.MODELS, default=[*forms.MODELS], help="default: both")
+    add("--sizes", nargs="+", type=count, help=f"of batches, instead of {SIZES}")
 
 
 SUITE = Suite(
@@ -105,11 +100,8 @@ SUITE = Suite(
     ),
     measure,
     judge,
-    (
-        Option("--models", "", [*MODELS], str, [*MODELS], True),
-        Option("--sizes", f"of batches, instead of {SIZES}", None, count, None, True),
-    ),
+    add_options,
     rounds=7,
-    prepare=lambda options: forms.versions() | {"left out": ", ".join(forms.find_missing())},
+    prepare=prepare,
     draw=draw,
 )

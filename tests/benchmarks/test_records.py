@@ -205,10 +205,10 @@ def test_files_are_looked_at_before_anything_is_measured(
 def test_a_missing_library_is_named_and_breaks_no_other_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    monkeypatch.delitem(sys.modules, "benchmarks.suites.tails", raising=False)
-    assert command.main(["tails"]) == 2
-    assert "tails needs scipy" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.suites.simulate", raising=False)
+    assert command.main(["simulate"]) == 2
+    assert "simulate needs resource" in capsys.readouterr().err
     assert command.main([]) == 0
     listed = capsys.readouterr().out
     assert all(f"  {name} " in listed for name in command.SUITES)
