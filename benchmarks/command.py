@@ -59,11 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return docs.main(rest)
     name, preset = PRESETS.get(name, (name, ""))
-    try:
-        suite = load_suite(name)
-    except ModuleNotFoundError as error:
-        print(f"{name} needs {error.name}, which is not installed.", file=sys.stderr)
-        return 2
+    suite = load_suite(name)
     return run(suite, _make_parser(name, suite), [*preset.split(), *rest])
 
 
@@ -81,13 +77,13 @@ def run(suite: Suite, parser: argparse.ArgumentParser, arguments: Sequence[str])
     old, rows = records.Content([], []), list[records.Row]()
     settings: dict[str, str] = {}
     try:  # now, not after an hour
-        for path in (options.json, options.markdown, options.picture):
+        for path in (options.json, options.markdown):
             if path is not None and not os.access(path.parent, os.W_OK):
                 parser.error(f"cannot write {path}: `{path.parent}` must be a folder")
         if options.merge and options.json is None:
             parser.error("--merge needs --json PATH")
         if options.show or (options.merge and options.json.exists()):
-            old = records.load(options.show or options.json, suite.identity)
+            old = records.load(options.show or options.json)
         if not options.show:
             prepared = suite.prepare(options)  # before JAX starts
             settings = {**environment(), **prepared}
@@ -108,8 +104,6 @@ def run(suite: Suite, parser: argparse.ArgumentParser, arguments: Sequence[str])
     print(suite.render(new), end="")
     if options.markdown is not None:
         options.markdown.write_text(suite.render(content, markdown=True))
-    if suite.draw is not None and options.picture is not None:
-        suite.draw(content, options.picture)
     return int(any(one.verdict == records.MISSED for one in suite.judge_all(new)))
 
 
@@ -127,6 +121,4 @@ def _make_parser(name: str, suite: Suite) -> argparse.ArgumentParser:
     add("--merge", action="store_true", help="keep what --json PATH holds of all else")
     add("--markdown", type=Path, help="write the tables")
     add("--show", type=Path, help="measure nothing: print what this file holds")
-    about = "draw it; needs matplotlib" if suite.draw else argparse.SUPPRESS
-    add("--picture", type=Path, help=about)
     return parser

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 SPEED, RESULTS = ROOT / "docs" / "speed.md", Path(__file__).parent / "results"
 
 FILES = {
-    **dict.fromkeys(("steps_cpu", "scopes", "scopes_memory", "methods_cpu"), "steps"),
+    **dict.fromkeys(("steps_cpu", "scopes", "methods_cpu"), "steps"),
     "collectives": "collectives",
     "per_example": "per-example",
     "simulate": "simulate",
@@ -56,7 +56,7 @@ SIZES = (
 
 def load(name: str) -> Content:
     """Reads a file of results."""
-    return records.load(RESULTS / f"{name}.json", load_suite(FILES[name]).identity)
+    return records.load(RESULTS / f"{name}.json")
 
 
 def write_steps(columns: Sequence[Column], *, named: bool) -> str:
@@ -105,7 +105,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "sizes": partial(write_steps, SIZES, named=False),
     "methods": partial(write_suite, "methods_cpu"),
     "scopes": partial(write_suite, "scopes"),
-    "scopes-memory": partial(write_suite, "scopes_memory"),
     "collectives": partial(write_suite, "collectives"),
     "per-example": partial(write_suite, "per_example"),
 }
@@ -141,11 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the tables; with `--check` the exit status is 1 where a page is stale."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing: is it as it should?")
-    parser.add_argument("--print", choices=TABLES, help="a table for docs/speed.md, nothing else")
     options = parser.parse_args(arguments)
-    if options.print:
-        print(TABLES[options.print]())
-        return 0
     pages = {RESULTS / "figures.md": write_figures(), SPEED: fill(SPEED.read_text())}
     for name in ("faults", "tail_index"):
         text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)

@@ -58,13 +58,7 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """A decoder that predicts the next token.
-
-    Args:
-      width: Entries of a token's vector; a multiple of the number of devices is sharded evenly.
-      layers: Number of blocks.
-      rngs: The source of the initial weights.
-    """
+    """A decoder that predicts the next token; devices that divide `width` get equal shards."""
 
     def __init__(self, width: int, layers: int, *, rngs: nnx.Rngs):
         self.tokens = nnx.Embed(VOCABULARY, width, rngs=rngs)

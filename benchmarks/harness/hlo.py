@@ -23,8 +23,8 @@ _CALLEE = re.compile(r"\b(?:calls|to_apply|body|called_computations)=\{?%?([\w.\
 # Instructions that only name memory, and the second halves of asynchronous pairs.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"}
 _FREE |= {"after-all"}
-_COLLECTIVES = {"all-gather", "all-reduce", "all-to-all", "collective-broadcast"}
-_COLLECTIVES |= {"collective-permute", "ragged-all-to-all", "reduce-scatter"}
+COLLECTIVES = {"all-gather", "all-reduce", "all-to-all", "collective-broadcast"}
+COLLECTIVES |= {"collective-permute", "ragged-all-to-all", "reduce-scatter"}
 _INDEX = re.compile(r"\bindex=(\d+)")
 _SLICES = {"dynamic-slice", "slice"}
 
@@ -77,34 +77,8 @@ def count(compiled: Any, *, large: int = 2) -> Program:
         temporaries=int(compiled.memory_analysis().temp_size_in_bytes),
         reductions=sum(_is_reduction(name, one, computations, large) for name, one in reached),
         conditionals=sum(one.opcode == "conditional" for _, one in reached),
-        collectives=sum(one.opcode.removesuffix("-start") in _COLLECTIVES for _, one in reached),
+        collectives=sum(one.opcode.removesuffix("-start") in COLLECTIVES for _, one in reached),
     )
-
-
-def collectives_behind(compiled: Any) -> list[frozenset[str]]:
-    """The collectives that each result of a compiled program depends on, branches apart.
-
-    XLA makes one collective of several that do not depend on each other, of several methods too
-    where they are compiled together: a method takes part in those behind its results. Returns for
-    each of at least two results, in the order of `jax.tree.leaves`, the names of collectives.
-    """
-    computations, entry = parse(compiled.as_text())
-    here = computations[entry]
-    (root,) = (one for one in here.values() if one.is_root)
-    # In the order of the text operands come first.
-    behind: dict[str, list[frozenset[str]]] = {}
-    for one in here.values():
-        before = [behind[name] for name in one.operands if name in behind]
-        merged = [frozenset[str]().union(*parts) for parts in before]
-        if one.opcode.removesuffix("-start") in _COLLECTIVES:
-            behind[one.name] = [frozenset({one.name}) | part for part in merged]
-        elif one.opcode in ("tuple", "opt-barrier") and one.operands:
-            behind[one.name] = merged if one.opcode == "tuple" else before[0]
-        elif one.opcode == "get-tuple-element" and len(before[0]) > 1:
-            behind[one.name] = [before[0][one.index or 0]]
-        else:
-            behind[one.name] = [frozenset[str]().union(*merged)]
-    return behind[root.name]
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:

@@ -141,43 +141,9 @@ def merge(old: Content, settings: Mapping[str, str], rows: Sequence[Row], key: K
     )
 
 
-def load(path: Path, identity: Key = ()) -> Content:
-    """Reads a file whose rows are told apart by some of their words.
-
-    Raises:
-      ValueError: It is not one that `save` made; the message says in what.
-      OSError: It cannot be read.
-    """
-    try:
-        found = json.loads(path.read_text())
-        fault = _find_fault(found, identity)
-    except ValueError as error:
-        fault = f"it is no JSON ({error})"
-    if fault:
-        raise ValueError(f"`{path}` must be a file that `python -m benchmarks` wrote: {fault}.")
-    return Content(found["runs"], found["rows"])
-
-
-def _find_fault(found: Any, identity: Key) -> str:
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(part), list) and all(isinstance(one, dict) for one in found[part])
-        for part in Content._fields
-    ):
-        return "it must have the lists `runs` and `rows` of objects"
-    for number, one in enumerate(found["runs"]):
-        for name in ("device", "jax", "optax", "date"):
-            if not isinstance(one.get(name), str):
-                return f"run {number} does not say its {name}"
-    for number, row in enumerate(found["rows"]):
-        for name in (*identity, "run"):
-            if name not in row:
-                return f"row {number} has no `{name}`"
-        if row["run"] not in range(len(found["runs"])):
-            return f"row {number} is of run {row['run']}, which is not there"
-    for where, rows in group(found["rows"], identity) if identity else ():
-        if len(rows) > 1:
-            return f"two rows are of the same program, {where}"
-    return ""
+def load(path: Path) -> Content:
+    """Reads a file that `save` wrote."""
+    return Content(**json.loads(path.read_text()))
 
 
 def save(path: Path, content: Content) -> None:

@@ -1,12 +1,10 @@
-"""What a command of `python -m benchmarks` is: options, a measurement, tables, a picture."""
+"""What a command of `python -m benchmarks` is: options, a measurement, tables."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import records
@@ -26,7 +24,6 @@ class Suite:
       add_options: Adds options of its own, by a parser's `add_argument`.
       rounds: Samples of each time unless asked for; 0: none are taken.
       prepare: From the options to what else a run is to remember, before JAX starts.
-      draw: Draws a file's content into a picture.
       title: From the first row of a table to what its title says behind the key.
     """
 
@@ -38,18 +35,12 @@ class Suite:
     add_options: Callable[[Any], None] = lambda add: None
     rounds: int = 0
     prepare: Callable[[argparse.Namespace], Mapping[str, str]] = lambda options: {}
-    draw: Callable[[Content, Path], None] | None = None
     title: Callable[[Row], str] = lambda row: ""
-
-    @property
-    def identity(self) -> Key:
-        """Words of a row that no other has."""
-        return (*self.key, self.columns[0].key)
 
     @property
     def merged_by(self) -> Key:
         """Words of rows that are replaced together; where all are one table, of each by itself."""
-        return self.key or self.identity
+        return self.key or (self.columns[0].key,)
 
     def render(self, content: Content, *, markdown: bool = False, judged: bool = True) -> str:
         """Writes the runs, a table for each value of the key, and the figures to reach."""
@@ -79,35 +70,3 @@ def count(text: str) -> int:
     if not (text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
     return int(text)
-
-
-def draw_lines(
-    panels: Sequence[tuple[Mapping[str, Any], Sequence[tuple[str | None, str, str, Any]]]],
-    title: str,
-    path: Path,
-    rows: int = 1,
-) -> None:
-    """Draws panels side by side with logarithmic axes; says so where it cannot.
-
-    A panel is what its axes are set to, and lines of label, style, colour and points.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("No picture: matplotlib is not installed.", file=sys.stderr)
-        return
-    columns = -(-len(panels) // rows)
-    figure = Figure(figsize=(4.4 * columns, 3.9 * rows), layout="constrained")
-    for axes, (settings, lines) in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False
-    ):
-        for label, style, color, points in lines:
-            if points := sorted(points):
-                x, y = zip(*points, strict=True)
-                axes.plot(x, y, style, color=color, label=label, markersize=4)
-        axes.set(xscale="log", yscale="log", **settings)
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=110)

@@ -10,8 +10,7 @@ import optax
 from optax import GradientTransformation as Transformation
 
 import clipax
-from benchmarks.peers import reference
-from benchmarks.suites import faults
+from benchmarks.suites import faults, reference
 from clipax import norms, thresholds
 from clipax.catalogue import ENTRIES
 
@@ -65,7 +64,7 @@ def _leaf(threshold: Any) -> Transformation:
 def _list_methods() -> dict[str, Transformation]:
     """Every method of the catalogue, optimizers alone, and what optax has to be put in front."""
     made = {BARE: SGD}
-    for name, make in faults.subjects(torch=False).items():
+    for name, make in faults.subjects().items():
         library, method = name.split("/", 1)
         if library == "clipax" and ENTRIES[method].kind == "optimizer":
             made[name] = make()
@@ -161,19 +160,6 @@ CASES: dict[str, Case] = {
             leaf_schedule=_leaf(thresholds.power(1.0, 1.5)),
             leaf_per_entry=_leaf(thresholds.block_rms(1.0)),
             leaf_relative=_leaf(thresholds.relative(0.01)),
-        ),
-        usual=False,
-    ),
-    "scopes-memory": Case(
-        "a clip of every leaf with memory, then SGD; clipax: a constant, of the global norm",
-        "optax.clip_by_global_norm",
-        _before(
-            SGD,
-            peer=OPTAX,
-            clipax=CLIP,
-            leaf_ema=_leaf(thresholds.ema()),
-            leaf_zscore=_leaf(thresholds.zscore()),
-            leaf_quantile=_leaf(thresholds.quantile(0.9)),
         ),
         usual=False,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,20 +39,12 @@ PLACES = {"shard_map": 1, "jit": len(AXES)}
 """Where a step runs, and the most collectives: under `jit` one for each mesh axis."""
 
 
-class Count(NamedTuple):
-    """What a step of a clip sums up over devices, the branch for overflow left out.
+def count_step(place: str, tree: str, layout: str, method: str) -> Row:
+    """Counts what a step of a clip sums up over devices, the branch for overflow left out.
 
-    Its collectives, the scalars in them, and the norm that was measured.
+    Takes names of `PLACES`, `trees.SHAPES`, `LAYOUTS` and `METHODS`. Returns its collectives, the
+    scalars in them, and the norm that was measured.
     """
-
-    leaves: int
-    collectives: int
-    scalars: int
-    norm: float
-
-
-def count_step(place: str, tree: str, layout: str, method: str) -> Count:
-    """Counts a step; names of `PLACES`, `trees.SHAPES`, `LAYOUTS` and `METHODS`."""
     mesh = jax.make_mesh((4, 2), AXES, axis_types=(AxisType.Auto, AxisType.Auto))
     gradients = trees.gradients(tree, jnp.float32, scale=SCALE)
     specs = jax.tree.map(lambda leaf: LAYOUTS[layout](leaf.ndim), gradients)
@@ -73,12 +65,12 @@ def count_step(place: str, tree: str, layout: str, method: str) -> Count:
     program: Any = jitted.lower(gradients).compile()
     computations, entry = hlo.parse(program.as_text())
     reduces = [one for one in computations[entry].values() if one.opcode == "all-reduce"]
-    return Count(
-        leaves=len(jax.tree.leaves(gradients)),
-        collectives=hlo.count(program).collectives,
-        scalars=sum(hlo.shape_bytes(one.shape) // 4 for one in reduces),
-        norm=float(program(gradients)[1]),
-    )
+    return {
+        "leaves": len(jax.tree.leaves(gradients)),
+        "collectives": hlo.count(program).collectives,
+        "scalars": sum(hlo.shape_bytes(one.shape) // 4 for one in reduces),
+        "norm": float(program(gradients)[1]),
+    }
 
 
 def prepare(options: argparse.Namespace) -> Mapping[str, str]:
@@ -95,7 +87,7 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
         for layout in LAYOUTS:
             yield [
                 {"in": place, "layout": layout, "step": f"{method}, {tree}"}
-                | count_step(place, tree, layout, method)._asdict()
+                | count_step(place, tree, layout, method)
                 for method, tree in STEPS
             ]
 

@@ -1,4 +1,4 @@
-"""Puts every method of clipax, and its peers, through the faults of `clipax.testing`."""
+"""Puts every method of clipax, and what optax has, through the faults of `clipax.testing`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import clipax
 from benchmarks.harness import records
 from benchmarks.harness.records import Column, Finding
 from benchmarks.harness.suite import Suite
-from benchmarks.peers import torch_faults
 from clipax.catalogue import DIES, ENTRIES, RECOVERS, Entry
 from clipax.testing import BREAKS, DELAYED, FAULTS, Report, Row, inject_faults
 from clipax.testing import DIES as DEAD
@@ -52,12 +51,10 @@ OPTAX: dict[str, Callable[[], Any]] = {
 """What optax has, with arguments that clip some gradients of norm 1 and let others pass."""
 
 
-def subjects(*, torch: bool = True) -> dict[str, Callable[[], Any]]:
-    """Lists all methods that can be tested here, by library and name."""
-    made: dict[str, Callable[[], Any]] = {}
-    made |= {f"clipax/{name}": partial(_lift, entry) for name, entry in ENTRIES.items()}
-    made |= {f"optax/{name}": make for name, make in OPTAX.items()}
-    return made | (torch_faults.subjects() if torch else {})
+def subjects() -> dict[str, Callable[[], Any]]:
+    """Lists all methods by library and name."""
+    ours: Any = {f"clipax/{name}": partial(_lift, entry) for name, entry in ENTRIES.items()}
+    return ours | {f"optax/{name}": make for name, make in OPTAX.items()}
 
 
 def is_as_declared(name: str, report: Report, declared: str | None) -> bool:
@@ -79,16 +76,11 @@ def measure(options: argparse.Namespace) -> Iterator[list[records.Row]]:
         if not re.search(options.only, name):
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
-        faults = [
-            fault
-            for fault, one in FAULTS.items()
-            if not (options.quick and (one.dtype or one.prepare))
-        ]
-        report = inject_faults(make(), faults=faults, norm=_NORMS.get(name, 1.0))
+        report = inject_faults(make(), norm=_NORMS.get(name, 1.0))
         library, _, method = name.partition("/")
         declared = ENTRIES[method].verdict if library == "clipax" else None
         row = {"method": name, "clips": report.clips}
-        for fault in faults:
+        for fault in FAULTS:
             words = [_describe(one) for one in report.rows if one.fault == fault]
             row[fault] = " / ".join(dict.fromkeys(words))
         row |= {"kept": report.state_kept, "verdict": report.verdict}
@@ -127,7 +119,6 @@ def _pattern(text: str) -> str:
 def add_options(add: Any) -> None:
     """Adds the command's options."""
     add("--only", type=_pattern, default="", help="methods whose library/name matches, a regex")
-    add("--quick", action="store_true", help="without float16 and the empty leaf: a third the time")
 
 
 SUITE = Suite(
@@ -142,5 +133,4 @@ SUITE = Suite(
     measure,
     judge,
     add_options,
-    prepare=lambda options: torch_faults.versions(),
 )

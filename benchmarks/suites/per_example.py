@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import records
-from benchmarks.harness.clock import interleave, median_ratio
+from benchmarks.harness.clock import divide, interleave
 from benchmarks.harness.hlo import tree_bytes
 from benchmarks.harness.records import Column, Finding, Row
-from benchmarks.harness.suite import Suite, count, draw_lines
+from benchmarks.harness.suite import Suite, count
 from benchmarks.suites import per_example_forms as forms
 
 SIZES = {"mlp": [32, 128, 256], "transformer": [8, 32, 64]}
@@ -39,10 +38,10 @@ def _measure_batch(model: str, size: int, rounds: int) -> list[Row]:
         row = {"model": model, "size": size, "form": form}
         row["milliseconds"] = 1e3 * float(np.median(taken))
         row["temporaries"] = made[form][1] / tree_bytes(problem.params)
-        row["over_plain"] = median_ratio(taken, times[forms.PLAIN]).median
-        row["over_optax"] = median_ratio(taken, times[forms.OPTAX]).median
-        ours = median_ratio(taken, times[forms.CLIPAX])
-        rows.append(row | {"over_clipax": ours.median, "low": ours.low, "high": ours.high})
+        _, row["over_plain"], _ = divide(taken, times[forms.PLAIN])
+        _, row["over_optax"], _ = divide(taken, times[forms.OPTAX])
+        row["low"], row["over_clipax"], row["high"] = divide(taken, times[forms.CLIPAX])
+        rows.append(row)
     return rows
 
 
@@ -55,22 +54,6 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
                 yield records.judge("time / optax's", model, last["over_optax"], limit)
                 most = max(row["temporaries"] for row in ours)
                 yield records.judge("temporaries, P", model, most, LIMIT_TEMPORARIES)
-
-
-def draw(content: records.Content, path: Path) -> None:
-    """Draws time and temporaries of every form against the batch's size, a column a model."""
-    panels: list[Any] = []
-    for key, label in {"milliseconds": "a step, ms", "temporaries": "temporaries / params"}.items():
-        for model in dict.fromkeys(row["model"] for row in content.rows):
-            settings = {"title": model, "xlabel": "examples in a batch", "ylabel": label}
-            lines = []
-            for place, form in enumerate(one for one in forms.FORMS if one != forms.AGAIN):
-                where = {"model": model, "form": form}.items()
-                points = [(row["size"], row[key]) for row in content.rows if where <= row.items()]
-                lines.append((form, f"{'osD^v'[place]}-", f"C{place}", points))
-            panels.append((settings, lines))
-    title = f"Clipping every example ({content.runs[0]['device']})"
-    draw_lines(panels, title, path, rows=2)
 
 
 def prepare(options: argparse.Namespace) -> Mapping[str, str]:
@@ -103,5 +86,4 @@ SUITE = Suite(
     add_options,
     rounds=7,
     prepare=prepare,
-    draw=draw,
 )

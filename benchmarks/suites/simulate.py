@@ -35,7 +35,6 @@ from clipax.lab._simulate.program import BLOCK, tile_program
 from clipax.lab._simulate.words import step_keys
 
 ALPHA, RATE, THRESHOLD = 1.5, 0.05, 2.0
-METHODS = ("clip_sgd", "clip_adagrad_norm")
 NUMPY_FLOATS = 10_240
 """Numbers in an array of NumPy's form: as many as ours, so that it stays in the cache too."""
 OURS, JAX, NUMPY = "clipax", "jax.random in a scan", "NumPy, all cores"
@@ -45,26 +44,24 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
-    """Times both methods in one dimension and in ten, then measures memory in a fresh process."""
+    """Times clipped SGD in one dimension and in ten, then measures memory in a fresh process."""
     with closing(SPAWN.Pool(multiprocessing.cpu_count())) as pool:
         for dim in (1, 10):
             steps = max(1, options.steps // dim)
-            for method in METHODS:
-                yield _measure(method, dim, options.runs, steps, options.rounds, pool)
+            yield _measure(dim, options.runs, steps, options.rounds, pool)
     if not options.no_memory:
         with ProcessPoolExecutor(1, mp_context=SPAWN) as fresh:
             found = fresh.submit(_simulate, options.runs, MEMORY_STEPS).result()
-        where = {"method": "clip_sgd", "dim": 1, "steps": "memory"}
-        yield [{**where, "form": f"{MEMORY_STEPS} steps", **found}]
+        yield [{"dim": 1, "steps": "memory", "form": f"{MEMORY_STEPS} steps", **found}]
 
 
-def _measure(method: str, dim: int, runs: int, steps: int, rounds: int, pool: Any) -> list[Row]:
+def _measure(dim: int, runs: int, steps: int, rounds: int, pool: Any) -> list[Row]:
     """Samples a second of all forms, in turn in a new order each round; the first is a warm-up."""
     share = -(-runs // multiprocessing.cpu_count())
-    parts = [(method, dim, min(share, runs - one), steps, one) for one in range(0, runs, share)]
+    parts = [(dim, min(share, runs - one), steps, one) for one in range(0, runs, share)]
     forms: dict[str, Callable[[], Any]] = {
-        OURS: _make_ours(method, dim, runs, steps),
-        JAX: _make_scan(method, dim, runs, steps),
+        OURS: _make_ours(dim, runs, steps),
+        JAX: _make_scan(dim, runs, steps),
         NUMPY: lambda: np.concatenate(pool.starmap(run_numpy, parts)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in forms}
@@ -76,7 +73,7 @@ def _measure(method: str, dim: int, runs: int, steps: int, rounds: int, pool: An
             medians[name] = float(np.nanmedian(forms[name]()))
             if number:
                 seconds[name].append(time.perf_counter() - start)
-    where = {"method": method, "dim": dim, "steps": steps}
+    where = {"dim": dim, "steps": steps}
     return [
         where
         | {
@@ -95,10 +92,10 @@ def _make_problem(dim: int) -> problems.Problem:
     return problems.Problem("quadratic", ones, half, lambda x: x, optimum_value=0.0)
 
 
-def _make_ours(method: str, dim: int, runs: int, steps: int) -> Callable[[], np.ndarray]:
+def _make_ours(dim: int, runs: int, steps: int) -> Callable[[], np.ndarray]:
     """Makes what `clipax.lab.simulate` runs, compiled; without compilation and quantiles."""
     problem, width = _make_problem(dim), tile_width(dim)
-    optimizer, law = getattr(clipax, method)(RATE, THRESHOLD), noise.alpha_stable(ALPHA)
+    optimizer, law = clipax.clip_sgd(RATE, THRESHOLD), noise.alpha_stable(ALPHA)
     settings: Any = {"width": width, "average": False, "points": {}, "count": 1}
     program = tile_program(lambda _: optimizer, problem, law, problem.value, **settings)
     keys = step_keys(np.uint32(0), steps + BLOCK)
@@ -107,25 +104,24 @@ def _make_ours(method: str, dim: int, runs: int, steps: int) -> Callable[[], np.
     return lambda: run_chunks(tile, (1, 1), **settings)[0, 0]
 
 
-def _make_scan(method: str, dim: int, runs: int, steps: int) -> Callable[[], np.ndarray]:
+def _make_scan(dim: int, runs: int, steps: int) -> Callable[[], np.ndarray]:
     """Makes a scan over steps of all runs at once, with noise from `jax.random`."""
 
-    def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
+    def step(x: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
         first, second = jax.random.split(key)
         angle = jax.random.uniform(first, (runs, dim), minval=-math.pi / 2, maxval=math.pi / 2)
         height = jax.random.exponential(second, (runs, dim))
-        return _advance(jnp, method, 1, carry[0], carry[1], angle, height), None
+        return _advance(jnp, 1, x, angle, height), None
 
     @jax.jit
     def whole(key: jax.Array) -> jax.Array:
-        carry = jnp.ones((runs, dim)), jnp.ones((runs, 1))
-        (x, _), _ = jax.lax.scan(step, carry, jax.random.split(key, steps))
+        x, _ = jax.lax.scan(step, jnp.ones((runs, dim)), jax.random.split(key, steps))
         return 0.5 * jnp.sum(x**2, axis=1)
 
     return lambda: np.asarray(whole(jax.random.key(0)))
 
 
-def run_numpy(method: str, dim: int, runs: int, steps: int, seed: int) -> np.ndarray:
+def run_numpy(dim: int, runs: int, steps: int, seed: int) -> np.ndarray:
     """Runs NumPy on one core, vectorised over as many runs as stay in the cache, in float32."""
     draw = np.random.default_rng(seed)
     size, found = max(1, NUMPY_FLOATS // dim), []
@@ -133,25 +129,21 @@ def run_numpy(method: str, dim: int, runs: int, steps: int, seed: int) -> np.nda
     with np.errstate(all="ignore"):
         for first in range(0, runs, size):
             shape = (dim, min(size, runs - first))
-            x, scale = np.ones(shape, np.float32), np.ones(shape[1:], np.float32)
+            x = np.ones(shape, np.float32)
             for _ in range(steps):
                 angle = np.float32(math.pi) * (draw.random(shape, np.float32) - np.float32(0.5))
                 height = draw.standard_exponential(shape, np.float32)
-                x, scale = _advance(np, method, 0, x, scale, angle, height)
+                x = _advance(np, 0, x, angle, height)
             found.append(np.float32(0.5) * np.sum(x**2, axis=0))
     return np.concatenate(found)
 
 
-def _advance(xp: Any, method: str, axis: int, x: Any, scale: Any, angle: Any, height: Any) -> Any:
+def _advance(xp: Any, axis: int, x: Any, angle: Any, height: Any) -> Any:
     """A step of many runs, their dimensions along `axis`; noise by Chambers, Mallows and Stuck."""
     along = xp.sin(ALPHA * angle) / xp.cos(angle) ** (1 / ALPHA)
     gradient = x + along * (xp.cos((1 - ALPHA) * angle) / height) ** ((1 - ALPHA) / ALPHA)
     norm = xp.sqrt(xp.sum(gradient**2, axis=axis, keepdims=True))
-    gradient = gradient * xp.minimum(1, THRESHOLD / norm)
-    if method == "clip_sgd":
-        return x - RATE * gradient, scale
-    scale = scale + xp.sum(gradient**2, axis=axis, keepdims=True)
-    return x - RATE * gradient / xp.sqrt(scale), scale
+    return x - RATE * gradient * xp.minimum(1, THRESHOLD / norm)
 
 
 def _simulate(runs: int, steps: int) -> dict[str, float]:
@@ -177,8 +169,7 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
     for row in rows:
         figure, key, limit = figures[row["form"]]
         least = key != "peak_mebibytes"
-        where = f"{row['method']}, d = {row['dim']}"
-        yield records.judge(figure, where, row[key], limit, at_least=least)
+        yield records.judge(figure, f"d = {row['dim']}", row[key], limit, at_least=least)
 
 
 def add_options(add: Any) -> None:
@@ -190,7 +181,7 @@ def add_options(add: Any) -> None:
 
 SUITE = Suite(
     "how many noisy steps a second `clipax.lab.simulate` runs",
-    ("method", "dim", "steps"),
+    ("dim", "steps"),
     (
         Column("form", "form"),
         Column("million samples/s", "samples_per_second", "{:.1f}", 1e-6),

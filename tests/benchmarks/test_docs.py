@@ -33,10 +33,9 @@ def test_a_stale_page_is_found_and_written(
         docs.main(["--check"])
 
 
-def test_tables_for_users_have_numbers_and_no_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in docs.TABLES:
-        assert docs.main(["--print", name]) == 0
-        table = capsys.readouterr().out
+def test_tables_for_users_have_numbers_and_no_verdicts() -> None:
+    for write in docs.TABLES.values():
+        table = write()
         assert "| --" in table
         assert not any(f"| {one}" in table for one in (records.MISSED, records.HOLDS))
     sizes = docs.TABLES["sizes"]()
