@@ -9,10 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # not imported before it is needed: it takes seconds
-    from benchmarks.harness.suite import Suite
+from typing import Any
 
 SUITES = {
     "steps": "what a training step costs, on named trees and on trees of any size",
@@ -35,14 +32,7 @@ PRESETS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a benchmark.
-
-    Args:
-      arguments: Command line; by default the process's own.
-
-    Returns:
-      The exit status: 0, or 1 where a figure is missed. Bad arguments exit with 2.
-    """
+    """Runs a benchmark; the exit status is 1 where a figure is missed, 2 for bad arguments."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print("python -m benchmarks NAME [options]; NAME --help tells the options\n")
@@ -63,12 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(suite, _make_parser(name, suite), [*preset.split(), *rest])
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str) -> Any:
     """Imports a benchmark, and what it needs."""
     return importlib.import_module(f"benchmarks.suites.{name.replace('-', '_')}").SUITE
 
 
-def run(suite: Suite, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+def run(suite: Any, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Measures, prints and writes; `--show` prints what a file holds."""
     from benchmarks.harness import records
     from benchmarks.harness.compile import environment
@@ -107,7 +97,7 @@ def run(suite: Suite, parser: argparse.ArgumentParser, arguments: Sequence[str])
     return int(any(one.verdict == records.MISSED for one in suite.judge_all(new)))
 
 
-def _make_parser(name: str, suite: Suite) -> argparse.ArgumentParser:
+def _make_parser(name: str, suite: Any) -> argparse.ArgumentParser:
     from benchmarks.harness.suite import count
 
     about = f"Measures {suite.about}."

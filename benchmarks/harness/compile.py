@@ -23,10 +23,7 @@ DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 
 
 class Compiled(NamedTuple):
-    """A compiled `(params, state, grads) -> (params, state)` and a fresh state.
-
-    The seconds of the processor are for tracing, lowering and compiling.
-    """
+    """A compiled `(params, state, grads) -> (params, state)`, a fresh state, and what it took."""
 
     step: Any
     state: Any
@@ -44,7 +41,8 @@ def compile_step(
 ) -> Compiled:
     """Compiles an optimizer's step as training runs it, parameters and state donated.
 
-    `params` are not used up; `options` are the compiler's, instead of what the process set.
+    `params` are not used up; `options` are the compiler's, instead of what the process set. Seconds
+    of the processor are for tracing, lowering and compiling.
     """
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:

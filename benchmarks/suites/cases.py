@@ -20,7 +20,7 @@ RATE = 1e-3
 BARE, PEER, CLIPAX = "unclipped", "peer", "clipax"
 TWIN = "clipax, again"
 """The same program in memory of its own: the control."""
-FOUR, ZEROS = "clipax 4 links", "clipax zero leaves"
+ZEROS = "clipax zero leaves"
 
 
 class Case(NamedTuple):
@@ -53,10 +53,6 @@ def _before(optimizer: Transformation, **methods: Transformation) -> dict[str, T
     }
 
 
-def _chain(*links: Any) -> Transformation:
-    return clipax.scale_by_norm(norms.chain(*links))
-
-
 def _leaf(threshold: Any) -> Transformation:
     return clipax.scale_by_norm(norms.clip(threshold), scope="leaf")
 
@@ -72,8 +68,6 @@ def _list_methods() -> dict[str, Transformation]:
             made[name] = optax.chain(make(), SGD)
     return made
 
-
-_LINKS = norms.clip(1.0), norms.clip(1.0, response="sqrt"), norms.clip(0.5, floor=0.1)
 
 CASES: dict[str, Case] = {
     "sgd": Case(
@@ -93,18 +87,10 @@ CASES: dict[str, Case] = {
         "the two as ordinary transformations",
         _before(
             SGD,
-            peer=optax.chain(REFERENCE, reference.scale_by_adagrad_norm(1.0)),
+            peer=optax.chain(
+                reference.clip_by_global_norm(1.0), reference.scale_by_adagrad_norm(1.0)
+            ),
             clipax=clipax.scale_by_norm(norms.clip(1.0), after=norms.adagrad_norm(1.0)),
-        ),
-    ),
-    "chain": Case(
-        "chains of 1 (clipax) and 4 transformations of norms",
-        "clip, then normalise as ordinary transformations",
-        _before(
-            SGD,
-            peer=optax.chain(REFERENCE, reference.normalize_by_global_norm(1e-3)),
-            clipax=_chain(_LINKS[0]),
-            clipax_4_links=_chain(*_LINKS, norms.adagrad_norm(1.0)),
         ),
     ),
     "guard": Case(
@@ -121,29 +107,6 @@ CASES: dict[str, Case] = {
         "clip each unit relative to its parameters (AGC), then SGD",
         "optax.adaptive_grad_clip",
         _before(SGD, peer=optax.adaptive_grad_clip(0.01), clipax=clipax.clip_by_param_norm(0.01)),
-    ),
-    "mixed": Case(
-        "mixed clipping: momentum and gradient, each cut by its own norm",
-        "clip, then moving average (clipax.scale_by_norm)",
-        {
-            BARE: optax.chain(optax.ema(0.9, debias=False), SGD),
-            PEER: optax.chain(clipax.scale_by_norm(norms.clip(1.0), b1=0.9), SGD),
-            CLIPAX: clipax.mixed_clip_sgd(RATE, 1e-3),
-        },
-    ),
-    "clip-adam": Case(
-        "the optimizer clip_adam (clip, momentum, a scale for each entry)",
-        "optax.adam behind one more read of the gradient (clipax.clip_by_global_norm)",
-        _before(ADAM, peer=CLIP) | {CLIPAX: clipax.clip_adam(RATE, 1.0)},
-    ),
-    "memory": Case(
-        "a threshold that remembers 1,000 norms, then SGD",
-        "a constant threshold (clipax.clip_by_global_norm)",
-        _before(
-            SGD,
-            peer=CLIP,
-            clipax=clipax.clip_by_global_norm(thresholds.quantile(0.5, window=1000)),
-        ),
     ),
     # The rest is asked for by name, see `command.PRESETS`.
     "methods": Case(

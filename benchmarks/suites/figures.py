@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.harness import records, trees
 from benchmarks.harness.records import Finding, Row
-from benchmarks.suites.cases import CLIPAX, FOUR, TWIN, ZEROS
+from benchmarks.suites.cases import CLIPAX, TWIN, ZEROS
 
 # Vectors of partial sums and the overflow branch's scratch are temporaries too. What must not be
 # there is a copy of the tree, or of a leaf that makes up a good part of it.
@@ -72,14 +72,8 @@ ON_CPUS: list[Figure] = [
     *_ask("sgd", _LAYERS, "bf16", over_peer=0.85),
     *_ask("adam", _BOTH, "f32", traffic=11.02, temporaries=NO_COPY, over_peer=0.6),
     *_ask("adagrad-norm", _BOTH, traffic=4.02, temporaries=NO_COPY, over_peer=0.5),
-    *_ask("chain", _BOTH, program=FOUR, traffic=4.02, temporaries=NO_COPY, over_clipax=1.0),
     *_ask("guard", _BOTH, over_peer=1.0),
     *_ask("guard", _BOTH, program=ZEROS, over_clipax=1.0),
-    # In bfloat16 its momentum is kept in float32, which the peer's is not.
-    *_ask("mixed", _BOTH, "f32", traffic=9.02, over_peer=1.4),
-    *_ask("mixed", _BOTH, temporaries=NO_COPY),
-    *_ask("clip-adam", _BOTH, "f32", traffic=11.02, temporaries=NO_COPY, over_peer=1.0),
-    *_ask("memory", _BOTH, traffic=4.02, over_peer=1.0),
     *_ask("sgd", _MANY, compile_over_peer=0.65),
     *_ask("adam", _MANY, compile_over_peer=0.9),
     # Of any size; a copy of the tree for Adam in bfloat16, and what partial sums may take.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -30,8 +30,7 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
 
 def _measure_batch(model: str, size: int, rounds: int) -> list[Row]:
     problem = forms.MODELS[model](size)
-    there = [form for form in forms.FORMS if form not in forms.find_missing()]
-    made = {form: forms.make(form, problem) for form in there}
+    made = {form: forms.make(form, problem) for form in forms.FORMS}
     times = interleave({form: runner for form, (runner, _) in made.items()}, rounds)
     rows = []
     for form, taken in times.items():
@@ -54,12 +53,6 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
                 yield records.judge("time / optax's", model, last["over_optax"], limit)
                 most = max(row["temporaries"] for row in ours)
                 yield records.judge("temporaries, P", model, most, LIMIT_TEMPORARIES)
-
-
-def prepare(options: argparse.Namespace) -> Mapping[str, str]:
-    """Tells the version of what is optional."""
-    missing = forms.JAX_PRIVACY in forms.find_missing()
-    return {forms.JAX_PRIVACY: "left out" if missing else version(forms.JAX_PRIVACY)}
 
 
 def add_options(add: Any) -> None:
@@ -85,5 +78,5 @@ SUITE = Suite(
     judge,
     add_options,
     rounds=7,
-    prepare=prepare,
+    prepare=lambda options: {name: version(name) for name in forms.FORMS if name == "jax_privacy"},
 )

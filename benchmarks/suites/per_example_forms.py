@@ -100,11 +100,6 @@ def _normal(draw: np.random.Generator, *shape: int) -> Any:
     return jnp.asarray(draw.normal(size=shape), jnp.float32)
 
 
-def find_missing() -> list[str]:
-    """Names the optional forms that are not installed."""
-    return [name for name in (JAX_PRIVACY,) if importlib.util.find_spec(name) is None]
-
-
 def make(name: str, problem: Problem) -> tuple[Runner, int]:
     """Makes a form's step, and counts the bytes of its program's temporaries."""
     gradient = FORMS[name](problem)
@@ -163,3 +158,5 @@ FORMS: dict[str, Callable[[Problem], Callable[..., Any]]] = {
     EIGHT: lambda problem: _clipax(problem, 8),
 }
 """From a problem to a gradient, a function of parameters and batch."""
+if importlib.util.find_spec(JAX_PRIVACY) is None:
+    del FORMS[JAX_PRIVACY]

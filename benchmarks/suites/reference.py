@@ -22,11 +22,6 @@ def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
     )
 
 
-def normalize_by_global_norm(eps: float) -> optax.GradientTransformation:
-    """Makes the ordinary normalisation, `g / (n + eps)`."""
-    return optax.stateless(lambda updates, params: _times(updates, 1.0 / (_norm(updates) + eps)))
-
-
 def scale_by_adagrad_norm(b_init: float) -> optax.GradientTransformation:
     """Makes the ordinary AdaGrad-Norm, `g / b` with `b^2 <- b^2 + n^2`."""
 

@@ -101,12 +101,9 @@ def _compare(rows: dict[str, Row], times: dict[str, np.ndarray], unclipped: int 
         row = rows.setdefault(program, {})
         row["step_seconds"] = float(np.median(taken))
         row["over_limit"] = float(np.median(taken / (times[BARE] + times[READ])))
-        peers = {"over_unclipped": BARE, "over_peer": PEER, "over_clipax": CLIPAX}
-        row |= {
-            key: float(np.median(taken / times[peer]))
-            for key, peer in peers.items()
-            if peer in times
-        }
+        for key, peer in {"over_unclipped": BARE, "over_peer": PEER, "over_clipax": CLIPAX}.items():
+            if peer in times:
+                row[key] = float(np.median(taken / times[peer]))
         if program == TWIN:
             row["strayed"] = abs(row["over_clipax"] - 1)
         if least := {READ: 1, COPY: 2}.get(program, unclipped):
@@ -117,13 +114,11 @@ def _compare(rows: dict[str, Row], times: dict[str, np.ndarray], unclipped: int 
 
 def pool_repeats(repeats: Sequence[Sequence[Row]]) -> list[Row]:
     """Joins repeats: medians, and the worst of what the control strayed."""
-    pooled = []
-    for same in zip(*repeats, strict=True):
-        numbers = {
-            key: [one[key] for one in same] for key in same[0] if type(same[0][key]) is float
-        }
-        joined = same[0] | {key: float(np.median(some)) for key, some in numbers.items()}
-        pooled.append(joined | {key: max(numbers[key]) for key in numbers if key == "strayed"})
+    pooled = [dict(row) for row in repeats[0]]
+    for row, *same in zip(pooled, *repeats, strict=True):
+        for key in [key for key, value in row.items() if isinstance(value, float)]:
+            join = max if key == "strayed" else np.median
+            row[key] = float(join([one[key] for one in same]))
     return pooled
 
 
