@@ -43,7 +43,6 @@ class Case(NamedTuple):
 
 SGD, ADAM = optax.sgd(RATE), optax.adam(RATE)
 OPTAX, CLIP = optax.clip_by_global_norm(1.0), clipax.clip_by_global_norm(1.0)
-REFERENCE = reference.clip_by_global_norm(1.0)
 
 
 def _before(optimizer: Transformation, **methods: Transformation) -> dict[str, Transformation]:

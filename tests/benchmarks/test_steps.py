@@ -108,7 +108,7 @@ def test_what_runs_by_default() -> None:
     # What compiles for minutes only where it has a figure to reach.
     assert [job for job in jobs if job[0] == "1e6x4000"] == [("1e6x4000", "f32", "sgd")]
     assert {job[1:] for job in jobs if job[0] == "many"} == {("f32", "sgd"), ("f32", "adam")}
-    assert not {"methods", "scopes", "scopes-memory"} & {case for *_, case in jobs}
+    assert not {"methods", "scopes"} & {case for *_, case in jobs}
 
 
 def _row(program: str, **values: float) -> Row:
