@@ -9,93 +9,74 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # not imported before it is needed: it takes seconds
-    from benchmarks.harness.suite import Suite
+from typing import Any
 
 SUITES = {
     "steps": "what a training step costs, on named trees and on trees of any size",
     "methods": "what a step of every method of the catalogue costs, beside plain SGD",
     "scopes": "how long a clip of every leaf takes to compile, beside the global norm",
-    "thresholds": "how long a threshold takes by itself",
     "collectives": "what a clip sums up over devices",
     "per-example": "what clipping every example's gradient takes",
     "simulate": "how many noisy steps a second `clipax.lab.simulate` runs",
     "faults": "what becomes of a method once its gradients go wrong",
-    "tails": "whether the noise laws of `clipax.lab` have their far tails",
     "tail-index": "how well the tail index of norms is estimated",
+    "docs": "tables out of results, into docs/speed.md and results/; --check: are they there?",
 }
 """Name and question; the module has the same name, and is imported when it is asked for."""
 
 PRESETS = {
     "methods": ("steps", "--cases methods --trees 4e6x8 --dtypes f32 --rounds 7"),
     "scopes": ("steps", "--cases scopes --trees many --counts"),
-    "thresholds": ("steps", "--cases thresholds --trees 1x1 --dtypes f32 --rounds 21"),
 }
 """Names for parts of others; options behind them go first."""
 
-DOCS = "tables out of results, into docs/speed.md and results/figures.md; --check: are they there?"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a benchmark.
-
-    Args:
-      arguments: Command line; by default the process's own.
-
-    Returns:
-      The exit status: 0, or 1 where a figure is missed. Bad arguments exit with 2.
-    """
+    """Runs a benchmark; the exit status is 1 where a figure is missed, 2 for bad arguments."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print("python -m benchmarks NAME [options]; NAME --help tells the options\n")
-        for name, question in {**SUITES, "docs": DOCS}.items():
+        for name, question in SUITES.items():
             print(f"  {name:12} {question}")
         print("\npython -m benchmarks.papers: the figures of the papers")
         return 0
     name, *rest = arguments
+    if name not in SUITES:
+        print(f"There is no benchmark {name!r}: {', '.join(SUITES)}.", file=sys.stderr)
+        return 2
     if name == "docs":
         from benchmarks import docs
 
         return docs.main(rest)
-    if name not in SUITES:
-        print(f"There is no benchmark {name!r}: {', '.join(SUITES)}, docs.", file=sys.stderr)
-        return 2
     name, preset = PRESETS.get(name, (name, ""))
-    return run(name, [*preset.split(), *rest])
+    suite = load_suite(name)
+    return run(suite, _make_parser(name, suite), [*preset.split(), *rest])
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str) -> Any:
     """Imports a benchmark, and what it needs."""
     return importlib.import_module(f"benchmarks.suites.{name.replace('-', '_')}").SUITE
 
 
-def run(name: str, arguments: Sequence[str]) -> int:
+def run(suite: Any, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Measures, prints and writes; `--show` prints what a file holds."""
     from benchmarks.harness import records
     from benchmarks.harness.compile import environment
 
-    try:
-        suite = load_suite(name)
-    except ModuleNotFoundError as error:
-        print(f"{name} needs {error.name}, which is not installed.", file=sys.stderr)
-        return 2
-    parser = _make_parser(name, suite)
     options = parser.parse_args(arguments)
     old, rows = records.Content([], []), list[records.Row]()
     settings: dict[str, str] = {}
     try:  # now, not after an hour
-        for path in (options.json, options.markdown, getattr(options, "picture", None)):
+        for path in (options.json, options.markdown):
             if path is not None and not os.access(path.parent, os.W_OK):
                 parser.error(f"cannot write {path}: `{path.parent}` must be a folder")
         if options.merge and options.json is None:
             parser.error("--merge needs --json PATH")
         if options.show or (options.merge and options.json.exists()):
-            old = records.load(options.show or options.json, suite.identity)
+            old = records.load(options.show or options.json)
         if not options.show:
-            settings = {**suite.prepare(options)}
-            settings = environment() | settings
+            prepared = suite.prepare(options)  # before JAX starts
+            settings = {**environment(), **prepared}
             if suite.rounds:
                 settings["rounds"] = str(options.rounds)
             records.merge(old, settings, rows, suite.merged_by)
@@ -113,34 +94,21 @@ def run(name: str, arguments: Sequence[str]) -> int:
     print(suite.render(new), end="")
     if options.markdown is not None:
         options.markdown.write_text(suite.render(content, markdown=True))
-    if suite.draw is not None and options.picture is not None:
-        suite.draw(content, options.picture)
     return int(any(one.verdict == records.MISSED for one in suite.judge_all(new)))
 
 
-def count(text: str) -> int:
-    """Reads a whole number of at least 1."""
-    if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
-    return int(text)
-
-
-def _make_parser(name: str, suite: Suite) -> argparse.ArgumentParser:
-    from benchmarks.harness.suite import Option
+def _make_parser(name: str, suite: Any) -> argparse.ArgumentParser:
+    from benchmarks.harness.suite import count
 
     about = f"Measures {suite.about}."
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)
-    options = [*suite.options]
+    add = parser.add_argument
+    suite.add_options(add)
     if suite.rounds:
-        options.append(Option("--rounds", "samples of each", suite.rounds, count))
-    options += [
-        Option("--json", "write what was measured", type=Path),
-        Option("--merge", "keep what --json PATH holds of all else", False),
-        Option("--markdown", "write the tables", type=Path),
-        Option("--show", "measure nothing: print what this file holds", type=Path),
-    ]
-    if suite.draw is not None:
-        options.append(Option("--picture", "draw it; needs matplotlib", type=Path))
-    for option in options:
-        option.add(parser)
+        about = f"samples of each; default {suite.rounds}"
+        add("--rounds", type=count, default=suite.rounds, help=about)
+    add("--json", type=Path, help="write what was measured")
+    add("--merge", action="store_true", help="keep what --json PATH holds of all else")
+    add("--markdown", type=Path, help="write the tables")
+    add("--show", type=Path, help="measure nothing: print what this file holds")
     return parser

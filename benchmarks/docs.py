@@ -23,21 +23,21 @@ ROOT = Path(__file__).parents[1]
 SPEED, RESULTS = ROOT / "docs" / "speed.md", Path(__file__).parent / "results"
 
 FILES = {
-    **dict.fromkeys(("steps_cpu", "scopes", "scopes_memory", "methods_cpu"), "steps"),
+    **dict.fromkeys(("steps_cpu", "scopes", "methods_cpu"), "steps"),
     "collectives": "collectives",
     "per_example": "per-example",
     "simulate": "simulate",
     "faults": "faults",
-    "noise_tails": "tails",
     "tail_index": "tail-index",
 }
 """The suite of each file of results."""
 
 NAMED = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
 SHOWN = ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
-_MEMORY = ("traffic, temp.", "memory"), ("peer's", "peer memory")
+_MEMORY = Column("traffic, temp.", "memory"), Column("peer's", "peer memory")
 STEPS = (
-    *(Column(title, key) for title, key in (("step", "step"), *_MEMORY)),
+    Column("step", "step"),
+    *_MEMORY,
     Column("time over the peer's", "over_peer", "{:.2f}"),
     Column("control", "control", "{:.2f}"),
     Column("±", "over_peer spread", "{:.2f}"),
@@ -45,7 +45,7 @@ STEPS = (
 SIZES = (
     Column("clip +", "step"),
     Column("least", "least", "{:.0f} P"),
-    *(Column(title, key) for title, key in _MEMORY),
+    *_MEMORY,
     Column("time / limit", "over_limit", "{:.2f}"),
     Column("peer's", "peer over_limit", "{:.2f}"),
     Column("control ±", "over_limit spread", "{:.2f}"),
@@ -56,7 +56,7 @@ SIZES = (
 
 def load(name: str) -> Content:
     """Reads a file of results."""
-    return records.load(RESULTS / f"{name}.json", load_suite(FILES[name]).identity)
+    return records.load(RESULTS / f"{name}.json")
 
 
 def write_steps(columns: Sequence[Column], *, named: bool) -> str:
@@ -64,37 +64,28 @@ def write_steps(columns: Sequence[Column], *, named: bool) -> str:
     content, rows = load("steps_cpu"), list[Row]()
     for _, some in records.group(content.rows, ("case", "dtype", "tree")):
         here = {row["program"]: row for row in some}
-        ours, peer = here[CLIPAX], here.get(PEER, {})
-        case, tree = CASES[ours["case"]], ours["tree"]
-        if (
-            named
-            and tree in NAMED
-            and ours["case"] in ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
-        ):
-            step = f"{case.summary}, {ours['dtype']}, {NAMED[tree]}"
-        elif not named and "x" in tree and ours["entries"] >= 10**6:
-            sizes = f"{ours['entries'] / 1e6:,.0f}M in {ours['leaves']:,}"
-            step = f"{ours['case']}, {ours['dtype']}, {sizes}"
+        ours, peer = here[CLIPAX], here[PEER]
+        if named and ours["tree"] in NAMED and ours["case"] in SHOWN:
+            step = CASES[ours["case"]].summary, ours["dtype"], NAMED[ours["tree"]]
+        elif not named and "x" in ours["tree"] and ours["entries"] >= 10**6:
+            size = f"{ours['entries'] / 1e6:,.0f}M in {ours['leaves']:,}"
+            step = ours["case"], ours["dtype"], size
         else:
             continue
-        joined = {f"peer {key}": value for key, value in peer.items()} | ours | {"step": step}
-        joined |= {"memory": _describe_memory(ours), "peer memory": _describe_memory(peer)}
-        joined["control"] = here.get(TWIN, {}).get("over_clipax")
-        for key in {"over_peer", "over_limit"} & ours.keys():
-            joined[f"{key} spread"] = measure_spread(here, key)
-        rows.append(joined)
-    lines = [[one.write(row) or "-" for one in columns] for row in rows]
-    table = records.table([one.title for one in columns], lines, markdown=True)
-    about = [_describe_run(content.runs[run]) for run in sorted({row["run"] for row in rows})]
-    return f"{table}\n\nMeasured with {'; '.join(about)}."
+        row = {f"peer {key}": value for key, value in peer.items()} | ours
+        row |= {"memory": _describe_memory(ours), "peer memory": _describe_memory(peer)}
+        row |= {"step": ", ".join(step), "control": here[TWIN]["over_clipax"]}
+        keys = {"over_peer", "over_limit"} & ours.keys()
+        rows.append(row | {f"{key} spread": measure_spread(here, key) for key in keys})
+    about = dict.fromkeys(
+        _describe_run(content.runs[run]) for run in sorted({row["run"] for row in rows})
+    )
+    return f"{records.table(columns, rows, markdown=True)}\n\nMeasured with {'; '.join(about)}."
 
 
 def _describe_memory(row: Row) -> str:
-    if not row:
-        return ""
-    return f"{row['traffic']:.0f} P, " + (
-        f"{row['temporaries']:.2f} P" if row["temporaries"] >= 0.005 else "0"
-    )
+    temporaries = f"{row['temporaries']:.2f} P" if row["temporaries"] >= 0.005 else "0"
+    return f"{row['traffic']:.0f} P, {temporaries}"
 
 
 def _describe_run(settings: dict[str, str]) -> str:
@@ -114,7 +105,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "sizes": partial(write_steps, SIZES, named=False),
     "methods": partial(write_suite, "methods_cpu"),
     "scopes": partial(write_suite, "scopes"),
-    "scopes-memory": partial(write_suite, "scopes_memory"),
     "collectives": partial(write_suite, "collectives"),
     "per-example": partial(write_suite, "per_example"),
 }
@@ -150,14 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the tables; with `--check` the exit status is 1 where a page is stale."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing: is it as it should?")
-    parser.add_argument("--print", choices=TABLES, help="a table for docs/speed.md, nothing else")
     options = parser.parse_args(arguments)
-    if options.print:
-        print(TABLES[options.print]())
-        return 0
-    pages = {RESULTS / "figures.md": write_figures()}
-    if SPEED.exists():
-        pages[SPEED] = fill(SPEED.read_text())
+    pages = {RESULTS / "figures.md": write_figures(), SPEED: fill(SPEED.read_text())}
     for name in ("faults", "tail_index"):
         text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)
         pages[RESULTS / f"{name}.md"] = text

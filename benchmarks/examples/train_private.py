@@ -9,9 +9,6 @@ the number of examples that the count is divided by may be known.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,24 +23,14 @@ from clipax import norms, per_example, thresholds
 EXAMPLES, FEATURES, CLASSES = 2_000, 20, 3
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(steps: int = 200, batch: int = 100, noise: float = 1.0) -> None:
     """Trains, and prints how it went."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.examples.train_private",
-        description=(__doc__ or "").splitlines()[0],
-    )
-    parser.add_argument("--steps", type=int, default=200, help="(default 200)")
-    parser.add_argument("--batch", type=int, default=100, help="expected size (default 100)")
-    parser.add_argument("--noise", type=float, default=1.0, help="multiplier (default 1)")
-    options = parser.parse_args(arguments)
-    before, after, threshold = train(options.steps, options.batch, options.noise)
-    share = options.batch / EXAMPLES
+    before, after, threshold = train(steps, batch, noise)
     print(f"accuracy {before:.2f} -> {after:.2f}, threshold 0.10 -> {threshold:.2f}")
     print(
-        f"for the accountant: {options.steps} steps, sampling probability {share:g}, noise "
-        f"multiplier {options.noise:g}"
+        f"for the accountant: {steps} steps, sampling probability {batch / EXAMPLES:g}, noise "
+        f"multiplier {noise:g}"
     )
-    return 0
 
 
 def train(steps: int, batch: int, noise: float) -> tuple[float, float, float]:
@@ -106,4 +93,4 @@ def _accuracy(graph: Any, params: Any, images: Any, labels: Any) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,11 +3,17 @@
     python -m benchmarks.examples.train_sharded --devices 8 --steps 6 --save DIR --save-at 3
     python -m benchmarks.examples.train_sharded --devices 4 --steps 6 --resume DIR
 
-The second run goes on from step 3 on half the devices, with the numbers of the first: the clip's
-memory is in the checkpoint like everything else. On as many devices as before they are the same
-bit for bit, on another number to rounding (1e-5), as sums over devices are then added up in another
-order. On CPU the devices are virtual; on GPU or TPU the
-first ones found are taken. Needs `flax` and `orbax-checkpoint`.
+The second run goes on from step 3 on half the devices: the clip's memory is in the checkpoint like
+everything else. On as many devices as before the numbers are the same bit for bit, on another
+number to rounding (1e-5), as sums over devices are then added up in another order.
+
+On several hosts start the same command on each, with its own number; all print the same rows:
+
+    python -m benchmarks.examples.train_sharded --coordinator HOST:PORT --processes 2 --id 0
+    python -m benchmarks.examples.train_sharded --coordinator HOST:PORT --processes 2 --id 1
+
+On CPU the devices are virtual, `--devices` of them in each process; on GPU or TPU the first ones
+found are taken. Needs `flax` and `orbax-checkpoint`.
 """
 
 from __future__ import annotations
@@ -52,13 +58,7 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """A decoder that predicts the next token.
-
-    Args:
-      width: Entries of a token's vector; a multiple of the number of devices is sharded evenly.
-      layers: Number of blocks.
-      rngs: The source of the initial weights.
-    """
+    """A decoder that predicts the next token; devices that divide `width` get equal shards."""
 
     def __init__(self, width: int, layers: int, *, rngs: nnx.Rngs):
         self.tokens = nnx.Embed(VOCABULARY, width, rngs=rngs)
@@ -141,16 +141,18 @@ def largest_share(tree: Any) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, and prints a row for each step."""
+    """Trains, and prints a row for each step and what the clip remembers at the end."""
     parser = _parser()
     options = parser.parse_args(arguments)
     jax.config.update("jax_num_cpu_devices", options.devices)  # of no effect on GPU and TPU
-    if len(jax.devices()) < options.devices:
-        parser.error(f"there are {len(jax.devices())} devices, not {options.devices}")
-    devices = jax.devices()[: options.devices]
-    mesh = jax.make_mesh(
-        (options.devices,), ("shards",), devices=devices, axis_types=(AxisType.Auto,)
-    )
+    if options.coordinator:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(options.coordinator, options.processes, options.id)
+    count = options.devices * options.processes
+    if len(jax.devices()) < count:
+        parser.error(f"there are {len(jax.devices())} devices, not {count}")
+    devices = jax.devices()[:count]
+    mesh = jax.make_mesh((count,), ("shards",), devices=devices, axis_types=(AxisType.Auto,))
     model, optimizer = build(options.width, options.layers, mesh)
     first = 0
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
@@ -160,20 +162,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             like = jax.tree.map(orbax.checkpoint.utils.to_shape_dtype_struct, state)
             nnx.update((model, optimizer), checkpointer.restore(options.resume.resolve(), like))
             first = int(optimizer.step[...])
-        print(f"{options.devices} devices, from step {first}")
-        if options.resume:
-            print(
-                "on as many devices as before bit for bit, else to the rounding of sums over them"
-            )
+        print(f"{count} devices in {jax.process_count()} processes, from step {first}")
         print("step " + " ".join(f"{column:>13}" for column in COLUMNS))
         for step in range(first, options.steps):
-            tokens = jax.device_put(batch(step), NamedSharding(mesh, P("shards")))
+            # Each process puts its own rows on its devices.
+            tokens = jax.make_array_from_callback(
+                (BATCH, LENGTH + 1), NamedSharding(mesh, P("shards")), batch(step).__getitem__
+            )
             seen = train_step(model, optimizer, tokens)
             print(f"{step + 1:4d} " + " ".join(f"{seen[column]:13.9g}" for column in COLUMNS))
             if options.save and step + 1 == (options.save_at or options.steps):
                 checkpointer.save(options.save.resolve(), nnx.state((model, optimizer)))
     shares = largest_share(nnx.state(model)), largest_share(nnx.state(optimizer))
     print("held by one device: parameters {:.3f}, optimizer {:.3f}".format(*shares))
+    remembered = jax.tree.leaves(nnx.state(optimizer)["opt_state"][0])
+    values = np.concatenate([np.ravel(np.asarray(leaf, "float64")) for leaf in remembered])
+    print("memory of the clip: " + " ".join(f"{value:.9g}" for value in values))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -181,14 +185,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.examples.train_sharded",
         description=(__doc__ or "").splitlines()[0],
     )
-    parser.add_argument("--devices", type=int, default=8, help="default 8")
-    parser.add_argument("--steps", type=int, default=6, help="the last step (default 6)")
-    parser.add_argument("--width", type=int, default=64, help="default 64")
-    parser.add_argument("--layers", type=int, default=2, help="default 2")
+    for name, default, about in (
+        ("devices", 8, "of each process"),
+        ("steps", 6, "the last step"),
+        ("width", 64, "entries of a token's vector"),
+        ("layers", 2, "of the transformer"),
+        ("processes", 1, "on all hosts"),
+        ("id", 0, "number of this process"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, help=f"{about} (default {default})"
+        )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     parser.add_argument("--save", type=Path, metavar="DIR", help="write a checkpoint")
-    parser.add_argument(
-        "--save-at", type=int, metavar="STEP", help="after this step (default: the last)"
-    )
+    parser.add_argument("--save-at", type=int, metavar="STEP", help="default: the last")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on from a checkpoint")
     return parser
 

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,16 +45,8 @@ class Runner:
         return (time.perf_counter() - start) / calls
 
 
-class Ratio(NamedTuple):
-    """A ratio of run times: the median over rounds, the 10th and the 90th percentile."""
-
-    median: float
-    low: float
-    high: float
-
-
 def interleave(
-    runners: Mapping[str, Any], rounds: int, *, seed: int = 0, warm_up: int = 1
+    runners: Mapping[str, Runner], rounds: int, *, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Times all runners `rounds` times, one after the other in a new order each round.
 
@@ -68,25 +60,22 @@ def interleave(
     calls = {}
     for name in names:
         runners[name].run(1)
-        seconds = max(runners[name].run(1), 1e-9)
-        calls[name] = max(1, min(_MOST_CALLS, math.ceil(_SAMPLE_SECONDS / seconds)))
-    samples: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(-warm_up, rounds):
+        calls[name] = math.ceil(_SAMPLE_SECONDS / max(runners[name].run(1), 1e-9))
+    samples: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(1 + rounds):  # the first to warm up
         order.shuffle(names)
         for name in names:
             runners[name].move()
         for name in names:
             runners[name].run(1)
-            seconds = runners[name].run(calls[name])
-            if number >= 0:
-                samples[name].append(seconds)
-    return {name: np.asarray(samples[name]) for name in runners}
+            samples[name].append(runners[name].run(min(_MOST_CALLS, calls[name])))
+    return {name: np.asarray(seconds[1:]) for name, seconds in samples.items()}
 
 
-def median_ratio(times: np.ndarray, reference: np.ndarray) -> Ratio:
-    """Divides two programs' times round by round."""
+def divide(times: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+    """Divides two programs' times round by round: 10th percentile, median, 90th percentile."""
     low, median, high = np.percentile(times / reference, [10, 50, 90])
-    return Ratio(float(median), float(low), float(high))
+    return float(low), float(median), float(high)
 
 
 def make_probes(grads: Any) -> dict[str, Runner]:
@@ -99,10 +88,11 @@ def make_probes(grads: Any) -> dict[str, Runner]:
     def copy(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
         return params, jax.tree.map(jnp.copy, grads)
 
-    states = {READ: jnp.zeros(()), COPY: jax.tree.map(jnp.copy, grads)}
-    runners = {}
-    for name, function in ((READ, read), (COPY, copy)):
+    def compile(function: Any, state: Any) -> Runner:
         jitted = jax.jit(function, donate_argnums=1, keep_unused=True)
-        step = jitted.lower((), states[name], grads).compile()
-        runners[name] = Runner(step, (), states[name], grads)
-    return runners
+        return Runner(jitted.lower((), state, grads).compile(), (), state, grads)
+
+    return {
+        READ: compile(read, jnp.zeros(())),
+        COPY: compile(copy, jax.tree.map(jnp.copy, grads)),
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import time
 import tomllib
@@ -17,21 +16,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-import clipax
 from benchmarks.harness import hlo
 
+ROOT = Path(__file__).parents[2]
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 
 
 class Compiled(NamedTuple):
-    """A compiled `(params, state, grads) -> (params, state)`, a fresh state, and what it took.
-
-    Seconds for tracing, lowering and compiling, of the clock and of the processor.
-    """
+    """A compiled `(params, state, grads) -> (params, state)`, a fresh state, and what it took."""
 
     step: Any
     state: Any
-    seconds: float
     cpu_seconds: float
 
 
@@ -46,7 +41,8 @@ def compile_step(
 ) -> Compiled:
     """Compiles an optimizer's step as training runs it, parameters and state donated.
 
-    `params` are not used up; `options` are the compiler's, instead of what the process set.
+    `params` are not used up; `options` are the compiler's, instead of what the process set. Seconds
+    of the processor are for tracing, lowering and compiling.
     """
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
@@ -54,10 +50,10 @@ def compile_step(
         return optax.apply_updates(params, updates), state
 
     state = jax.jit(transformation.init)(params)
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.process_time()
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads)
     compiled = lowered.compile(compiler_options=options)
-    return Compiled(compiled, state, time.perf_counter() - start, time.process_time() - cpu)
+    return Compiled(compiled, state, time.process_time() - start)
 
 
 def count_step(step: Any, size: int) -> dict[str, float]:
@@ -73,50 +69,32 @@ def count_step(step: Any, size: int) -> dict[str, float]:
     }
 
 
-def memory_size() -> int:
-    """Counts the bytes that arrays may take on the default device; 2^40 where nothing tells."""
-    stats = jax.devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else 2**40
-
-
 def environment() -> dict[str, str]:
-    """Tells versions and device of this process, the commit of clipax, and today's date."""
+    """Tells versions and device of this process, the commit of this checkout, and today's date."""
     device = jax.devices()[0]
+    # What is installed may be another version, or none.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return {
         "device": f"{device.platform}: {device.device_kind}",
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         **{name: version(name) for name in ("jax", "jaxlib", "optax")},
-        **_find_source(Path(clipax.__file__).parents[1]),
+        "clipax": project["version"],
+        **_find_commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 
 
-def _find_source(root: Path) -> dict[str, str]:
-    """The version of clipax and, in a checkout, its commit, with "+" where files were changed.
+def _find_commit() -> dict[str, str]:
+    """The commit, with "+" where code was changed; nothing outside of a checkout."""
 
-    From the folder that it is imported from: what is installed may be another version, or none.
-    """
-    project = root / "pyproject.toml"
-    if not project.is_file():
-        return {"clipax": clipax.__version__}
-    found = {"clipax": tomllib.loads(project.read_text())["project"]["version"]}
-    if not (root / ".git").exists():
-        return found
-    changed = ("status", "--porcelain", "--untracked-files=no", "--", "clipax", "benchmarks/*.py")
+    def git(*command: str) -> str:
+        run = ["git", "-C", str(ROOT), *command]
+        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit, rest = (
-            subprocess.run(
-                ["git", "-C", str(root), *command], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for command in (("rev-parse", "--short", "HEAD"), changed)
-        )
+        commit = git("rev-parse", "--short", "HEAD")
+        changed = git("status", "--porcelain", "-uno", "--", "clipax", "benchmarks/*.py")
     except (OSError, subprocess.CalledProcessError):  # no git, or not its owner
-        return found
-    return found | {"commit": commit + ("+" if rest else "")}
+        return {}
+    return {"commit": commit + ("+" if changed else "")}

@@ -23,10 +23,10 @@ _CALLEE = re.compile(r"\b(?:calls|to_apply|body|called_computations)=\{?%?([\w.\
 # Instructions that only name memory, and the second halves of asynchronous pairs.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"}
 _FREE |= {"after-all"}
-_COLLECTIVES = {"all-gather", "all-reduce", "all-to-all", "collective-broadcast"}
-_COLLECTIVES |= {"collective-permute", "ragged-all-to-all", "reduce-scatter"}
+COLLECTIVES = {"all-gather", "all-reduce", "all-to-all", "collective-broadcast"}
+COLLECTIVES |= {"collective-permute", "ragged-all-to-all", "reduce-scatter"}
 _INDEX = re.compile(r"\bindex=(\d+)")
-_SLICES = {"dynamic-slice", "slice"}
+_SLICES, _UPDATE = {"dynamic-slice", "slice"}, "dynamic-update-slice"
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,9 @@ Computation = dict[str, Instruction]
 class Program:
     """What an ordinary run of a compiled program does, its conditional branches apart.
 
-    Attributes:
-      bytes_accessed: Bytes read and written by the instructions, XLA's convention: each
-        instruction reads its operands and writes its result, caches are not considered.
-      temporaries: Bytes of memory allocated beside arguments and results, branches included.
-      reductions: Number of reductions of an array of at least `large` entries.
-      conditionals: Number of conditionals.
-      collectives: Number of collectives, one for each operation whatever its operands.
+    Bytes accessed are by XLA's convention: each instruction reads its operands and writes its
+    result, caches are not considered. Temporaries are bytes allocated beside arguments and results,
+    branches included. A collective is one whatever its operands.
     """
 
     bytes_accessed: int
@@ -75,36 +71,10 @@ def count(compiled: Any, *, large: int = 2) -> Program:
     return Program(
         bytes_accessed=_computation_bytes(computations, entry),
         temporaries=int(compiled.memory_analysis().temp_size_in_bytes),
-        reductions=sum(_is_reduction(name, one, computations, large) for name, one in reached),
+        reductions=sum(_is_reduction(computations[name], one, large) for name, one in reached),
         conditionals=sum(one.opcode == "conditional" for _, one in reached),
-        collectives=sum(one.opcode.removesuffix("-start") in _COLLECTIVES for _, one in reached),
+        collectives=sum(one.opcode.removesuffix("-start") in COLLECTIVES for _, one in reached),
     )
-
-
-def collectives_behind(compiled: Any) -> list[frozenset[str]]:
-    """The collectives that each result of a compiled program depends on, branches apart.
-
-    XLA makes one collective of several that do not depend on each other, of several methods too
-    where they are compiled together: a method takes part in those behind its results. Returns for
-    each of at least two results, in the order of `jax.tree.leaves`, the names of collectives.
-    """
-    computations, entry = parse(compiled.as_text())
-    here = computations[entry]
-    (root,) = (one for one in here.values() if one.is_root)
-    # In the order of the text operands come first.
-    behind: dict[str, list[frozenset[str]]] = {}
-    for one in here.values():
-        before = [behind[name] for name in one.operands if name in behind]
-        merged = [frozenset[str]().union(*parts) for parts in before]
-        if one.opcode.removesuffix("-start") in _COLLECTIVES:
-            behind[one.name] = [frozenset({one.name}) | part for part in merged]
-        elif one.opcode in ("tuple", "opt-barrier") and one.operands:
-            behind[one.name] = merged if one.opcode == "tuple" else before[0]
-        elif one.opcode == "get-tuple-element" and len(before[0]) > 1:
-            behind[one.name] = [before[0][one.index or 0]]
-        else:
-            behind[one.name] = [frozenset[str]().union(*merged)]
-    return behind[root.name]
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
@@ -202,12 +172,8 @@ def _reached(computations: dict[str, Computation], name: str) -> Iterator[tuple[
             yield from _reached(computations, one.callee)
 
 
-def _is_reduction(
-    name: str, one: Instruction, computations: dict[str, Computation], large: int
-) -> bool:
-    if one.opcode not in ("reduce", "reduce-window"):
-        return False
-    operand = computations[name].get(one.operands[0])
+def _is_reduction(here: Computation, one: Instruction, large: int) -> bool:
+    operand = here.get(one.operands[0]) if one.opcode in ("reduce", "reduce-window") else None
     return operand is not None and _shape_entries(operand.shape) >= large
 
 
@@ -225,7 +191,7 @@ def _bytes(computations: dict[str, Computation], here: Computation, one: Instruc
     writes = shape_bytes(one.shape)
     if one.opcode in _SLICES:
         return 2 * writes
-    if one.opcode == "dynamic-update-slice":
+    if one.opcode == _UPDATE:
         return 2 * reads[one.operands[1]]
     if one.opcode == "fusion" and one.callee in computations:
         return _fusion_bytes(computations[one.callee], one, reads, writes)
@@ -244,13 +210,9 @@ def _fusion_bytes(
         whole = reads.get(fusion.operands[int(parameter.operands[0])], 0)
         if users and all(one.opcode in _SLICES for one in users):
             total += min(whole, sum(shape_bytes(one.shape) for one in users))
-        elif len(users) == 1 and _updates(users[0], parameter.name):
+        elif [(one.opcode, one.operands[0]) for one in users] == [(_UPDATE, parameter.name)]:
             update = shape_bytes(inside[users[0].operands[1]].shape)
             writes -= shape_bytes(users[0].shape) - update
         else:
             total += whole
     return total + writes
-
-
-def _updates(user: Instruction, name: str) -> bool:
-    return user.opcode == "dynamic-update-slice" and user.operands[0] == name

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HOLDS, NEAR, MISSED = "holds", "holds within the control's spread", "missed"
-_SETTINGS = ("device", "jax", "optax", "date")
 
 Row = dict[str, Any]
 """What was measured of one program: words that tell it from others, and numbers."""
@@ -68,41 +67,39 @@ class Content(NamedTuple):
     rows: list[Row]
 
 
-def render_findings(findings: Sequence[Finding], *, markdown: bool = False) -> str:
+FINDINGS = (
+    Column("figure", "figure"),
+    Column("where", "where"),
+    Column("limit", "limit", "{:g}"),
+    Column("measured", "value", "{:.4g}"),
+    Column("control", "control"),
+    Column("verdict", "verdict"),
+)
+
+
+def render_findings(findings: Iterable[Finding], *, markdown: bool = False) -> str:
     """Writes figures to reach as a table."""
-    lines = [
-        [
-            one.figure,
-            one.where,
-            f"{one.limit:g}",
-            f"{one.value:.4g}",
-            "none" if one.spread is None else f"+-{one.spread:.3f}",
-            one.verdict,
-        ]
+    rows = [
+        one._asdict() | {"control": "none" if one.spread is None else f"+-{one.spread:.3f}"}
         for one in findings
     ]
-    header = ["figure", "where", "limit", "measured", "control", "verdict"]
-    return table(header, lines, markdown=markdown)
+    return table(FINDINGS, rows, markdown=markdown)
 
 
-def table(header: Sequence[str], lines: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
-    """Writes cells as text or as Markdown, every column as wide as its widest cell."""
+def table(columns: Sequence[Column], rows: Iterable[Row], *, markdown: bool = False) -> str:
+    """Writes rows as text or as Markdown, every column as wide as its widest cell."""
+    lines = [[one.title for one in columns]]
+    lines += [[one.write(row) for one in columns] for row in rows]
     if markdown:
         lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = [
-        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        for line in (header, *lines)
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
     ]
     if not markdown:
         return "\n".join("  ".join(line).rstrip() for line in padded)
     padded.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
-
-
-def describe(settings: Mapping[str, str]) -> str:
-    """Writes the settings of a run: device, versions, date, options."""
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def group(rows: Iterable[Row], key: Key) -> Iterator[tuple[str, list[Row]]]:
@@ -144,44 +141,17 @@ def merge(old: Content, settings: Mapping[str, str], rows: Sequence[Row], key: K
     )
 
 
-def load(path: Path, identity: Key = ()) -> Content:
-    """Reads a file whose rows are told apart by some of their words.
-
-    Raises:
-      ValueError: It is not one that `save` made; the message says in what.
-      OSError: It cannot be read.
-    """
-
-    def malformed(what: str) -> ValueError:
-        return ValueError(f"`{path}` must be a file that `python -m benchmarks` wrote: {what}.")
-
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise malformed(f"it is no JSON ({error})") from None
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(part), list) and all(isinstance(one, dict) for one in found[part])
-        for part in Content._fields
-    ):
-        raise malformed("it must have the lists `runs` and `rows` of objects")
-    content = Content(found["runs"], found["rows"])
-    for number, one in enumerate(content.runs):
-        if missing := [name for name in _SETTINGS if not isinstance(one.get(name), str)]:
-            raise malformed(f"run {number} does not say its {missing[0]}")
-    for number, row in enumerate(content.rows):
-        if missing := [name for name in (*identity, "run") if name not in row]:
-            raise malformed(f"row {number} has no `{missing[0]}`")
-        if row["run"] not in range(len(content.runs)):
-            raise malformed(f"row {number} is of run {row['run']}, which is not there")
-    for where, rows in group(content.rows, identity) if identity else ():
-        if len(rows) > 1:
-            raise malformed(f"two rows are of the same program, {where}")
-    return content
+def load(path: Path) -> Content:
+    """Reads a file that `save` wrote."""
+    return Content(**json.loads(path.read_text()))
 
 
 def save(path: Path, content: Content) -> None:
     """Writes a file with numbers of five digits; it replaces an old one once it is whole."""
-    rows = [{key: _shorten(value) for key, value in row.items()} for row in content.rows]
+    rows = [
+        {key: float(f"{one:.5g}") if isinstance(one, float) else one for key, one in row.items()}
+        for row in content.rows
+    ]
     new = path.with_name(f"{path.name}.new")
     new.write_text(dump({"runs": content.runs, "rows": rows}))
     new.replace(path)
@@ -197,7 +167,3 @@ def dump(content: Mapping[str, Any]) -> str:
             text = json.dumps(value)
         parts.append(f" {json.dumps(name)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _shorten(value: Any) -> Any:
-    return float(f"{value:.5g}") if isinstance(value, float) else value

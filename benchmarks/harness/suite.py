@@ -1,44 +1,14 @@
-"""What a command of `python -m benchmarks` is: options, a measurement, tables, a picture."""
+"""What a command of `python -m benchmarks` is: options, a measurement, tables."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.harness import records
 from benchmarks.harness.records import Column, Content, Finding, Key, Row
-
-
-class Option(NamedTuple):
-    """An option of the command line; without a value where the default is False."""
-
-    name: str
-    help: str
-    default: Any = None
-    type: Callable[[str], Any] = str
-    choices: Sequence[str] | None = None
-    several: bool = False
-
-    def add(self, parser: argparse.ArgumentParser) -> None:
-        """Adds it to a parser."""
-        if self.default is False:
-            parser.add_argument(self.name, action="store_true", help=self.help)
-            return
-        shown = [self.help, ", ".join(self.choices or ())]
-        shown.append(f"default {self.default}" if self.default and not self.choices else "")
-        parser.add_argument(
-            self.name,
-            help="; ".join(one for one in shown if one),
-            default=self.default,
-            type=self.type,
-            choices=self.choices,
-            nargs="+" if self.several else None,
-            metavar=self.name[2:].upper(),
-        )
 
 
 @dataclass(frozen=True)
@@ -51,10 +21,9 @@ class Suite:
       columns: Of the tables.
       measure: From the command's options to rows, as they are measured.
       judge: From rows and the device to the figures to reach.
-      options: Of the command line, its own.
+      add_options: Adds options of its own, by a parser's `add_argument`.
       rounds: Samples of each time unless asked for; 0: none are taken.
       prepare: From the options to what else a run is to remember, before JAX starts.
-      draw: Draws a file's content into a picture.
       title: From the first row of a table to what its title says behind the key.
     """
 
@@ -63,34 +32,29 @@ class Suite:
     columns: Sequence[Column]
     measure: Callable[[argparse.Namespace], Iterator[list[Row]]]
     judge: Callable[[Sequence[Row], str], Iterable[Finding]] = lambda rows, device: ()
-    options: Sequence[Option] = ()
+    add_options: Callable[[Any], None] = lambda add: None
     rounds: int = 0
     prepare: Callable[[argparse.Namespace], Mapping[str, str]] = lambda options: {}
-    draw: Callable[[Content, Path], None] | None = None
     title: Callable[[Row], str] = lambda row: ""
-
-    @property
-    def identity(self) -> Key:
-        """Words of a row that no other has."""
-        return (*self.key, self.columns[0].key)
 
     @property
     def merged_by(self) -> Key:
         """Words of rows that are replaced together; where all are one table, of each by itself."""
-        return self.key or self.identity
+        return self.key or (self.columns[0].key,)
 
     def render(self, content: Content, *, markdown: bool = False, judged: bool = True) -> str:
         """Writes the runs, a table for each value of the key, and the figures to reach."""
         marks = ["", "# ", "## "] if markdown else [""] * 3
         parts = [f"{marks[1]}{self.about}"] if markdown else []
-        parts += [records.describe(run) for run in content.runs]
+        parts += [
+            ", ".join(f"{name} {value}" for name, value in run.items()) for run in content.runs
+        ]
         for _, rows in records.group(content.rows, self.key):
             where = ", ".join(f"{name} {rows[0][name]}" for name in self.key)
             if title := ": ".join(word for word in (where, self.title(rows[0])) if word):
                 parts.append(f"{marks[2]}{title}")
             columns = [one for one in self.columns if any(one.key in row for row in rows)]
-            lines = [[one.write(row) for one in columns] for row in rows]
-            parts.append(records.table([one.title for one in columns], lines, markdown=markdown))
+            parts.append(records.table(columns, rows, markdown=markdown))
         if judged and (findings := self.judge_all(content)):
             parts.append(f"{marks[2]}Figures to reach")
             parts.append(records.render_findings(findings, markdown=markdown))
@@ -101,33 +65,8 @@ class Suite:
         return list(self.judge(content.rows, content.runs[0]["device"])) if content.runs else []
 
 
-def draw_lines(
-    panels: Sequence[tuple[Mapping[str, Any], Sequence[tuple[str | None, str, str, Any]]]],
-    title: str,
-    path: Path,
-    rows: int = 1,
-) -> None:
-    """Draws panels side by side with logarithmic axes; says so where it cannot.
-
-    A panel is what its axes are set to, and lines of label, style, colour and points.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("No picture: matplotlib is not installed.", file=sys.stderr)
-        return
-    columns = -(-len(panels) // rows)
-    figure = Figure(figsize=(4.4 * columns, 3.9 * rows), layout="constrained")
-    for axes, (settings, lines) in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False
-    ):
-        for label, style, color, points in lines:
-            if points := sorted(points):
-                x, y = zip(*points, strict=True)
-                axes.plot(x, y, style, color=color, label=label, markersize=4)
-        axes.set(xscale="log", yscale="log", **settings)
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=110)
+def count(text: str) -> int:
+    """Reads a whole number of at least 1."""
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
+    return int(text)

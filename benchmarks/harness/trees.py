@@ -16,11 +16,6 @@ import numpy as np
 Shapes = dict[str, Any]
 
 
-def _leaf(scale: float) -> Shapes:
-    """One leaf of 32M entries."""
-    return {"kernel": (max(1, round(scale * 32 * 1024 * 1024)),)}
-
-
 def _transformer(scale: float, layers: int = 12) -> Shapes:
     """A decoder of 12 layers: 148 leaves, 30M entries; `scale` changes widths, not the leaves."""
     side = math.sqrt(scale)
@@ -31,14 +26,8 @@ def _transformer(scale: float, layers: int = 12) -> Shapes:
     def dense(wide: int, out: int) -> Shapes:
         return {"kernel": (wide, out), "bias": (out,)}
 
-    layer = {
-        "attention_norm": norm,
-        "qkv": dense(width, 3 * width),
-        "out": dense(width, width),
-        "mlp_norm": norm,
-        "up": dense(width, 4 * width),
-        "down": dense(4 * width, width),
-    }
+    layer = {"attention_norm": norm, "qkv": dense(width, 3 * width), "out": dense(width, width)}
+    layer |= {"mlp_norm": norm, "up": dense(width, 4 * width), "down": dense(4 * width, width)}
     return {
         "tokens": {"embedding": (vocabulary, width)},
         "positions": {"embedding": (positions, width)},
@@ -54,7 +43,8 @@ def _many(scale: float) -> Shapes:
 
 
 SHAPES: dict[str, Callable[[float], Shapes]] = {
-    "leaf": _leaf,
+    # One leaf of 32M entries.
+    "leaf": lambda scale: {"kernel": (max(1, round(scale * 2**25)),)},
     "transformer": _transformer,
     # 40 leaves, for what must be compiled often.
     "shallow": partial(_transformer, layers=3),
@@ -99,7 +89,7 @@ def measure_size(name: str, scale: float = 1.0) -> tuple[int, int]:
     if name not in SHAPES:
         entries, leaves = (int(float(part)) for part in name.split("x"))
         return entries, leaves
-    found = jax.tree.leaves(shapes(name, scale), is_leaf=_is_shape)
+    found = jax.tree.leaves(shapes(name, scale), is_leaf=lambda node: isinstance(node, tuple))
     return sum(math.prod(shape) for shape in found), len(found)
 
 
@@ -117,15 +107,10 @@ def gradients(name: str, dtype: Any, *, scale: float = 1.0, seed: int = 1) -> An
 def with_zero_leaves(tree: Any, *, keep: int = 3) -> Any:
     """Zeroes all but one of every `keep` leaves; a tree of one leaf throughout."""
     leaves, structure = jax.tree.flatten(tree)
-    kept = [
-        leaf if len(leaves) > 1 and place % keep == 0 else jnp.zeros_like(leaf)
-        for place, leaf in enumerate(leaves)
-    ]
-    return jax.tree.unflatten(structure, kept)
-
-
-def _is_shape(node: Any) -> bool:
-    return isinstance(node, tuple)
+    for place, leaf in enumerate(leaves):
+        if place % keep or len(leaves) == 1:
+            leaves[place] = jnp.zeros_like(leaf)
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _draw(shapes: Shapes, dtype: Any, generator: np.random.Generator, size: float) -> Any:
@@ -135,4 +120,4 @@ def _draw(shapes: Shapes, dtype: Any, generator: np.random.Generator, size: floa
         base = generator.standard_normal(entries, dtype=np.float32) * size
         return jnp.asarray(np.resize(base, shape), dtype)
 
-    return jax.tree.map(one, shapes, is_leaf=_is_shape)
+    return jax.tree.map(one, shapes, is_leaf=lambda node: isinstance(node, tuple))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import clipax
@@ -28,76 +28,49 @@ LAYOUTS: dict[str, Callable[[int], P]] = {
 }
 """How leaves of so many axes are sharded; P() on all devices."""
 
-
 METHODS: dict[str, Any] = {
     "one clip": norms.clip(1.0),
     "chain of three": norms.chain(
         norms.clip(1.0), norms.clip(0.5, response="sqrt"), norms.adagrad_norm(0.5)
     ),
 }
+STEPS = ("one clip", "shallow"), ("one clip", "transformer"), ("chain of three", "transformer")
+PLACES = {"shard_map": 1, "jit": len(AXES)}
+"""Where a step runs, and the most collectives: under `jit` one for each mesh axis."""
 
 
-class Count(NamedTuple):
-    """What a step of a clip sums up over devices, the branch for overflow left out.
+def count_step(place: str, tree: str, layout: str, method: str) -> Row:
+    """Counts what a step of a clip sums up over devices, the branch for overflow left out.
 
-    Its collectives, the scalars in them, and the norm that was measured.
+    Takes names of `PLACES`, `trees.SHAPES`, `LAYOUTS` and `METHODS`. Returns its collectives, the
+    scalars in them, and the norm that was measured.
     """
-
-    leaves: int
-    collectives: int
-    scalars: int
-    norm: float
-
-
-def mesh() -> Mesh:
-    """Makes a mesh of eight devices, four along the data and two along the model."""
-    return jax.make_mesh((4, 2), AXES, axis_types=(AxisType.Auto, AxisType.Auto))
-
-
-def count_in_shard_map(tree: str, layout: str, method: str) -> Count:
-    """Counts a step inside `shard_map`; names of `trees.SHAPES`, `LAYOUTS` and `METHODS`."""
+    mesh = jax.make_mesh((4, 2), AXES, axis_types=(AxisType.Auto, AxisType.Auto))
     gradients = trees.gradients(tree, jnp.float32, scale=SCALE)
     specs = jax.tree.map(lambda leaf: LAYOUTS[layout](leaf.ndim), gradients)
-    step = _make_step(METHODS[method], AXES)
-    mapped = jax.shard_map(step, mesh=mesh(), in_specs=(specs,), out_specs=(specs, P()))
-    return _count(jax.jit(mapped), gradients)
-
-
-def count_under_jit(tree: str, layout: str, method: str) -> Count:
-    """Counts a step under plain `jit`; arguments as for `count_in_shard_map`."""
-    gradients = trees.gradients(tree, jnp.float32, scale=SCALE)
-    where = mesh()
-    shardings = jax.tree.map(
-        lambda leaf: NamedSharding(where, LAYOUTS[layout](leaf.ndim)), gradients
-    )
-    step = jax.jit(_make_step(METHODS[method], None), out_shardings=(shardings, None))
-    return _count(step, jax.device_put(gradients, shardings))
-
-
-def _make_step(decision: Any, axis_name: Any) -> Callable[[Any], tuple[Any, Any]]:
-    clip = clipax.scale_by_norm(decision, axis_name=axis_name)
+    inside = place == "shard_map"
+    clip = clipax.scale_by_norm(METHODS[method], axis_name=AXES if inside else None)
 
     def step(gradients: Any) -> tuple[Any, Any]:
         updates, state = clip.update(gradients, clip.init(gradients))
         return updates, clipax.metrics(state)["grad_norm"]
 
-    return step
-
-
-def _count(step: Any, gradients: Any) -> Count:
-    program = step.lower(gradients).compile()
+    if inside:
+        mapped = jax.shard_map(step, mesh=mesh, in_specs=(specs,), out_specs=(specs, P()))
+        jitted = jax.jit(mapped)
+    else:
+        shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+        jitted = jax.jit(step, out_shardings=(shardings, None))
+        gradients = jax.device_put(gradients, shardings)
+    program: Any = jitted.lower(gradients).compile()
     computations, entry = hlo.parse(program.as_text())
     reduces = [one for one in computations[entry].values() if one.opcode == "all-reduce"]
-    return Count(
-        leaves=len(jax.tree.leaves(gradients)),
-        collectives=hlo.count(program).collectives,
-        scalars=sum(hlo.shape_bytes(one.shape) // 4 for one in reduces),
-        norm=float(program(gradients)[1]),
-    )
-
-
-PLACES = {"shard_map": (count_in_shard_map, 1), "jit": (count_under_jit, len(AXES))}
-"""How to count there, and the most collectives: under `jit` one for each mesh axis."""
+    return {
+        "leaves": len(jax.tree.leaves(gradients)),
+        "collectives": hlo.count(program).collectives,
+        "scalars": sum(hlo.shape_bytes(one.shape) // 4 for one in reduces),
+        "norm": float(program(gradients)[1]),
+    }
 
 
 def prepare(options: argparse.Namespace) -> Mapping[str, str]:
@@ -109,25 +82,21 @@ def prepare(options: argparse.Namespace) -> Mapping[str, str]:
 
 
 def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
-    """Counts for all layouts, two trees and both methods."""
-    for place, (count, _) in PLACES.items():
+    """Counts in all places and layouts."""
+    for place in PLACES:
         for layout in LAYOUTS:
-            rows = []
-            for tree, method in (
-                ("shallow", "one clip"),
-                ("transformer", "one clip"),
-                ("transformer", "chain of three"),
-            ):
-                found = count(tree, layout, method)._asdict()
-                rows.append({"in": place, "layout": layout, "step": f"{method}, {tree}", **found})
-            yield rows
+            yield [
+                {"in": place, "layout": layout, "step": f"{method}, {tree}"}
+                | count_step(place, tree, layout, method)
+                for method, tree in STEPS
+            ]
 
 
 def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
     """Judges every count."""
     for row in rows:
         where = f"{row['in']}, {row['layout']}, {row['step']}"
-        yield records.judge("collectives", where, row["collectives"], PLACES[row["in"]][1])
+        yield records.judge("collectives", where, row["collectives"], PLACES[row["in"]])
 
 
 SUITE = Suite(

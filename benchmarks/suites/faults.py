@@ -1,4 +1,4 @@
-"""Puts every method of clipax, and its peers, through the faults of `clipax.testing`."""
+"""Puts every method of clipax, and what optax has, through the faults of `clipax.testing`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import optax
 import clipax
 from benchmarks.harness import records
 from benchmarks.harness.records import Column, Finding
-from benchmarks.harness.suite import Option, Suite
-from benchmarks.peers import torch_faults
+from benchmarks.harness.suite import Suite
 from clipax.catalogue import DIES, ENTRIES, RECOVERS, Entry
 from clipax.testing import BREAKS, DELAYED, FAULTS, Report, Row, inject_faults
 from clipax.testing import DIES as DEAD
@@ -52,12 +51,10 @@ OPTAX: dict[str, Callable[[], Any]] = {
 """What optax has, with arguments that clip some gradients of norm 1 and let others pass."""
 
 
-def subjects(*, torch: bool = True) -> dict[str, Callable[[], Any]]:
-    """Lists all methods that can be tested here, by library and name."""
-    made: dict[str, Callable[[], Any]] = {}
-    made |= {f"clipax/{name}": partial(_lift, entry) for name, entry in ENTRIES.items()}
-    made |= {f"optax/{name}": make for name, make in OPTAX.items()}
-    return made | (torch_faults.subjects() if torch else {})
+def subjects() -> dict[str, Callable[[], Any]]:
+    """Lists all methods by library and name."""
+    ours: Any = {f"clipax/{name}": partial(_lift, entry) for name, entry in ENTRIES.items()}
+    return ours | {f"optax/{name}": make for name, make in OPTAX.items()}
 
 
 def is_as_declared(name: str, report: Report, declared: str | None) -> bool:
@@ -79,16 +76,11 @@ def measure(options: argparse.Namespace) -> Iterator[list[records.Row]]:
         if not re.search(options.only, name):
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
-        faults = [
-            fault
-            for fault, one in FAULTS.items()
-            if not (options.quick and (one.dtype or one.prepare))
-        ]
-        report = inject_faults(make(), faults=faults, norm=_NORMS.get(name, 1.0))
+        report = inject_faults(make(), norm=_NORMS.get(name, 1.0))
         library, _, method = name.partition("/")
         declared = ENTRIES[method].verdict if library == "clipax" else None
         row = {"method": name, "clips": report.clips}
-        for fault in faults:
+        for fault in FAULTS:
             words = [_describe(one) for one in report.rows if one.fault == fault]
             row[fault] = " / ".join(dict.fromkeys(words))
         row |= {"kept": report.state_kept, "verdict": report.verdict}
@@ -124,6 +116,11 @@ def _pattern(text: str) -> str:
     return text
 
 
+def add_options(add: Any) -> None:
+    """Adds the command's options."""
+    add("--only", type=_pattern, default="", help="methods whose library/name matches, a regex")
+
+
 SUITE = Suite(
     "what becomes of a method once its gradients go wrong",
     (),
@@ -135,9 +132,5 @@ SUITE = Suite(
     ),
     measure,
     judge,
-    (
-        Option("--only", "methods whose library/name matches, a regex", "", _pattern),
-        Option("--quick", "without float16 and the empty leaf: a third the time", False),
-    ),
-    prepare=lambda options: torch_faults.versions(),
+    add_options,
 )

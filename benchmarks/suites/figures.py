@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.harness import records, trees
 from benchmarks.harness.records import Finding, Row
-from benchmarks.suites.cases import CLIPAX, TWIN
-from clipax.catalogue import ENTRIES
+from benchmarks.suites.cases import CLIPAX, TWIN, ZEROS
 
 # Vectors of partial sums and the overflow branch's scratch are temporaries too. What must not be
 # there is a copy of the tree, or of a leaf that makes up a good part of it.
@@ -23,7 +22,6 @@ LABELS = {
     "over_clipax": "time / clipax's",
     "compile_over_peer": "compile time / peer's",
     "compile_over_clipax": "compile time / clipax's",
-    "step_seconds": "seconds a step",
     "share_of_copy": "share of a copy's speed, at least",
 }
 
@@ -35,8 +33,18 @@ class Figure(NamedTuple):
     key: str
     limit: float
     trees: Callable[[Row], bool]
-    dtypes: str = "f32 bf16"
-    program: str = CLIPAX
+    dtypes: str
+    program: str
+
+
+def _ask(
+    case: str,
+    trees: Callable[[Row], bool],
+    dtypes: str = "f32 bf16",
+    program: str = CLIPAX,
+    **limits: float,
+) -> list[Figure]:
+    return [Figure(case, key, limit, trees, dtypes, program) for key, limit in limits.items()]
 
 
 def _on(*names: str) -> Callable[[Row], bool]:
@@ -47,7 +55,7 @@ def _sized(least: int = 0, below: float = float("inf")) -> Callable[[Row], bool]
     """From a million entries on: below that a step takes as long as its launch."""
 
     def asks(row: Row) -> bool:
-        named = row["tree"].startswith(tuple(trees.SHAPES))
+        named = row["tree"] in trees.SHAPES
         return not named and row["entries"] >= 10**6 and least <= row["leaves"] < below
 
     return asks
@@ -55,59 +63,33 @@ def _sized(least: int = 0, below: float = float("inf")) -> Callable[[Row], bool]
 
 _ONE, _LAYERS, _BOTH = _on("leaf"), _on("transformer"), _on("leaf", "transformer")
 _MANY, _FEW = _on("many"), _sized(below=1000)
-_FOUR, _ZEROS = "clipax 4 links", "clipax zero leaves"
 
-ON_CPUS: tuple[Figure, ...] = (
-    Figure("sgd", "traffic", 4.02, _BOTH, "f32"),
-    Figure("sgd", "temporaries", NO_COPY, _BOTH),
-    Figure("sgd", "over_peer", 1.0, _BOTH, "f32"),
-    Figure("sgd", "over_peer", 0.4, _ONE, "bf16"),
-    Figure("sgd", "over_peer", 0.85, _LAYERS, "bf16"),
-    Figure("adam", "traffic", 11.02, _BOTH, "f32"),
-    Figure("adam", "temporaries", NO_COPY, _BOTH, "f32"),
-    Figure("adam", "over_peer", 0.6, _BOTH, "f32"),
-    Figure("adagrad-norm", "traffic", 4.02, _BOTH),
-    Figure("adagrad-norm", "temporaries", NO_COPY, _BOTH),
-    Figure("adagrad-norm", "over_peer", 0.5, _BOTH),
-    Figure("chain", "traffic", 4.02, _BOTH, program=_FOUR),
-    Figure("chain", "temporaries", NO_COPY, _BOTH, program=_FOUR),
-    Figure("chain", "over_clipax", 1.0, _BOTH, program=_FOUR),
-    Figure("guard", "over_peer", 1.0, _BOTH),
-    Figure("guard", "over_clipax", 1.0, _BOTH, program=_ZEROS),
-    # In bfloat16 its momentum is kept in float32, which the peer's is not.
-    Figure("mixed", "traffic", 9.02, _BOTH, "f32"),
-    Figure("mixed", "temporaries", NO_COPY, _BOTH),
-    Figure("mixed", "over_peer", 1.4, _BOTH, "f32"),
-    Figure("clip-adam", "traffic", 11.02, _BOTH, "f32"),
-    Figure("clip-adam", "temporaries", NO_COPY, _BOTH, "f32"),
-    Figure("clip-adam", "over_peer", 1.0, _BOTH, "f32"),
-    Figure("memory", "traffic", 4.02, _BOTH),
-    Figure("memory", "over_peer", 1.0, _BOTH),
-    Figure("sgd", "compile_over_peer", 0.65, _MANY),
-    Figure("adam", "compile_over_peer", 0.9, _MANY),
+ON_CPUS: list[Figure] = [
+    *_ask("sgd", _BOTH, "f32", traffic=4.02),
+    *_ask("sgd", _BOTH, temporaries=NO_COPY),
+    *_ask("sgd", _BOTH, "f32", over_peer=1.0),
+    *_ask("sgd", _ONE, "bf16", over_peer=0.4),
+    *_ask("sgd", _LAYERS, "bf16", over_peer=0.85),
+    *_ask("adam", _BOTH, "f32", traffic=11.02, temporaries=NO_COPY, over_peer=0.6),
+    *_ask("adagrad-norm", _BOTH, traffic=4.02, temporaries=NO_COPY, over_peer=0.5),
+    *_ask("guard", _BOTH, over_peer=1.0),
+    *_ask("guard", _BOTH, program=ZEROS, over_clipax=1.0),
+    *_ask("sgd", _MANY, compile_over_peer=0.65),
+    *_ask("adam", _MANY, compile_over_peer=0.9),
     # Of any size; a copy of the tree for Adam in bfloat16, and what partial sums may take.
-    Figure("sgd", "temporaries", 0.01, _FEW),
-    Figure("adam", "temporaries", 0.01, _FEW, "f32"),
-    Figure("adam", "temporaries", 1.01, _FEW, "bf16"),
-    Figure("sgd", "over_limit", 1.1, _FEW),
-    Figure("adam", "over_limit", 1.1, _FEW, "f32"),
-    Figure("sgd", "compile_over_peer", 0.3, _sized(4000)),
-    Figure("adam", "compile_over_peer", 0.8, _sized(2000)),
-    Figure("sgd", "over_peer", 1.0, _sized()),
-    Figure("adam", "over_peer", 1.0, _sized()),
-    Figure("adam", "over_unclipped", 1.2, _sized(2000)),
-    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf constant"),
-    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf schedule"),
-    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf per entry"),
-    Figure("scopes", "compile_over_clipax", 1.5, _MANY, program="leaf relative"),
-    *(
-        Figure("thresholds", "step_seconds", 1e-3, lambda row: True, program=name)
-        for name, entry in ENTRIES.items()
-        if entry.kind == "threshold"
-    ),
-)
+    *_ask("sgd", _FEW, temporaries=0.01, over_limit=1.1),
+    *_ask("adam", _FEW, "f32", temporaries=0.01, over_limit=1.1),
+    *_ask("adam", _FEW, "bf16", temporaries=1.01),
+    *_ask("sgd", _sized(4000), compile_over_peer=0.3),
+    *_ask("adam", _sized(2000), compile_over_peer=0.8),
+    *_ask("sgd", _sized(), over_peer=1.0),
+    *_ask("adam", _sized(), over_peer=1.0),
+    *_ask("adam", _sized(2000), over_unclipped=1.2),
+]
+for _name in ("constant", "schedule", "per entry", "relative"):
+    ON_CPUS += _ask("scopes", _MANY, program=f"leaf {_name}", compile_over_clipax=1.5)
 # Clip + Adam moves what it must move nearly as fast as the device copies.
-ELSEWHERE = (Figure("adam", "share_of_copy", 0.9, lambda row: row["entries"] >= 256e6, "f32"),)
+ELSEWHERE = _ask("adam", lambda row: row["entries"] >= 256e6, "f32", share_of_copy=0.9)
 
 
 def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:

@@ -33,10 +33,9 @@ def test_a_stale_page_is_found_and_written(
         docs.main(["--check"])
 
 
-def test_tables_for_users_have_numbers_and_no_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in docs.TABLES:
-        assert docs.main(["--print", name]) == 0
-        table = capsys.readouterr().out
+def test_tables_for_users_have_numbers_and_no_verdicts() -> None:
+    for write in docs.TABLES.values():
+        table = write()
         assert "| --" in table
         assert not any(f"| {one}" in table for one in (records.MISSED, records.HOLDS))
     sizes = docs.TABLES["sizes"]()
@@ -52,10 +51,10 @@ def test_every_file_of_results_can_be_shown() -> None:
         content = docs.load(name)
         assert command.load_suite(docs.FILES[name]).render(content).count("\n") > 5
     size = sum(path.stat().st_size for path in docs.RESULTS.rglob("*.json"))
-    assert size < 500_000
+    assert size < 350_000
 
 
 def test_the_readme_names_every_command_and_every_file() -> None:
     text = (Path(docs.__file__).parent / "README.md").read_text()
-    assert [name for name in (*command.SUITES, "docs") if f"`{name}`" not in text] == []
+    assert [name for name in command.SUITES if f"`{name}`" not in text] == []
     assert [name for name in docs.FILES if f"`{name}.json`" not in text] == []

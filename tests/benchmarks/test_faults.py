@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import optax
 import pytest
 
@@ -28,11 +27,10 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
     as_json, as_table = tmp_path / "faults.json", tmp_path / "faults.md"
     files = ["--json", str(as_json), "--markdown", str(as_table)]
     pattern = "^(clipax/clip_by_value|optax/ema)$"
-    assert main(["faults", "--quick", "--only", pattern, *files]) == 0
+    assert main(["faults", "--only", pattern, *files]) == 0
     lines = capsys.readouterr().out.splitlines()
     header, ours, theirs = (line for line in lines if re.match("method|clipax/|optax/", line))
     assert header.split()[:3] == ["method", "clips", "nan"]
-    assert "float16_overflow" not in header
     assert ours.split()[:3] == ["clipax/clip_by_value", "yes", "recovers"]
     assert theirs.split()[:3] == ["optax/ema", "no", "breaks"]
     assert lines[-1].split()[:5] == ["as", "the", "catalogue", "declares", "all"]
@@ -57,21 +55,6 @@ def test_a_method_that_is_not_as_declared():
 def test_an_unknown_pattern_is_refused():
     with pytest.raises(SystemExit):
         main(["faults", "--only", "no such method"])
-
-
-def test_pytorch_runs_step_by_step():
-    torch = pytest.importorskip("torch")
-    from benchmarks.peers.torch_faults import TorchMethod
-
-    params = {"w": np.array([1.0, -2.0], np.float32)}
-    method = TorchMethod(None, lambda given: torch.optim.SGD(given, lr=0.5, momentum=0.5))
-    run = method.step_by_step()
-    state = run.init(params)
-    assert (run.arrays(state)["0_momentum_buffer"] == 0).all()
-    for expected in (-0.5, -0.75):
-        update, state = run.update({"w": np.ones(2, np.float32)}, state, params)
-        np.testing.assert_allclose(update["w"], expected)
-    np.testing.assert_allclose(run.arrays(state)["0_momentum_buffer"], 1.5)
 
 
 def test_the_published_table_has_methods_that_exist_alone():

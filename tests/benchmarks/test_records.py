@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from benchmarks.harness.records import HOLDS, MISSED, NEAR, Column, Content, Row
 from benchmarks.harness.suite import Suite
 
 KEY = ("tree", "dtype")
-IDENTITY = (*KEY, "program")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +97,7 @@ def test_rows_of_several_runs_keep_their_settings(tmp_path: Path) -> None:
     second = [row for row in _rows("elm", time=7.0) if row["program"] != "peer"]
     content = records.merge(content, _settings(rounds="5"), second, KEY)
     records.save(tmp_path / "out.json", content)
-    content = records.load(tmp_path / "out.json", IDENTITY)
+    content = records.load(tmp_path / "out.json")
     assert len(content.rows) == len(first) - 1
     runs = {row["tree"]: content.runs[row["run"]]["rounds"] for row in content.rows}
     assert runs == {"oak": "3", "elm": "5"}
@@ -118,40 +116,6 @@ def test_a_file_has_a_line_for_each_row(tmp_path: Path) -> None:
     (ours,) = [json.loads(line) for line in lines if '"clipax"' in line]
     assert (ours["time"], ours["steps"]) == (0.33333, 123_456_789)
     assert len(lines) == 10  # three of them, one run, the two lists
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda text: text[:-9], "it is no JSON"),
-        (lambda text: "", "it is no JSON"),
-        (lambda text: text.replace('"runs"', '"settings"'), "lists `runs` and `rows`"),
-        (lambda text: text.replace('"date"', '"data"'), "run 0 does not say its date"),
-        (lambda text: text.replace('"dtype"', '"type"', 1), "row 0 has no `dtype`"),
-        (lambda text: text.replace('"run": 0', '"run": 1', 1), "row 0 is of run 1"),
-        (lambda text: text.replace(': "peer"', ': "clipax"'), "two rows are of the same program"),
-    ],
-)
-def test_a_malformed_file_is_named_and_left_alone(
-    change: Callable[[str], str],
-    message: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    path = tmp_path / "out.json"
-    records.save(path, records.merge(Content([], []), _settings(), _rows("oak"), KEY))
-    broken = change(path.read_text())
-    path.write_text(broken)
-    monkeypatch.setattr(command, "load_suite", lambda name: _suite())  # measures nothing
-    with pytest.raises(SystemExit) as stopped:
-        command.main(["steps", "--merge", f"--json={path}"])
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert f"`{path}` must be a file that `python -m benchmarks` wrote" in error
-    assert message in error
-    assert path.read_text() == broken
-    assert [one.name for one in tmp_path.iterdir()] == ["out.json"]
 
 
 def test_what_was_measured_is_kept_when_a_run_is_stopped(
@@ -173,7 +137,7 @@ def test_what_was_measured_is_kept_when_a_run_is_stopped(
     )
     with pytest.raises(KeyboardInterrupt):
         command.main(["steps", f"--json={path}"])
-    content = records.load(path, IDENTITY)
+    content = records.load(path)
     assert [row["time"] for row in content.rows if row["program"] == "clipax"] == [1.0, 3.0]
     # Shown again, without measuring; a figure that is missed is the exit status.
     assert command.main(["steps", f"--show={path}", f"--markdown={table}"]) == 1
@@ -202,13 +166,7 @@ def test_files_are_looked_at_before_anything_is_measured(
     assert message in capsys.readouterr().err
 
 
-def test_a_missing_library_is_named_and_breaks_no_other_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    monkeypatch.delitem(sys.modules, "benchmarks.suites.tails", raising=False)
-    assert command.main(["tails"]) == 2
-    assert "tails needs scipy" in capsys.readouterr().err
+def test_an_unknown_command_is_named_and_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([]) == 0
     listed = capsys.readouterr().out
     assert all(f"  {name} " in listed for name in command.SUITES)

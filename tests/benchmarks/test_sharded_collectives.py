@@ -33,9 +33,9 @@ def _norm(tree: str) -> Any:
     ],
 )
 def test_one_scalar_in_shard_map(tree: str, leaves: int, layout: str, method: str) -> None:
-    count = collectives.count_in_shard_map(tree, layout, method)
-    assert (count.leaves, count.collectives, count.scalars) == (leaves, 1, 1)
-    np.testing.assert_allclose(count.norm, _norm(tree), rtol=1e-6)
+    count = collectives.count_step("shard_map", tree, layout, method)
+    assert (count["leaves"], count["collectives"], count["scalars"]) == (leaves, 1, 1)
+    np.testing.assert_allclose(count["norm"], _norm(tree), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,6 @@ def test_one_scalar_in_shard_map(tree: str, leaves: int, layout: str, method: st
 def test_at_most_one_all_reduce_for_each_mesh_axis_under_jit(
     tree: str, layout: str, axes: int
 ) -> None:
-    count = collectives.count_under_jit(tree, layout, "chain of three")
-    assert 1 <= count.collectives <= axes
-    np.testing.assert_allclose(count.norm, _norm(tree), rtol=1e-6)
+    count = collectives.count_step("jit", tree, layout, "chain of three")
+    assert 1 <= count["collectives"] <= axes
+    np.testing.assert_allclose(count["norm"], _norm(tree), rtol=1e-6)

@@ -119,9 +119,35 @@ def steps(methods: Methods) -> Callable[[Any, Any, Any], Any]:
     return step
 
 
+def collectives_behind(compiled: Any) -> list[frozenset[str]]:
+    """The collectives that each result of a compiled program depends on, branches apart.
+
+    XLA makes one collective of several that do not depend on each other, of several methods too
+    where they are compiled together: a method takes part in those behind its results. Returns for
+    each of at least two results, in the order of `jax.tree.leaves`, the names of collectives.
+    """
+    computations, entry = hlo.parse(compiled.as_text())
+    here = computations[entry]
+    (root,) = (one for one in here.values() if one.is_root)
+    # In the order of the text operands come first.
+    behind: dict[str, list[frozenset[str]]] = {}
+    for one in here.values():
+        before = [behind[name] for name in one.operands if name in behind]
+        merged = [frozenset[str]().union(*parts) for parts in before]
+        if one.opcode.removesuffix("-start") in hlo.COLLECTIVES:
+            behind[one.name] = [frozenset({one.name}) | part for part in merged]
+        elif one.opcode in ("tuple", "opt-barrier") and one.operands:
+            behind[one.name] = merged if one.opcode == "tuple" else before[0]
+        elif one.opcode == "get-tuple-element" and len(before[0]) > 1:
+            behind[one.name] = [before[0][one.index or 0]]
+        else:
+            behind[one.name] = [frozenset[str]().union(*merged)]
+    return behind[root.name]
+
+
 def collectives(compiled: Any) -> dict[str, int]:
     """How many collectives of the step of all methods each of them takes part in."""
-    behind = jax.tree.unflatten(compiled.out_tree, hlo.collectives_behind(compiled))
+    behind = jax.tree.unflatten(compiled.out_tree, collectives_behind(compiled))
     updates, states = behind
     found = {name: jax.tree.leaves((updates[name], states[name])) for name in updates}
     return {name: len(frozenset().union(*sets)) for name, sets in found.items()}

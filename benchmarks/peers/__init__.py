@@ -1,1 +1,0 @@
-"""What clipax is compared with: plain optax transformations, PyTorch, Opacus."""
