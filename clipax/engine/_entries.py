@@ -77,13 +77,11 @@ class EntryRule(NamedTuple):
         update is returned, in the dtype in which to compute. Where the step does not count, the
         update is replaced, whatever it is.
       needs_params: Whether `context.param` is used.
-      names: Names of the remembered arrays.
     """
 
     init: Callable[[Array], Memory]
     update: Callable[[Array, Memory, EntryContext], tuple[Array, Memory]]
     needs_params: bool = False
-    names: tuple[str, ...] = ()
 
 
 def scale() -> EntryRule:
@@ -103,7 +101,7 @@ def momentum(b1: Scalar) -> EntryRule:
         new = average(gradient, memory["momentum"], b1, context, context.gradient_factor)
         return new.astype(gradient.dtype) * context.update_factor, {"momentum": new}
 
-    return EntryRule(lambda leaf: {"momentum": zeros_like(leaf)}, update, names=("momentum",))
+    return EntryRule(lambda leaf: {"momentum": zeros_like(leaf)}, update)
 
 
 def average(
@@ -162,7 +160,9 @@ def init_memory(rule: EntryRule, params: Params) -> dict[str, Any]:
     """Make the memory of a rule for all parameters: trees like theirs, by name."""
     leaves, structure = jax.tree.flatten(params)
     rows = [rule.init(leaf) for leaf in leaves]
-    return {name: jax.tree.unflatten(structure, [row[name] for row in rows]) for name in rule.names}
+    # Without leaves `optax.tree.map_params` asks for the structure: any leaf knows the names.
+    names = rows[0] if rows else rule.init(jnp.zeros(()))
+    return {name: jax.tree.unflatten(structure, [row[name] for row in rows]) for name in names}
 
 
 def apply_rule(

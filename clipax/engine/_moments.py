@@ -74,11 +74,8 @@ class Moments:
     """The averages `m` of the gradients and `s^2` of their squares, from zero.
 
     Attributes:
-      names: Names of the arrays in its memory.
       eps: Added to `s`, after the bias correction.
     """
-
-    names = ("momentum", "scales")
 
     def __init__(self, b1: Scalar, b2: Scalar, eps: Scalar) -> None:
         _validate.open_unit("b1", b1)
@@ -149,7 +146,7 @@ def adam(
         result = add_decay(moments.direction(memory, context, age), context, weight_decay)
         return result * context.update_factor, memory
 
-    return EntryRule(moments.init, update, weight_decay is not None, Moments.names)
+    return EntryRule(moments.init, update, weight_decay is not None)
 
 
 def add_decay(direction: Array, context: EntryContext, weight_decay: Scalar | None) -> Array:

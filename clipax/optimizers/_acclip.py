@@ -55,7 +55,7 @@ def scale_by_acclip(
         ratio = scale.astype(sizes.dtype) / (jnp.abs(value) + jnp.asarray(eps, sizes.dtype))
         return value * jnp.minimum(ratio, 1), {"momentum": momentum, "scales": scale}
 
-    rule = EntryRule(init, update, names=("momentum", "scales"))
+    rule = EntryRule(init, update)
     return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(), rule)
 
 

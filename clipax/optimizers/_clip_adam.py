@@ -84,8 +84,7 @@ def scale_by_clipped_entries(
         result = value / divisor.astype(value.dtype)
         return add_decay(result, context, weight_decay), new | scales
 
-    names = ("momentum",) * (b1 is not None) + ("scales",) + ("position",) * (steps > 1)
-    rule = EntryRule(init, update, weight_decay is not None, names)
+    rule = EntryRule(init, update, weight_decay is not None)
     before = None if clip == "coordinate" else norms.clip(threshold)
     scope = "leaf" if clip == "leaf" else "global"
     return lift(Spec.of(scope, nonfinite, axis_name), NormRules.of(before), rule)

@@ -72,7 +72,7 @@ def scale_by_sstm(
         return following - context.param.astype(wide), {"y_sequence": new_y, "z_sequence": new_z}
 
     source = Threshold(lambda shape: jnp.zeros(shape, jnp.int32), threshold)
-    rule = EntryRule(init, update, needs_params=True, names=_MEMORY)
+    rule = EntryRule(init, update, needs_params=True)
     return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(norms.clip(source)), rule)
 
 

@@ -161,7 +161,7 @@ def average_gradients(decay: Scalar, *, clipped: bool = False) -> EntryRule:
         new = average(gradient, memory["momentum"], decay, context, factor)
         return new, {"momentum": new}
 
-    return EntryRule(lambda leaf: {"momentum": wide_zeros_like(leaf)}, update, names=("momentum",))
+    return EntryRule(lambda leaf: {"momentum": wide_zeros_like(leaf)}, update)
 
 
 def forget_where(gradient: dict[str, BlockFactors], norms: dict[str, Array]) -> dict[str, Array]:
@@ -184,7 +184,7 @@ def _scale_and_mix(nu: Scalar | None) -> EntryRule:
         mixed = momentum * (context.update_factor * share)
         return mixed + gradient * (context.gradient_factor * (1 - share)), memory
 
-    return EntryRule(lambda leaf: {"momentum": wide_zeros_like(leaf)}, update, names=("momentum",))
+    return EntryRule(lambda leaf: {"momentum": wide_zeros_like(leaf)}, update)
 
 
 def _add_decay(sources: _Sources) -> Sequence[Array]:

@@ -63,7 +63,7 @@ def scale_by_spam(
             direction *= jnp.where((now < every) | (since >= ramp), 1, rising)
         return add_decay(direction, context, weight_decay), memory
 
-    rule = EntryRule(moments.init, update, weight_decay is not None, Moments.names)
+    rule = EntryRule(moments.init, update, weight_decay is not None)
     return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(), rule)
 
 
