@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax
 import optax
@@ -251,6 +252,18 @@ def test_every_method_is_public(name: str) -> None:
     room, _, function = name.rpartition(".")
     module = importlib.import_module(f"clipax.{room}" if room else "clipax")
     assert function in public_names(module)
+
+
+def test_no_function_hides_a_module_of_its_name() -> None:
+    for path in _modules():
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if parts[-1] in ("__init__", "__main__"):
+            parts = parts[:-1]
+        parent: Any = clipax
+        for name in parts[1:]:
+            importlib.import_module(f"{parent.__name__}.{name}")
+            parent = getattr(parent, name)
+            assert inspect.ismodule(parent), f"`import {'.'.join(parts)}` gives {parent!r}"
 
 
 def _modules() -> list[Path]:
