@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -18,7 +19,7 @@ import clipax
 from clipax import norms, scopes
 from clipax.catalogue import ENTRIES
 from tests.contract.cases import CASES, IN_WORDS_OF_THE_ORACLE
-from tests.contract.harness import assert_same, structure
+from tests.contract.harness import assert_same, method, structure
 
 EACH = pytest.mark.parametrize("name", ENTRIES)
 CASE = pytest.mark.parametrize("name", CASES)
@@ -59,6 +60,12 @@ def made(name: str) -> Iterator[tuple[str, optax.GradientTransformationExtraArgs
             yield label, tx
 
 
+@functools.cache
+def start(name: str) -> Any:
+    """The state of a case before the first step."""
+    return method(name).init(PARAMS)
+
+
 def is_of_a_parameter(path: tuple[Any, ...]) -> bool:
     """Tell whether the path of a leaf of a state passes through that of a parameter."""
     return any(path[start : start + len(one)] == one for one in PATHS for start in range(len(path)))
@@ -87,20 +94,13 @@ def test_what_mirrors_the_parameters_is_mapped_and_nothing_else(name: str) -> No
             lambda path, leaf: "mapped" if is_of_a_parameter(path) else "kept", state
         )
         assert found == expected, scope
-
-
-@EACH
-def test_mapping_keeps_the_state(name: str) -> None:
-    for _, tx in made(name):
-        state = tx.init(PARAMS)
         assert_same(optax.tree.map_params(tx, lambda leaf: leaf, state), state)
 
 
 @CASE
 def test_each_copy_of_the_parameters_takes_something_for_each_parameter(name: str) -> None:
     # Their shardings, for example.
-    tx = CASES[name].make()
-    state = tx.init(PARAMS)
+    tx, state = method(name), start(name)
     names = jax.tree_util.tree_map_with_path(lambda path, leaf: jax.tree_util.keystr(path), PARAMS)
     found = optax.tree.map_params(
         tx, lambda leaf, told: told, state, names, transform_non_params=lambda leaf: ""
@@ -148,11 +148,7 @@ def test_the_fields_of_optax_are_found() -> None:
 
 @CASE
 def test_no_name_is_one_of_optax(name: str) -> None:
-    clashes = {
-        f"{place}.{field}"
-        for field, place in names_in(CASES[name].make().init(PARAMS))
-        if field in OF_OPTAX
-    }
+    clashes = {f"{place}.{field}" for field, place in names_in(start(name)) if field in OF_OPTAX}
     assert not clashes
 
 
@@ -160,9 +156,9 @@ def test_no_name_is_one_of_optax(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CASES if not name.endswith("-scheduled")])
 @pytest.mark.parametrize("field", ["count", "mu", "nu"])
 def test_what_optax_calls_so_is_found_behind_a_method(name: str, field: str) -> None:
-    tx = optax.chain(CASES[name].make(), optax.adam(0.1))
-    state = tx.init(PARAMS)
-    assert_same(optax.tree.get(state, field), optax.tree.get(optax.adam(0.1).init(PARAMS), field))
+    adam = optax.adam(0.1).init(PARAMS)
+    # The state of their chain.
+    assert_same(optax.tree.get((start(name), adam), field), optax.tree.get(adam, field))
 
 
 def test_a_label_is_no_name_to_search_for() -> None:
