@@ -7,6 +7,7 @@ from clipax.engine._blocks import keep_rows as keep_rows
 from clipax.engine._decide import BlockFactors as BlockFactors
 from clipax.engine._decide import NormRules as NormRules
 from clipax.engine._decide import RuleStates as RuleStates
+from clipax.engine._decide import forget as forget
 from clipax.engine._entries import EntryContext as EntryContext
 from clipax.engine._entries import EntryRule as EntryRule
 from clipax.engine._entries import Memory as Memory

@@ -24,7 +24,7 @@ from clipax.norms import Decision, NormRule, identity
 from clipax.norms._base import scale_norms
 from clipax.thresholds import Context
 
-__all__ = ["BlockFactors", "Measured", "NormRules", "RuleStates", "decide"]
+__all__ = ["BlockFactors", "Measured", "NormRules", "RuleStates", "decide", "forget"]
 
 
 class BlockFactors(NamedTuple):
@@ -195,6 +195,11 @@ def decide(
         if rules.after is not None:
             after = update_rows(after, group, good, later)
     return factors, decisions, states._replace(before=before, after=after)
+
+
+def forget(norms: Norms, finite: Mapping[str, Array]) -> Norms:
+    """Set norms to NaN where the step does not count, so that nothing is remembered of them."""
+    return {label: jnp.where(finite[label], norm, jnp.nan) for label, norm in norms.items()}
 
 
 def _pack(factor: Array, finite: Array) -> Array:

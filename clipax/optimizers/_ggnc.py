@@ -14,7 +14,7 @@ import optax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
-from clipax.engine import BlockFactors, NormRules, Spec, scale
+from clipax.engine import BlockFactors, NormRules, Spec, forget, scale
 from clipax.measure import (
     Leaf,
     index_by_path,
@@ -32,7 +32,6 @@ from clipax.optimizers._momentum_norm import (
     MomentumState,
     average_gradients,
     begin_momentum,
-    forget_where,
     init_momentum,
     scale_by_momentum_norm,
 )
@@ -100,7 +99,8 @@ def scale_by_lmo(
         sums = magnitudes(terms, dtype, "sum", axis_name=over)
         # Entries are finite: a sum that overflows is the largest float.
         duals = {label: jnp.minimum(dual, jnp.finfo(dtype).max) for label, dual in sums.items()}
-        decided = second.decide(momentum_rules, forget_where(gradient, duals))
+        counts = {label: block.finite for label, block in gradient.items()}
+        decided = second.decide(momentum_rules, forget(duals, counts))
         thresholds = second.thresholds()
         # Not the factor times the norm: at a norm of 1e38 the factor would underflow.
         lengths = {

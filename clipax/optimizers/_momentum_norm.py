@@ -22,6 +22,7 @@ from clipax.engine import (
     Spec,
     Step,
     average,
+    forget,
     hide,
     wide_zeros_like,
 )
@@ -111,7 +112,9 @@ def scale_by_momentum_norm(
         second.apply(averaging, gradient, values=hidden)
         stored = index_by_path(second.state.memory["momentum"])
         length = second.norms([stored[leaf.path] for leaf in second.leaves])
-        momentum = second.decide(momentum_rules, forget_where(gradient, length.norms))
+        # A step counts for both or for neither.
+        counts = {label: block.finite for label, block in gradient.items()}
+        momentum = second.decide(momentum_rules, forget(length.norms, counts))
         factors = {
             label: BlockFactors(
                 gradient[label].gradient_factor,
@@ -162,13 +165,6 @@ def average_gradients(decay: Scalar, *, clipped: bool = False) -> EntryRule:
         return new, {"momentum": new}
 
     return EntryRule(lambda leaf: {"momentum": wide_zeros_like(leaf)}, update)
-
-
-def forget_where(gradient: dict[str, BlockFactors], norms: dict[str, Array]) -> dict[str, Array]:
-    """Set the momentum's norm to NaN where the gradient's is: a step counts for both or neither."""
-    return {
-        label: jnp.where(gradient[label].finite, norm, jnp.nan) for label, norm in norms.items()
-    }
 
 
 def _scale_and_mix(nu: Scalar | None) -> EntryRule:

@@ -19,7 +19,6 @@ from clipax._typing import (
     Array,
     AxisName,
     NonFinite,
-    Norms,
     Params,
     Scalar,
     ScalarOrSchedule,
@@ -34,6 +33,7 @@ from clipax.engine import (
     Step,
     adam,
     counted_steps,
+    forget,
     hide,
     weigh_newest,
 )
@@ -115,10 +115,13 @@ def scale_by_stable_spam(
         sources = _Sources([leaf.value for leaf in step.leaves], limits)
         lengths, _ = step.norms(_clip_entries(sources), Derived(_clip_entries, sources))
         # The norm of finite entries may overflow: such a step counts for neither of the two.
-        both = {path: jnp.isfinite(peaks[path] + length) for path, length in lengths.items()}
-        step.decide(on_peaks, _forget(peaks, both))
+        both = {
+            path: jnp.isfinite(peaks[path]) & jnp.isfinite(length)
+            for path, length in lengths.items()
+        }
+        step.decide(on_peaks, forget(peaks, both))
         second = step.with_state(state._replace(rules=RuleStates(state.rules.after, (), ())))
-        factors = second.decide(on_norms, _forget(lengths, both))
+        factors = second.decide(on_norms, forget(lengths, both))
         later = second.state.rules.before
         step.state = step.state._replace(rules=step.state.rules._replace(after=later))
         hidden = sources._replace(gradients=hide(sources.gradients))
@@ -126,11 +129,6 @@ def scale_by_stable_spam(
         return step.finish(step.apply(rule, factors, values=_clip_entries(hidden), steps=steps))
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _forget(norms: Norms, finite: Norms) -> Norms:
-    """Set norms to NaN where the step does not count."""
-    return {path: jnp.where(finite[path], norm, jnp.nan) for path, norm in norms.items()}
 
 
 class _Sources(NamedTuple):

@@ -70,3 +70,11 @@ def test_resets_begin_the_bias_correction_anew():
 )
 def test_a_huge_spike_is_forgotten(optimizer, spike, steps):
     assert_forgotten(optimizer, spike, steps)
+
+
+def test_a_peak_and_a_norm_that_are_finite_count_however_large() -> None:
+    # Their sum would be infinite.
+    gradients = np.array([[2e38, 0.0], [2e38, 0.0]], np.float32)
+    _, states = follow(clipax.stable_spam(0.1), gradients)
+    np.testing.assert_array_equal(states[0].telemetry.nonfinite_count[-1], [0])
+    np.testing.assert_array_equal(states[0].rules.after.rows.steps[-1], [2])
