@@ -22,7 +22,7 @@ from clipax.engine._blocks import (
     update_rows,
 )
 from clipax.engine._telemetry import Telemetry, known_labels
-from clipax.measure import combine_norms
+from clipax.measure import Measurement, combine_norms
 from clipax.norms import Decision, NormRule, identity
 from clipax.norms._base import scale_norms
 from clipax.thresholds import Context
@@ -151,7 +151,7 @@ class Measured(NamedTuple):
     """
 
     norms: Norms
-    params: Norms
+    params: Measurement
     sizes: Mapping[str, int]
 
 
@@ -327,6 +327,13 @@ def _add_blocks(context: Context, group: Group, measured: Measured) -> Context:
     # As NumPy numbers they are constants of the program, not arguments.
     counts = np.array([measured.sizes[label] for label in group.labels], group.norms.dtype)
     return context._replace(
-        param_norms=group.stack(measured.params) if measured.params else None,
+        param_norms=_stack_params(group, measured.params) if measured.params.norms else None,
         sizes=counts if group.rows is not None else counts[0],
     )
+
+
+def _stack_params(group: Group, params: Measurement) -> Array:
+    """Stack the parameters' norms of a group, as the measurement did where it can."""
+    if group.rows is None or params.stacked is None:
+        return group.stack(params.norms)
+    return params.stacked

@@ -135,12 +135,12 @@ class Step:
         self.groups = group_blocks(
             known_labels(telemetry), states.before, blocks, stacked, collapse=self.spec.collapse
         )
-        params: Norms = {}
+        params = Measurement({}, None)
         if rules.needs_params:
             # `apply_updates` converts bfloat16 parameters as well: without barriers XLA would share
             # the float32 copy and write it out (`benchmarks/NOTES.md`).
             values = hide(self.params or ())
-            params = self._measure(replace_values(self.leaves, values), None).norms
+            params = self._measure(replace_values(self.leaves, values), None)
         factors, self.decisions, update_factors, states = decide(
             rules, self.groups, Measured(blocks, params, self.sizes), states, self.context
         )

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from clipax import _platforms
 from clipax._typing import Array
 from clipax.engine._blocks import Group, block_key
+from clipax.measure import is_whole
 from clipax.norms import Decision
 
 __all__ = [
@@ -101,7 +105,7 @@ _SHARES = 4
 class _Row(NamedTuple):
     """The records of a group for one step: vectors over its blocks."""
 
-    latest: Array  # the share of units that were above comes last
+    latest: tuple[Array, ...]  # by column; the share of units that were above comes last
     is_finite: Array
     any_finite: Array
 
@@ -169,21 +173,21 @@ def record(
             _make_row(group, decision, factor)
             for group, decision, factor in zip(groups, decisions, update_factors, strict=True)
         ]
-        row = _Row(*(jnp.concatenate(column) for column in zip(*rows, strict=True)))
+        row = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows)
         order = {label: place for place, label in enumerate(known_labels(old))}
         place = np.array([order[label] for group in groups for label in group.labels])
         measured[place] = True
 
         def replace(old: Array) -> Array:
             # Entry by entry: XLA can write it in place.
-            fresh = row.latest.astype(old.dtype)[:, : old.shape[-1]]
+            fresh = jnp.stack(row.latest[: old.shape[-1]], axis=-1).astype(old.dtype)
             if has_units:
                 fresh = jnp.where(np.arange(old.shape[-1]) == _SHARES, old + fresh, fresh)
             return jnp.where(row.any_finite[:, None], fresh, old)
 
         latest = _put(latest, place, replace)
         if not has_units:
-            clipped = _put(clipped, place, lambda _: row.latest[:, _SHARES].astype(jnp.int32))
+            clipped = _put(clipped, place, lambda _: row.latest[_SHARES].astype(jnp.int32))
         bad = _put(bad, place, lambda _: (~row.is_finite).astype(jnp.int32))
     if excluded:
         finite = jnp.stack([jnp.isfinite(norms).all() for norms in excluded]).all()
@@ -227,16 +231,53 @@ def _make_row(group: Group, decision: Decision, update_factor: Array) -> _Row:
     threshold = jnp.minimum(decision.threshold, largest)
     numbers = [norms, threshold, decision.factor, update_factor]
     if not group.unit:
-        row = _Row(jnp.stack([*numbers, clipped], axis=-1), finite, finite)
-        return _Row(*(part[None] for part in row)) if group.rows is None else row
-    latest = jnp.stack(
-        [
-            jnp.max(norms, where=finite, initial=0),
-            *(jnp.min(values, where=finite, initial=largest) for values in numbers[1:]),
-            jnp.mean(clipped) if norms.size else jnp.zeros((), norms.dtype),
-        ]
+        return jax.tree.map(jnp.atleast_1d, _Row((*numbers, clipped), finite, finite))
+    separately = _join_units
+    at_once = _join_at_once if is_whole(norms) else _join_units
+    return _platforms.choose(
+        (*numbers, clipped), finite, cpu=separately, gpu=at_once, tpu=separately
     )
-    return _Row(latest[None], jnp.all(finite)[None], jnp.any(finite)[None])
+
+
+def _join_units(columns: tuple[Array, ...], finite: Array) -> _Row:
+    """Join the records of a block's units to one: its largest norm, and the smallest of others."""
+    norms, *others, clipped = columns
+    largest = jnp.finfo(norms.dtype).max
+    latest = (
+        jnp.max(norms, where=finite, initial=0),
+        *(jnp.min(values, where=finite, initial=largest) for values in others),
+        jnp.mean(clipped) if norms.size else jnp.zeros((), norms.dtype),
+    )
+    return jax.tree.map(jnp.atleast_1d, _Row(latest, jnp.all(finite), jnp.any(finite)))
+
+
+def _join_at_once(columns: tuple[Array, ...], finite: Array) -> _Row:
+    """Do the same in one reduction: a GPU launches one kernel, not six."""
+    norms, *others, clipped = columns
+    largest = jnp.finfo(norms.dtype).max
+    flags = finite.astype(norms.dtype)
+    operands = [jnp.where(finite, norms, 0)]
+    operands += [jnp.where(finite, values, largest) for values in others]
+    starts = [0, *(largest for _ in others), 0, 1, 0]
+
+    def join(first: Sequence[Array], second: Sequence[Array]) -> Sequence[Array]:
+        (norm, *rest, share, every, some), (norm2, *rest2, share2, every2, some2) = first, second
+        return (
+            jnp.maximum(norm, norm2),
+            *map(jnp.minimum, rest, rest2),
+            share + share2,
+            jnp.minimum(every, every2),
+            jnp.maximum(some, some2),
+        )
+
+    *latest, share, every, some = lax.reduce(
+        (*operands, clipped, flags, flags),
+        tuple(jnp.asarray(start, norms.dtype) for start in starts),
+        join,
+        tuple(range(norms.ndim)),
+    )
+    row = _Row((*latest, share / max(norms.size, 1)), every > 0, some > 0)
+    return jax.tree.map(jnp.atleast_1d, row)
 
 
 def _encode_names(labels: Sequence[str]) -> np.ndarray:

@@ -7,6 +7,7 @@ fewer arrays), `_mesh` (sums over shards inside `shard_map`), `_matrices` (singu
 """
 
 from clipax.measure._gather import assume_devices as assume_devices
+from clipax.measure._gather import is_whole as is_whole
 from clipax.measure._leaves import Leaf as Leaf
 from clipax.measure._leaves import accumulation_dtype as accumulation_dtype
 from clipax.measure._leaves import find_row as find_row

@@ -6,12 +6,14 @@ together cost no kernel and no byte more (`benchmarks/NOTES.md`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from clipax._typing import Array
@@ -20,7 +22,11 @@ from clipax.measure._gather import LARGEST, Layout
 from clipax.measure._leaves import reduced_axes
 from clipax.measure._overflow import hide_scale, overflow_scale
 
-__all__ = ["Both", "sum_both"]
+__all__ = ["Both", "sum_both", "take_norms"]
+
+
+Square = Callable[[Array], tuple[Array, Array]]
+"""From an array to the squares of its entries, as they are and scaled."""
 
 
 class Both(NamedTuple):
@@ -57,25 +63,83 @@ def sum_both(
         an array of which another device may hold a part gets two reductions.
     """
     scale = hide_scale(dtype)
+
+    def square(entries: Array) -> tuple[Array, Array]:
+        return _sums.square(entries, dtype), _sums.square(entries, dtype, scale)
+
     parts: dict[str, list[Both]] = {}
-    large = [value.ndim > 1 and value.size > LARGEST for value in values]
-    rows = zip(values, layout.blocks, layout.copies, layout.whole, strict=True)
-    for (value, block, copies, whole), splits in zip(rows, large, strict=True):
-        axes = reduced_axes(value.ndim, block)
-        squares = _sums.square(value, dtype), _sums.square(value, dtype, scale)
-        if in_pairs and whole:
-            # Rows first, all second stages together: one kernel, not one for each array.
-            by_rows = splits and sum(large) > 1 and not block.keep
-            both = _sum_pairs(*squares, axes[1:] if by_rows else axes)
-        else:
-            both = Both(*(jnp.sum(terms, axes) for terms in squares))
+    for place, both in enumerate(_sum_arrays(square, values, layout, in_pairs=in_pairs)):
         # A shard that several devices hold counts once.
+        copies = layout.copies[place]
         share = both if copies == 1 else Both(*(part / copies for part in both))
-        parts.setdefault(block.label, []).append(share)
+        parts.setdefault(layout.blocks[place].label, []).append(share)
     units = {block.label for block in layout.blocks if block.keep}
     sums = {label: _add(row) for label, row in parts.items() if label in units}
     sums |= _add_rows({label: row for label, row in parts.items() if label not in units})
     return layout.mesh.psum(sums)
+
+
+def _sum_arrays(
+    square: Square, values: Sequence[Array], layout: Layout, *, in_pairs: bool
+) -> list[Both]:
+    """Sum the squares of each array."""
+    sums: dict[int, Both] = {}
+    alike: dict[Any, list[int]] = {}
+    several = sum(value.size > LARGEST for value in values) > 1
+    for place, (value, block) in enumerate(zip(values, layout.blocks, strict=True)):
+        axes = reduced_axes(value.ndim, block)
+        if not (in_pairs and layout.whole[place]):
+            sums[place] = Both(*(jnp.sum(terms, axes) for terms in square(value)))
+        elif value.size <= LARGEST:
+            alike.setdefault((value.shape, value.dtype, axes), []).append(place)
+        elif block.keep:
+            sums[place] = _sum_columns(square, value, axes)
+        else:
+            # Rows first, all second stages together: one kernel, not one for each array.
+            sums[place] = _sum_pairs(*square(value), axes[1:] if several and axes[1:] else axes)
+    for (_, _, axes), places in alike.items():
+        # Small arrays of one shape in one kernel.
+        stack = jnp.stack([values[place] for place in places])
+        plain, scaled = _sum_pairs(*square(stack), tuple(axis + 1 for axis in axes))
+        sums |= {place: Both(plain[row], scaled[row]) for row, place in enumerate(places)}
+    return [sums[place] for place in range(len(values))]
+
+
+def take_norms(sums: dict[str, Both]) -> dict[str, Array]:
+    """Take all norms at once, so that XLA for GPU merges the kernels that read them."""
+    if not sums:
+        return {}
+    columns = (
+        jnp.concatenate([jnp.ravel(part) for part in column])
+        for column in zip(*sums.values(), strict=True)
+    )
+    vector = lax.optimization_barrier(Both(*columns).norms())
+    ends = np.cumsum([both.plain.size for both in sums.values()])[:-1]
+    parts = zip(sums.items(), jnp.split(vector, ends), strict=True)
+    return {label: part.reshape(both.plain.shape) for (label, both), part in parts}
+
+
+def _sum_columns(square: Square, value: Array, axes: tuple[int, ...]) -> Both:
+    """Sum squares over the first axes of an array, in pieces of fewer rows than columns.
+
+    XLA for GPU writes out the squares where a kernel would have few columns to work on side by
+    side, and takes a second stage for thousands of rows. It fuses the sum of a few pieces into the
+    kernel that reads them.
+    """
+    if axes != tuple(range(len(axes))):
+        return _sum_pairs(*square(value), axes)
+    kept = value.shape[len(axes) :]
+    rows = math.prod(value.shape[: len(axes)])
+    most = min(1024, math.prod(kept))
+    fits = (n for n in range(2, rows // 64 + 1) if rows % n == 0 and rows // n <= most)
+    pieces = next(fits, 1)
+    plain, scaled = _sum_pairs(*square(value.reshape(pieces, rows // pieces, *kept)), (1,))
+    return Both(_add_pieces(plain), _add_pieces(scaled))
+
+
+def _add_pieces(pieces: Array) -> Array:
+    """Add along the first axis: a few pieces one by one, which needs no kernel."""
+    return sum(pieces[1:], start=pieces[0]) if len(pieces) <= 8 else jnp.sum(pieces, 0)
 
 
 def _add(parts: Sequence[Both]) -> Both:

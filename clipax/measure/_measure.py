@@ -21,7 +21,7 @@ from jax import lax
 from clipax import _platforms, scopes
 from clipax._typing import Array, AxisName, Norms
 from clipax.measure import _sums
-from clipax.measure._both import Both, sum_both
+from clipax.measure._both import Both, sum_both, take_norms
 from clipax.measure._gather import Layout, gather, lay_out
 from clipax.measure._leaves import Leaf, accumulation_dtype, name_leaves, reduced_axes
 from clipax.measure._mesh import Mesh
@@ -185,6 +185,8 @@ def _read_once(
     """Compute the norms from plain and scaled sums; `labels` are stacked."""
     sums = sum_both(function(arrays), layout, dtype, in_pairs=in_pairs)
     norms = {label: both.norms() for label, both in sums.items()}
+    if in_pairs:
+        norms |= take_norms({label: both for label, both in sums.items() if both.plain.ndim})
     if not labels:
         return Measurement(norms, None)
     columns = zip(*(sums[label] for label in labels), strict=True)
