@@ -45,7 +45,11 @@ def _many(scale: float) -> Shapes:
 SHAPES: dict[str, Callable[[float], Shapes]] = {
     # One leaf of 32M entries.
     "leaf": lambda scale: {"kernel": (max(1, round(scale * 2**25)),)},
+    # The same as a matrix, of as many units as columns.
+    "matrix": lambda scale: {"kernel": (4096, max(1, round(scale * 2**13)))},
     "transformer": _transformer,
+    # 64 leaves, 82M entries: layers of GPT-2's width.
+    "layers": lambda scale: _transformer(4 * scale, layers=5),
     # 40 leaves, for what must be compiled often.
     "shallow": partial(_transformer, layers=3),
     "many": _many,
