@@ -240,11 +240,8 @@ def _bytes(computations: dict[str, Computation], here: Computation, one: Instruc
         return 0
     if _calls(computations, one):  # an open loop: one trip
         return (one.trips or 1) * _computation_bytes(computations, str(one.callee))
-    if one.opcode in _TRANSFERS:  # what lands: the whole, or a slice
-        shape = (
-            one.shape if one.opcode == "copy-start" else one.shape[_closing(one.shape[1:]) + 1 :]
-        )
-        landed = next(_ARRAY.finditer(shape))[0]
+    if one.opcode in _TRANSFERS:  # what lands: the whole, or a slice of the first array
+        landed = list(_ARRAY.finditer(one.shape))[one.opcode == "slice-start"][0]
         sides = bool(_main_bytes(here[one.operands[0]].shape)) + bool(_main_bytes(landed))
         return sides * shape_bytes(landed)
     reads = {name: _main_bytes(here[name].shape) for name in one.operands if name in here}
@@ -252,7 +249,7 @@ def _bytes(computations: dict[str, Computation], here: Computation, one: Instruc
     if one.target in _NAMES:
         return 0
     if one.opcode in _SLICES:
-        return 2 * writes
+        return min(shape_bytes(one.shape), sum(reads.values())) + writes
     if one.opcode == _UPDATE:
         return 2 * reads[one.operands[1]]
     if one.opcode == "fusion" and one.callee in computations:
@@ -274,7 +271,8 @@ def _fusion_bytes(
             total += min(whole, sum(shape_bytes(one.shape) for one in users))
         elif [(one.opcode, one.operands[0]) for one in users] == [(_UPDATE, parameter.name)]:
             update = shape_bytes(inside[users[0].operands[1]].shape)
-            writes -= shape_bytes(users[0].shape) - update
+            if whole:  # neither it nor the result lies on the chip
+                writes -= shape_bytes(users[0].shape) - update
         else:
             total += whole
     return total + writes

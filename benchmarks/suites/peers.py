@@ -1,4 +1,4 @@
-"""What a compiled step of each method is held against: optax's equivalent, and what it must read."""
+"""What each method's compiled step is held against: optax's equivalent, and what it must read."""
 
 from __future__ import annotations
 
@@ -158,6 +158,7 @@ def _spectral() -> dict[str, Compared]:
         "ggnc, spectral": Compared(ggnc, "", None, branches=True, runs=few),
     }
     if "method" in inspect.signature(clipax.clip_by_singular_values).parameters:
-        polar = clipax.clip_by_singular_values(1.0, method="polar")
+        options: dict[str, Any] = {"method": "polar"}
+        polar = clipax.clip_by_singular_values(1.0, **options)
         found["clip_by_singular_values, polar"] = Compared(_sgd(polar), "", None)
     return found
