@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -51,14 +51,20 @@ MODELS = {
     **{f"{name} stacked": partial(make, stacked=True) for name, make in DECODERS.items()},
 }
 
-_ROWS, _COLUMNS = ("data", "model"), "model"
-# A layer's axis, if there is one, lies in front.
-LAYOUTS: dict[str, Callable[[int], P]] = {
-    "fsdp": lambda ndim: P(*[None] * (ndim - 2), _ROWS) if ndim > 1 else P(_ROWS),
-    "tensor": lambda ndim: P(*[None] * (ndim - 1), _COLUMNS) if ndim > 1 else P(),
-    "mixed": lambda ndim: P(*[None] * (ndim - 2), "data", "model") if ndim > 1 else P("model"),
+LAYOUTS: dict[str, tuple[tuple[Any, Any], Any]] = {
+    "fsdp": ((("data", "model"), None), ("data", "model")),
+    "tensor": ((None, "model"), None),
+    "mixed": (("data", "model"), "model"),
 }
-"""How leaves of so many axes are sharded; P() on all chips."""
+"""Mesh axes of a matrix's rows and columns, and of a vector."""
+
+
+def choose_spec(layout: str, shape: Sequence[int]) -> P:
+    """How a leaf lies on the chips; the axis of stacked layers, in front, is whole."""
+    matrix, vector = LAYOUTS[layout]
+    if len(shape) > 1 and shape[-2] >= 1024:
+        return P(*[None] * (len(shape) - 2), *matrix)
+    return P(*[None] * (len(shape) - 1), vector)
 
 
 class Step(NamedTuple):
@@ -101,7 +107,7 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
             yield rows
     if re.search(options.only, PER_EXAMPLE):
         for chips in options.chips:
-            yield [compare_per_example(chips)]
+            yield list(compare_per_example(chips))
 
 
 def compare(chips: str, model: str, layout: str, name: str, step: Step) -> Row:
@@ -109,7 +115,7 @@ def compare(chips: str, model: str, layout: str, name: str, step: Step) -> Row:
     row: Row = {"chips": chips, "model": model, "layout": layout, "step": name}
     # XLA sums over one set of axes at a time, those over which a leaf is sharded.
     shapes = jax.tree.leaves(MODELS[model](), is_leaf=lambda node: isinstance(node, tuple))
-    specs = {frozenset(jax.tree.leaves(tuple(LAYOUTS[layout](len(one))))) for one in shapes}
+    specs = {frozenset(jax.tree.leaves(tuple(choose_spec(layout, one)))) for one in shapes}
     row |= {"sets": len(specs - {frozenset()}), **count(chips, model, layout, step.ours)}
     theirs = count(chips, model, layout, step.peer)
     return row | {f"peer {key}": value for key, value in theirs.items()}
@@ -124,7 +130,7 @@ def count(chips: str, model: str, layout: str, transformation: Any) -> dict[str,
         MODELS[model](),
         is_leaf=lambda node: isinstance(node, tuple),
     )
-    params = targets.place(shapes, mesh, lambda leaf: LAYOUTS[layout](leaf.ndim))
+    params = targets.place(shapes, mesh, lambda leaf: choose_spec(layout, leaf.shape))
     state = targets.place(jax.eval_shape(optimizer.init, shapes), mesh)
 
     def update(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
@@ -157,25 +163,40 @@ def _make_mesh(chips: str) -> Mesh:
 PER_EXAMPLE = "per example"
 
 
-def compare_per_example(chips: str) -> Row:
-    """Counts a step that clips every example, beside the plain gradient of the mean."""
+def compare_per_example(chips: str) -> Iterator[Row]:
+    """Counts steps that clip every example, beside the gradient of the mean."""
     mesh = _make_mesh(chips)
-    problem = per_example_forms.make_transformer(8 * mesh.size)
     everywhere = tuple(mesh.axis_names)
+    problem = per_example_forms.make_transformer(8 * mesh.size)
     params = targets.place(problem.params, mesh)
     batch = targets.place(problem.batch, mesh, lambda leaf: P(everywhere))
+    whole, split = P(), [P(everywhere)] * len(batch)
 
     def plain(params: Any, *batch: Any) -> Any:
         losses = jax.vmap(problem.loss, in_axes=(None, *[0] * len(batch)))
         return jax.grad(lambda params: losses(params, *batch).mean())(params)
 
-    clipped = clipax.clipped_grad(problem.loss, 1.0)
+    def clip_per_shard(params: Any, *batch: Any) -> Any:
+        clipped = clipax.clipped_grad(problem.loss, 1.0, axis_name=everywhere)
+        inside = jax.shard_map(
+            lambda *given: clipped(*given)[0],
+            mesh=mesh,
+            in_specs=(whole, *split),
+            out_specs=whole,
+        )
+        return inside(params, *batch)
+
+    def clip_in_one(params: Any, *batch: Any) -> Any:
+        clipped = clipax.clipped_grad(problem.loss, 1.0, microbatch_size=mesh.size)
+        return clipped(params, *batch)[0]
+
     size = hlo.tree_bytes(params)
-    row: Row = {"chips": chips, "model": "0.4M", "layout": "data", "step": PER_EXAMPLE}
-    row |= {"leaves": len(jax.tree.leaves(params))}
-    row |= _describe(targets.compile(clipped, params, *batch), size)
     theirs = _describe(targets.compile(plain, params, *batch), size)
-    return row | {f"peer {key}": value for key, value in theirs.items()}
+    for place, step in {"shard_map": clip_per_shard, "jit": clip_in_one}.items():
+        row: Row = {"chips": chips, "model": "0.5M", "layout": "data parallel"}
+        row |= {"step": f"{PER_EXAMPLE}, {place}", "leaves": len(jax.tree.leaves(params))}
+        row |= _describe(targets.compile(step, params, *batch), size)
+        yield row | {f"peer {key}": value for key, value in theirs.items()}
 
 
 def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
@@ -197,7 +218,7 @@ def add_options(add: Any) -> None:
 
 
 SUITE = Suite(
-    "what a clip takes on a whole TPU pod",
+    "what a clip takes on a whole TPU pod, beside optax's; per example: beside no clip",
     ("chips", "model", "layout"),
     (
         Column("step", "step"),
@@ -209,7 +230,7 @@ SUITE = Suite(
         Column("traffic P", "traffic", "{:.2f}"),
         Column("temp. P", "temporaries", "{:.3f}"),
         Column("compile s", "seconds", "{:.0f}"),
-        Column("optax: collectives", "peer collectives"),
+        Column("peer: collectives", "peer collectives"),
         Column("scalars", "peer scalars"),
         Column("traffic P", "peer traffic", "{:.2f}"),
         Column("temp. P", "peer temporaries", "{:.3f}"),
