@@ -42,7 +42,15 @@ def _many(scale: float) -> Shapes:
     return {f"leaf_{i:04d}": shapes[i % 4] for i in range(max(1, round(scale * 2_000)))}
 
 
-def decoder(layers: int, width: int, hidden: int, keys: int, *, stacked: bool = False) -> Shapes:
+def decoder(
+    layers: int,
+    width: int,
+    hidden: int,
+    keys: int,
+    *,
+    words: int = 32_000,
+    stacked: bool = False,
+) -> Shapes:
     """A decoder with gated dense layers; `keys` is the width of keys and values.
 
     Of many leaves, or of a few in which all layers are stacked.
@@ -62,7 +70,7 @@ def decoder(layers: int, width: int, hidden: int, keys: int, *, stacked: bool = 
         blocks: Shapes = {"layers": {name: (layers, *shape) for name, shape in layer.items()}}
     else:
         blocks = {f"layer_{number:02d}": layer for number in range(layers)}
-    return {"tokens": (32_000, width), **blocks, "norm": (width,), "head": (width, 32_000)}
+    return {"tokens": (words, width), **blocks, "norm": (width,), "head": (width, words)}
 
 
 SHAPES: dict[str, Callable[[float], Shapes]] = {
