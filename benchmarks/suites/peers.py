@@ -69,8 +69,8 @@ class Compared(NamedTuple):
         of the gradient; None where the peer alone tells.
       more: Kernels that it may have more on one array.
       more_on_trees: Whether on trees too.
-      branches: Whether its decompositions stand in a branch.
-      runs: On which target and tree it compiles in minutes; None: on all.
+      branches: Whether a decomposition of each matrix stands in a branch; on a TPU it compiles for
+        more than a quarter of an hour.
     """
 
     ours: Any
@@ -79,7 +79,6 @@ class Compared(NamedTuple):
     more: int = 2
     more_on_trees: bool = False
     branches: bool = False
-    runs: Callable[[str, str], bool] | None = None
 
 
 _METHODS: dict[str, tuple[str, float | None]] = {
@@ -146,16 +145,11 @@ def _compare(entry: Entry) -> Compared:
 
 
 def _spectral() -> dict[str, Compared]:
-    """Singular values: a decomposition of each matrix stands in a branch, and compiles for long."""
-
-    def few(target: str, tree: str) -> bool:
-        return target == "gpu" or tree == "leaf"
-
     svd = clipax.clip_by_singular_values(1.0)
     ggnc = clipax.ggnc(RATE, 1.0, norm="spectral")
     found = {
-        "clip_by_singular_values": Compared(_sgd(svd), "", None, branches=True, runs=few),
-        "ggnc, spectral": Compared(ggnc, "", None, branches=True, runs=few),
+        "clip_by_singular_values": Compared(_sgd(svd), "", None, branches=True),
+        "ggnc, spectral": Compared(ggnc, "", None, branches=True),
     }
     if "method" in inspect.signature(clipax.clip_by_singular_values).parameters:
         options: dict[str, Any] = {"method": "polar"}
