@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from clipax import _platforms
 from clipax._typing import Array, Params, Updates
 
 __all__ = ["Skippable", "make_skippable"]
@@ -32,6 +33,13 @@ class Skippable(NamedTuple):
     update: Callable[[Array, Updates, Any, Params | None, Mapping[str, Any]], tuple[Updates, Any]]
 
 
+class _Forms(NamedTuple):
+    """Two ways to leave a step out; functions of `(taken, updates, state, params, extra)`."""
+
+    branch: Callable[..., tuple[Updates, Any]]
+    select: Callable[..., tuple[Updates, Any]]
+
+
 def make_skippable(inner: optax.GradientTransformation) -> Skippable:
     """Make the steps of a transformation conditional.
 
@@ -45,16 +53,12 @@ def make_skippable(inner: optax.GradientTransformation) -> Skippable:
     else:  # `optax.MultiSteps` has the functions of a transformation, and takes extra arguments
         inner = optax.GradientTransformationExtraArgs(inner.init, inner.update)
 
-    def take(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
-        taken, new = inner.update(updates, state, params, **extra)
-        return jax.tree.map(_strip_weak_type, taken), jax.tree.map(_cast_like, new, state)
-
-    def stay(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
-        shapes, _ = jax.eval_shape(partial(take, extra=extra), updates, state, params)
-        zeros = jax.tree.map(
-            lambda leaf, like: jnp.zeros_like(leaf, dtype=like.dtype), updates, shapes
-        )
-        return zeros, state
+    # The same functions at every step: outside of `jit` JAX caches compiled programs by them. One
+    # pair for each assumed platform, as the programs differ.
+    @cache
+    def forms(assumed: _platforms.Platform | None) -> _Forms:
+        del assumed
+        return _make_forms(inner, {})
 
     def init(params: Params) -> Any:
         return jax.tree.map(_strip_weak_type, inner.init(params))
@@ -62,18 +66,84 @@ def make_skippable(inner: optax.GradientTransformation) -> Skippable:
     def update(
         taken: Array, updates: Updates, state: Any, params: Params | None, extra: Mapping[str, Any]
     ) -> tuple[Updates, Any]:
-        # A conditional: for a selection XLA copies the old state and writes out both
-        # (`benchmarks/NOTES.md`).
+        assumed = _platforms.assumed_platform()
         if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
-            # The same two functions at every step: outside of `jit` JAX caches the compiled `cond`
-            # by its branches.
-            return lax.cond(taken, take, stay, updates, state, params, extra)
-        # Line searches take a function among the extra arguments, which `cond` does not.
-        return lax.cond(
-            taken, partial(take, extra=extra), partial(stay, extra=extra), updates, state, params
-        )
+            branch, select = forms(assumed)
+        else:
+            # Line searches take a function among the extra arguments, which is no operand.
+            (branch, select), extra = _make_forms(inner, extra), {}
+        operands = taken, updates, state, params, extra
+        return _platforms.choose(*operands, cpu=branch, gpu=select, tpu=select, assumed=assumed)
 
     return Skippable(init, update)
+
+
+def _make_forms(
+    inner: optax.GradientTransformationExtraArgs, constants: Mapping[str, Any]
+) -> _Forms:
+    """Make both forms of a step; `constants` are extra arguments that are no operands."""
+
+    # Inlined into its callers, and traced once for all of them.
+    @partial(jax.jit, inline=True)
+    def take(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
+        taken, new = inner.update(updates, state, params, **constants, **extra)
+        return jax.tree.map(_strip_weak_type, taken), jax.tree.map(_cast_like, new, state)
+
+    def stay(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
+        shapes, _ = jax.eval_shape(take, updates, state, params, extra)
+        zeros = jax.tree.map(
+            lambda leaf, like: jnp.zeros_like(leaf, dtype=like.dtype), updates, shapes
+        )
+        return zeros, state
+
+    def branch(
+        taken: Array, updates: Updates, state: Any, params: Params, extra: Any
+    ) -> tuple[Updates, Any]:
+        # XLA for CPU copies the old state for a selection, and writes out both
+        # (`benchmarks/NOTES.md`).
+        return lax.cond(taken, take, stay, updates, state, params, extra)
+
+    @partial(jax.jit, inline=True)
+    def select(
+        taken: Array, updates: Updates, state: Any, params: Params, extra: Any
+    ) -> tuple[Updates, Any]:
+        # For GPU and TPU: a conditional makes the host of a GPU wait and costs a TPU a temporary of
+        # the tree's size; a selection is fused into the update. Zeros in place of a bad gradient
+        # would cost a read: the norm of a clip inside is measured together with `taken`.
+        operands = _mask_derivatives(taken, (updates, state, params, extra))
+        result, new = take(*operands)
+        pick = partial(lax.select, taken)
+        zeros = jax.tree.map(jnp.zeros_like, result)
+        return jax.tree.map(pick, result, zeros), jax.tree.map(pick, new, state)
+
+    return _Forms(branch, select)
+
+
+def _mask_derivatives(taken: Array, tree: Any) -> Any:
+    """Return the tree as it is, with derivatives of zero where the step is not taken.
+
+    The derivatives of a step on NaN are NaN, times zero too.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    types = [jax.typeof(leaf).dtype for leaf in leaves]
+    places = [place for place, kind in enumerate(types) if jnp.issubdtype(kind, jnp.inexact)]
+    masked = _mask(taken, [leaves[place] for place in places])
+    for place, leaf in zip(places, masked, strict=True):
+        leaves[place] = leaf
+    return jax.tree.unflatten(structure, leaves)
+
+
+@jax.custom_jvp
+def _mask(taken: Array, values: Sequence[Array]) -> Sequence[Array]:
+    del taken
+    return values
+
+
+@_mask.defjvp
+def _mask_jvp(primals: Any, tangents: Any) -> tuple[Sequence[Array], Sequence[Array]]:
+    taken, values = primals
+    kept = [lax.select(taken, tangent, jnp.zeros_like(tangent)) for tangent in tangents[1]]
+    return values, kept
 
 
 def _cast_like(new: Any, old: Any) -> Any:
