@@ -6,29 +6,26 @@ no trace in the compiled program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Literal, TypeVar, get_args
 
+import jax
 from jax import lax
 
 from clipax import _validate
 
-__all__ = ["Platform", "assume_platform", "assumed_platform", "choose"]
+__all__ = ["Platform", "assume_platform", "choose"]
 
 T = TypeVar("T")
 Platform = Literal["cpu", "gpu", "tpu"]
 
-_assumed: ContextVar[Platform | None] = ContextVar("platform", default=None)
+# Part of the key by which JAX caches what it has traced.
+_assumed = jax.make_user_context(None)
 
 
 def choose(
-    *operands: Any,
-    cpu: Callable[..., T],
-    gpu: Callable[..., T],
-    tpu: Callable[..., T],
-    assumed: Platform | None,
+    *operands: Any, cpu: Callable[..., T], gpu: Callable[..., T], tpu: Callable[..., T]
 ) -> T:
     """Call the form for the platform that the program is lowered for, on the operands.
 
@@ -37,28 +34,13 @@ def choose(
       cpu: The form for CPUs.
       gpu: The form for CUDA and ROCm.
       tpu: The form for TPUs, and for platforms that are none of these.
-      assumed: The platform to take instead: pass `assumed_platform()`, under `jit` as a static
-        argument, so that programs of different platforms are not taken for one.
     """
-    if assumed is not None:
-        return {"cpu": cpu, "gpu": gpu, "tpu": tpu}[assumed](*operands)
+    if _assumed.value is not None:
+        return {"cpu": cpu, "gpu": gpu, "tpu": tpu}[_assumed.value](*operands)
     return lax.platform_dependent(*operands, cpu=cpu, cuda=gpu, rocm=gpu, default=tpu)
 
 
-def assumed_platform() -> Platform | None:
-    """Return the platform that `assume_platform` names, or None."""
-    return _assumed.get()
-
-
-@contextmanager
-def assume_platform(name: Platform) -> Iterator[None]:
-    """Trace the forms of a platform, whatever the program is lowered for: on a CPU all can run.
-
-    Trace anew inside: a function that is compiled already keeps its form.
-    """
+def assume_platform(name: Platform) -> AbstractContextManager[None]:
+    """Trace the forms of a platform, whatever the program is lowered for: on a CPU all can run."""
     _validate.one_of("name", name, get_args(Platform))
-    token = _assumed.set(name)
-    try:
-        yield
-    finally:
-        _assumed.reset(token)
+    return _assumed(name)

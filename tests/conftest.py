@@ -19,8 +19,10 @@ PINNED = "0.10."
 
 # Nine tenths of the tests' time is XLA's, and its newer emitters of fusions take twice the time of
 # the older ones, which make the same results. Programs that are counted are compiled as they are
-# for users (`tests/counts/programs.py`), and so is the whole contract on the newest JAX.
-if jax.__version__.startswith(PINNED) and "CLIPAX_DEFAULT_CODEGEN" not in os.environ:
+# for users (`tests/counts/programs.py`), and so is the whole contract on the newest JAX. The
+# compiler for TPUs (`tests/programs`) ends a process that has options of the CPU's.
+_AS_FOR_USERS = {"CLIPAX_DEFAULT_CODEGEN", "CLIPAX_PROGRAMS"}
+if jax.__version__.startswith(PINNED) and not _AS_FOR_USERS & os.environ.keys():
     os.environ["XLA_FLAGS"] = " ".join(
         [
             os.environ.get("XLA_FLAGS", ""),

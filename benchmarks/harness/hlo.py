@@ -3,7 +3,8 @@
 XLA's own `cost_analysis()["bytes accessed"]` adds up every computation of the program, the branches
 of a `lax.cond` included, whether they are taken or not. Here the optimized program's text is read
 instead: the entry computation's instructions (and what they call) count, a conditional's branches
-do not.
+do not, a loop counts as often as it runs where the program says how often. What lies in a TPU's
+memory on the chip is no traffic.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-_ARRAY = re.compile(r"\b([a-z]+\d\w*|pred)\[([\d,<=]*)\]")
+_ARRAY = re.compile(r"\b([a-z]+\d\w*|pred)\[([\d,<=]*)\](\{[^}]*\})?")
 _HEADER = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+)\s*\(.*->.*\{$")
 _LINE = re.compile(r"^\s+(ROOT\s+)?%?([\w.\-]+)\s+=\s+(.*)$")
 _NAME = re.compile(r"%?([\w.\-]+)$")
@@ -26,6 +27,14 @@ _FREE |= {"after-all"}
 COLLECTIVES = {"all-gather", "all-reduce", "all-to-all", "collective-broadcast"}
 COLLECTIVES |= {"collective-permute", "ragged-all-to-all", "reduce-scatter"}
 _INDEX = re.compile(r"\bindex=(\d+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_TARGET = re.compile(r'\bcustom_call_target="([^"]*)"')
+# Calls that only name memory, or tell the compiler something.
+_NAMES = {"AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast", "Sharding"}
+# A TPU's VMEM, SMEM and semaphores: `f32[8]{0:T(128)S(1)}`.
+_ON_CHIP = re.compile(r"S\([126]\)")
+# Halves of a transfer between the chip and HBM.
+_TRANSFERS = {"copy-start", "slice-start"}
 _SLICES, _UPDATE = {"dynamic-slice", "slice"}, "dynamic-update-slice"
 
 
@@ -40,6 +49,8 @@ class Instruction:
     callee: str | None
     is_root: bool
     index: int | None = None
+    trips: int | None = None
+    target: str | None = None
 
 
 Computation = dict[str, Instruction]
@@ -51,7 +62,10 @@ class Program:
 
     Bytes accessed are by XLA's convention: each instruction reads its operands and writes its
     result, caches are not considered. Temporaries are bytes allocated beside arguments and results,
-    branches included. A collective is one whatever its operands.
+    branches included. A collective is one whatever its operands, its scalars are their entries.
+    Kernels are what a GPU launches, one after the other; on a TPU they are instructions, transfers
+    left out. A loop whose length is not known is open: like a conditional, it makes the host of a
+    GPU wait for the device.
     """
 
     bytes_accessed: int
@@ -59,6 +73,9 @@ class Program:
     reductions: int
     conditionals: int
     collectives: int
+    scalars: int
+    kernels: int
+    open_loops: int
 
 
 def count(compiled: Any, *, large: int = 2) -> Program:
@@ -68,12 +85,20 @@ def count(compiled: Any, *, large: int = 2) -> Program:
     """
     computations, entry = parse(compiled.as_text())
     reached = list(_reached(computations, entry))
+    collectives = [
+        sum(_shape_entries(computations[name][of].shape) for of in one.operands)
+        for name, one in reached
+        if one.opcode.removesuffix("-start") in COLLECTIVES
+    ]
     return Program(
         bytes_accessed=_computation_bytes(computations, entry),
         temporaries=int(compiled.memory_analysis().temp_size_in_bytes),
         reductions=sum(_is_reduction(computations[name], one, large) for name, one in reached),
         conditionals=sum(one.opcode == "conditional" for _, one in reached),
-        collectives=sum(one.opcode.removesuffix("-start") in COLLECTIVES for _, one in reached),
+        collectives=len(collectives),
+        scalars=sum(collectives),
+        kernels=_count_kernels(computations, entry),
+        open_loops=sum(one.opcode == "while" and one.trips is None for _, one in reached),
     )
 
 
@@ -98,7 +123,13 @@ def parse(text: str) -> tuple[dict[str, Computation], str]:
 
 def shape_bytes(shape: str) -> int:
     """Bytes of a shape as the text writes it, `f32[8,4]{1,0}` or a tuple of such."""
-    return sum(_array_bytes(dtype, dims) for dtype, dims in _ARRAY.findall(shape))
+    return sum(_array_bytes(dtype, dims) for dtype, dims, _ in _ARRAY.findall(shape))
+
+
+def _main_bytes(shape: str) -> int:
+    """Those that lie in the device's main memory, not on the chip."""
+    arrays = (one for one in _ARRAY.findall(shape) if not _ON_CHIP.search(one[2]))
+    return sum(_array_bytes(dtype, dims) for dtype, dims, _ in arrays)
 
 
 def tree_bytes(tree: Any) -> int:
@@ -118,7 +149,7 @@ def _entries(dims: str) -> int:
 
 
 def _shape_entries(shape: str) -> int:
-    return sum(_entries(dims) for _, dims in _ARRAY.findall(shape))
+    return sum(_entries(dims) for _, dims, _ in _ARRAY.findall(shape))
 
 
 def _closing(text: str) -> int:
@@ -142,6 +173,7 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction:
     if opcode == "parameter":
         operands = (inner,)  # its number
     callee, index = _CALLEE.search(attributes), _INDEX.search(attributes)
+    trips, target = _TRIPS.search(attributes), _TARGET.search(attributes)
     return Instruction(
         name,
         opcode,
@@ -150,6 +182,8 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction:
         callee[1] if callee else None,
         is_root,
         int(index[1]) if index else None,
+        int(trips[1]) if trips else None,
+        target[1] if target else None,
     )
 
 
@@ -177,20 +211,45 @@ def _is_reduction(here: Computation, one: Instruction, large: int) -> bool:
     return operand is not None and _shape_entries(operand.shape) >= large
 
 
+def _count_kernels(computations: dict[str, Computation], name: str) -> int:
+    total = 0
+    for one in computations[name].values():
+        if _calls(computations, one):
+            total += (one.trips or 1) * _count_kernels(computations, str(one.callee))
+        elif not (_is_free(one) or one.opcode in _TRANSFERS or one.target in _NAMES):
+            total += 1
+    return total
+
+
+def _calls(computations: dict[str, Computation], one: Instruction) -> bool:
+    """Whether it runs the instructions of another computation one by one."""
+    return one.opcode in ("call", "while", "async-start") and one.callee in computations
+
+
+def _is_free(one: Instruction) -> bool:
+    return one.opcode in _FREE or one.opcode == "conditional" or one.opcode.endswith("-done")
+
+
 def _computation_bytes(computations: dict[str, Computation], name: str) -> int:
     computation = computations[name]
     return sum(_bytes(computations, computation, one) for one in computation.values())
 
 
 def _bytes(computations: dict[str, Computation], here: Computation, one: Instruction) -> int:
-    if one.opcode in _FREE or one.opcode == "conditional" or one.opcode.endswith("-done"):
+    if _is_free(one):
         return 0
-    if one.opcode in ("call", "while", "async-start") and one.callee in computations:
-        return _computation_bytes(computations, one.callee)  # a loop: one trip
-    reads = {name: shape_bytes(here[name].shape) for name in one.operands if name in here}
-    writes = shape_bytes(one.shape)
+    if _calls(computations, one):  # an open loop: one trip
+        return (one.trips or 1) * _computation_bytes(computations, str(one.callee))
+    if one.opcode in _TRANSFERS:  # what lands: the whole, or a slice of the first array
+        landed = list(_ARRAY.finditer(one.shape))[one.opcode == "slice-start"][0]
+        sides = bool(_main_bytes(here[one.operands[0]].shape)) + bool(_main_bytes(landed))
+        return sides * shape_bytes(landed)
+    reads = {name: _main_bytes(here[name].shape) for name in one.operands if name in here}
+    writes = _main_bytes(one.shape)
+    if one.target in _NAMES:
+        return 0
     if one.opcode in _SLICES:
-        return 2 * writes
+        return min(shape_bytes(one.shape), sum(reads.values())) + writes
     if one.opcode == _UPDATE:
         return 2 * reads[one.operands[1]]
     if one.opcode == "fusion" and one.callee in computations:
@@ -212,7 +271,8 @@ def _fusion_bytes(
             total += min(whole, sum(shape_bytes(one.shape) for one in users))
         elif [(one.opcode, one.operands[0]) for one in users] == [(_UPDATE, parameter.name)]:
             update = shape_bytes(inside[users[0].operands[1]].shape)
-            writes -= shape_bytes(users[0].shape) - update
+            if whole:  # neither it nor the result lies on the chip
+                writes -= shape_bytes(users[0].shape) - update
         else:
             total += whole
     return total + writes

@@ -42,10 +42,45 @@ def _many(scale: float) -> Shapes:
     return {f"leaf_{i:04d}": shapes[i % 4] for i in range(max(1, round(scale * 2_000)))}
 
 
+def decoder(
+    layers: int,
+    width: int,
+    hidden: int,
+    keys: int,
+    *,
+    words: int = 32_000,
+    stacked: bool = False,
+) -> Shapes:
+    """A decoder with gated dense layers; `keys` is the width of keys and values.
+
+    Of many leaves, or of a few in which all layers are stacked.
+    """
+    layer = {
+        "attention_norm": (width,),
+        "query": (width, width),
+        "key": (width, keys),
+        "value": (width, keys),
+        "out": (width, width),
+        "mlp_norm": (width,),
+        "gate": (width, hidden),
+        "up": (width, hidden),
+        "down": (hidden, width),
+    }
+    if stacked:
+        blocks: Shapes = {"layers": {name: (layers, *shape) for name, shape in layer.items()}}
+    else:
+        blocks = {f"layer_{number:02d}": layer for number in range(layers)}
+    return {"tokens": (words, width), **blocks, "norm": (width,), "head": (width, words)}
+
+
 SHAPES: dict[str, Callable[[float], Shapes]] = {
     # One leaf of 32M entries.
     "leaf": lambda scale: {"kernel": (max(1, round(scale * 2**25)),)},
+    # The same as a matrix, of as many units as columns.
+    "matrix": lambda scale: {"kernel": (4096, max(1, round(scale * 2**13)))},
     "transformer": _transformer,
+    # 64 leaves, 82M entries: layers of GPT-2's width.
+    "layers": lambda scale: _transformer(4 * scale, layers=5),
     # 40 leaves, for what must be compiled often.
     "shallow": partial(_transformer, layers=3),
     "many": _many,

@@ -1,0 +1,139 @@
+"""Compiles for TPUs and GPUs on a machine that has neither: devices by description alone.
+
+XLA's compilers for both run on any machine. What they need is the packages of `PACKAGES` beside
+JAX, in an environment of its own: the CUDA plug-in registers itself with every program that starts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from clipax.measure import assume_devices
+
+PACKAGES = {"tpu": ("libtpu",), "gpu": ("jax-cuda12-plugin", "jax-cuda12-pjrt")}
+"""What a target's compiler is in; the last two in the version that JAX has."""
+
+KINDS = {"tpu": "v5e:2x2", "gpu": "H200"}
+"""What is compiled for unless a topology is asked for."""
+
+# libtpu would look for the machine's TPU, and let one process compile at a time.
+_TPU_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+# XLA's `GpuTargetConfigProto` of an H200.
+_H200 = """gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 4800000000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: 151397597184 shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 }
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 patch: 0 }
+device_description_str: "NVIDIA H200 141GB HBM3e"
+"""
+
+
+class Compiled(NamedTuple):
+    """A compiled program, and the seconds that tracing, lowering and compiling took."""
+
+    program: Any
+    seconds: float
+
+
+def prepare(target: str, topology: str | None = None) -> dict[str, str]:
+    """Sets the process up to compile for a target, and tells what it is compiled with.
+
+    To be called before JAX uses a device.
+
+    Raises:
+      ValueError: A package of the target's is missing, or of another version than JAX.
+    """
+    versions = {}
+    needed = f"pip install libtpu jax-cuda12-plugin=={jax.__version__}"
+    needed += f" jax-cuda12-pjrt=={jax.__version__}"
+    for name in PACKAGES[target]:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            raise ValueError(
+                f"`target` {target!r} needs {name}, which is not installed; in an environment of "
+                f"its own: {needed}"
+            ) from None
+        if name != "libtpu" and versions[name] != jax.__version__:
+            raise ValueError(f"`{name}` must be {jax.__version__} as JAX, got {versions[name]}")
+    os.environ.update(_TPU_ENVIRONMENT if target == "tpu" else {})
+    jax.config.update("jax_platforms", "cpu")  # nothing runs on the target
+    # Each is compiled once; a cache on disk would take the seconds away.
+    jax.config.update("jax_enable_compilation_cache", False)
+    device = f"{target}: {topology or KINDS[target]}, by its description"
+    return {"device": device, **versions}
+
+
+@cache
+def find_devices(target: str, topology: str | None = None) -> tuple[Any, ...]:
+    """Lists the devices of a topology such as "v5e:16x16"; that of `KINDS` by default."""
+    from jax.experimental import topologies
+
+    if target == "tpu":
+        name = topology or KINDS[target]
+        return tuple(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+    described = topologies.get_topology_desc(
+        platform="cuda", topology_name="h200", topology=topology or "1x1x1", target_config=_H200
+    )
+    return tuple(described.devices)
+
+
+def make_mesh(devices: Sequence[Any], sizes: dict[str, int]) -> Mesh:
+    """Makes a mesh of axes of these sizes from described devices."""
+    array = np.asarray(devices).reshape(*sizes.values())
+    return Mesh(array, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def place(tree: Any, mesh: Mesh, spec: Callable[[Any], P] = lambda leaf: P()) -> Any:
+    """Describes arrays of a tree's shapes on a mesh, each as `spec` says of its leaf."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec(leaf))
+        ),
+        tree,
+    )
+
+
+def compile(function: Any, *arguments: Any, **options: Any) -> Compiled:
+    """Compiles a function for the devices that its described arguments lie on."""
+    mesh = jax.tree.leaves(arguments)[0].sharding.mesh
+    start = time.perf_counter()
+    with assume_devices(mesh.size):  # this process sees another number
+        program = jax.jit(function, **options).lower(*arguments).compile()
+    return Compiled(program, time.perf_counter() - start)
+
+
+def compile_step(transformation: Any, params: Any, target: str) -> Compiled:
+    """Compiles an optimizer's step for one device, parameters and state donated.
+
+    `params` are shapes and dtypes, those of the gradients too.
+    """
+
+    def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        updates, state = transformation.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    mesh = make_mesh(find_devices(target)[:1], {"device": 1})
+    params, state = place((params, jax.eval_shape(transformation.init, params)), mesh)
+    return compile(step, params, state, params, donate_argnums=(0, 1))

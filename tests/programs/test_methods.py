@@ -1,0 +1,29 @@
+"""Every method on a TPU and a GPU: no waiting host, few kernels, no copy, no read too many."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.harness import records, targets
+from benchmarks.suites import programs
+
+# Each tree in one dtype, units in that in which copies creep in.
+JOBS = [
+    (target, tree, dtype, method)
+    for target in targets.PACKAGES
+    for tree, dtype in [("leaf", "f32"), ("matrix", "bf16"), ("layers", "f32")]
+    for method in programs.choose(target, tree)
+]
+
+EXCEPTIONS: dict[tuple[str, str, str], float] = {}
+"""What is known to miss a figure: target, tree, "method: figure" and what it reaches."""
+
+
+@pytest.mark.parametrize(("target", "tree", "dtype", "method"), JOBS)
+def test_a_step_holds_its_figures(target: str, tree: str, dtype: str, method: str) -> None:
+    missed = [
+        one
+        for one in programs.judge_row(programs.compare(target, method, tree, dtype))
+        if one.value > EXCEPTIONS.get((target, tree, f"{method}: {one.figure}"), one.limit)
+    ]
+    assert not missed, records.render_findings(missed)
