@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,13 @@ from jax import lax
 from clipax import _platforms
 from clipax._typing import Array, Params, Updates
 
-__all__ = ["Skippable", "make_skippable"]
+__all__ = [
+    "Skippable",
+    "make_skippable",
+    "mask_derivatives",
+    "select_step",
+    "strip_weak_types",
+]
 
 _NUMBERS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 
@@ -52,28 +58,22 @@ def make_skippable(inner: optax.GradientTransformation) -> Skippable:
         inner = optax.with_extra_args_support(inner)
     else:  # `optax.MultiSteps` has the functions of a transformation, and takes extra arguments
         inner = optax.GradientTransformationExtraArgs(inner.init, inner.update)
-
-    # The same functions at every step: outside of `jit` JAX caches compiled programs by them. One
-    # pair for each assumed platform, as the programs differ.
-    @cache
-    def forms(assumed: _platforms.Platform | None) -> _Forms:
-        del assumed
-        return _make_forms(inner, {})
+    always = _make_forms(inner, {})
 
     def init(params: Params) -> Any:
-        return jax.tree.map(_strip_weak_type, inner.init(params))
+        return strip_weak_types(inner.init(params))
 
     def update(
         taken: Array, updates: Updates, state: Any, params: Params | None, extra: Mapping[str, Any]
     ) -> tuple[Updates, Any]:
-        assumed = _platforms.assumed_platform()
         if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
-            branch, select = forms(assumed)
+            # The same functions at every step: outside of `jit` JAX caches programs by them.
+            branch, select = always
         else:
             # Line searches take a function among the extra arguments, which is no operand.
             (branch, select), extra = _make_forms(inner, extra), {}
         operands = taken, updates, state, params, extra
-        return _platforms.choose(*operands, cpu=branch, gpu=select, tpu=select, assumed=assumed)
+        return _platforms.choose(*operands, cpu=branch, gpu=select, tpu=select)
 
     return Skippable(init, update)
 
@@ -87,7 +87,7 @@ def _make_forms(
     @partial(jax.jit, inline=True)
     def take(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
         taken, new = inner.update(updates, state, params, **constants, **extra)
-        return jax.tree.map(_strip_weak_type, taken), jax.tree.map(_cast_like, new, state)
+        return strip_weak_types(taken), jax.tree.map(_cast_like, new, state)
 
     def stay(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
         shapes, _ = jax.eval_shape(take, updates, state, params, extra)
@@ -110,22 +110,40 @@ def _make_forms(
         # For GPU and TPU: a conditional makes the host of a GPU wait and costs a TPU a temporary of
         # the tree's size; a selection is fused into the update. Zeros in place of a bad gradient
         # would cost a read: the norm of a clip inside is measured together with `taken`.
-        operands = _mask_derivatives(taken, (updates, state, params, extra))
-        result, new = take(*operands)
-        pick = partial(lax.select, taken)
+        result, new = take(*mask_derivatives(taken, (updates, state, params, extra)))
         zeros = jax.tree.map(jnp.zeros_like, result)
-        return jax.tree.map(pick, result, zeros), jax.tree.map(pick, new, state)
+        return select_step(taken, result, zeros), select_step(taken, new, state)
 
     return _Forms(branch, select)
 
 
-def _mask_derivatives(taken: Array, tree: Any) -> Any:
+def strip_weak_types(tree: Any) -> Any:
+    """Make arrays without weak types, which would change from the first step to the second."""
+
+    def strip(value: Any) -> Any:
+        value = value if hasattr(value, "dtype") else jnp.asarray(value)
+        return value.astype(value.dtype) if getattr(value, "weak_type", False) else value
+
+    return jax.tree.map(strip, tree)
+
+
+def select_step(taken: Array, new: Any, old: Any) -> Any:
+    """Select the new values, in the types of the old ones, where the step is taken, else the old.
+
+    Keys of random numbers are selected too.
+    """
+    return jax.tree.map(
+        lambda value, like: lax.select(taken, _cast_like(value, like), like), new, old
+    )
+
+
+def mask_derivatives(taken: Array, tree: Any) -> Any:
     """Return the tree as it is, with derivatives of zero where the step is not taken.
 
     The derivatives of a step on NaN are NaN, times zero too.
     """
     leaves, structure = jax.tree.flatten(tree)
-    types = [jax.typeof(leaf).dtype for leaf in leaves]
+    types = [getattr(leaf, "dtype", bool) for leaf in leaves]
     places = [place for place, kind in enumerate(types) if jnp.issubdtype(kind, jnp.inexact)]
     masked = _mask(taken, [leaves[place] for place in places])
     for place, leaf in zip(places, masked, strict=True):
@@ -151,9 +169,3 @@ def _cast_like(new: Any, old: Any) -> Any:
     new = new if hasattr(new, "dtype") else jnp.asarray(new)
     same = new.dtype == old.dtype and not getattr(new, "weak_type", False)
     return new if same else new.astype(old.dtype)
-
-
-def _strip_weak_type(value: Any) -> Any:
-    """Remove an array's weak type, which would change from the first step to the second."""
-    value = value if hasattr(value, "dtype") else jnp.asarray(value)
-    return value.astype(value.dtype) if getattr(value, "weak_type", False) else value
