@@ -142,13 +142,15 @@ def find_clips(opt_state: Any) -> list[Clip]:
 
 def clip_columns(telemetry: Telemetry) -> dict[str, Array]:
     """Compute the reported numbers of each block; the row of excluded leaves is left out."""
-    blocks = telemetry.clipped_count.shape[-1] if telemetry.clipped_count.ndim else None
     threshold = telemetry.threshold
     nonfinite, is_finite = telemetry.nonfinite_count, telemetry.is_finite
-    if blocks is not None:
+    steps = telemetry.steps
+    if telemetry.names is not None:
+        blocks = telemetry.latest.shape[-2]
+        steps = steps[..., None]
         nonfinite, is_finite = nonfinite[..., :blocks], is_finite[..., :blocks]
     never = threshold >= jnp.finfo(threshold.dtype).max
-    finite_steps = jnp.maximum(telemetry.steps - nonfinite, 1).astype(threshold.dtype)
+    finite_steps = jnp.maximum(steps - nonfinite, 1).astype(threshold.dtype)
     return {
         "grad_norm": telemetry.grad_norm,
         "threshold": jnp.where(never, jnp.inf, threshold),
@@ -185,13 +187,12 @@ def _match(fields: Mapping[str, Any]) -> tuple[Clip | _Guard, Iterable[Any]] | N
 def _read(node: Any) -> Telemetry | None:
     """Read the telemetry of a state, also from the containers that a checkpoint restores."""
     fields = fields_of(unwrap(node))
-    arrays = ("steps", "latest", "clipped_count", "checks")
-    if fields is None or not all(name in fields for name in arrays):
+    if fields is None or not all(name in fields for name in ("latest", "counts")):
         return None
-    steps, latest, clipped, checks = (jnp.asarray(unwrap(fields[name])) for name in arrays)
+    latest, counts = (jnp.asarray(unwrap(fields[name])) for name in ("latest", "counts"))
     names = fields.get("names")
     encoded = None if names is None else unwrap(names)
-    return Telemetry(steps, latest, clipped, checks, fields.get("labels"), encoded)
+    return Telemetry(latest, counts, fields.get("labels"), encoded)
 
 
 def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
@@ -200,12 +201,12 @@ def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
     columns = clip_columns(telemetry)
     if telemetry.names is None:
         return columns
-    if telemetry.clipped_count.ndim != 1:
+    if telemetry.latest.ndim != 2:
         raise ValueError(
             "`opt_state` must be the state of one run, this one is vectorised: call "
             "`jax.vmap(clipax.metrics)(opt_state)`."
         )
-    blocks = telemetry.clipped_count.size
+    blocks = len(telemetry.latest)
     guard = {
         "nonfinite_count": jnp.sum(telemetry.nonfinite_count),
         "is_finite": jnp.all(telemetry.is_finite),

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from clipax import _platforms
 from clipax._typing import Array, Norms
 from clipax.measure import find_row, narrow
 from clipax.norms import NormRule
@@ -27,6 +29,7 @@ __all__ = [
     "init_rule",
     "init_states",
     "keep_rows",
+    "read_together",
     "select_rows",
     "update_rows",
 ]
@@ -156,6 +159,42 @@ def group_blocks(
         groups.append(Group(present, stacked, rows, unit=False))
     groups += [Group((label,), norms[label], None, unit=True) for label in units if label in norms]
     return groups
+
+
+def read_together(states: Any, shape: tuple[int, ...]) -> Any:
+    """Read all arrays of a shape as one vector, on a GPU.
+
+    XLA for GPU merges the kernels that make new states if they share a vector, not if they share
+    scalars; and it copies an array that others read as well before it writes the new one in place.
+    A rule or a chain of any length costs two kernels.
+    """
+    leaves, structure = jax.tree.flatten(states)
+    places = [place for place, leaf in enumerate(leaves) if leaf.shape == shape]
+    small = [leaves[place] for place in places]
+
+    def separately(arrays: list[Array]) -> list[Array]:
+        return arrays
+
+    def at_once(arrays: list[Array]) -> list[Array]:
+        # As integers: moves of floating-point numbers may lose those that are subnormal.
+        bits = [lax.bitcast_convert_type(array, jnp.int32) for array in arrays]
+        vector = lax.optimization_barrier(jnp.concatenate([jnp.ravel(part) for part in bits]))
+        ends = np.cumsum([part.size for part in bits])[:-1]
+        return [
+            lax.bitcast_convert_type(part.reshape(like.shape), array.dtype)
+            for part, like, array in zip(jnp.split(vector, ends), bits, arrays, strict=True)
+        ]
+
+    if len(places) > 1:
+        small = _platforms.choose(
+            small,
+            cpu=separately,
+            gpu=at_once,
+            tpu=separately,
+        )
+    for place, leaf in zip(places, small, strict=True):
+        leaves[place] = leaf
+    return jax.tree.unflatten(structure, leaves)
 
 
 def select_rows(state: BlockStates, group: Group) -> Any:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from clipax import _platforms
 from clipax._typing import Array, Norms
 from clipax.engine._blocks import (
     BlockStates,
@@ -19,12 +21,21 @@ from clipax.engine._blocks import (
     select_rows,
     update_rows,
 )
-from clipax.measure import combine_norms
+from clipax.engine._telemetry import Telemetry, known_labels
+from clipax.measure import Measurement, combine_norms
 from clipax.norms import Decision, NormRule, identity
 from clipax.norms._base import scale_norms
 from clipax.thresholds import Context
 
-__all__ = ["BlockFactors", "Measured", "NormRules", "RuleStates", "decide", "forget"]
+__all__ = [
+    "BlockFactors",
+    "Measured",
+    "NormRules",
+    "RuleStates",
+    "decide",
+    "forget",
+    "read_factors",
+]
 
 
 class BlockFactors(NamedTuple):
@@ -140,7 +151,7 @@ class Measured(NamedTuple):
     """
 
     norms: Norms
-    params: Norms
+    params: Measurement
     sizes: Mapping[str, int]
 
 
@@ -150,7 +161,7 @@ def decide(
     measured: Measured,
     states: RuleStates,
     context: Context,
-) -> tuple[dict[str, BlockFactors], list[Decision], RuleStates]:
+) -> tuple[dict[str, BlockFactors], list[Decision], list[Array], RuleStates]:
     """Decide on all groups.
 
     Args:
@@ -161,7 +172,8 @@ def decide(
       context: The facts that rules may use besides the norms.
 
     Returns:
-      Factors by label, the decision on each group, and the new states.
+      Factors by label; for each group the decision and the factor of the update; and the new
+      states.
     """
     finite = [jnp.isfinite(group.norms) for group in groups]
     # Rules see zero for a norm that is not finite; their decision and new state are then dropped.
@@ -179,12 +191,14 @@ def decide(
         good = jnp.stack([jnp.all(flags) for flags in finite]).all()
         states = states._replace(total=keep_rows(good, new, states.total))
     factors: dict[str, BlockFactors] = {}
+    update_factors = []
     before, after = states.before, states.after
     for group, norms, facts, decision, good, new in zip(
         groups, safe, contexts, decisions, finite, fresh, strict=True
     ):
         rows = () if rules.after is None else select_rows(after, group)
         update_factor, later = _decide_after(rules.after, decision, norms, rows, facts)
+        update_factors.append(update_factor)
         if group.rows is not None and not jax.tree.leaves((new, later)):
             factors |= _decide_each(rules, common, group, measured, context)
         else:
@@ -194,7 +208,49 @@ def decide(
         before = update_rows(before, group, good, new)
         if rules.after is not None:
             after = update_rows(after, group, good, later)
-    return factors, decisions, states._replace(before=before, after=after)
+    return factors, decisions, update_factors, states._replace(before=before, after=after)
+
+
+def read_factors(
+    factors: dict[str, BlockFactors],
+    groups: Sequence[Group],
+    telemetry: Telemetry,
+    *,
+    scales_update: bool,
+) -> dict[str, BlockFactors]:
+    """Read the factors of blocks that have one norm out of the records of the step, on a GPU.
+
+    The records are a kernel anyway: none is launched for the factor, and XLA for GPU merges the
+    kernels of leaves that share a vector. Elsewhere the factors are taken as they were decided.
+    """
+    order = {label: place for place, label in enumerate(known_labels(telemetry))}
+    labels = [label for group in groups if not group.unit for label in group.labels]
+
+    def from_records(latest: Array, counts: Array, decided: Any) -> dict[str, BlockFactors]:
+        # Behind a barrier, or XLA computes the factor again from the norm.
+        latest, counts = lax.optimization_barrier((latest, counts))
+        read = {}
+        for label in labels:
+            row = () if telemetry.names is None else (order[label],)
+            numbers = telemetry._replace(latest=latest[row], counts=counts[row], names=None)
+            read[label] = BlockFactors(
+                numbers.clip_factor,
+                numbers.update_factor if scales_update else jnp.ones_like(numbers.clip_factor),
+                numbers.is_finite,
+            )
+        return decided | read
+
+    def as_decided(latest: Array, counts: Array, decided: Any) -> dict[str, BlockFactors]:
+        return dict(decided)
+
+    return _platforms.choose(
+        telemetry.latest,
+        telemetry.counts,
+        factors,
+        cpu=as_decided,
+        gpu=from_records,
+        tpu=as_decided,
+    )
 
 
 def forget(norms: Norms, finite: Mapping[str, Array]) -> Norms:
@@ -271,6 +327,13 @@ def _add_blocks(context: Context, group: Group, measured: Measured) -> Context:
     # As NumPy numbers they are constants of the program, not arguments.
     counts = np.array([measured.sizes[label] for label in group.labels], group.norms.dtype)
     return context._replace(
-        param_norms=group.stack(measured.params) if measured.params else None,
+        param_norms=_stack_params(group, measured.params) if measured.params.norms else None,
         sizes=counts if group.rows is not None else counts[0],
     )
+
+
+def _stack_params(group: Group, params: Measurement) -> Array:
+    """Stack the parameters' norms of a group, as the measurement did where it can."""
+    if group.rows is None or params.stacked is None:
+        return group.stack(params.norms)
+    return params.stacked

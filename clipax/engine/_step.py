@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from clipax._typing import Array, Norms, Params, Scalar, Updates
-from clipax.engine._blocks import Group, group_blocks
-from clipax.engine._decide import BlockFactors, Measured, NormRules, decide
+from clipax.engine._blocks import Group, group_blocks, read_together
+from clipax.engine._decide import BlockFactors, Measured, NormRules, decide, read_factors
 from clipax.engine._entries import EntryRule, apply_rule, hide
 from clipax.engine._spec import ScaleByNormState, Spec
 from clipax.engine._telemetry import known_labels, record
@@ -131,23 +131,27 @@ class Step:
         excluded = {leaf.block.label for leaf in self.leaves if leaf.block.excluded}
         blocks = {label: norm for label, norm in norms.items() if label not in excluded}
         telemetry, states, _ = self.state
+        states = read_together(states, telemetry.latest.shape[:-1])
         self.groups = group_blocks(
             known_labels(telemetry), states.before, blocks, stacked, collapse=self.spec.collapse
         )
-        params: Norms = {}
+        params = Measurement({}, None)
         if rules.needs_params:
             # `apply_updates` converts bfloat16 parameters as well: without barriers XLA would share
             # the float32 copy and write it out (`benchmarks/NOTES.md`).
             values = hide(self.params or ())
-            params = self._measure(replace_values(self.leaves, values), None).norms
-        factors, self.decisions, states = decide(
+            params = self._measure(replace_values(self.leaves, values), None)
+        factors, self.decisions, update_factors, states = decide(
             rules, self.groups, Measured(blocks, params, self.sizes), states, self.context
+        )
+        others = [norm for label, norm in norms.items() if label in excluded]
+        telemetry = record(telemetry, self.groups, self.decisions, update_factors, others)
+        factors = read_factors(
+            factors, self.groups, telemetry, scales_update=rules.after is not None
         )
         for label in norms.keys() & excluded:
             ones = jnp.ones_like(norms[label])
             factors[label] = BlockFactors(ones, ones, jnp.isfinite(norms[label]))
-        others = [norm for label, norm in norms.items() if label in excluded]
-        telemetry = record(telemetry, self.groups, self.decisions, others)
         self.state = self.state._replace(telemetry=telemetry, rules=states)
         return factors
 

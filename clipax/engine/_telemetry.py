@@ -5,15 +5,18 @@ All blocks share one array a field: thousands of scalars would cost more than th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from jax import lax
 
+from clipax import _platforms
 from clipax._typing import Array
 from clipax.engine._blocks import Group, block_key
+from clipax.measure import is_whole
 from clipax.norms import Decision
 
 __all__ = [
@@ -29,25 +32,24 @@ __all__ = [
 class Telemetry(NamedTuple):
     """The records of a transformation, block by block; every number is finite at all times.
 
-    Arrays have one entry for each block, in the order of `names`; no such axis for `"global"`.
-    `clipax.metrics` reads them out of any optimizer state.
+    Rows are blocks, in the order of `names`; there is no such axis for `"global"`. Few arrays, as a
+    GPU launches a kernel for each. `clipax.metrics` reads them out of any optimizer state.
 
     Attributes:
-      steps: Number of steps, int32.
-      latest: On the last axis `grad_norm`, `threshold` and `clip_factor` of the last finite step.
-      clipped_count: Number of steps with a norm above the threshold (shares of units add up).
-      checks: On the last axis `nonfinite_count` and whether the last step was not finite, int32. A
-        last entry, if there is one more, is that of all excluded leaves together.
+      latest: On the last axis `grad_norm`, `threshold`, `clip_factor` and the factor of the update
+        of the last finite step; where blocks have units also the sum of the shares of them that
+        were above the threshold, over all steps.
+      counts: On the last axis the numbers of steps, of steps with a norm above the threshold and of
+        steps with one that was not finite, and whether the last step's was not, int32. A last row,
+        if there is one more, is that of all excluded leaves together, or of an empty tree.
       labels: The blocks as the keys (`block_key`) of a dictionary without arrays: their names are
         known inside `jit`.
       names: The same as bytes (`clipax.block_names` reads them), for checkpoints that keep arrays
         only; None for `"global"`.
     """
 
-    steps: Array
     latest: Array
-    clipped_count: Array
-    checks: Array
+    counts: Array
     labels: Any
     names: Array | None
 
@@ -67,47 +69,70 @@ class Telemetry(NamedTuple):
         return self.latest[..., 2]
 
     @property
+    def update_factor(self) -> Array:
+        """Return the factor of the update that is made of the gradient (the smallest)."""
+        return self.latest[..., 3]
+
+    @property
+    def steps(self) -> Array:
+        """Return the number of steps, int32."""
+        steps = self.counts[..., _STEPS]
+        return steps if self.names is None else steps[..., 0]
+
+    @property
+    def clipped_count(self) -> Array:
+        """Return the number of steps with a norm above the threshold (shares of units add up)."""
+        if self.latest.shape[-1] > _SHARES:
+            return self.latest[..., _SHARES]
+        clipped = self.counts[..., _CLIPPED]
+        return clipped if self.names is None else clipped[..., : self.latest.shape[-2]]
+
+    @property
     def nonfinite_count(self) -> Array:
         """Return the number of steps with a norm that was not finite."""
-        return self.checks[..., 0]
+        return self.counts[..., _NONFINITE]
 
     @property
     def is_finite(self) -> Array:
         """Tell whether the last step's norms were finite."""
-        return self.checks[..., 1] == 0
+        return self.counts[..., _FLAG] == 0
+
+
+_STEPS, _CLIPPED, _NONFINITE, _FLAG = range(4)
+_SHARES = 4
 
 
 class _Row(NamedTuple):
-    """The records of a group for one step: vectors over its blocks, or scalars for one."""
+    """The records of a group for one step: vectors over its blocks."""
 
-    latest: Array
-    clipped: Array
+    latest: tuple[Array, ...]  # by column; the share of units that were above comes last
     is_finite: Array
     any_finite: Array
 
 
 def init_telemetry(
-    shapes: Mapping[str, tuple[int, ...]], *, excluded: bool, collapse: bool, dtype: Any
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    excluded: bool,
+    collapse: bool,
+    dtype: Any,
 ) -> Telemetry:
     """Make the records before the first step.
 
     Args:
       shapes: The shape of each label's norms, in the order of the records.
       excluded: Whether there are leaves that are checked but not scaled: they share a last row of
-        `checks`.
+        `counts`.
       collapse: Whether there is one label, whose records have no axis of blocks.
       dtype: Type of the norms.
     """
     rows: tuple[int, ...] = () if collapse else (len(shapes),)
-    checked: tuple[int, ...] = () if collapse else (len(shapes) + excluded,)
-    whole = all(shape == () for shape in shapes.values())
-    start = np.array([0, jnp.finfo(dtype).max, 1], jnp.dtype(dtype))
+    counted: tuple[int, ...] = () if collapse else (max(1, len(shapes) + excluded),)
+    units = any(shape != () for shape in shapes.values())
+    start = np.array([0, jnp.finfo(dtype).max, 1, 1, 0][: _SHARES + units], jnp.dtype(dtype))
     return Telemetry(
-        steps=jnp.zeros((), jnp.int32),
-        latest=jnp.broadcast_to(jnp.asarray(start), (*rows, 3)),
-        # Whole steps, or shares of a block's units.
-        clipped_count=jnp.zeros(rows, jnp.int32 if whole else dtype),
-        checks=jnp.zeros((*checked, 2), jnp.int32),
+        latest=jnp.broadcast_to(jnp.asarray(start), (*rows, len(start))),
+        counts=jnp.zeros((*counted, 4), jnp.int32),
         # `optax.tree.map_params` initialises a state from a tree without leaves, as a prefix of the
         # real one: there one array stands for the dictionary, whatever its labels.
         labels=dict.fromkeys(map(block_key, shapes)) if shapes else jnp.zeros(0, jnp.int32),
@@ -125,6 +150,7 @@ def record(
     old: Telemetry,
     groups: Sequence[Group],
     decisions: Sequence[Decision],
+    update_factors: Sequence[Array],
     excluded: Sequence[Array],
 ) -> Telemetry:
     """Record a step; blocks that were not measured keep their records.
@@ -133,87 +159,125 @@ def record(
       old: The records before it.
       groups: The blocks that were decided on.
       decisions: The decision on each group.
+      update_factors: The factors of the update of each group.
       excluded: Norms of the excluded leaves.
     """
-    collapse = old.clipped_count.ndim == 0
-    latest, clipped, checks = (
-        part[None] if collapse else part for part in (old.latest, old.clipped_count, old.checks)
-    )
+    collapse = old.names is None
+    latest, counts = (part[None] if collapse else part for part in (old.latest, old.counts))
+    has_units = latest.shape[-1] > _SHARES
+    # By row of `counts`: whether this step's norm was above the threshold, and not finite.
+    clipped, bad = (jnp.zeros(len(counts), jnp.int32) for _ in range(2))
+    measured = np.zeros(len(counts), bool)
     if groups:
-        pairs = zip(groups, decisions, strict=True)
-        rows = [_make_row(group, decision) for group, decision in pairs]
-        row = _Row(*(jnp.concatenate(column) for column in zip(*rows, strict=True)))
+        rows = [
+            _make_row(group, decision, factor)
+            for group, decision, factor in zip(groups, decisions, update_factors, strict=True)
+        ]
+        row = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows)
         order = {label: place for place, label in enumerate(known_labels(old))}
         place = np.array([order[label] for group in groups for label in group.labels])
+        measured[place] = True
 
-        def is_whole(values: Array) -> bool:
-            # Every row is measured, in order: none needs to be gathered or scattered.
-            return np.array_equal(place, np.arange(len(values)))
+        def replace(old: Array) -> Array:
+            # Entry by entry: XLA can write it in place.
+            fresh = jnp.stack(row.latest[: old.shape[-1]], axis=-1).astype(old.dtype)
+            if has_units:
+                fresh = jnp.where(np.arange(old.shape[-1]) == _SHARES, old + fresh, fresh)
+            return jnp.where(row.any_finite[:, None], fresh, old)
 
-        def put(values: Array, new: Array) -> Array:
-            return new if is_whole(values) else values.at[place].set(new)
-
-        def take(values: Array) -> Array:
-            return values if is_whole(values) else values[place]
-
-        kept = jnp.where(row.any_finite[:, None], row.latest.astype(latest.dtype), take(latest))
-        latest = put(latest, kept)
-        clipped = put(clipped, take(clipped) + row.clipped.astype(clipped.dtype))
-        checks = put(checks, _count_nonfinite(take(checks), row.is_finite))
+        latest = _put(latest, place, replace)
+        if not has_units:
+            clipped = _put(clipped, place, lambda _: row.latest[_SHARES].astype(jnp.int32))
+        bad = _put(bad, place, lambda _: (~row.is_finite).astype(jnp.int32))
     if excluded:
         finite = jnp.stack([jnp.isfinite(norms).all() for norms in excluded]).all()
-        checks = checks.at[-1].set(_count_nonfinite(checks[-1], finite))
+        bad = jnp.append(bad[:-1], (~finite).astype(jnp.int32))
+        measured[-1] = True
+    steps = jnp.ones_like(bad)
+    flags = jnp.where(measured, bad, counts[:, _FLAG]) if not measured.all() else bad
+    largest = np.iinfo(np.int32).max
+    added = jnp.stack([steps, clipped, bad, jnp.zeros_like(bad)], axis=-1)
+    kept = jnp.where(counts > largest - added, largest, counts + added)
+    counts = jnp.where(np.arange(4) == _FLAG, flags[:, None], kept)
     if collapse:
-        latest, clipped, checks = latest[0], clipped[0], checks[0]
-    return old._replace(
-        steps=optax.safe_increment(old.steps),
-        latest=latest,
-        clipped_count=clipped,
-        checks=checks,
-    )
+        latest, counts = latest[0], counts[0]
+    return old._replace(latest=latest, counts=counts)
+
+
+def _put(values: Array, place: np.ndarray, new: Callable[[Array], Array]) -> Array:
+    """Replace rows by what `new` makes of them; all rows in order are not gathered or scattered."""
+    if np.array_equal(place, np.arange(len(values))):
+        return new(values)
+    return values.at[place].set(new(values[place]))
 
 
 def stack_telemetry(parts: Mapping[str, Telemetry]) -> Telemetry:
     """Stack records that have no axis of blocks, given by label, to those of several blocks."""
-    first = next(iter(parts.values()))
-    latest, clipped, checks = (
-        jnp.stack([getattr(part, name) for part in parts.values()])
-        for name in ("latest", "clipped_count", "checks")
+    latest, counts = (
+        jnp.stack([getattr(part, name) for part in parts.values()], axis=-2)
+        for name in ("latest", "counts")
     )
     names = jnp.asarray(_encode_names(list(parts)))
-    return Telemetry(
-        first.steps, latest, clipped, checks, dict.fromkeys(map(block_key, parts)), names
-    )
+    return Telemetry(latest, counts, dict.fromkeys(map(block_key, parts)), names)
 
 
-def _count_nonfinite(old: Array, finite: Array) -> Array:
-    """Make the two numbers of `checks`: add a step that is not finite, and flag it."""
-    bad = (~finite).astype(jnp.int32)
-    return jnp.stack([old[..., 0] + bad, bad], axis=-1)
-
-
-def _make_row(group: Group, decision: Decision) -> _Row:
+def _make_row(group: Group, decision: Decision, update_factor: Array) -> _Row:
     """Make the records of a group, those of units joined to one."""
     norms = group.norms
     finite = jnp.isfinite(norms)
-    clipped = finite & (norms > decision.threshold)
+    clipped = (finite & (norms > decision.threshold)).astype(norms.dtype)
     largest = jnp.finfo(norms.dtype).max
     # Infinity ("nothing clips") is recorded as the largest float: a state is finite at all times.
     threshold = jnp.minimum(decision.threshold, largest)
+    numbers = [norms, threshold, decision.factor, update_factor]
     if not group.unit:
-        latest = jnp.stack([norms, threshold, decision.factor], axis=-1)
-        # In the type of a share: it may stand beside the share of a block that has units.
-        row = _Row(latest, clipped.astype(norms.dtype), finite, finite)
-        return _Row(*(part[None] for part in row)) if group.rows is None else row
-    latest = jnp.stack(
-        [
-            jnp.max(norms, where=finite, initial=0),
-            jnp.min(threshold, where=finite, initial=largest),
-            jnp.min(decision.factor, where=finite, initial=largest),
-        ]
+        return jax.tree.map(jnp.atleast_1d, _Row((*numbers, clipped), finite, finite))
+    separately = _join_units
+    at_once = _join_at_once if is_whole(norms) else _join_units
+    return _platforms.choose(
+        (*numbers, clipped), finite, cpu=separately, gpu=at_once, tpu=separately
     )
-    share = jnp.mean(clipped, dtype=norms.dtype) if norms.size else jnp.zeros((), norms.dtype)
-    return _Row(latest[None], share[None], jnp.all(finite)[None], jnp.any(finite)[None])
+
+
+def _join_units(columns: tuple[Array, ...], finite: Array) -> _Row:
+    """Join the records of a block's units to one: its largest norm, and the smallest of others."""
+    norms, *others, clipped = columns
+    largest = jnp.finfo(norms.dtype).max
+    latest = (
+        jnp.max(norms, where=finite, initial=0),
+        *(jnp.min(values, where=finite, initial=largest) for values in others),
+        jnp.mean(clipped) if norms.size else jnp.zeros((), norms.dtype),
+    )
+    return jax.tree.map(jnp.atleast_1d, _Row(latest, jnp.all(finite), jnp.any(finite)))
+
+
+def _join_at_once(columns: tuple[Array, ...], finite: Array) -> _Row:
+    """Do the same in one reduction: a GPU launches one kernel, not six."""
+    norms, *others, clipped = columns
+    largest = jnp.finfo(norms.dtype).max
+    flags = finite.astype(norms.dtype)
+    operands = [jnp.where(finite, norms, 0)]
+    operands += [jnp.where(finite, values, largest) for values in others]
+    starts = [0, *(largest for _ in others), 0, 1, 0]
+
+    def join(first: Sequence[Array], second: Sequence[Array]) -> Sequence[Array]:
+        (norm, *rest, share, every, some), (norm2, *rest2, share2, every2, some2) = first, second
+        return (
+            jnp.maximum(norm, norm2),
+            *map(jnp.minimum, rest, rest2),
+            share + share2,
+            jnp.minimum(every, every2),
+            jnp.maximum(some, some2),
+        )
+
+    *latest, share, every, some = lax.reduce(
+        (*operands, clipped, flags, flags),
+        tuple(jnp.asarray(start, norms.dtype) for start in starts),
+        join,
+        tuple(range(norms.ndim)),
+    )
+    row = _Row((*latest, share / max(norms.size, 1)), every > 0, some > 0)
+    return jax.tree.map(jnp.atleast_1d, row)
 
 
 def _encode_names(labels: Sequence[str]) -> np.ndarray:

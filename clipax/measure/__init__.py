@@ -1,12 +1,13 @@
 """Measuring a tree: the only code of the package that reduces one.
 
 `measure(leaves, dtype)` gives the norms of a scope's blocks for one read of the leaves. Behind it:
-`_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_overflow` (the second read,
-scaled), `_gather` (small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`),
-`_matrices` (singular values).
+`_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_both` (plain and scaled sums
+of one read, for GPUs and TPUs), `_overflow` (the second read, for CPUs), `_gather` (small leaves in
+fewer arrays), `_mesh` (sums over shards inside `shard_map`), `_matrices` (singular values).
 """
 
 from clipax.measure._gather import assume_devices as assume_devices
+from clipax.measure._gather import is_whole as is_whole
 from clipax.measure._leaves import Leaf as Leaf
 from clipax.measure._leaves import accumulation_dtype as accumulation_dtype
 from clipax.measure._leaves import find_row as find_row

@@ -23,7 +23,7 @@ from clipax.measure._leaves import Leaf
 from clipax.measure._mesh import Mesh
 from clipax.scopes import Block
 
-__all__ = ["Layout", "assume_devices", "gather", "lay_out"]
+__all__ = ["Layout", "assume_devices", "gather", "is_whole", "lay_out"]
 
 LARGEST = 4096
 """Entries of a leaf that is still gathered; XLA for CPU reduces larger ones without a temporary."""
@@ -82,7 +82,7 @@ def lay_out(
     values = [leaf.value for leaf in leaves]
     blocks = tuple(leaf.block for leaf in leaves)
     copies = tuple(mesh.copies(leaf.path, leaf.value) for leaf in leaves)
-    return values, Layout(blocks, copies, tuple(_is_whole(value) for value in values), mesh)
+    return values, Layout(blocks, copies, tuple(is_whole(value) for value in values), mesh)
 
 
 def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Array], Layout]:
@@ -111,7 +111,7 @@ def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Ar
     return list(columns[0]), Layout(columns[1], columns[2], columns[3], mesh)
 
 
-def _is_whole(value: Array) -> bool:
+def is_whole(value: Array) -> bool:
     """Tell whether this device holds all of the array.
 
     It does where all mesh axes are manual or there is one device. On several devices an array that

@@ -1,8 +1,9 @@
 """Norms of a tree: with the modules beside it, the only code of the package that reduces one.
 
 A gradient is read once for all the norms of a scope. Sums run in float32 or better, over leaves as
-well as within them. Only where the total of squares overflows is the tree read again, scaled by a
-power of two, so that norms up to the largest float are exact.
+well as within them. Norms up to the largest float are exact: where a sum of squares overflows, that
+of entries scaled by a power of two is taken. GPUs and TPUs take both sums in one read, a CPU reads
+the tree again after an overflow.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from clipax import scopes
+from clipax import _platforms, scopes
 from clipax._typing import Array, AxisName, Norms
 from clipax.measure import _sums
+from clipax.measure._both import Both, sum_both, take_norms
 from clipax.measure._gather import Layout, gather, lay_out
 from clipax.measure._leaves import Leaf, accumulation_dtype, name_leaves, reduced_axes
 from clipax.measure._mesh import Mesh
-from clipax.measure._overflow import overflow_scale, sum_rescaled_squares
+from clipax.measure._overflow import sum_rescaled_squares
 
 __all__ = [
     "Derived",
@@ -155,12 +157,54 @@ def _identity(values: Sequence[Array]) -> Sequence[Array]:
 
 @partial(jax.jit, static_argnames=("function", "layout", "dtype"), inline=True)
 def _norms(
-    arrays: Any, function: Callable[[Any], Sequence[Array]], layout: Layout, dtype: Any
+    arrays: Any,
+    function: Callable[[Any], Sequence[Array]],
+    layout: Layout,
+    dtype: Any,
 ) -> Measurement:
     """Compute the norms under `jit`, so that a step outside of `jit` compiles them only once."""
-    squares = _sums.sum_squares(function(arrays), layout, dtype)
     single = {block.label for block in layout.blocks if not block.keep and not block.excluded}
-    labels = sorted(single & squares.keys())
+    stacked = tuple(sorted(single))
+    return _platforms.choose(
+        arrays,
+        cpu=partial(_read_again, function, layout, dtype, stacked),
+        gpu=partial(_read_once, function, layout, dtype, stacked, in_pairs=True),
+        tpu=partial(_read_once, function, layout, dtype, stacked, in_pairs=False),
+    )
+
+
+def _read_once(
+    function: Callable[[Any], Sequence[Array]],
+    layout: Layout,
+    dtype: Any,
+    labels: tuple[str, ...],
+    arrays: Any,
+    *,
+    in_pairs: bool,
+) -> Measurement:
+    """Compute the norms from plain and scaled sums; `labels` are stacked."""
+    sums = sum_both(function(arrays), layout, dtype, in_pairs=in_pairs)
+    norms = {label: both.norms() for label, both in sums.items()}
+    if in_pairs:
+        norms |= take_norms({label: both for label, both in sums.items() if both.plain.ndim})
+    if not labels:
+        return Measurement(norms, None)
+    columns = zip(*(sums[label] for label in labels), strict=True)
+    return Measurement(norms, Both(*map(_sums.stack, columns)).norms())
+
+
+def _read_again(
+    function: Callable[[Any], Sequence[Array]],
+    layout: Layout,
+    dtype: Any,
+    labels: tuple[str, ...],
+    arrays: Any,
+) -> Measurement:
+    """Compute the norms from plain sums, and read again after an overflow; `labels` are stacked.
+
+    XLA for CPU takes 2 to 14 times as long for both sums (`benchmarks/NOTES.md`).
+    """
+    squares = _sums.sum_squares(function(arrays), layout, dtype)
 
     def stack(values: Norms) -> Array | None:
         return _sums.stack([values[label] for label in labels]) if labels else None
@@ -173,12 +217,7 @@ def _norms(
     def rescaled() -> Measurement:
         # Call `function` inside the branch: XLA writes out every operand of a `cond`.
         again = sum_rescaled_squares(function(arrays), layout, dtype)
-        norms = {}
-        for label, square in squares.items():
-            over = jnp.isinf(square)
-            # Select the square before the root: the derivative of an infinite root is NaN.
-            norms[label] = _sums.take_root(jnp.where(over, again[label], square))
-            norms[label] *= jnp.where(over, 1 / overflow_scale(dtype), 1).astype(dtype)
+        norms = {label: Both(square, again[label]).norms() for label, square in squares.items()}
         return Measurement(norms, stack(norms))
 
     stacked = stack(squares)
@@ -186,7 +225,7 @@ def _norms(
     # trigger the second read. The barrier keeps the total of units a sum of their sums. XLA would
     # make it a sum over entries, so that the squares had two readers and were written out: 11
     # instead of 5 times the parameters' bytes (`benchmarks/NOTES.md`).
-    units = [square for label, square in squares.items() if label not in single]
+    units = [square for label, square in squares.items() if label not in labels]
     parts = [jnp.sum(lax.optimization_barrier(square)) for square in units]
     total = _sums.add(parts if stacked is None else [jnp.sum(stacked), *parts])
     return lax.cond(~jnp.isfinite(total), rescaled, plain)

@@ -1,4 +1,4 @@
-"""The second read after an overflow: sums of squares of entries scaled by a power of two."""
+"""The second read after an overflow, for CPUs: sums of squares scaled by a power of two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipax.measure import _sums
 from clipax.measure._gather import Layout
 from clipax.measure._leaves import reduced_axes
 
-__all__ = ["overflow_scale", "sum_rescaled_squares"]
+__all__ = ["hide_scale", "overflow_scale", "sum_rescaled_squares"]
 
 _SMALL = 2**14
 """Up to this many entries a plain sum with its temporary is cheaper than a loop of pairs.
@@ -30,11 +30,17 @@ def overflow_scale(dtype: Any) -> float:
     return 2.0 ** -(jnp.finfo(dtype).maxexp // 2)
 
 
+def hide_scale(dtype: Any) -> Array:
+    """Put `overflow_scale` behind a barrier, so that it is no constant.
+
+    XLA would reorder the product: square the constant, to zero, and the entries, to infinity.
+    """
+    return lax.optimization_barrier(jnp.asarray(overflow_scale(dtype), dtype))
+
+
 def sum_rescaled_squares(values: Sequence[Array], layout: Layout, dtype: Any) -> Norms:
     """Sum the squares of the arrays times `overflow_scale`, by label."""
-    # Behind a barrier the scale is no constant. XLA would reorder the product: square the constant,
-    # to zero, and the entries, to infinity.
-    scale = lax.optimization_barrier(jnp.asarray(overflow_scale(dtype), dtype))
+    scale = hide_scale(dtype)
     sums: list[Array] = []
     for value, whole, block in zip(values, layout.whole, layout.blocks, strict=True):
         add = _sum_in_pairs if whole and value.size > _SMALL else jnp.sum

@@ -16,7 +16,7 @@ __all__ = ["StepByStep", "Trace", "run"]
 
 Tree = Any
 
-_FIELDS = {"latest", "clipped_count", "checks"}
+_FIELDS = {"latest", "counts"}
 """Names of what a transformation of clipax records without remembering it."""
 _COUNT = re.compile(r"count|finite|skip|(^|_)steps?$")
 """Names of state fields that count steps or flag them as finite or skipped."""

@@ -15,7 +15,7 @@ import optax
 from tests.contract.cases import CASES
 from tests.contract.gradients import NESTED, mild, nest, parameters
 
-TELEMETRY_OF_TIME = ("steps", "checks", "skipped_count", "is_finite", "count")
+TELEMETRY_OF_TIME = ("steps", "skipped_count", "is_finite", "count")
 """Fields that a step with a gradient that is not finite may change."""
 
 
@@ -113,8 +113,14 @@ def floats(tree: Any) -> dict[str, np.ndarray]:
 
 def memory(state: Any) -> dict[str, np.ndarray]:
     """All of a state but the passing of time."""
+
+    def remembered(keys: Any, leaf: Any) -> np.ndarray:
+        # Of the counts of telemetry, that of clipped steps alone.
+        counts = any(getattr(key, "name", None) == "counts" for key in keys)
+        return np.asarray(leaf)[..., 1] if counts else np.asarray(leaf)
+
     return {
-        path: np.asarray(leaf)
+        path: remembered(keys, leaf)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(state)
         if not any(getattr(key, "name", None) in TELEMETRY_OF_TIME for key in keys)
         for path in [jax.tree_util.keystr(keys)]
