@@ -6,21 +6,20 @@ import argparse
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 
 from benchmarks.harness import hlo, records, targets, trees
 from benchmarks.harness.compile import DTYPES
-from benchmarks.harness.records import Column, Finding, Row
+from benchmarks.harness.records import Column, Content, Finding, Row
 from benchmarks.harness.suite import Suite
 from benchmarks.suites.peers import PEERS, list_compared
 
-TREES = ("leaf", "matrix", "layers")
-ONE_ARRAY = ("leaf", "matrix")
-COUNTS = ("kernels", "waits", "traffic", "temporaries")
+TREES, ONE_ARRAY = ("matrix", "layers"), ("leaf", "matrix")
+PEER = "peer: "
+"""In front of the names of peers, in rows of their own."""
 
 # What scalars, norms of units and partial sums may take, in P.
 SLACK = 0.02
@@ -29,11 +28,12 @@ SLACK = 0.02
 def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
     """Compiles tree after tree."""
     for tree, dtype in itertools.product(options.trees, options.dtypes):
+        names = [one for one in choose(options.target, tree) if re.search(options.only, one)]
+        peers = dict.fromkeys(PEER + list_compared()[one].peer for one in names)
         rows = []
-        for method in choose(options.target, tree):
-            if re.search(options.only, method):
-                print(f"{tree} {dtype} {method} ...", file=sys.stderr, flush=True)
-                rows.append(compare(options.target, method, tree, dtype))
+        for name in [*(one for one in peers if one != PEER), *names]:
+            print(f"{tree} {dtype} {name} ...", file=sys.stderr, flush=True)
+            rows.append(count(options.target, name, tree, dtype))
         yield rows
 
 
@@ -43,37 +43,42 @@ def choose(target: str, tree: str) -> list[str]:
     return [name for name, one in list_compared().items() if not (one.branches and matrices)]
 
 
-def compare(target: str, method: str, tree: str, dtype: str) -> Row:
-    """Counts a method's step beside the peer's."""
-    compared = list_compared()[method]
-    row: Row = {"target": target, "tree": tree, "dtype": dtype, "method": method}
-    row |= {"peer": compared.peer, **count(target, compared.ours, tree, dtype)}
-    theirs = _count_peer(target, compared.peer, tree, dtype) if compared.peer else {}
-    row |= {f"peer {name}": value for name, value in theirs.items()}
-    if compared.reads is not None:
-        params = describe(tree, dtype)
-        memory = hlo.tree_bytes(jax.eval_shape(compared.ours.init, params))
-        row["limit"] = 3 + compared.reads + 2 * memory / hlo.tree_bytes(params)
-    return row
+def count(target: str, name: str, tree: str, dtype: str) -> Row:
+    """Counts what a method's or a peer's step is compiled to; memory in units of the parameters'.
 
-
-def count(target: str, transformation: Any, tree: str, dtype: str) -> dict[str, float]:
-    """Compiles a step and counts; memory in units of the parameters' bytes."""
+    A method's row says its peer, and the traffic that it cannot do without where that is known.
+    """
+    row: Row = {"tree": tree, "dtype": dtype, "method": name}
     params = describe(tree, dtype)
-    compiled = targets.compile_step(transformation, params, target)
-    found, size = hlo.count(compiled.program), hlo.tree_bytes(params)
-    return {
+    size = hlo.tree_bytes(params)
+    if name.startswith(PEER):
+        optimizer = PEERS[name.removeprefix(PEER)]()
+    else:
+        optimizer, peer, reads = list_compared()[name][:3]
+        row["peer"] = peer
+        if reads is not None:
+            memory = hlo.tree_bytes(jax.eval_shape(optimizer.init, params))
+            row["limit"] = round(3 + reads + 2 * memory / size, 3)
+    compiled = targets.compile_step(optimizer, params, target)
+    found = hlo.count(compiled.program)
+    return row | {
         "kernels": found.kernels,
         "waits": found.conditionals + found.open_loops,
-        "traffic": found.bytes_accessed / size,
-        "temporaries": found.temporaries / size,
-        "seconds": compiled.seconds,
+        "traffic": round(found.bytes_accessed / size, 3),
+        "temporaries": round(found.temporaries / size, 4),
+        "seconds": round(compiled.seconds, 1),
     }
 
 
-@cache
-def _count_peer(target: str, peer: str, tree: str, dtype: str) -> Mapping[str, float]:
-    return count(target, PEERS[peer](), tree, dtype)
+def join(rows: Sequence[Row]) -> list[Row]:
+    """Puts each peer's counts into the rows of the methods that it is beside."""
+    peers = {(row["tree"], row["dtype"], row["method"]): row for row in rows}
+    joined = []
+    for row in rows:
+        if not row["method"].startswith(PEER):
+            peer = peers.get((row["tree"], row["dtype"], PEER + row["peer"]), {})
+            joined.append({f"peer {key}": value for key, value in peer.items()} | row)
+    return joined
 
 
 def describe(tree: str, dtype: str) -> Any:
@@ -85,31 +90,29 @@ def describe(tree: str, dtype: str) -> Any:
     )
 
 
-def judge_row(row: Row) -> Iterator[Finding]:
-    """Judges one method on one tree."""
-    compared = list_compared()[row["method"]]
+def judge_row(row: Row, device: str) -> Iterator[Finding]:
+    """Judges one method on one tree, its peer's counts beside."""
+    compared, one = list_compared()[row["method"]], row["tree"] in ONE_ARRAY
     where = f"{row['method']}, {row['tree']}, {row['dtype']}"
-    one, gpu = row["tree"] in ONE_ARRAY, row["target"] == "gpu"
+    gpu = device.startswith("gpu")
     if not compared.branches:
         yield records.judge("waits of the host" if gpu else "conditionals", where, row["waits"], 0)
-    beside = {name: row.get(f"peer {name}") for name in COUNTS}
-    if gpu and beside["kernels"] is not None:
+    if gpu and "peer kernels" in row:
         more = compared.more if one or compared.more_on_trees else 0
-        yield records.judge("kernels", where, row["kernels"], beside["kernels"] + more)
-    if gpu or one:
-        allowed = [row.get("limit"), beside["traffic"]]
-        if known := [value for value in allowed if value is not None]:
-            yield records.judge("traffic, P", where, row["traffic"], max(known) + SLACK)
-    if beside["temporaries"] is not None:
-        limit = SLACK + (0 if one and not gpu else beside["temporaries"])
+        yield records.judge("kernels", where, row["kernels"], row["peer kernels"] + more)
+    known = [row[name] for name in ("limit", "peer traffic") if name in row]
+    if known and (gpu or one):
+        yield records.judge("traffic, P", where, row["traffic"], max(known) + SLACK)
+    if "peer temporaries" in row:
+        limit = SLACK + (0 if one and not gpu else row["peer temporaries"])
         yield records.judge("temporaries, P", where, row["temporaries"], limit)
 
 
 def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
     """Judges how many methods miss each figure: none may."""
     findings: dict[tuple[str, str], list[Finding]] = {}
-    for row in rows:
-        for one in judge_row(row):
+    for row in join(rows):
+        for one in judge_row(row, device):
             place = f"{row['tree']}, {row['dtype']}"
             findings.setdefault((one.figure, place), []).append(one)
     for (figure, place), some in findings.items():
@@ -133,9 +136,23 @@ def add_options(add: Any) -> None:
     add("--dtypes", nargs="+", choices=DTYPES, default=tuple(DTYPES))
 
 
-SUITE = Suite(
+class Programs(Suite):
+    """A suite whose tables have the peers beside the methods."""
+
+    def render(self, content: Content, *, markdown: bool = False, judged: bool = True) -> str:
+        """Writes runs, tables and figures to reach."""
+        text = super().render(
+            Content(content.runs, join(content.rows)), markdown=markdown, judged=False
+        )
+        if judged:
+            found = records.render_findings(self.judge_all(content), markdown=markdown)
+            text += f"\n{'## ' if markdown else ''}Figures to reach\n\n{found}\n"
+        return text
+
+
+SUITE = Programs(
     "what every method's step is compiled to",
-    ("target", "tree", "dtype"),
+    ("tree", "dtype"),
     (
         Column("method", "method"),
         Column("kernels", "kernels"),

@@ -47,14 +47,20 @@ def describe_params(dtype: str) -> Any:
 
 def measure_loss(params: Any, tokens: jax.Array) -> jax.Array:
     """Cross-entropy of the next token, as a decoder with causal attention predicts it."""
-    hidden = params["tokens"][tokens[:, :-1]]
+    # One-hot products: the gradient of a lookup is a scatter, which a TPU's compiler sorts for, and
+    # takes minutes over.
+    given, wanted = (
+        jax.nn.one_hot(some, WORDS, dtype=params["tokens"].dtype)
+        for some in (tokens[:, :-1], tokens[:, 1:])
+    )
+    hidden = given @ params["tokens"]
     for number in range(LAYERS):
         layer = params[f"layer_{number:02d}"]
         hidden += _attend(layer, _normalize(hidden, layer["attention_norm"]))
         inside = _normalize(hidden, layer["mlp_norm"])
         hidden += (jax.nn.silu(inside @ layer["gate"]) * (inside @ layer["up"])) @ layer["down"]
     logits = (_normalize(hidden, params["norm"]) @ params["head"]).astype(jnp.float32)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
+    return optax.softmax_cross_entropy(logits, wanted.astype(jnp.float32)).mean()
 
 
 def _normalize(x: jax.Array, scale: jax.Array) -> jax.Array:

@@ -91,16 +91,23 @@ def test_every_method_is_compared() -> None:
         assert one.peer or one.branches or "polar" in name, name
 
 
-ROW: Row = {
-    "target": "gpu",
-    "tree": "leaf",
-    "dtype": "f32",
+WHERE = {"tree": "leaf", "dtype": "f32"}
+OURS: Row = {
     "method": "clip_by_global_norm",
     "peer": "clip_by_global_norm",
     "limit": 4.0,
+    "kernels": 6,
+    "waits": 0,
+    "traffic": 4.01,
+    "temporaries": 0.01,
 }
-GOOD = {"kernels": 6, "waits": 0, "traffic": 4.01, "temporaries": 0.01}
-PEER = {"peer kernels": 4, "peer waits": 0, "peer traffic": 4.0, "peer temporaries": 0.0}
+THEIRS: Row = {
+    "method": "peer: clip_by_global_norm",
+    "kernels": 4,
+    "waits": 0,
+    "traffic": 4.0,
+    "temporaries": 0.0,
+}
 
 
 @pytest.mark.parametrize(
@@ -125,10 +132,15 @@ PEER = {"peer kernels": 4, "peer waits": 0, "peer traffic": 4.0, "peer temporari
     ],
 )
 def test_figures_to_reach(change: Row, missed: list[str]) -> None:
-    row = ROW | GOOD | PEER | change
-    findings = [one for one in programs.judge_row(row) if one.verdict == MISSED]
+    target = change.get("target", "gpu")
+    where = WHERE | {"tree": change.get("tree", "leaf")}
+    of_peer = {name.removeprefix("peer "): value for name, value in change.items() if " " in name}
+    row = OURS | where | {name: value for name, value in change.items() if " " not in name}
+    rows = [THEIRS | where | of_peer | {"method": f"peer: {row['peer']}"}, row]
+    (joined,) = programs.join(rows)
+    findings = [one for one in programs.judge_row(joined, target) if one.verdict == MISSED]
     assert [one.figure for one in findings] == missed
-    for one in programs.judge([row], "gpu: H200"):
+    for one in programs.judge(rows, f"{target}: H200"):
         assert (one.verdict == MISSED) == (one.figure in missed)
         assert (row["method"] in one.where) == (one.figure in missed)
 
@@ -158,9 +170,12 @@ def test_the_command_refuses_without_the_packages(capsys: pytest.CaptureFixture[
     assert "nothing matches" in capsys.readouterr().err
 
 
-def test_tables_name_every_count(tmp_path: Any) -> None:
+def test_tables_have_the_peers_beside(tmp_path: Any) -> None:
     path = tmp_path / "programs.json"
-    records.save(path, records.Content([{"device": "gpu: H200"}], [ROW | GOOD | PEER | {"run": 0}]))
+    rows = [THEIRS | WHERE | {"run": 0}, OURS | WHERE | {"run": 0}]
+    records.save(path, records.Content([{"device": "gpu: H200"}], rows))
     text = programs.SUITE.render(records.load(path))
-    assert "target gpu, tree leaf, dtype f32" in text
+    assert "tree leaf, dtype f32" in text
     assert "clip_by_global_norm  6        0      4.01       4.00     0.010" in text
+    assert "clip_by_global_norm  4        0      4.00       0.000" in text
+    assert "kernels            leaf, f32: all 1 " in text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from benchmarks.harness import records, targets
 from benchmarks.suites import programs
+from benchmarks.suites.peers import list_compared
 
 # Each tree in one dtype, units in that in which copies creep in.
 JOBS = [
@@ -19,11 +22,17 @@ EXCEPTIONS: dict[tuple[str, str, str], float] = {}
 """What is known to miss a figure: target, tree, "method: figure" and what it reaches."""
 
 
+count = functools.cache(programs.count)
+
+
 @pytest.mark.parametrize(("target", "tree", "dtype", "method"), JOBS)
 def test_a_step_holds_its_figures(target: str, tree: str, dtype: str, method: str) -> None:
+    peer = list_compared()[method].peer
+    rows = [count(target, programs.PEER + peer, tree, dtype)] if peer else []
+    (row,) = programs.join([*rows, count(target, method, tree, dtype)])
     missed = [
         one
-        for one in programs.judge_row(programs.compare(target, method, tree, dtype))
+        for one in programs.judge_row(row, target)
         if one.value > EXCEPTIONS.get((target, tree, f"{method}: {one.figure}"), one.limit)
     ]
     assert not missed, records.render_findings(missed)
