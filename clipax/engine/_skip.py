@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,9 +12,16 @@ import numpy as np
 import optax
 from jax import lax
 
+from clipax import _platforms
 from clipax._typing import Array, Params, Updates
 
-__all__ = ["Skippable", "make_skippable"]
+__all__ = [
+    "Skippable",
+    "make_skippable",
+    "mask_derivatives",
+    "select_step",
+    "strip_weak_types",
+]
 
 _NUMBERS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 
@@ -32,6 +39,13 @@ class Skippable(NamedTuple):
     update: Callable[[Array, Updates, Any, Params | None, Mapping[str, Any]], tuple[Updates, Any]]
 
 
+class _Forms(NamedTuple):
+    """Two ways to leave a step out; functions of `(taken, updates, state, params, extra)`."""
+
+    branch: Callable[..., tuple[Updates, Any]]
+    select: Callable[..., tuple[Updates, Any]]
+
+
 def make_skippable(inner: optax.GradientTransformation) -> Skippable:
     """Make the steps of a transformation conditional.
 
@@ -44,36 +58,110 @@ def make_skippable(inner: optax.GradientTransformation) -> Skippable:
         inner = optax.with_extra_args_support(inner)
     else:  # `optax.MultiSteps` has the functions of a transformation, and takes extra arguments
         inner = optax.GradientTransformationExtraArgs(inner.init, inner.update)
+    always = _make_forms(inner, {})
 
+    def init(params: Params) -> Any:
+        return strip_weak_types(inner.init(params))
+
+    def update(
+        taken: Array, updates: Updates, state: Any, params: Params | None, extra: Mapping[str, Any]
+    ) -> tuple[Updates, Any]:
+        if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
+            # The same functions at every step: outside of `jit` JAX caches programs by them.
+            branch, select = always
+        else:
+            # Line searches take a function among the extra arguments, which is no operand.
+            (branch, select), extra = _make_forms(inner, extra), {}
+        operands = taken, updates, state, params, extra
+        return _platforms.choose(*operands, cpu=branch, gpu=select, tpu=select)
+
+    return Skippable(init, update)
+
+
+def _make_forms(
+    inner: optax.GradientTransformationExtraArgs, constants: Mapping[str, Any]
+) -> _Forms:
+    """Make both forms of a step; `constants` are extra arguments that are no operands."""
+
+    # Inlined into its callers, and traced once for all of them.
+    @partial(jax.jit, inline=True)
     def take(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
-        taken, new = inner.update(updates, state, params, **extra)
-        return jax.tree.map(_strip_weak_type, taken), jax.tree.map(_cast_like, new, state)
+        taken, new = inner.update(updates, state, params, **constants, **extra)
+        return strip_weak_types(taken), jax.tree.map(_cast_like, new, state)
 
     def stay(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
-        shapes, _ = jax.eval_shape(partial(take, extra=extra), updates, state, params)
+        shapes, _ = jax.eval_shape(take, updates, state, params, extra)
         zeros = jax.tree.map(
             lambda leaf, like: jnp.zeros_like(leaf, dtype=like.dtype), updates, shapes
         )
         return zeros, state
 
-    def init(params: Params) -> Any:
-        return jax.tree.map(_strip_weak_type, inner.init(params))
-
-    def update(
-        taken: Array, updates: Updates, state: Any, params: Params | None, extra: Mapping[str, Any]
+    def branch(
+        taken: Array, updates: Updates, state: Any, params: Params, extra: Any
     ) -> tuple[Updates, Any]:
-        # A conditional: for a selection XLA copies the old state and writes out both
+        # XLA for CPU copies the old state for a selection, and writes out both
         # (`benchmarks/NOTES.md`).
-        if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
-            # The same two functions at every step: outside of `jit` JAX caches the compiled `cond`
-            # by its branches.
-            return lax.cond(taken, take, stay, updates, state, params, extra)
-        # Line searches take a function among the extra arguments, which `cond` does not.
-        return lax.cond(
-            taken, partial(take, extra=extra), partial(stay, extra=extra), updates, state, params
-        )
+        return lax.cond(taken, take, stay, updates, state, params, extra)
 
-    return Skippable(init, update)
+    @partial(jax.jit, inline=True)
+    def select(
+        taken: Array, updates: Updates, state: Any, params: Params, extra: Any
+    ) -> tuple[Updates, Any]:
+        # For GPU and TPU: a conditional makes the host of a GPU wait and costs a TPU a temporary of
+        # the tree's size; a selection is fused into the update. Zeros in place of a bad gradient
+        # would cost a read: the norm of a clip inside is measured together with `taken`.
+        result, new = take(*mask_derivatives(taken, (updates, state, params, extra)))
+        zeros = jax.tree.map(jnp.zeros_like, result)
+        return select_step(taken, result, zeros), select_step(taken, new, state)
+
+    return _Forms(branch, select)
+
+
+def strip_weak_types(tree: Any) -> Any:
+    """Make arrays without weak types, which would change from the first step to the second."""
+
+    def strip(value: Any) -> Any:
+        value = value if hasattr(value, "dtype") else jnp.asarray(value)
+        return value.astype(value.dtype) if getattr(value, "weak_type", False) else value
+
+    return jax.tree.map(strip, tree)
+
+
+def select_step(taken: Array, new: Any, old: Any) -> Any:
+    """Select the new values, in the types of the old ones, where the step is taken, else the old.
+
+    Keys of random numbers are selected too.
+    """
+    return jax.tree.map(
+        lambda value, like: lax.select(taken, _cast_like(value, like), like), new, old
+    )
+
+
+def mask_derivatives(taken: Array, tree: Any) -> Any:
+    """Return the tree as it is, with derivatives of zero where the step is not taken.
+
+    The derivatives of a step on NaN are NaN, times zero too.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    types = [getattr(leaf, "dtype", bool) for leaf in leaves]
+    places = [place for place, kind in enumerate(types) if jnp.issubdtype(kind, jnp.inexact)]
+    masked = _mask(taken, [leaves[place] for place in places])
+    for place, leaf in zip(places, masked, strict=True):
+        leaves[place] = leaf
+    return jax.tree.unflatten(structure, leaves)
+
+
+@jax.custom_jvp
+def _mask(taken: Array, values: Sequence[Array]) -> Sequence[Array]:
+    del taken
+    return values
+
+
+@_mask.defjvp
+def _mask_jvp(primals: Any, tangents: Any) -> tuple[Sequence[Array], Sequence[Array]]:
+    taken, values = primals
+    kept = [lax.select(taken, tangent, jnp.zeros_like(tangent)) for tangent in tangents[1]]
+    return values, kept
 
 
 def _cast_like(new: Any, old: Any) -> Any:
@@ -81,9 +169,3 @@ def _cast_like(new: Any, old: Any) -> Any:
     new = new if hasattr(new, "dtype") else jnp.asarray(new)
     same = new.dtype == old.dtype and not getattr(new, "weak_type", False)
     return new if same else new.astype(old.dtype)
-
-
-def _strip_weak_type(value: Any) -> Any:
-    """Remove an array's weak type, which would change from the first step to the second."""
-    value = value if hasattr(value, "dtype") else jnp.asarray(value)
-    return value.astype(value.dtype) if getattr(value, "weak_type", False) else value

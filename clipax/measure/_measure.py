@@ -21,7 +21,7 @@ from jax import lax
 from clipax import _platforms, scopes
 from clipax._typing import Array, AxisName, Norms
 from clipax.measure import _sums
-from clipax.measure._both import Both, sum_both, take_norms
+from clipax.measure._both import Both, sum_both, sum_plain, take_norms
 from clipax.measure._gather import Layout, gather, lay_out
 from clipax.measure._leaves import Leaf, accumulation_dtype, name_leaves, reduced_axes
 from clipax.measure._mesh import Mesh
@@ -59,10 +59,12 @@ class Derived(NamedTuple):
     Attributes:
       function: From `arrays` to the values; defined in a module, as `jit` caches by it.
       arrays: A tree of arrays.
+      bounded: Whether no sum of squares can overflow: it is then taken as it is.
     """
 
     function: Callable[[Any], Sequence[Array]]
     arrays: Any
+    bounded: bool = False
 
 
 def measure(
@@ -94,8 +96,8 @@ def measure(
     # Gathering would write derived values out.
     if derived is None:
         values, layout = gather(values, layout, dtype)
-    function, arrays = derived or (_identity, values)
-    return _norms(arrays, function, layout, jnp.dtype(dtype))
+    function, arrays, bounded = derived or Derived(_identity, values)
+    return _norms(arrays, function, layout, jnp.dtype(dtype), bounded)
 
 
 def magnitudes(
@@ -155,22 +157,39 @@ def _identity(values: Sequence[Array]) -> Sequence[Array]:
     return values
 
 
-@partial(jax.jit, static_argnames=("function", "layout", "dtype"), inline=True)
+@partial(jax.jit, static_argnames=("function", "layout", "dtype", "bounded"), inline=True)
 def _norms(
     arrays: Any,
     function: Callable[[Any], Sequence[Array]],
     layout: Layout,
     dtype: Any,
+    bounded: bool,
 ) -> Measurement:
     """Compute the norms under `jit`, so that a step outside of `jit` compiles them only once."""
     single = {block.label for block in layout.blocks if not block.keep and not block.excluded}
     stacked = tuple(sorted(single))
-    return _platforms.choose(
-        arrays,
-        cpu=partial(_read_again, function, layout, dtype, stacked),
-        gpu=partial(_read_once, function, layout, dtype, stacked, in_pairs=True),
-        tpu=partial(_read_once, function, layout, dtype, stacked, in_pairs=False),
-    )
+    cpu = gpu = tpu = partial(_read_plain, _sums.sum_squares, function, layout, dtype, stacked)
+    if bounded:
+        gpu = partial(_read_plain, sum_plain, function, layout, dtype, stacked)
+    else:
+        cpu = partial(_read_again, function, layout, dtype, stacked)
+        gpu = partial(_read_once, function, layout, dtype, stacked, on_gpu=True)
+        tpu = partial(_read_once, function, layout, dtype, stacked, on_gpu=False)
+    return _platforms.choose(arrays, cpu=cpu, gpu=gpu, tpu=tpu)
+
+
+def _read_plain(
+    add: Callable[[Sequence[Array], Layout, Any], Norms],
+    function: Callable[[Any], Sequence[Array]],
+    layout: Layout,
+    dtype: Any,
+    labels: tuple[str, ...],
+    arrays: Any,
+) -> Measurement:
+    """Compute the norms from plain sums alone, as `add` takes them; `labels` are stacked."""
+    squares = add(function(arrays), layout, dtype)
+    stacked = _sums.stack([squares[label] for label in labels]) if labels else None
+    return Measurement(*jax.tree.map(_sums.take_root, (squares, stacked)))
 
 
 def _read_once(
@@ -180,12 +199,12 @@ def _read_once(
     labels: tuple[str, ...],
     arrays: Any,
     *,
-    in_pairs: bool,
+    on_gpu: bool,
 ) -> Measurement:
     """Compute the norms from plain and scaled sums; `labels` are stacked."""
-    sums = sum_both(function(arrays), layout, dtype, in_pairs=in_pairs)
+    sums = sum_both(function(arrays), layout, dtype, on_gpu=on_gpu)
     norms = {label: both.norms() for label, both in sums.items()}
-    if in_pairs:
+    if on_gpu:
         norms |= take_norms({label: both for label, both in sums.items() if both.plain.ndim})
     if not labels:
         return Measurement(norms, None)

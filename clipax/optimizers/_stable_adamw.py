@@ -78,7 +78,8 @@ def scale_by_stable_adam(
             # Behind a barrier: of a constant that two loops share XLA writes out whole arrays.
             lax.optimization_barrier(jnp.asarray(eps, step.dtype)),
         )
-        lengths, _ = step.norms(_compute_ratios(sources), Derived(_compute_ratios, sources))
+        derived = Derived(_compute_ratios, sources, bounded=True)
+        lengths, _ = step.norms(_compute_ratios(sources), derived)
         sizes = step.sizes
         root_mean_squares = {
             path: length / max(sizes[path], 1) ** 0.5 for path, length in lengths.items()

@@ -13,7 +13,7 @@ from clipax._typing import Array, AxisName, Params, Updates
 from clipax.engine import make_skippable
 from clipax.measure import all_finite, name_leaves
 
-__all__ = ["SkipNonfiniteState", "skip_nonfinite"]
+__all__ = ["SkipNonfiniteState", "begin", "proceed", "skip_nonfinite"]
 
 
 class SkipNonfiniteState(NamedTuple):
@@ -51,8 +51,9 @@ def skip_nonfinite(
       A `GradientTransformationExtraArgs` with a `SkipNonfiniteState`.
 
     Notes:
-      - In a skipped step `inner` is not run (under `vmap` its result is selected away): its state
-        stays bit for bit, and its schedules do not advance. Sharded: one all-reduce of a scalar.
+      - In a skipped step the state of `inner` stays bit for bit, and its schedules do not advance.
+        On a CPU it is not run; on GPU and TPU, and under `vmap`, its result is selected away, and
+        its callbacks are called. Sharded: one all-reduce of a scalar.
       - Finite entries of any size pass; `optax.adam` squares 1e38 to infinity: see `skip_spikes`.
       - `optax.apply_if_finite` looks at the update, and gives in after some failures in a row.
 
@@ -71,12 +72,7 @@ def skip_nonfinite(
     scope = scopes.resolve("global")
 
     def init(params: Params) -> SkipNonfiniteState:
-        return SkipNonfiniteState(
-            steps=jnp.zeros((), jnp.int32),
-            skipped_count=jnp.zeros((), jnp.int32),
-            is_finite=jnp.ones((), bool),
-            inner=run.init(params),
-        )
+        return begin(run.init(params))
 
     def update(
         updates: Updates, state: SkipNonfiniteState, params: Params | None = None, **extra: Any
@@ -85,11 +81,22 @@ def skip_nonfinite(
         updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
         finite = all_finite(leaves, axis_name=axis_name)
         updates, inner_state = run.update(finite, updates, state.inner, params, extra)
-        return updates, SkipNonfiniteState(
-            steps=optax.safe_increment(state.steps),
-            skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
-            is_finite=finite,
-            inner=inner_state,
-        )
+        return updates, proceed(state, finite, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def begin(inner: Any) -> SkipNonfiniteState:
+    """Make the state before the first step."""
+    steps, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two, to be donated
+    return SkipNonfiniteState(steps, skipped, is_finite=jnp.array(True), inner=inner)
+
+
+def proceed(state: SkipNonfiniteState, finite: Array, inner: Any) -> SkipNonfiniteState:
+    """Count a step, which is skipped unless its gradient is finite."""
+    return SkipNonfiniteState(
+        steps=optax.safe_increment(state.steps),
+        skipped_count=state.skipped_count + (~finite).astype(jnp.int32),
+        is_finite=finite,
+        inner=inner,
+    )

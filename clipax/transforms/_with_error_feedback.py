@@ -6,6 +6,7 @@ Feedback for Gradient Clipping", arXiv 2305.18929.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +14,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from clipax import scopes
+from clipax import _platforms, scopes
 from clipax._typing import Array, AxisName, Params, Updates
-from clipax.engine._entries import wide_zeros_like
-from clipax.measure import find_row, index_by_path, name_leaves, narrow
-from clipax.transforms._skip_nonfinite import skip_nonfinite
+from clipax.engine._entries import guard, hide, wide_zeros_like
+from clipax.engine._skip import mask_derivatives, select_step, strip_weak_types
+from clipax.measure import Leaf, all_finite, find_row, index_by_path, name_leaves, narrow
+from clipax.transforms._skip_nonfinite import SkipNonfiniteState, begin, proceed
 
 __all__ = ["ErrorFeedbackState", "with_error_feedback"]
 
@@ -75,35 +77,47 @@ def with_error_feedback(
     clip = optax.with_extra_args_support(inner)
     scope = scopes.resolve("leaf")
 
-    def init(params: Params) -> ErrorFeedbackState:
-        return ErrorFeedbackState(jax.tree.map(wide_zeros_like, params), clip.init(params))
+    def init(params: Params) -> SkipNonfiniteState:
+        estimate = jax.tree.map(wide_zeros_like, params)
+        return begin(ErrorFeedbackState(estimate, strip_weak_types(clip.init(params))))
 
     def update(
-        updates: Updates, state: ErrorFeedbackState, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, ErrorFeedbackState]:
+        updates: Updates, state: SkipNonfiniteState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, SkipNonfiniteState]:
+        # Selected entry by entry, not skipped as a whole: a branch of `lax.cond` writes the updates
+        # out on a CPU too (`benchmarks/NOTES.md`).
         leaves, structure = name_leaves(updates, scope)
-        rows = index_by_path(state.estimate)
+        finite = all_finite(leaves, axis_name=axis_name)
+        estimate, clip_state = state.inner
+        rows = index_by_path(estimate)
         old = [find_row(rows, leaf.path) for leaf in leaves]
         changes = [
-            _saturate(leaf.value.astype(estimate.dtype) - estimate)
-            for leaf, estimate in zip(leaves, old, strict=True)
+            _saturate(value.astype(before.dtype) - before)
+            for value, before in zip(_hide(leaves), old, strict=True)
         ]
-        passed, clip_state = clip.update(
-            jax.tree.unflatten(structure, changes), state.clip_state, params, **extra
-        )
-        new = [
+        operands = jax.tree.unflatten(structure, changes), clip_state, params
+        passed, clipped = clip.update(*mask_derivatives(finite, operands), **extra)
+        for leaf, before, part in zip(leaves, old, jax.tree.leaves(passed), strict=True):
             # The clip may make NaN of a change that overflowed: then the estimate stays.
-            _saturate(estimate + jnp.where(jnp.isfinite(part), part, 0).astype(estimate.dtype))
-            for estimate, part in zip(old, jax.tree.leaves(passed), strict=True)
-        ]
-        rows |= {leaf.path: estimate for leaf, estimate in zip(leaves, new, strict=True)}
-        kept = jax.tree.unflatten(jax.tree.structure(state.estimate), list(rows.values()))
-        narrowed = [
-            narrow(estimate, leaf.value.dtype) for leaf, estimate in zip(leaves, new, strict=True)
-        ]
-        return jax.tree.unflatten(structure, narrowed), ErrorFeedbackState(kept, clip_state)
+            counted = jnp.where(jnp.isfinite(part), part, 0).astype(before.dtype)
+            rows[leaf.path] = jnp.where(finite, _saturate(before + counted), before)
+        # Made from what is remembered: from the sum before the selection XLA for CPU would compute
+        # that sum twice, and copy the old estimate.
+        given = [narrow(guard(finite, rows[leaf.path], 0.0), leaf.value.dtype) for leaf in leaves]
+        kept = jax.tree.unflatten(jax.tree.structure(estimate), list(rows.values()))
+        inner_state = ErrorFeedbackState(kept, select_step(finite, clipped, clip_state))
+        return jax.tree.unflatten(structure, given), proceed(state, finite, inner_state)
 
-    return skip_nonfinite(optax.GradientTransformationExtraArgs(init, update), axis_name=axis_name)
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _hide(leaves: Sequence[Leaf]) -> Sequence[Array]:
+    """Put the leaves behind barriers on a CPU, where else the check and the change share a copy.
+
+    XLA for CPU writes out the float32 copy of a bfloat16 gradient that both read. For GPU and TPU
+    it takes the check and the norm of the change from one read, if there is no barrier.
+    """
+    return _platforms.choose([leaf.value for leaf in leaves], cpu=hide, gpu=list, tpu=list)
 
 
 def _saturate(value: Array) -> Array:

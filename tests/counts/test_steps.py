@@ -156,6 +156,19 @@ def test_skipped_spikes_cost_what_other_skipped_steps_do() -> None:
     assert found.traffic == pytest.approx(other.traffic, abs=SLACK)
 
 
+# The check 1, the change 3 and its norm 1, the estimate 3, the step 3. Of bfloat16 parameters the
+# change and the estimate take 2 P each.
+@pytest.mark.parametrize(("dtype", "traffic", "change"), [("f32", 11, 1), ("bf16", 17, 2)])
+def test_error_feedback_writes_the_change_and_nothing_else(
+    dtype: str, traffic: float, change: float
+) -> None:
+    """XLA for CPU sums up the squares of what is in memory only."""
+    method = clipax.with_error_feedback(clipax.clip_by_global_norm(1.0))
+    found = counts(optax.chain(method, SGD), "leaf", dtype)
+    assert found.traffic == pytest.approx(traffic, abs=SLACK)
+    assert found.temporaries < change + SCRATCH
+
+
 def test_two_transformations_cost_more_than_their_chain() -> None:
     """The chain saves a read, so that the test above is about something."""
     links = [clipax.scale_by_norm(link) for link in LINKS[:2]]

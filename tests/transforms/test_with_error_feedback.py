@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import clipax
+from clipax._platforms import assume_platform
 
 
 def run(method, gradients, donate=False):
@@ -58,16 +59,36 @@ def test_telemetry_is_that_of_the_clip_inside():
     assert found["skipped_count"] == 0
 
 
-def test_a_bad_step_leaves_no_trace():
-    method = clipax.with_error_feedback(optax.clip(1.0))
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize(
+    "clip", [optax.clip(1.0), clipax.clip_by_median(2.0), optax.add_noise(0.1, 0.5, jax.random.key(0))]
+)
+def test_a_bad_step_leaves_no_trace(clip, platform):
+    method = clipax.with_error_feedback(clip)
     gradients = [jnp.array([3.0, 4.0]), jnp.array([1.0, -2.0])]
     bad = [jnp.array([1.0, value]) for value in (np.nan, np.inf, -np.inf)]
-    updates, state = run(method, [gradients[0], *bad, gradients[1]])
-    expected, wanted = run(method, gradients)
+    with assume_platform(platform):
+        updates, state = run(method, [gradients[0], *bad, gradients[1]])
+        expected, wanted = run(method, gradients)
     np.testing.assert_array_equal(updates[1:4], np.zeros((3, 2)))
     np.testing.assert_array_equal([updates[0], updates[4]], expected)
-    jax.tree.map(np.testing.assert_array_equal, state.inner, wanted.inner)
+    assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, state.inner, wanted.inner)))
     assert state.skipped_count == 3
+
+
+@pytest.mark.parametrize("mode", [jax.grad, jax.jacfwd])
+def test_derivatives_are_finite_where_a_step_is_bad(mode):
+    method = clipax.with_error_feedback(optax.clip_by_global_norm(0.5))
+
+    def size(first, second):
+        gradient = jnp.stack([first, second])
+        update, state = method.update(gradient, method.init(jnp.zeros(2)))
+        return jnp.sum(update) + jnp.sum(state.inner.estimate)
+
+    slope = jax.jit(mode(size))
+    assert slope(1.0, jnp.nan) == 0
+    # Of 2 (x + y) / (2 |(x, y)|) by x.
+    np.testing.assert_allclose(slope(3.0, 4.0), (25 - 3 * 7) / 125, rtol=1e-5)
 
 
 def test_one_huge_gradient_moves_the_update_by_the_threshold():
