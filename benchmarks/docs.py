@@ -41,15 +41,15 @@ FILES = {
 NAMED = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
 SHOWN = ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
 _ARRAYS = (
-    Column("one array, f32: traffic P", "matrix f32 traffic"),
-    Column("bf16", "matrix bf16 traffic"),
+    Column("one array, f32: traffic P", "leaf f32 traffic"),
+    Column("bf16", "leaf bf16 traffic"),
 )
 _WORST = Column("temp. P, most of all", "temporaries", "{:.2f}")
 _METHODS = Column("method", "method"), Column("beside optax's", "peer")
 PROGRAMS = {
     "gpu": (
         *_METHODS,
-        Column("one array: kernels", "matrix f32 kernels"),
+        Column("one array: kernels", "leaf f32 kernels"),
         Column("64 leaves: kernels", "layers f32 kernels"),
         *_ARRAYS,
         Column("64 leaves, f32", "layers f32 traffic"),

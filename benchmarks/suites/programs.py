@@ -17,7 +17,7 @@ from benchmarks.harness.records import Column, Content, Finding, Row
 from benchmarks.harness.suite import Suite
 from benchmarks.suites.peers import PEERS, list_compared
 
-TREES, ONE_ARRAY = ("matrix", "layers"), ("leaf", "matrix")
+TREES, ONE_ARRAY = ("leaf", "layers"), ("leaf", "matrix")
 PEER = "peer: "
 """In front of the names of peers, in rows of their own."""
 
