@@ -130,7 +130,7 @@ def _pattern(text: str) -> str:
 
 def add_options(add: Any) -> None:
     """Adds the command's options."""
-    add("--target", choices=targets.PACKAGES, required=True, help="what to compile for")
+    add("--target", choices=targets.PACKAGES, help="what to compile for; needed")
     add("--only", type=_pattern, default="", help="methods whose name matches, a regex")
     add("--trees", nargs="+", choices=trees.SHAPES, default=TREES)
     add("--dtypes", nargs="+", choices=DTYPES, default=tuple(DTYPES))

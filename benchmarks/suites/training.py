@@ -162,7 +162,7 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
 
 def add_options(add: Any) -> None:
     """Adds the command's options."""
-    add("--target", choices=targets.PACKAGES, required=True, help="what to compile for")
+    add("--target", choices=targets.PACKAGES, help="what to compile for; needed")
     about = "of the decoder, default 4; a TPU's compiler takes a second for each product in them"
     add("--layers", type=whole, default=4, help=about)
     add("--forms", nargs="+", choices=FORMS, default=[*FORMS])

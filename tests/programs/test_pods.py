@@ -1,4 +1,4 @@
-"""A clip on 256 chips: one collective for each set of mesh axes, and no more memory than optax's."""
+"""A clip on 256 chips: a collective for each set of mesh axes, and no more memory than optax's."""
 
 from __future__ import annotations
 

@@ -7,17 +7,11 @@ import pytest
 from benchmarks.harness import records
 from benchmarks.suites import training
 
+JOBS = [("gpu", "step", "f32"), ("gpu", "step", "bf16"), ("gpu", "scan", "f32")]
+JOBS += [("tpu", "step", "f32")]  # its compiler takes a second for each product of matrices
 
-@pytest.mark.parametrize(
-    ("target", "form", "dtype"),
-    # A TPU's compiler takes a second for each product of matrices.
-    [
-        ("gpu", "step", "f32"),
-        ("gpu", "step", "bf16"),
-        ("gpu", "scan", "f32"),
-        ("tpu", "step", "f32"),
-    ],
-)
+
+@pytest.mark.parametrize(("target", "form", "dtype"), JOBS)
 def test_a_clip_adds_no_more_than_optax(target: str, form: str, dtype: str) -> None:
     clip = "global norm"
     rows = [
