@@ -18,6 +18,7 @@ from benchmarks.harness import records
 from benchmarks.harness.records import Column, Content, Row
 from benchmarks.suites.cases import CASES, CLIPAX, PEER, TWIN
 from benchmarks.suites.figures import measure_spread
+from benchmarks.suites.programs import join
 
 ROOT = Path(__file__).parents[1]
 SPEED, RESULTS = ROOT / "docs" / "speed.md", Path(__file__).parent / "results"
@@ -29,11 +30,34 @@ FILES = {
     "simulate": "simulate",
     "faults": "faults",
     "tail_index": "tail-index",
+    "programs_gpu": "programs",
+    "programs_tpu": "programs",
+    "pods": "pods",
+    "training_gpu": "training",
+    "training_tpu": "training",
 }
 """The suite of each file of results."""
 
 NAMED = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
 SHOWN = ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
+_ARRAYS = (
+    Column("one array, f32: traffic P", "leaf f32 traffic"),
+    Column("bf16", "leaf bf16 traffic"),
+)
+_WORST = Column("temp. P, most of all", "temporaries", "{:.2f}")
+_METHODS = Column("method", "method"), Column("beside optax's", "peer")
+PROGRAMS = {
+    "gpu": (
+        *_METHODS,
+        Column("one array: kernels", "leaf f32 kernels"),
+        Column("64 leaves: kernels", "layers f32 kernels"),
+        *_ARRAYS,
+        Column("64 leaves, f32", "layers f32 traffic"),
+        _WORST,
+        Column("waits of the host", "waits"),
+    ),
+    "tpu": (*_METHODS, *_ARRAYS, _WORST, Column("conditionals", "waits")),
+}
 _MEMORY = Column("traffic, temp.", "memory"), Column("peer's", "peer memory")
 STEPS = (
     Column("step", "step"),
@@ -89,9 +113,37 @@ def _describe_memory(row: Row) -> str:
 
 
 def _describe_run(settings: dict[str, str]) -> str:
-    known = ("jax", "optax", "torch", "clipax", "commit", "date", "rounds", "repeats", "note")
+    known = (
+        "jax",
+        "libtpu",
+        "jax-cuda12-plugin",
+        "optax",
+        "torch",
+        "clipax",
+        "commit",
+        "date",
+        "rounds",
+        "repeats",
+        "note",
+    )
     words = [f"{key} {settings[key]}" for key in known if key in settings]
     return ", ".join([settings["device"], *words])
+
+
+def write_programs(target: str) -> str:
+    """Writes what every method's step is compiled to, and what optax's is: a row a method."""
+    content = load(f"programs_{target}")
+    cells: dict[str, Row] = {}
+    for row in join(content.rows):
+        cell = cells.setdefault(row["method"], {"method": row["method"], "peer": row["peer"]})
+        for name in ("kernels", "traffic"):
+            both = [round(row[one], 2) for one in (name, f"peer {name}") if one in row]
+            cell[f"{row['tree']} {row['dtype']} {name}"] = " / ".join(f"{one:g}" for one in both)
+        for name in ("waits", "temporaries"):
+            cell[name] = max(row[name], cell.get(name, 0))
+    about = "; ".join(dict.fromkeys(map(_describe_run, content.runs)))
+    table = records.table(PROGRAMS[target], cells.values(), markdown=True)
+    return f"{table}\n\nCompiled with {about}."
 
 
 def write_suite(name: str) -> str:
@@ -107,6 +159,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "scopes": partial(write_suite, "scopes"),
     "collectives": partial(write_suite, "collectives"),
     "per-example": partial(write_suite, "per_example"),
+    "gpu": partial(write_programs, "gpu"),
+    "tpu": partial(write_programs, "tpu"),
+    "pods": partial(write_suite, "pods"),
+    "training-gpu": partial(write_suite, "training_gpu"),
+    "training-tpu": partial(write_suite, "training_tpu"),
 }
 
 

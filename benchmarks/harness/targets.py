@@ -56,14 +56,17 @@ class Compiled(NamedTuple):
     seconds: float
 
 
-def prepare(target: str, topology: str | None = None) -> dict[str, str]:
+def prepare(target: str | None, topology: str | None = None) -> dict[str, str]:
     """Sets the process up to compile for a target, and tells what it is compiled with.
 
     To be called before JAX uses a device.
 
     Raises:
-      ValueError: A package of the target's is missing, or of another version than JAX.
+      ValueError: There is no target, or a package of the target's is missing, or of another version
+        than JAX.
     """
+    if target is None:
+        raise ValueError(f"`--target` must be one of {', '.join(PACKAGES)}")
     versions = {}
     needed = f"pip install libtpu jax-cuda12-plugin=={jax.__version__}"
     needed += f" jax-cuda12-pjrt=={jax.__version__}"

@@ -17,7 +17,7 @@ from benchmarks.harness.records import Column, Content, Finding, Row
 from benchmarks.harness.suite import Suite
 from benchmarks.suites.peers import PEERS, list_compared
 
-TREES, ONE_ARRAY = ("matrix", "layers"), ("leaf", "matrix")
+TREES, ONE_ARRAY = ("leaf", "layers"), ("leaf", "matrix")
 PEER = "peer: "
 """In front of the names of peers, in rows of their own."""
 
@@ -130,7 +130,7 @@ def _pattern(text: str) -> str:
 
 def add_options(add: Any) -> None:
     """Adds the command's options."""
-    add("--target", choices=targets.PACKAGES, required=True, help="what to compile for")
+    add("--target", choices=targets.PACKAGES, help="what to compile for; needed")
     add("--only", type=_pattern, default="", help="methods whose name matches, a regex")
     add("--trees", nargs="+", choices=trees.SHAPES, default=TREES)
     add("--dtypes", nargs="+", choices=DTYPES, default=tuple(DTYPES))

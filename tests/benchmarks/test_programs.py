@@ -168,6 +168,9 @@ def test_the_command_refuses_without_the_packages(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         command.main(["programs", "--target", "gpu", "--only", "nothing"])
     assert "nothing matches" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["training"])
+    assert "must be one of tpu, gpu" in capsys.readouterr().err
 
 
 def test_tables_have_the_peers_beside(tmp_path: Any) -> None:

@@ -61,7 +61,8 @@ def test_telemetry_is_that_of_the_clip_inside():
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
 @pytest.mark.parametrize(
-    "clip", [optax.clip(1.0), clipax.clip_by_median(2.0), optax.add_noise(0.1, 0.5, jax.random.key(0))]
+    "clip",
+    [optax.clip(1.0), clipax.clip_by_median(2.0), optax.add_noise(0.1, 0.5, jax.random.key(0))],
 )
 def test_a_bad_step_leaves_no_trace(clip, platform):
     method = clipax.with_error_feedback(clip)

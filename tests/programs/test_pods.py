@@ -1,0 +1,18 @@
+"""A clip on 256 chips: a collective for each set of mesh axes, and no more memory than optax's."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.harness import records
+from benchmarks.suites import pods
+
+
+@pytest.mark.parametrize("layout", pods.LAYOUTS)
+@pytest.mark.parametrize("name", pods.STACKED)
+def test_a_stacked_decoder(name: str, layout: str) -> None:
+    row = pods.compare("256", "7B stacked", layout, name, pods.STACKED[name])
+    found = list(pods.judge([row], "tpu"))
+    assert [one.figure for one in found] == ["collectives", "temporaries, P of a shard"]
+    missed = [one for one in found if one.verdict == records.MISSED]
+    assert not missed, records.render_findings(missed)
