@@ -167,5 +167,6 @@ def _largest(stack: Array) -> Array:
         return normalize((power + adjoint(power)) / 2), None
 
     power, _ = lax.scan(square, lax.stop_gradient(normalize(gram)), length=bits)
-    mean = jnp.sum((jnp.conj(power) * product(gram, power)).real, axis=(-2, -1))
-    return jnp.sqrt(jnp.where(mean > 0, mean, 1)) * (mean > 0)
+    weight = jnp.trace(power, axis1=-2, axis2=-1).real
+    mean = jnp.sum((jnp.conj(power) * gram).real, axis=(-2, -1))
+    return jnp.sqrt(jnp.where(weight > 0, mean / jnp.where(weight > 0, weight, 1), 0))

@@ -34,6 +34,11 @@ __all__ = [
 Method = Literal["auto", "svd", "polar"]
 """`"auto"`: `"svd"` in programs for the CPU, `"polar"` elsewhere."""
 
+LARGE = 2**18
+"""Entries of a matrix that fills an accelerator by itself. In a loop over matrices the temporaries
+are those of one of them, and XLA for TPU compiles a product 5 times as fast as in a batch
+(`benchmarks/NOTES.md`)."""
+
 OnStack = Callable[..., tuple[Array, ...]]
 """From a stack, and arrays of one number a matrix, to arrays like either."""
 
@@ -133,7 +138,8 @@ def _run(
             operands = [
                 (_turn(stacks[place]), *(column[place] for column in columns)) for place in places
             ]
-            for place, row in zip(places, _run_together(by_products, operands), strict=True):
+            rows = _run_together(by_products, operands, whole=whole[places[0]])
+            for place, row in zip(places, rows, strict=True):
                 results[place] = _restore(row, stacks[place], values[place], keeps[place])
         return [results[place] for place in range(len(values))]
 
@@ -154,10 +160,12 @@ def _group(stacks: Sequence[Array], whole: Sequence[bool]) -> list[list[int]]:
 
 
 def _run_together(
-    function: OnStack, operands: Sequence[tuple[Array, ...]]
+    function: OnStack, operands: Sequence[tuple[Array, ...]], *, whole: bool
 ) -> list[tuple[Array, ...]]:
-    """Run a function on all stacks at once, with their numbers; a single one is not copied."""
-    if len(operands) == 1:
+    """Run a function on all stacks, with their numbers: small matrices at once, large in a loop."""
+    first = operands[0][0]
+    large = math.prod(first.shape[-2:]) >= LARGE
+    if len(operands) == 1 and (first.ndim == 2 or not large or not whole):
         return [function(*operands[0])]
     leads = [numbers[0].shape for _, *numbers in operands]
     sizes = [math.prod(lead) for lead in leads]
@@ -173,7 +181,8 @@ def _run_together(
         pairs = zip(pieces, leads, strict=True)
         return [piece.reshape(*lead, *piece.shape[1:]) for piece, lead in pairs]
 
-    outputs = function(*(join(column) for column in zip(*operands, strict=True)))
+    joined = tuple(join(column) for column in zip(*operands, strict=True))
+    outputs = lax.map(lambda row: function(*row), joined) if large else function(*joined)
     return list(zip(*map(part, outputs), strict=True))
 
 
