@@ -42,12 +42,15 @@ def clip_by_singular_values(
     r"""Cut the singular values of every matrix at a threshold.
 
     A spike in a few directions leaves all others as they are. Use it on gradients or an optimizer's
-    updates; prefer `clip_by_leaf_norm` where decomposing matrices of larger norm is too slow.
+    updates; prefer `clip_by_leaf_norm` where matrices of larger norm cost too much.
 
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
     Args:
-      threshold: Largest singular value :math:`c`: a number (infinity: never clip) or a schedule.
+      threshold: Largest singular value :math:`c`, as for `norms.clip`; a `Threshold` is handed each
+        matrix's largest singular value (`relative` compares it to the parameter's Euclidean norm).
+      method: `"svd"`, `"polar"` (matrix products alone), or `"auto"` (default): `"svd"` in programs
+        for the CPU, `"polar"` elsewhere.
       scope: Which entries are one matrix :math:`g`: `"leaf"` (default), all axes but the last as
         its rows, a vector as one column; or `clipax.scopes.stacked`. Not `"global"`.
       nonfinite: As for `scale_by_norm`.
@@ -58,14 +61,17 @@ def clip_by_singular_values(
 
     Notes:
       - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32; the error is
-        about `eps` of the gradient's norm. float16 and bfloat16 are decomposed in float32.
-      - Where all are within the threshold the update is the gradient bit for bit; where the
-        Euclidean norm is, nothing is decomposed. Derivatives are finite, at equal values too.
+        about `eps` of the gradient's largest, with `"polar"` up to 40 times that where many values
+        are near the threshold. float16 and bfloat16 are computed in float32.
+      - `"svd"` decomposes where the Euclidean norm exceeds the threshold. `"polar"` always takes
+        156 products for all matrices of a shape, and no branch. There rounding lets values exceed
+        the threshold by `eps` of the largest; a last scaling by what results cures it.
+      - Where all are within the threshold the update is the gradient bit for bit. Derivatives are
+        finite, at equal values too. `"polar"` finds the largest to 1e-6, from below.
       - Under `jit` a sharded matrix is gathered. Inside `shard_map` one known to be sharded raises
         ValueError (if `check_vma=False`, one whose axes `axis_name` names); vectors share a `psum`.
       - The paper's experiments leave vectors alone and cut smoothly, `S/sqrt(1 + (S/c)^2)`, by a
-        Newton-Schulz iteration; its scaling and weight decay are links of their own here. By polar
-        decompositions a hard cut would exceed the threshold by the rounding of a spike.
+        Newton-Schulz iteration; its scaling and weight decay are links of their own here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
