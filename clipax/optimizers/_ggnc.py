@@ -191,8 +191,8 @@ def ggnc(
         `-v = sign(m)` and as dual norm the sum of magnitudes; or `"spectral"`, the largest singular
         value (of a vector as one column), with `-v = U V^T` and the sum of singular values.
       b1: Decay rate :math:`b`, as for `scale_by_norm`; default .9, the authors'.
-      method: As for `clip_by_singular_values`; for `"spectral"` only.
-      scope: Which entries are one matrix, as for `clip_by_singular_values`; for `"spectral"` only.
+      method: For `"spectral"` only, as for `clip_by_singular_values`.
+      scope: Likewise: which entries are one matrix.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -204,13 +204,11 @@ def ggnc(
         method is `momentum_clip_sgd` with that as its `max_step`.
       - Telemetry is of two norms: the gradient's Euclidean one and the dual one of the momentum.
         Inside `shard_map` it takes two collectives; parts of matrices raise.
-      - `"spectral"` costs a decomposition a matrix, or 60 products a shape of matrices (`"polar"`).
-        It does not move along values below `eps` times rows or columns of the largest (below 4 to 7
-        `eps` of the Euclidean norm). Derivatives take `sign(m)` and `U V^T` as constants.
-      - The paper's Scion scales the spectral norm by the matrix's sides, gives layers norms and
-        radii of their own with one dual norm for all (`optax.partition` clips each group by
-        itself), and has inexact (Newton-Schulz) polar factors. Its variant with weight decay is not
-        here.
+      - `"spectral"` costs a decomposition a matrix or 60 products a shape, and leaves out values
+        below `eps` times rows or columns of the largest (`"polar"`: 4 to 7 `eps` of the Euclidean
+        norm). Derivatives take `sign(m)` and `U V^T` as constants.
+      - The paper's Scion scales the spectral norm by the matrix's sides, and gives layers radii of
+        their own (`optax.partition` clips each group by itself). Its weight decay is not here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -227,8 +225,9 @@ def ggnc(
     _validate.one_of("norm", norm, ("euclidean", "max", "spectral"))
     _validate.one_of("method", method, ("auto", "svd", "polar"))
     resolved = scopes.resolve(scope)
-    if norm != "spectral" and scope != "leaf":
-        raise ValueError(f"`scope` must not be given for norm={norm!r}, got {scope!r}.")
+    for name, value, default in (("method", method, "auto"), ("scope", scope, "leaf")):
+        if norm != "spectral" and value != default:
+            raise ValueError(f"`{name}` must not be given for norm={norm!r}, got {value!r}.")
     if norm == "euclidean":
         scaled = scale_by_momentum_norm(
             norms.clip(radius), decay=b1, nonfinite=nonfinite, axis_name=axis_name

@@ -47,10 +47,8 @@ def clip_by_singular_values(
     .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
 
     Args:
-      threshold: Largest singular value :math:`c`, as for `norms.clip`; a `Threshold` is handed each
-        matrix's largest singular value (`relative` compares it to the parameter's Euclidean norm).
-      method: `"svd"`, `"polar"` (matrix products alone), or `"auto"` (default): `"svd"` in programs
-        for the CPU, `"polar"` elsewhere.
+      threshold: Bound :math:`c`, as for `norms.clip`; a `Threshold` sees largest singular values.
+      method: `"svd"`, `"polar"` (matrix products alone) or `"auto"` (default): svd on CPUs only.
       scope: Which entries are one matrix :math:`g`: `"leaf"` (default), all axes but the last as
         its rows, a vector as one column; or `clipax.scopes.stacked`. Not `"global"`.
       nonfinite: As for `scale_by_norm`.
@@ -60,18 +58,15 @@ def clip_by_singular_values(
       A `GradientTransformationExtraArgs`; telemetry has the largest value, or the norm if within.
 
     Notes:
-      - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32; the error is
-        about `eps` of the gradient's largest, with `"polar"` up to 40 times that where many values
-        are near the threshold. float16 and bfloat16 are computed in float32.
-      - `"svd"` decomposes where the Euclidean norm exceeds the threshold. `"polar"` always takes
-        156 products for all matrices of a shape, and no branch. There rounding lets values exceed
-        the threshold by `eps` of the largest; a last scaling by what results cures it.
-      - Where all are within the threshold the update is the gradient bit for bit. Derivatives are
-        finite, at equal values too. `"polar"` finds the largest to 1e-6, from below.
+      - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32. The error is
+        about `eps` of the largest (`"polar"`: 60 times that where many are near the threshold).
+      - Where all are within it the update is the gradient bit for bit. Derivatives are finite.
+      - `"svd"` decomposes where the Euclidean norm exceeds the threshold. `"polar"` takes 156
+        products a shape, and no branch; values that rounding lifts above the threshold, by `eps` of
+        the largest, are cured by a last scaling. It knows the largest to 1e-6, from below.
       - Under `jit` a sharded matrix is gathered. Inside `shard_map` one known to be sharded raises
         ValueError (if `check_vma=False`, one whose axes `axis_name` names); vectors share a `psum`.
-      - The paper's experiments leave vectors alone and cut smoothly, `S/sqrt(1 + (S/c)^2)`, by a
-        Newton-Schulz iteration; its scaling and weight decay are links of their own here.
+      - The paper cuts smoothly, `S/sqrt(1 + (S/c)^2)`, and leaves vectors alone.
 
     Example:
       >>> import jax.numpy as jnp, clipax
