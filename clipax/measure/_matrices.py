@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from clipax._typing import Array, AxisName
@@ -19,11 +18,9 @@ from clipax.measure._leaves import Leaf, wide_dtype
 from clipax.measure._mesh import Mesh
 
 __all__ = [
-    "adjoint",
     "from_matrices",
     "is_matrix",
     "per_matrix",
-    "product",
     "refuse_parts",
     "scale_to_unit",
     "to_matrices",
@@ -123,16 +120,6 @@ def scale_to_unit(stack: Array, norms: Array) -> tuple[Array, Array, Array]:
 def per_matrix(numbers: Array, stack: Array) -> Array:
     """Shape one number a matrix, in the stack's type, to broadcast against it."""
     return numbers[..., None, None].astype(stack.dtype)
-
-
-def product(first: Array, second: Array) -> Array:
-    """Multiply matrices at the highest precision of the device."""
-    return jnp.matmul(first, second, precision=lax.Precision.HIGHEST)
-
-
-def adjoint(stack: Array) -> Array:
-    """Transpose matrices, and conjugate complex ones."""
-    return jnp.conj(jnp.swapaxes(stack, -1, -2))
 
 
 def _split(ndim: int, keep: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

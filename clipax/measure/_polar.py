@@ -22,7 +22,8 @@ import numpy as np
 from jax import lax
 
 from clipax._typing import Array
-from clipax.measure._matrices import adjoint, per_matrix, product, scale_to_unit, widen
+from clipax.measure._matrices import per_matrix, scale_to_unit, widen
+from clipax.measure._products import adjoint, product
 
 __all__ = ["clamp", "clamp_measured", "largest_values", "orthogonalize"]
 

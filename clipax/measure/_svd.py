@@ -10,7 +10,8 @@ from jax import lax
 
 from clipax._typing import Array
 from clipax.measure._leaves import wide_dtype
-from clipax.measure._matrices import adjoint, product, scale_to_unit, widen
+from clipax.measure._matrices import scale_to_unit, widen
+from clipax.measure._products import adjoint, product
 
 __all__ = ["clamp", "largest_values", "orthogonalize"]
 
