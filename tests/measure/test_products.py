@@ -47,18 +47,17 @@ def test_passes_are_for_the_tpu_alone():
 
 
 def test_derivatives_are_those_of_a_product():
-    first, second = factors()
+    # The sine's argument is at most 2 or so: rounding does not change its slope.
+    pair = factors(scale=1e-3)
 
-    def plain(*pair):
-        return jnp.sum(jnp.sin(jnp.matmul(*pair, precision="highest")))
+    def plain(first, second):
+        return jnp.sum(jnp.sin(jnp.matmul(first, second, precision="highest")))
 
-    def ours(*pair):
-        return jnp.sum(jnp.sin(product(*pair)))
+    def ours(first, second):
+        return jnp.sum(jnp.sin(product(first, second)))
 
-    for one, other in zip(
-        jax.grad(ours, (0, 1))(first, second), jax.grad(plain, (0, 1))(first, second), strict=True
-    ):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-    _, change = jax.jvp(ours, (first, second), (first, second))
-    _, expected = jax.jvp(plain, (first, second), (first, second))
-    np.testing.assert_allclose(change, expected, rtol=1e-4)
+    slopes, expected = (jax.jit(jax.grad(total, (0, 1)))(*pair) for total in (ours, plain))
+    for one, other in zip(slopes, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+    (_, change), (_, other) = (jax.jvp(jax.jit(total), pair, pair) for total in (ours, plain))
+    np.testing.assert_allclose(change, other, rtol=1e-3)
