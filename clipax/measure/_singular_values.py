@@ -36,7 +36,7 @@ Method = Literal["auto", "svd", "polar"]
 
 LARGE = 2**18
 """Entries of a matrix that fills an accelerator by itself. In a loop over matrices the temporaries
-are those of one of them, and XLA for TPU compiles a product 5 times as fast as in a batch
+are those of one of them, and XLA for TPU compiles 3 to 5 times as fast as for a batch
 (`benchmarks/NOTES.md`)."""
 
 OnStack = Callable[..., tuple[Array, ...]]
