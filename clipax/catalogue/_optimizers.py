@@ -100,7 +100,7 @@ ENTRIES = (
         "m <- b m + (1 - b) g, x <- x + eta min(rho, <m, -v>) v, v = argmin_(|v| <= 1) <m, v>",
         ("pethick2025",),
         {"learning_rate": 0.1, "radius": 1.0},
-        static_args=("norm", "scope"),
+        static_args=("method", "norm", "scope"),
         verdict=DIES,
     ),
     Entry(

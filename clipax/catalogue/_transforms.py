@@ -105,7 +105,7 @@ ENTRIES = (
         "u = U min(S, c) V^T for each matrix g = U S V^T",
         ("jiang2026",),
         {"threshold": 1.0},
-        static_args=("scope",),
+        static_args=("method", "scope"),
     ),
     Entry(
         "clip_by_smooth_norm",

@@ -2,8 +2,9 @@
 
 `measure(leaves, dtype)` gives the norms of a scope's blocks for one read of the leaves. Behind it:
 `_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_both` (plain and scaled sums
-of one read, for GPUs and TPUs), `_overflow` (the second read, for CPUs), `_gather` (small leaves in
-fewer arrays), `_mesh` (sums over shards inside `shard_map`), `_matrices` (singular values).
+of one read, for GPUs and TPUs, with `_kernels`), `_overflow` (the second read, for CPUs), `_gather`
+(small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`), `_matrices` (leaves
+as matrices), `_singular_values` (by `_svd` or `_polar`).
 """
 
 from clipax.measure._gather import assume_devices as assume_devices
@@ -17,9 +18,7 @@ from clipax.measure._leaves import narrow as narrow
 from clipax.measure._leaves import replace_values as replace_values
 from clipax.measure._leaves import spread as spread
 from clipax.measure._leaves import wide_dtype as wide_dtype
-from clipax.measure._matrices import clamp_singular_values as clamp_singular_values
 from clipax.measure._matrices import is_matrix as is_matrix
-from clipax.measure._matrices import polar_factor as polar_factor
 from clipax.measure._matrices import refuse_parts as refuse_parts
 from clipax.measure._measure import Derived as Derived
 from clipax.measure._measure import Measurement as Measurement
@@ -30,3 +29,7 @@ from clipax.measure._measure import global_norm as global_norm
 from clipax.measure._measure import magnitudes as magnitudes
 from clipax.measure._measure import measure as measure
 from clipax.measure._mesh import Mesh as Mesh
+from clipax.measure._singular_values import Method as Method
+from clipax.measure._singular_values import clamp_singular_values as clamp_singular_values
+from clipax.measure._singular_values import largest_singular_values as largest_singular_values
+from clipax.measure._singular_values import polar_factors as polar_factors

@@ -1,4 +1,4 @@
-"""Leaves as matrices, and their singular values.
+"""Leaves as matrices, stacked along their last two axes.
 
 Only whole matrices can be decomposed: a device that holds a part of one knows nothing of the
 singular values of the whole.
@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from clipax._typing import Array, AxisName
 from clipax.measure._leaves import Leaf, wide_dtype
 from clipax.measure._mesh import Mesh
 
-__all__ = ["clamp_singular_values", "is_matrix", "polar_factor", "refuse_parts"]
+__all__ = [
+    "from_matrices",
+    "is_matrix",
+    "per_matrix",
+    "refuse_parts",
+    "scale_to_unit",
+    "to_matrices",
+    "widen",
+]
 
 
 def is_matrix(leaf: Leaf) -> bool:
@@ -60,143 +65,7 @@ def refuse_parts(leaves: Sequence[Leaf], axis_name: AxisName) -> None:
             )
 
 
-@partial(jax.jit, static_argnames=("keep",), inline=True)
-def clamp_singular_values(
-    value: Array, norms: Array, limits: Array, keep: tuple[int, ...]
-) -> tuple[Array, Array]:
-    """Cut the singular values of a leaf's matrices, at a limit for each matrix.
-
-    Args:
-      value: The leaf.
-      norms: The matrices' Euclidean norms, of the kept axes' shape; 0 leaves a matrix as it is.
-      limits: The limits, likewise.
-      keep: The axes over which matrices are stacked.
-
-    Returns:
-      The leaf, in the type in which to compute; and for each matrix its largest singular value, or
-      its norm where that is within the limit, so that there is nothing to decompose.
-    """
-    dtype = wide_dtype(value.dtype, norms.dtype)
-    beyond = norms > limits
-
-    def cut() -> tuple[Array, Array]:
-        stack = _to_matrices(value.astype(dtype), keep)
-        # Zero for matrices that need no decomposition: within their limit, or not finite (norm 0).
-        large = jnp.where(beyond[..., None, None], stack, 0)
-        real = large.real.dtype
-        clamped, largest = _clamp(large, norms.astype(real), limits.astype(real))
-        largest = jnp.where(beyond, largest.astype(norms.dtype), norms)
-        over = largest > limits
-        result = jnp.where(over[..., None, None], clamped, stack)
-        return _from_matrices(result, value, keep), largest
-
-    def leave() -> tuple[Array, Array]:
-        return value.astype(dtype), norms
-
-    return lax.cond(jnp.any(beyond), cut, leave)
-
-
-@partial(jax.jit, static_argnames=("keep",), inline=True)
-def polar_factor(value: Array, norms: Array, keep: tuple[int, ...]) -> tuple[Array, Array]:
-    """Compute the orthogonal factors of a leaf's matrices, and all their singular values.
-
-    Directions whose singular values are zero up to rounding are left out of the factor: there it
-    would be arbitrary. It is a constant to derivatives.
-
-    Args:
-      value: The leaf, in the type in which to compute.
-      norms: As for `clamp_singular_values`.
-      keep: As for `clamp_singular_values`.
-    """
-    stack = _to_matrices(value, keep)
-    left, values, right = _decompose(stack, norms.astype(stack.real.dtype))
-    # The tolerance of `numpy.linalg.matrix_rank`.
-    noise = values[..., :1] * (jnp.finfo(values.dtype).eps * max(stack.shape[-2:]))
-    counts = (values > noise).astype(stack.dtype)
-    factor = _product(left * counts[..., None, :], right)
-    return _from_matrices(lax.stop_gradient(factor), value, keep), values
-
-
-@jax.custom_jvp
-def _clamp(stack: Array, norms: Array, limits: Array) -> tuple[Array, Array]:
-    """Compute `U min(S, c) V^H` and the largest of `S`, for matrices along the last two axes."""
-    left, values, right = _decompose(stack, norms)
-    cut = jnp.minimum(values, limits[..., None]).astype(stack.dtype)
-    return _product(left * cut[..., None, :], right), values[..., 0]
-
-
-@_clamp.defjvp
-def _clamp_jvp(primals: Any, tangents: Any) -> Any:
-    # The derivative of the decomposition is infinite where two singular values are equal. That of
-    # the clamped matrix is not: it takes divided differences of min(s, c) between singular values.
-    stack, norms, limits = primals
-    change, _, shift = tangents
-    left, values, right = _decompose(stack, norms)
-    limit = limits[..., None]
-    within = values <= limit
-    cut = jnp.minimum(values, limit)
-    ratio = jnp.where(within, 1, cut / jnp.where(within, 1, values))
-
-    def pairs(numbers: Array) -> tuple[Array, Array]:
-        return numbers[..., :, None], numbers[..., None, :]
-
-    (first, second), (cut_first, cut_second) = pairs(values), pairs(cut)
-    same_side = jnp.equal(*pairs(within))
-    slope = (cut_first - cut_second) / jnp.where(same_side, 1, first - second)
-    slope = jnp.where(same_side, pairs(within)[0].astype(values.dtype), slope)
-    total = first + second
-    mean = jnp.where(total > 0, (cut_first + cut_second) / jnp.where(total > 0, total, 1), 1)
-
-    seen = _product(_adjoint(left), change)
-    core = _product(seen, _adjoint(right))
-    other = _adjoint(core)
-    inner = (slope * (core + other) + mean * (core - other)) / 2
-    # The part of the derivative that comes from the limit.
-    moved = jnp.where(within, 0, shift[..., None]).astype(stack.dtype)
-    inner += moved[..., None] * jnp.eye(values.shape[-1], dtype=stack.dtype)
-    weight = ratio.astype(stack.dtype)
-    beside_right = left * weight[..., None, :]
-    beside_left = weight[..., None] * right
-    outside = _product(change - _product(left, seen), _adjoint(right))
-    tangent = (
-        _product(_product(left, inner), right)
-        + _product(outside, beside_left)
-        + _product(beside_right, seen - _product(core, right))
-    )
-    cut_matrix = _product(left * cut.astype(stack.dtype)[..., None, :], right)
-    return (cut_matrix, values[..., 0]), (tangent, core[..., 0, 0].real)
-
-
-def _decompose(stack: Array, norms: Array) -> tuple[Array, Array, Array]:
-    """Decompose matrices scaled to norms near 1: not every library's `svd` scales by itself."""
-    exponent = jnp.clip(jnp.frexp(norms)[1], -126, 126)
-    unit = jnp.ones_like(norms)
-    down, up = jnp.ldexp(unit, -exponent), jnp.ldexp(unit, exponent)
-    scaled = stack * down[..., None, None].astype(stack.dtype)
-    left, values, right = jnp.linalg.svd(scaled, full_matrices=False)
-    return left, values * up[..., None], right
-
-
-def _product(first: Array, second: Array) -> Array:
-    return jnp.matmul(first, second, precision=lax.Precision.HIGHEST)
-
-
-def _adjoint(stack: Array) -> Array:
-    return jnp.conj(jnp.swapaxes(stack, -1, -2))
-
-
-def _split(ndim: int, keep: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Split the axes into kept and reduced ones."""
-    return keep, tuple(axis for axis in range(ndim) if axis not in keep)
-
-
-def _shape(shape: tuple[int, ...], keep: tuple[int, ...]) -> tuple[int, int]:
-    """Count rows and columns of a block: the last of its axes is that of the columns."""
-    sizes = [shape[axis] for axis in _split(len(shape), keep)[1]]
-    return math.prod(sizes[:-1]), sizes[-1] if sizes else 1
-
-
-def _to_matrices(value: Array, keep: tuple[int, ...]) -> Array:
+def to_matrices(value: Array, keep: tuple[int, ...]) -> Array:
     """Reshape a leaf to matrices along the last two axes, behind the kept ones."""
     kept, reduced = _split(value.ndim, keep)
     placed = jax.typeof(value).sharding
@@ -210,11 +79,55 @@ def _to_matrices(value: Array, keep: tuple[int, ...]) -> Array:
     return jnp.transpose(value, kept + reduced).reshape(*lead, *_shape(value.shape, keep))
 
 
-def _from_matrices(stack: Array, like: Array, keep: tuple[int, ...]) -> Array:
-    """Invert `_to_matrices`: a leaf shaped and sharded as `like`."""
+def from_matrices(stack: Array, like: Array, keep: tuple[int, ...]) -> Array:
+    """Invert `to_matrices`: a leaf shaped and sharded as `like`."""
     kept, reduced = _split(like.ndim, keep)
     order = kept + reduced
     back = sorted(range(len(order)), key=order.__getitem__)
     leaf = jnp.transpose(stack.reshape([like.shape[axis] for axis in order]), back)
     placed = jax.typeof(like).sharding
     return jax.sharding.reshard(leaf, placed) if any(placed.spec) else leaf
+
+
+def widen(stack: Array, norms: Array, where: Array) -> tuple[Array, Array]:
+    """Cast matrices to the type in which to compute with them.
+
+    Args:
+      stack: The matrices.
+      norms: One number a matrix, of the type of norms.
+      where: Which of them need a computation. Not those that are within their limits; nor those
+        that are not finite, whose norms are given as 0.
+
+    Returns:
+      All of them; and with the others set to zero.
+    """
+    wide = stack.astype(wide_dtype(stack.dtype, norms.dtype))
+    return wide, jnp.where(where[..., None, None], wide, 0)
+
+
+def scale_to_unit(stack: Array, norms: Array) -> tuple[Array, Array, Array]:
+    """Scale matrices by powers of two, to norms between 1/2 and 1.
+
+    Returns:
+      The scaled matrices, the factors that did it, and their inverses.
+    """
+    exponent = jnp.clip(jnp.frexp(norms)[1], -126, 126)
+    unit = jnp.ones_like(norms)
+    down, up = jnp.ldexp(unit, -exponent), jnp.ldexp(unit, exponent)
+    return stack * per_matrix(down, stack), down, up
+
+
+def per_matrix(numbers: Array, stack: Array) -> Array:
+    """Shape one number a matrix, in the stack's type, to broadcast against it."""
+    return numbers[..., None, None].astype(stack.dtype)
+
+
+def _split(ndim: int, keep: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split the axes into kept and reduced ones."""
+    return keep, tuple(axis for axis in range(ndim) if axis not in keep)
+
+
+def _shape(shape: tuple[int, ...], keep: tuple[int, ...]) -> tuple[int, int]:
+    """Count rows and columns of a block: the last of its axes is that of the columns."""
+    sizes = [shape[axis] for axis in _split(len(shape), keep)[1]]
+    return math.prod(sizes[:-1]), sizes[-1] if sizes else 1

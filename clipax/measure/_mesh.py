@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec
 
 from clipax._typing import Array, AxisName
 
-__all__ = ["Mesh"]
+__all__ = ["Mesh", "varying_axes"]
 
 T = TypeVar("T")
 
@@ -93,13 +93,13 @@ class Mesh(NamedTuple):
             parameters over any.
         """
         axes = () if axis_name is None else _as_tuple(axis_name)
-        varying = frozenset().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(batch)))
+        varying = frozenset().union(*(varying_axes(leaf) for leaf in jax.tree.leaves(batch)))
         if unnamed := varying - frozenset(axes):
             raise ValueError(
                 f"`axis_name` must name the mesh axes {sorted(unnamed)} over which the batch "
                 f"varies."
             )
-        varying = frozenset().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(params)))
+        varying = frozenset().union(*(varying_axes(leaf) for leaf in jax.tree.leaves(params)))
         if varying:
             raise ValueError(
                 f"`params` must be the same on every device, they vary over the mesh axes "
@@ -120,7 +120,7 @@ class Mesh(NamedTuple):
 
     def shards(self, path: str, value: Array) -> Collection[str]:
         """Return the mesh axes over which a leaf is sharded."""
-        return _varying_axes(value) if self.sharded is None else dict(self.sharded)[path]
+        return varying_axes(value) if self.sharded is None else dict(self.sharded)[path]
 
     def devices(self) -> int:
         """Count the devices along the named axes."""
@@ -164,7 +164,7 @@ class Mesh(NamedTuple):
 
     def _vary(self, value: Array) -> Array:
         """Mark a value as varying over all named axes, as collectives over them demand."""
-        missing = tuple(axis for axis in self.axes if axis not in _varying_axes(value))
+        missing = tuple(axis for axis in self.axes if axis not in varying_axes(value))
         return lax.pcast(value, missing, to="varying") if missing else value
 
 
@@ -183,7 +183,7 @@ def _lookup(axis_name: Mapping[str, Any], path: str) -> Any:
     )
 
 
-def _varying_axes(value: Any) -> frozenset[str]:
+def varying_axes(value: Any) -> frozenset[str]:
     """Return the manual mesh axes over which JAX knows an array to vary."""
     kind = jax.typeof(value)
     manual = getattr(kind, "manual_axis_type", None)
@@ -195,7 +195,7 @@ def _tracks_variation(axes: tuple[str, ...]) -> bool:
     try:
         # `axis_index` always varies over its axis; if its type does not say so, JAX does not track
         # variation (`check_vma=False`).
-        return all(axis in _varying_axes(lax.axis_index(axis)) for axis in axes)
+        return all(axis in varying_axes(lax.axis_index(axis)) for axis in axes)
     except NameError as error:
         raise ValueError(
             f"`axis_name` must name mesh axes of the `shard_map` around the update, got {axes!r}; "
@@ -205,7 +205,7 @@ def _tracks_variation(axes: tuple[str, ...]) -> bool:
 
 def _refuse_unnamed(leaves: Sequence[tuple[str, Array]], named: tuple[str, ...]) -> None:
     for path, value in leaves:
-        if varying := _varying_axes(value) - frozenset(named):
+        if varying := varying_axes(value) - frozenset(named):
             raise ValueError(
                 f"`axis_name` must name the mesh axes {sorted(varying)} over which the leaf "
                 f"{path!r} varies, for the norm of the whole tree (or be () for the norm of each "
@@ -217,7 +217,7 @@ def _refuse_unaveraged(leaves: Sequence[tuple[str, Array]], params: Sequence[Arr
     if params is None:
         return
     for (path, value), param in zip(leaves, params, strict=True):
-        if missing := _varying_axes(value) - _varying_axes(param):
+        if missing := varying_axes(value) - varying_axes(param):
             raise ValueError(
                 f"The gradient of {path!r} is not averaged: it varies over the mesh axes "
                 f"{sorted(missing)}, its parameter does not. Average it (`jax.lax.pmean`) first."

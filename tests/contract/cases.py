@@ -135,7 +135,12 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "stable_adamw": ({"weight_decay": 0.1},),
     "spam": ({"reset": None, "weight_decay": 0.1}, {"theta": 2.0, "clip_from": 0, "warmup": None}),
     "stable_spam": ({"reset": None, "weight_decay": 0.1},),
-    "ggnc": ({"norm": "max", "radius": 30.0}, {"norm": "spectral", "radius": 30.0}),
+    "ggnc": (
+        {"norm": "max", "radius": 30.0},
+        {"norm": "spectral", "radius": 30.0},
+        {"norm": "spectral", "radius": 30.0, "method": "polar"},
+    ),
+    "clip_by_singular_values": ({"method": "polar"},),
 }
 
 

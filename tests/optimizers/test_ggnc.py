@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 import clipax
 
-NORMS = ["euclidean", "max", "spectral"]
+# The spectral norm by decompositions, and by matrix products.
+NORMS = ["euclidean", "max", "spectral", "polar"]
 SHAPES = {"kernel": (4, 3), "other": (2, 5), "bias": (3,), "scale": ()}
 
 
@@ -23,6 +24,11 @@ def tree(seed, size=1.0):
         name: jnp.asarray(size * random.standard_normal(shape), jnp.float32)
         for name, shape in SHAPES.items()
     }
+
+
+def options(norm):
+    """The arguments that choose the norm and how to compute with it."""
+    return {"norm": "spectral", "method": "polar"} if norm == "polar" else {"norm": norm}
 
 
 def primal(update, norm):
@@ -41,7 +47,7 @@ def primal(update, norm):
 @functools.cache
 def compiled(norm, scope):
     def step(gradient, radius, rate):
-        optimizer = clipax.ggnc(rate, radius, norm=norm, b1=0.0, scope=scope)
+        optimizer = clipax.ggnc(rate, radius, **options(norm), b1=0.0, scope=scope)
         return optimizer.update(gradient, optimizer.init(gradient), gradient)
 
     return jax.jit(step)
@@ -98,9 +104,10 @@ def test_no_direction_of_unit_norm_does_better(norm):
         assert abs(rival) < best
 
 
-def test_the_dual_of_the_spectral_norm_sums_over_matrices_and_vectors():
+@pytest.mark.parametrize("norm", ["spectral", "polar"])
+def test_the_dual_of_the_spectral_norm_sums_over_matrices_and_vectors(norm):
     gradient = tree(3)
-    _, state = first_step(gradient, "spectral")
+    _, state = first_step(gradient, norm)
     nuclear = sum(np.linalg.norm(gradient[name], "nuc") for name in ("kernel", "other"))
     wanted = nuclear + np.linalg.norm(gradient["bias"]) + abs(gradient["scale"])
     np.testing.assert_allclose(
@@ -108,29 +115,31 @@ def test_the_dual_of_the_spectral_norm_sums_over_matrices_and_vectors():
     )
 
 
-def test_where_there_is_no_gradient_there_is_no_spectral_step():
+@pytest.mark.parametrize("norm", ["spectral", "polar"])
+def test_where_there_is_no_gradient_there_is_no_spectral_step(norm):
     columns, rows = np.float32([1, 2, 2, 4]), np.float32([3, 4, 12])
     gradient = jax.tree.map(jnp.zeros_like, tree(0)) | {"kernel": np.outer(columns, rows)}
-    update, _ = first_step(gradient, "spectral", radius=2.0)
+    update, _ = first_step(gradient, norm, radius=2.0)
     for name, leaf in update.items():
         expected = -2 * np.outer(columns, rows) / 65 if name == "kernel" else 0
         np.testing.assert_allclose(leaf, expected, atol=1e-5, err_msg=name)
 
 
-def test_slices_of_a_stack_are_matrices_of_their_own():
+@pytest.mark.parametrize("norm", ["spectral", "polar"])
+def test_slices_of_a_stack_are_matrices_of_their_own(norm):
     stack = tree(4)["kernel"].reshape(2, 2, 3)
-    update, _ = first_step(stack, "spectral", scope=clipax.scopes.stacked(0))
+    update, _ = first_step(stack, norm, scope=clipax.scopes.stacked(0))
     for one, gradient in zip(update, stack, strict=True):
         left, _, right = np.linalg.svd(gradient, full_matrices=False)
         np.testing.assert_allclose(one, -left @ right, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["max", "spectral"])
+@pytest.mark.parametrize("norm", ["max", "spectral", "polar"])
 def test_a_huge_gradient_is_forgotten_as_the_momentum_forgets(norm):
     gradients = np.random.default_rng(5).standard_normal((900, 3, 2)).astype(np.float32)
     spiked = gradients.copy()
     spiked[3] = 1e30 * gradients[3]
-    optimizer = clipax.ggnc(0.1, 0.5, norm=norm)
+    optimizer = clipax.ggnc(0.1, 0.5, **options(norm))
 
     @jax.jit
     def run(gradients):
@@ -158,11 +167,11 @@ def in_shard_map(optimizer, gradient, specs):
     return jax.jit(step)(gradient)
 
 
-@pytest.mark.parametrize(("norm", "kernel"), [("max", P("x")), ("spectral", P())])
+@pytest.mark.parametrize(("norm", "kernel"), [("max", P("x")), ("spectral", P()), ("polar", P())])
 def test_shards_make_the_step_of_the_whole(norm, kernel):
     gradient = {"kernel": tree(6)["kernel"], "bias": jnp.arange(1.0, 9.0)}
-    sharded = clipax.ggnc(0.1, 1.0, norm=norm, axis_name="x")
-    alone = clipax.ggnc(0.1, 1.0, norm=norm)
+    sharded = clipax.ggnc(0.1, 1.0, **options(norm), axis_name="x")
+    alone = clipax.ggnc(0.1, 1.0, **options(norm))
     expected, _ = jax.jit(alone.update)(gradient, alone.init(gradient))
     update = in_shard_map(sharded, gradient, {"kernel": kernel, "bias": P("x")})
     for name, leaf in update.items():
@@ -184,6 +193,8 @@ def test_a_part_of_a_matrix_is_refused():
         ({"radius": 0.0}, "`radius` must be positive"),
         ({"radius": 0.0, "norm": "max"}, "`radius` must be positive"),
         ({"norm": "nuclear"}, "`norm` must be one of 'euclidean', 'max', 'spectral'"),
+        ({"method": "qr"}, "`method` must be one of 'auto', 'svd', 'polar'"),
+        ({"method": "polar"}, "`method` must not be given for norm='euclidean', got 'polar'"),
         ({"b1": 1.0, "norm": "max"}, r"`b1` must be in \[0, 1\), got 1.0"),
         ({"scope": "row"}, "`scope` must be one of"),
         ({"nonfinite": "skip", "norm": "max"}, "`nonfinite` must be one of"),

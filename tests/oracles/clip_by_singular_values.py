@@ -31,9 +31,9 @@ def singular_values(leaf: Matrix) -> Matrix:
 
 @oracle("clip_by_singular_values")
 def clip_by_singular_values(
-    gradients: Sequence[Tree], params: Tree, *, threshold: Schedule
+    gradients: Sequence[Tree], params: Tree, *, threshold: Schedule, method: str = "auto"
 ) -> Updates:
-    """``U min(S, c) V^T`` for each leaf; only a bad leaf becomes zero."""
+    """``U min(S, c) V^T`` for each leaf, by any method; only a bad leaf becomes zero."""
 
     def one_leaf(leaf: Matrix, limit: float) -> Matrix:
         if not np.isfinite(leaf).all():

@@ -37,6 +37,7 @@ def ggnc(
     radius: Schedule,
     norm: str = "euclidean",
     b1: float = 0.9,
+    method: str = "auto",
 ) -> Updates:
     """``eta min(rho, <m, -v>) v``."""
     momentum = zeros(gradients[0])
