@@ -35,6 +35,7 @@ __all__ = [
     "average",
     "guard",
     "hide",
+    "hide_narrow",
     "init_memory",
     "keep",
     "momentum",
@@ -135,6 +136,19 @@ def hide(values: Sequence[Array]) -> list[Array]:
     One barrier a leaf, so that a replicated leaf stays replicated.
     """
     return [lax.optimization_barrier(value) for value in values]
+
+
+def hide_narrow(values: Sequence[Array]) -> list[Array]:
+    """Put values narrower than float32 behind barriers: of others there is no copy to share.
+
+    A barrier in front of a value that was just computed, as the change of `with_error_feedback`,
+    has XLA write it out: 1 P, and a read and a write more (`benchmarks/NOTES.md`).
+    """
+    wide = [wide_dtype(value.dtype, jnp.float32) == value.dtype for value in values]
+    return [
+        value if as_it_is else lax.optimization_barrier(value)
+        for value, as_it_is in zip(values, wide, strict=True)
+    ]
 
 
 def zeros_like(leaf: Any) -> Array:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from clipax._typing import Array, Norms, Params, Scalar, Updates
 from clipax.engine._blocks import Group, group_blocks, read_together
 from clipax.engine._decide import BlockFactors, Measured, NormRules, decide, read_factors
-from clipax.engine._entries import EntryRule, apply_rule, hide
+from clipax.engine._entries import EntryRule, apply_rule, hide_narrow
 from clipax.engine._spec import ScaleByNormState, Spec
 from clipax.engine._telemetry import known_labels, record
 from clipax.measure import (
@@ -139,7 +139,7 @@ class Step:
         if rules.needs_params:
             # `apply_updates` converts bfloat16 parameters as well: without barriers XLA would share
             # the float32 copy and write it out (`benchmarks/NOTES.md`).
-            values = hide(self.params or ())
+            values = hide_narrow(self.params or ())
             params = self._measure(replace_values(self.leaves, values), None)
         factors, self.decisions, update_factors, states = decide(
             rules, self.groups, Measured(blocks, params, self.sizes), states, self.context
@@ -190,7 +190,7 @@ class Step:
         """
         telemetry = self.start.telemetry
         if values is None:
-            values = hide([leaf.value for leaf in self.leaves])
+            values = hide_narrow([leaf.value for leaf in self.leaves])
         counted = telemetry.steps - telemetry.nonfinite_count if self.spec.collapse else None
         updates, memory = apply_rule(
             rule,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from clipax import _platforms
 from clipax._typing import Array
 
 __all__ = ["adjoint", "multiply_in_passes", "product"]
@@ -26,7 +27,7 @@ def adjoint(stack: Array) -> Array:
 
 @jax.custom_jvp
 def _product(first: Array, second: Array) -> Array:
-    return lax.platform_dependent(first, second, tpu=multiply_in_passes, default=_multiply)
+    return _platforms.choose(first, second, cpu=_multiply, gpu=_multiply, tpu=multiply_in_passes)
 
 
 @_product.defjvp

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from clipax import _platforms
 from clipax._typing import Array, AxisName
 from clipax.measure import _polar, _svd
 from clipax.measure._gather import lay_out
@@ -144,8 +145,7 @@ def _run(
         return [results[place] for place in range(len(values))]
 
     if method == "auto":
-        # Settled when the program is lowered: the other form leaves no trace.
-        return lax.platform_dependent(values, columns, cpu=decompose, default=multiply)
+        return _platforms.choose(values, columns, cpu=decompose, gpu=multiply, tpu=multiply)
     return (decompose if method == "svd" else multiply)(values, columns)
 
 

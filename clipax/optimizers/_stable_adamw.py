@@ -25,6 +25,7 @@ from clipax.engine import (
     bias_correction,
     count_steps,
     counted_steps,
+    hide,
     weigh_newest,
 )
 from clipax.measure import Derived, find_row, index_by_path, wide_dtype
@@ -86,7 +87,9 @@ def scale_by_stable_adam(
         }
         factors = step.decide(rules, root_mean_squares)
         on_update = {path: block.on_update() for path, block in factors.items()}
-        return step.finish(step.apply(rule, on_update, steps=steps))
+        # Both readings compute the second moment, which XLA would write out.
+        hidden = hide([leaf.value for leaf in step.leaves])
+        return step.finish(step.apply(rule, on_update, values=hidden, steps=steps))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
