@@ -240,6 +240,7 @@ SUITE = Suite(
     judge,
     add_options,
     prepare=lambda options: (
-        targets.prepare("tpu") | {f"{chips} chips": PODS[chips].topology for chips in options.chips}
+        targets.prepare("tpu", "pods")
+        | {f"{chips} chips": PODS[chips].topology for chips in options.chips}
     ),
 )
