@@ -161,7 +161,7 @@ def decide(
     measured: Measured,
     states: RuleStates,
     context: Context,
-) -> tuple[dict[str, BlockFactors], list[Decision], list[Array], RuleStates]:
+) -> tuple[dict[str, BlockFactors], list[Decision], list[Array | None], RuleStates]:
     """Decide on all groups.
 
     Args:
@@ -172,8 +172,8 @@ def decide(
       context: The facts that rules may use besides the norms.
 
     Returns:
-      Factors by label; for each group the decision and the factor of the update; and the new
-      states.
+      Factors by label; for each group the decision, and the factor of the update or None
+      for 1; and the new states.
     """
     finite = [jnp.isfinite(group.norms) for group in groups]
     # Rules see zero for a norm that is not finite; their decision and new state are then dropped.
@@ -191,14 +191,14 @@ def decide(
         good = jnp.stack([jnp.all(flags) for flags in finite]).all()
         states = states._replace(total=keep_rows(good, new, states.total))
     factors: dict[str, BlockFactors] = {}
-    update_factors = []
+    update_factors: list[Array | None] = []
     before, after = states.before, states.after
     for group, norms, facts, decision, good, new in zip(
         groups, safe, contexts, decisions, finite, fresh, strict=True
     ):
         rows = () if rules.after is None else select_rows(after, group)
         update_factor, later = _decide_after(rules.after, decision, norms, rows, facts)
-        update_factors.append(update_factor)
+        update_factors.append(None if rules.after is None else update_factor)
         if group.rows is not None and not jax.tree.leaves((new, later)):
             factors |= _decide_each(rules, common, group, measured, context)
         else:
@@ -218,27 +218,25 @@ def read_factors(
     *,
     scales_update: bool,
 ) -> dict[str, BlockFactors]:
-    """Read the factors of blocks that have one norm out of the records of the step, on a GPU.
+    """Read the factors of blocks that have one norm out of the records of the step.
 
-    The records are a kernel anyway: none is launched for the factor, and XLA for GPU merges the
-    kernels of leaves that share a vector. Elsewhere the factors are taken as they were decided.
+    The records are computed anyway, so that a GPU launches no kernel for the factor, and XLA for
+    GPU merges the kernels of leaves that share a vector. A TPU has one program of scalars instead
+    of one for each leaf. On a CPU the factors are taken as they were decided.
     """
-    order = {label: place for place, label in enumerate(known_labels(telemetry))}
-    labels = [label for group in groups if not group.unit for label in group.labels]
+    order = known_labels(telemetry)
+    labels = {label for group in groups if not group.unit for label in group.labels}
 
     def from_records(latest: Array, counts: Array, decided: Any) -> dict[str, BlockFactors]:
         # Behind a barrier, or XLA computes the factor again from the norm.
         latest, counts = lax.optimization_barrier((latest, counts))
-        read = {}
-        for label in labels:
-            row = () if telemetry.names is None else (order[label],)
-            numbers = telemetry._replace(latest=latest[row], counts=counts[row], names=None)
-            read[label] = BlockFactors(
-                numbers.clip_factor,
-                numbers.update_factor if scales_update else jnp.ones_like(numbers.clip_factor),
-                numbers.is_finite,
-            )
-        return decided | read
+        read = telemetry._replace(latest=latest, counts=counts)
+        update = read.update_factor if scales_update else jnp.ones_like(read.update_factor)
+        columns = BlockFactors(read.clip_factor, update, read.is_finite)
+        if telemetry.names is None:
+            return decided | dict.fromkeys(labels, columns)
+        rows = zip(order, *map(jnp.unstack, columns), strict=False)
+        return decided | {label: BlockFactors(*row) for label, *row in rows if label in labels}
 
     def as_decided(latest: Array, counts: Array, decided: Any) -> dict[str, BlockFactors]:
         return dict(decided)
@@ -249,7 +247,7 @@ def read_factors(
         factors,
         cpu=as_decided,
         gpu=from_records,
-        tpu=as_decided,
+        tpu=from_records,
     )
 
 

@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from clipax import _platforms
 from clipax._typing import Array
 from clipax.engine._blocks import Group, block_key
-from clipax.measure import is_whole
+from clipax.engine._rows import make_row
 from clipax.norms import Decision
 
 __all__ = [
@@ -102,14 +100,6 @@ _STEPS, _CLIPPED, _NONFINITE, _FLAG = range(4)
 _SHARES = 4
 
 
-class _Row(NamedTuple):
-    """The records of a group for one step: vectors over its blocks."""
-
-    latest: tuple[Array, ...]  # by column; the share of units that were above comes last
-    is_finite: Array
-    any_finite: Array
-
-
 def init_telemetry(
     shapes: Mapping[str, tuple[int, ...]],
     *,
@@ -150,7 +140,7 @@ def record(
     old: Telemetry,
     groups: Sequence[Group],
     decisions: Sequence[Decision],
-    update_factors: Sequence[Array],
+    update_factors: Sequence[Array | None],
     excluded: Sequence[Array],
 ) -> Telemetry:
     """Record a step; blocks that were not measured keep their records.
@@ -159,7 +149,7 @@ def record(
       old: The records before it.
       groups: The blocks that were decided on.
       decisions: The decision on each group.
-      update_factors: The factors of the update of each group.
+      update_factors: The factors of the update of each group; None for a factor of 1.
       excluded: Norms of the excluded leaves.
     """
     collapse = old.names is None
@@ -170,7 +160,7 @@ def record(
     measured = np.zeros(len(counts), bool)
     if groups:
         rows = [
-            _make_row(group, decision, factor)
+            make_row(group, decision, factor)
             for group, decision, factor in zip(groups, decisions, update_factors, strict=True)
         ]
         row = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows)
@@ -219,65 +209,6 @@ def stack_telemetry(parts: Mapping[str, Telemetry]) -> Telemetry:
     )
     names = jnp.asarray(_encode_names(list(parts)))
     return Telemetry(latest, counts, dict.fromkeys(map(block_key, parts)), names)
-
-
-def _make_row(group: Group, decision: Decision, update_factor: Array) -> _Row:
-    """Make the records of a group, those of units joined to one."""
-    norms = group.norms
-    finite = jnp.isfinite(norms)
-    clipped = (finite & (norms > decision.threshold)).astype(norms.dtype)
-    largest = jnp.finfo(norms.dtype).max
-    # Infinity ("nothing clips") is recorded as the largest float: a state is finite at all times.
-    threshold = jnp.minimum(decision.threshold, largest)
-    numbers = [norms, threshold, decision.factor, update_factor]
-    if not group.unit:
-        return jax.tree.map(jnp.atleast_1d, _Row((*numbers, clipped), finite, finite))
-    separately = _join_units
-    at_once = _join_at_once if is_whole(norms) else _join_units
-    return _platforms.choose(
-        (*numbers, clipped), finite, cpu=separately, gpu=at_once, tpu=separately
-    )
-
-
-def _join_units(columns: tuple[Array, ...], finite: Array) -> _Row:
-    """Join the records of a block's units to one: its largest norm, and the smallest of others."""
-    norms, *others, clipped = columns
-    largest = jnp.finfo(norms.dtype).max
-    latest = (
-        jnp.max(norms, where=finite, initial=0),
-        *(jnp.min(values, where=finite, initial=largest) for values in others),
-        jnp.mean(clipped) if norms.size else jnp.zeros((), norms.dtype),
-    )
-    return jax.tree.map(jnp.atleast_1d, _Row(latest, jnp.all(finite), jnp.any(finite)))
-
-
-def _join_at_once(columns: tuple[Array, ...], finite: Array) -> _Row:
-    """Do the same in one reduction: a GPU launches one kernel, not six."""
-    norms, *others, clipped = columns
-    largest = jnp.finfo(norms.dtype).max
-    flags = finite.astype(norms.dtype)
-    operands = [jnp.where(finite, norms, 0)]
-    operands += [jnp.where(finite, values, largest) for values in others]
-    starts = [0, *(largest for _ in others), 0, 1, 0]
-
-    def join(first: Sequence[Array], second: Sequence[Array]) -> Sequence[Array]:
-        (norm, *rest, share, every, some), (norm2, *rest2, share2, every2, some2) = first, second
-        return (
-            jnp.maximum(norm, norm2),
-            *map(jnp.minimum, rest, rest2),
-            share + share2,
-            jnp.minimum(every, every2),
-            jnp.maximum(some, some2),
-        )
-
-    *latest, share, every, some = lax.reduce(
-        (*operands, clipped, flags, flags),
-        tuple(jnp.asarray(start, norms.dtype) for start in starts),
-        join,
-        tuple(range(norms.ndim)),
-    )
-    row = _Row((*latest, share / max(norms.size, 1)), every > 0, some > 0)
-    return jax.tree.map(jnp.atleast_1d, row)
 
 
 def _encode_names(labels: Sequence[str]) -> np.ndarray:

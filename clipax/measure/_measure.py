@@ -203,13 +203,15 @@ def _read_once(
 ) -> Measurement:
     """Compute the norms from plain and scaled sums; `labels` are stacked."""
     sums = sum_both(function(arrays), layout, dtype, on_gpu=on_gpu)
+    columns = list(zip(*(sums.pop(label) for label in labels), strict=True))
+    stacked = Both(*map(_sums.stack, columns)).norms() if labels else None
     norms = {label: both.norms() for label, both in sums.items()}
     if on_gpu:
         norms |= take_norms({label: both for label, both in sums.items() if both.plain.ndim})
-    if not labels:
-        return Measurement(norms, None)
-    columns = zip(*(sums[label] for label in labels), strict=True)
-    return Measurement(norms, Both(*map(_sums.stack, columns)).norms())
+    if stacked is not None:
+        # Read out of the vector: one root, not one for each label.
+        norms |= dict(zip(labels, jnp.unstack(stacked), strict=True))
+    return Measurement(norms, stacked)
 
 
 def _read_again(
