@@ -2,6 +2,8 @@
 
 XLA's compilers for both run on any machine. What they need is the packages of `PACKAGES` beside
 JAX, in an environment of its own: the CUDA plug-in registers itself with every program that starts.
+Programs for a GPU are linked with a library of device functions, from an installed CUDA or from
+`nvidia-cuda-nvcc-cu12`; no driver is needed.
 """
 
 from __future__ import annotations

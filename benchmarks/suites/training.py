@@ -51,7 +51,7 @@ def measure_loss(params: Any, tokens: jax.Array) -> jax.Array:
     """Cross-entropy of the next token, as a decoder with causal attention predicts it."""
     hidden = params["tokens"][tokens[:, :-1]]
     for layer in (params[name] for name in params if name.startswith("layer")):
-        hidden += _attend(layer, _normalize(hidden, layer["attention_norm"]))
+        hidden += attend(layer, _normalize(hidden, layer["attention_norm"]))
         inside = _normalize(hidden, layer["mlp_norm"])
         hidden += (jax.nn.silu(inside @ layer["gate"]) * (inside @ layer["up"])) @ layer["down"]
     logits = (_normalize(hidden, params["norm"]) @ params["head"]).astype(jnp.float32)
@@ -64,7 +64,8 @@ def _normalize(x: jax.Array, scale: jax.Array) -> jax.Array:
     return (wide * lax.rsqrt(mean_square + 1e-6)).astype(x.dtype) * scale
 
 
-def _attend(layer: Any, x: jax.Array) -> jax.Array:
+def attend(layer: Any, x: jax.Array) -> jax.Array:
+    """Causal attention of a layer."""
     batch, length, width = x.shape
     query, key, value = (
         (x @ layer[name]).reshape(batch, length, HEADS, -1) for name in ("query", "key", "value")

@@ -154,10 +154,12 @@ def test_leaves_of_a_pod_are_sharded_by_rows_and_columns() -> None:
 
 def test_collectives_of_a_pod_are_as_many_as_sets_of_axes() -> None:
     row = {"chips": "256", "model": "7B", "layout": "mixed", "step": "clip", "sets": 2}
-    row |= {"collectives": 2, "temporaries": 0.1, "peer temporaries": 0.11}
+    row |= {"collectives": 2, "temporaries": 0.1, "peer temporaries": 0.11, "peer collectives": 1}
     assert all(one.verdict != MISSED for one in pods.judge([row], "tpu"))
     (one,) = [one for one in pods.judge([row | {"collectives": 3}], "tpu") if one.verdict == MISSED]
     assert one.figure == "collectives"
+    more = row | {"collectives": 3, "peer collectives": 3}  # of hundreds of leaves
+    assert all(one.verdict != MISSED for one in pods.judge([more], "tpu"))
 
 
 @pytest.mark.usefixtures("no_packages")
