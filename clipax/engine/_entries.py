@@ -124,8 +124,12 @@ def keep(new: Array, old: Array, context: EntryContext) -> Array:
 
 
 def guard(finite: Array, update: Array, fill: float) -> Array:
-    """Select the update where the step counts, else `fill`; a product would not do: 0 NaN = NaN."""
-    return jnp.where(finite, update, fill)
+    """Select the update where the step counts, else `fill`; a product would not do: 0 NaN = NaN.
+
+    The fill is behind a barrier: XLA for GPU would take it for the zeros that a scatter or a scan
+    of the training step starts from, write these out and read them here (`benchmarks/NOTES.md`).
+    """
+    return jnp.where(finite, update, lax.optimization_barrier(jnp.asarray(fill, update.dtype)))
 
 
 def hide(values: Sequence[Array]) -> list[Array]:

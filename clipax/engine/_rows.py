@@ -48,8 +48,10 @@ def make_row(group: Group, decision: Decision, update_factor: Array | None) -> R
         numbers.append(update_factor)
     row = Row((*numbers, clipped), finite, finite)
     if group.unit:
-        at_once = _join_at_once if is_whole(norms) else _join_units
-        row = _platforms.choose(row, cpu=_join_units, gpu=at_once, tpu=_join_units)
+        gpu, tpu = _join_at_once, _join_units
+        if not is_whole(norms):
+            gpu = tpu = _join_by_maxima
+        row = _platforms.choose(row, cpu=_join_units, gpu=gpu, tpu=tpu)
     if update_factor is None:
         *numbers, clipped = row.latest
         row = row._replace(latest=(*numbers, jnp.ones_like(clipped), clipped))
@@ -66,6 +68,23 @@ def _join_units(units: Row) -> Row:
         jnp.mean(clipped) if norms.size else jnp.zeros((), norms.dtype),
     )
     return Row(latest, jnp.all(finite), jnp.any(finite))
+
+
+def _join_by_maxima(units: Row) -> Row:
+    """Do the same by a maximum and a sum: over devices each kind of reduction is a collective."""
+    (norms, *others, clipped), finite = units.latest, units.is_finite
+    lowest = -jnp.finfo(norms.dtype).max
+    columns = [
+        jnp.where(finite, norms, 0),
+        finite.astype(norms.dtype),
+        (~finite).astype(norms.dtype),
+    ]
+    columns += [jnp.where(finite, -values, lowest) for values in others]
+    axes = tuple(range(1, norms.ndim + 1))
+    norm, some, missing, *rest = jnp.max(jnp.stack(columns), axes, initial=lowest)
+    share = jnp.sum(clipped) / max(norms.size, 1)
+    latest = (jnp.maximum(norm, 0), *(-value for value in rest), share)
+    return Row(latest, missing <= 0, some > 0)
 
 
 def _join_at_once(units: Row) -> Row:

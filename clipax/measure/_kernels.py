@@ -18,6 +18,13 @@ from clipax.measure._leaves import reduced_axes
 
 __all__ = ["Terms", "sum_apart", "sum_on_gpu"]
 
+_LONGEST = 1024
+"""Arrays up to which sums over devices are added one by one, which compiles in quadratic time.
+
+XLA then sums one number over the devices. Of a stack it sums each: of 291 leaves on 256 chips that
+takes .3 P of temporaries instead of .16 (`benchmarks/NOTES.md`).
+"""
+
 Sums = tuple[Array, ...]
 Terms = Callable[[Array], Sums]
 """From an array to the terms that are summed up, entry by entry: one or more arrays."""
@@ -63,10 +70,18 @@ def sum_on_gpu(terms: Terms, values: Sequence[Array], layout: Layout) -> dict[st
 def _add_by_label(sums: Sequence[Sums], layout: Layout) -> dict[str, Sums]:
     """Add the sums of a label over its arrays and all shards."""
     parts: dict[str, list[Sums]] = {}
-    for row, block, copies in zip(sums, layout.blocks, layout.copies, strict=True):
+    sharded: dict[str, Sums] = {}
+    rows = zip(sums, layout.blocks, layout.copies, layout.whole, strict=True)
+    for row, block, copies, whole in rows:
         # A shard that several devices hold counts once.
         share = row if copies == 1 else tuple(part / copies for part in row)
-        parts.setdefault(block.label, []).append(share)
+        if whole or len(sums) > _LONGEST:
+            parts.setdefault(block.label, []).append(share)
+        else:
+            before = sharded.get(block.label)
+            sharded[block.label] = share if before is None else _add_terms(before, share)
+    for label, total in sharded.items():
+        parts.setdefault(label, []).append(total)
     units = {block.label for block in layout.blocks if block.keep}
     added = {label: _add(rows) for label, rows in parts.items() if label in units}
     added |= _add_rows({label: rows for label, rows in parts.items() if label not in units})
