@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 import clipax
 from benchmarks.harness import hlo
+from clipax._platforms import Platform, assume_platform
 from tests.contract.cases import BASIC
 from tests.contract.gradients import Layout, flatten, mild, nest
 from tests.oracles import Tree
@@ -60,8 +61,8 @@ def expected(name: str) -> list[Tree]:
     return BASIC[name].reference([flatten(tree) for tree in gradients], flatten(params))
 
 
-def asked_for(function: Callable[..., Any], *arguments: Any) -> int:
-    """How many collectives a function asks for, those of branches left out."""
+def asked_for(function: Callable[..., Any], *arguments: Any) -> set[int]:
+    """How many collectives a function asks for on each platform, those of branches left out."""
 
     def count(jaxpr: Any) -> int:
         found = 0
@@ -72,7 +73,11 @@ def asked_for(function: Callable[..., Any], *arguments: Any) -> int:
             found += sum(count(one) for one in inner if hasattr(one, "eqns") and name != "cond")
         return found
 
-    return count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    found = set()
+    for platform in get_args(Platform):
+        with assume_platform(platform):
+            found.add(count(jax.make_jaxpr(function)(*arguments).jaxpr))
+    return found
 
 
 def under_jit() -> Methods:

@@ -34,7 +34,7 @@ def test_kernels_sharded_over_their_inputs(tracked: bool) -> None:
     params, gradients = every.trees()
     step = _mapped(BASIC[NAME].make(axis_name=ROWS), ROWS, tracked)
     # The norms of gradients and of parameters, which XLA merges; none for the telemetry.
-    assert every.asked_for(step, gradients[0], params) == 2
+    assert every.asked_for(step, gradients[0], params) == {2}
     updates = jax.jit(step)(gradients[0], params)
     for path, leaf in flatten(updates).items():
         np.testing.assert_allclose(leaf, every.expected(NAME)[0][path], rtol=1e-5, err_msg=path)
