@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -67,6 +66,7 @@ class Compared(NamedTuple):
       peer: A name of `PEERS`, or "".
       reads: What it may read beside what every optimizer with its memory does, in P: 1 for a norm
         of the gradient; None where the peer alone tells.
+      again: The share of its memory that it reads once more, to measure it.
       more: Kernels that it may have more on one array.
       more_on_trees: Whether on trees too.
       branches: Whether a decomposition of each matrix stands in a branch; on a TPU it compiles for
@@ -76,12 +76,13 @@ class Compared(NamedTuple):
     ours: Any
     peer: str
     reads: float | None = 1
+    again: float = 0
     more: int = 2
     more_on_trees: bool = False
     branches: bool = False
 
 
-_METHODS: dict[str, tuple[str, float | None]] = {
+_METHODS: dict[str, tuple[str, float | None] | tuple[str, float | None, float]] = {
     "thresholds.relative": (_AGC, 2),
     "clip_by_block_rms": (_BLOCK, 1),
     "clip_by_group_norm": (_BLOCK, 1),
@@ -99,21 +100,47 @@ _METHODS: dict[str, tuple[str, float | None]] = {
     "clip_adagrad": ("clip, adagrad", 1),
     "clip_adam": ("clip, adam", 1),
     "clip_adam_norm": ("clip, momentum", 1),
-    "clip_normalized_momentum": ("clip, ema, normalize", None),
+    # The norms of the gradient and of the new momentum, before either is written: a step that does
+    # not count leaves no trace.
+    "clip_normalized_momentum": ("clip, ema, normalize", 2, 1),
     "clipped_sstm": ("clip, adam", 1),
-    "ggnc": ("ema, clip", None),
-    # Two norms, the momentum's and the gradient's.
-    "mixed_clip_sgd": ("clip, ema, normalize", 3),
-    "momentum_clip_sgd": ("ema, clip", None),
-    "normalized_momentum": ("ema, normalize", None),
+    "ggnc": ("ema, clip", 1, 1),
+    "mixed_clip_sgd": ("clip, ema, normalize", 2, 1),
+    "momentum_clip_sgd": ("ema, clip", 1, 1),
+    "normalized_momentum": ("ema, normalize", 1, 1),
     "normalized_sgd": ("normalize_by_update_norm", 1),
     "spam": ("clip, adam", 1),
     # The update is measured where it is computed from the gradient and both averages.
-    "stable_adamw": ("adam, clip_by_block_rms", 2),
+    "stable_adamw": ("adam, clip_by_block_rms", 1, 0.5),
     # The largest entry, then the norm of what it leaves.
     "stable_spam": ("clip, clip, adam", 2),
 }
-"""Peer and reads of the methods that are no clip by one norm of the gradient."""
+"""Peer, reads and memory read again of the methods that are no clip by one norm of the gradient."""
+
+_REMEMBERS, _SCALES_TOO, _WINDOW, _TWO_NORMS = 4, 6, 11, 7
+_MORE: dict[str, int] = {
+    # Two kernels for a rule or a threshold with memory, or a chain of any length.
+    **dict.fromkeys(("anytime", "ema", "geometric_quantile", "power", "zscore"), _REMEMBERS),
+    **dict.fromkeys(("rms_of_norms", "adagrad_norm", "adam_norm", "rms_clip"), _REMEMBERS),
+    **dict.fromkeys(("clip_by_ema", "clip_by_zscore", "clip_by_group_norm"), _REMEMBERS),
+    **dict.fromkeys(("monitor_norms", "skip_spikes"), _REMEMBERS),
+    # A factor for the update besides, or a momentum.
+    **dict.fromkeys(("scale_by_adagrad_norm", "scale_by_adam_norm", "scale_by_norm"), _SCALES_TOO),
+    **dict.fromkeys(("clip_adagrad_norm", "clip_adam_norm", "clip_radagrad_norm"), _SCALES_TOO),
+    **dict.fromkeys(("with_error_feedback", "clipped_sstm"), _SCALES_TOO),
+    # Passes over a window or a histogram of norms.
+    **dict.fromkeys(("max_ccc", "median", "percentile", "quantile", "tail_power"), _WINDOW),
+    **dict.fromkeys(("clip_by_median", "clip_by_percentile", "clip_by_quantile"), _WINDOW),
+    **dict.fromkeys(("max_ccc_clip", "max_ccc_sgd", "quantile_clip_sgd"), _WINDOW),
+    "clip_by_leaf_norm, by a quantile": _WINDOW,
+    # Two measurements with records of their own.
+    **dict.fromkeys(("clip_normalized_momentum", "ggnc", "mixed_clip_sgd"), _TWO_NORMS),
+    **dict.fromkeys(("momentum_clip_sgd", "normalized_momentum", "stable_adamw"), _TWO_NORMS),
+    "stable_spam": 2 * _TWO_NORMS,
+    # Records of units.
+    **dict.fromkeys(("relative", "clip_by_param_norm"), 5),
+}
+"""Kernels of a GPU beside the peer's on one array, where two do not suffice."""
 
 
 @cache
@@ -130,29 +157,33 @@ def list_compared() -> Mapping[str, Compared]:
     found["clip_by_leaf_norm, by a quantile"] = Compared(
         _sgd(clipax.clip_by_quantile(0.75, window=30, scope="leaf")), _BLOCK
     )
-    return found
+    return {
+        name: one._replace(more=_MORE.get(name.split(".")[-1], one.more))
+        for name, one in found.items()
+    }
 
 
 def _compare(entry: Entry) -> Compared:
-    peer, reads = _METHODS.get(entry.name, (_CLIP, 1))
+    peer, reads, again = (*_METHODS.get(entry.name, (_CLIP, 1)), 0)[:3]
     made = entry.factory(**entry.example)
     if entry.kind == "threshold":
         made = clipax.clip_by_global_norm(made)
     elif entry.kind == "norm":
         made = clipax.scale_by_norm(made)
     alone = entry.kind == "optimizer" or entry.name.startswith("skip")
-    return Compared(made if alone else _sgd(made), peer, reads)
+    return Compared(made if alone else _sgd(made), peer, reads, again)
 
 
 def _spectral() -> dict[str, Compared]:
-    svd = clipax.clip_by_singular_values(1.0)
-    ggnc = clipax.ggnc(RATE, 1.0, norm="spectral")
-    found = {
-        "clip_by_singular_values": Compared(_sgd(svd), "", None, branches=True),
-        "ggnc, spectral": Compared(ggnc, "", None, branches=True),
+    def clip(method: Any) -> Any:
+        return _sgd(clipax.clip_by_singular_values(1.0, method=method))
+
+    def direction(method: Any) -> Any:
+        return clipax.ggnc(RATE, 1.0, norm="spectral", method=method)
+
+    return {
+        "clip_by_singular_values": Compared(clip("polar"), "", None),
+        "clip_by_singular_values, svd": Compared(clip("svd"), "", None, branches=True),
+        "ggnc, spectral": Compared(direction("polar"), "", None),
+        "ggnc, spectral, svd": Compared(direction("svd"), "", None, branches=True),
     }
-    if "method" in inspect.signature(clipax.clip_by_singular_values).parameters:
-        options: dict[str, Any] = {"method": "polar"}
-        polar = clipax.clip_by_singular_values(1.0, **options)
-        found["clip_by_singular_values, polar"] = Compared(_sgd(polar), "", None)
-    return found

@@ -54,11 +54,11 @@ def count(target: str, name: str, tree: str, dtype: str) -> Row:
     if name.startswith(PEER):
         optimizer = PEERS[name.removeprefix(PEER)]()
     else:
-        optimizer, peer, reads = list_compared()[name][:3]
+        optimizer, peer, reads, again = list_compared()[name][:4]
         row["peer"] = peer
         if reads is not None:
             memory = hlo.tree_bytes(jax.eval_shape(optimizer.init, params))
-            row["limit"] = round(3 + reads + 2 * memory / size, 3)
+            row["limit"] = round(3 + reads + (2 + again) * memory / size, 3)
     compiled = targets.compile_step(optimizer, params, target)
     found = hlo.count(compiled.program)
     return row | {
