@@ -15,7 +15,7 @@ from jax import lax
 
 from clipax import _validate
 
-__all__ = ["Platform", "assume_platform", "choose"]
+__all__ = ["Platform", "assume_platform", "choose", "default_platform"]
 
 T = TypeVar("T")
 Platform = Literal["cpu", "gpu", "tpu"]
@@ -44,3 +44,9 @@ def assume_platform(name: Platform) -> AbstractContextManager[None]:
     """Trace the forms of a platform, whatever the program is lowered for: on a CPU all can run."""
     _validate.one_of("name", name, get_args(Platform))
     return _assumed(name)
+
+
+def default_platform() -> Platform:
+    """Return the platform of the default device."""
+    backend = jax.default_backend()
+    return "cpu" if backend == "cpu" else "gpu" if backend == "gpu" else "tpu"

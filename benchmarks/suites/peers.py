@@ -95,7 +95,8 @@ _METHODS: dict[str, tuple[str, float | None] | tuple[str, float | None, float]] 
     "scale_by_norm": ("clip, momentum", 1),
     "skip_nonfinite": ("apply_if_finite(adam)", 1),
     "skip_spikes": ("apply_if_finite(adam)", 1),
-    "with_error_feedback": ("clip, momentum", 1),
+    # The change of the gradient is measured: both are read again.
+    "with_error_feedback": ("clip, momentum", 1, 1),
     "acclip": ("clip, adam", 1),
     "clip_adagrad": ("clip, adagrad", 1),
     "clip_adam": ("clip, adam", 1),
@@ -142,6 +143,9 @@ _MORE: dict[str, int] = {
 }
 """Kernels of a GPU beside the peer's on one array, where two do not suffice."""
 
+_COUNT = {"clip_by_value", "delay_updates", "skip_nonfinite", "skip_spikes"}
+"""Methods that measure no norm, and so save no kernel on trees, but count steps."""
+
 
 @cache
 def list_compared() -> Mapping[str, Compared]:
@@ -158,7 +162,10 @@ def list_compared() -> Mapping[str, Compared]:
         _sgd(clipax.clip_by_quantile(0.75, window=30, scope="leaf")), _BLOCK
     )
     return {
-        name: one._replace(more=_MORE.get(name.split(".")[-1], one.more))
+        name: one._replace(
+            more=_MORE.get(name.split(".")[-1], one.more),
+            more_on_trees=one.more_on_trees or name in _COUNT,
+        )
         for name, one in found.items()
     }
 

@@ -88,8 +88,11 @@ def _join_by_maxima(units: Row) -> Row:
 
 
 def _join_at_once(units: Row) -> Row:
-    """Do the same in one reduction: a GPU launches one kernel, not six."""
-    (norms, *others, clipped), finite = units.latest, units.is_finite
+    """Do the same in one reduction: a GPU launches one kernel, not six.
+
+    JAX has no derivative for it: these records are constants to derivatives.
+    """
+    (norms, *others, clipped), finite = lax.stop_gradient((units.latest, units.is_finite))
     largest = jnp.finfo(norms.dtype).max
     flags = finite.astype(norms.dtype)
     operands = [jnp.where(finite, norms, 0)]

@@ -52,8 +52,7 @@ def skip_nonfinite(
 
     Notes:
       - In a skipped step the state of `inner` stays bit for bit, and its schedules do not advance.
-        On a CPU it is not run; on GPU and TPU, and under `vmap`, its result is selected away, and
-        its callbacks are called. Sharded: one all-reduce of a scalar.
+        On GPU and TPU, and under `vmap`, it is run (with its callbacks) and its result dropped.
       - Finite entries of any size pass; `optax.adam` squares 1e38 to infinity: see `skip_spikes`.
       - `optax.apply_if_finite` looks at the update, and gives in after some failures in a row.
 

@@ -103,6 +103,7 @@ def test_more_norms_than_an_integer_counts():
     params = {name: jnp.ones(2) for name in "abc"}
     _, state = monitor.update(params, monitor.init(params))
     many = jax.tree.map(lambda counts: counts * 1_000_000_000, state.rules)
-    telemetry = state.telemetry._replace(steps=jnp.int32(1_000_000_000))
+    counts = state.telemetry.counts * 1_000_000_000
+    telemetry = state.telemetry._replace(counts=counts)
     advice = clipax.advise(state._replace(rules=many, telemetry=telemetry))
     assert advice.quantiles[0.5] == pytest.approx(2**0.5, rel=0.05)

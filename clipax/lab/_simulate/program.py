@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from clipax._platforms import assume_platform, default_platform
 from clipax._typing import Array
 from clipax.lab._simulate.words import draw_words
 
@@ -172,7 +173,9 @@ def find_live_leaves(make: Make, start: Array, parameters: dict[str, Array]) -> 
         updates, state = make(point).update(x, jax.tree.unflatten(structure, leaves), x)
         return jax.tree.leaves(state), updates
 
-    jaxpr = jax.make_jaxpr(step)(leaves, start, parameters).jaxpr
+    # Of the forms of other platforms nothing is carried.
+    with assume_platform(default_platform()):
+        jaxpr = jax.make_jaxpr(step)(leaves, start, parameters).jaxpr
     inputs = jaxpr.invars[: len(leaves)]
     wanted = _find_sources(jaxpr, jaxpr.outvars[len(leaves) :])
     live: set[int] = set()
