@@ -128,7 +128,8 @@ _MORE: dict[str, int] = {
     # A factor for the update besides, or a momentum.
     **dict.fromkeys(("scale_by_adagrad_norm", "scale_by_adam_norm", "scale_by_norm"), _SCALES_TOO),
     **dict.fromkeys(("clip_adagrad_norm", "clip_adam_norm", "clip_radagrad_norm"), _SCALES_TOO),
-    **dict.fromkeys(("with_error_feedback", "clipped_sstm"), _SCALES_TOO),
+    "clipped_sstm": _SCALES_TOO,
+    "with_error_feedback": _SCALES_TOO + 2,  # its own guard
     # Passes over a window or a histogram of norms.
     **dict.fromkeys(("max_ccc", "median", "percentile", "quantile", "tail_power"), _WINDOW),
     **dict.fromkeys(("clip_by_median", "clip_by_percentile", "clip_by_quantile"), _WINDOW),
