@@ -169,7 +169,9 @@ def read_together(states: Any, shape: tuple[int, ...]) -> Any:
     A rule or a chain of any length costs two kernels.
     """
     leaves, structure = jax.tree.flatten(states)
-    places = [place for place, leaf in enumerate(leaves) if leaf.shape == shape]
+    places = [
+        place for place, leaf in enumerate(leaves) if leaf.shape == shape and _is_words(leaf.dtype)
+    ]
     small = [leaves[place] for place in places]
 
     def separately(arrays: list[Array]) -> list[Array]:
@@ -186,15 +188,16 @@ def read_together(states: Any, shape: tuple[int, ...]) -> Any:
         ]
 
     if len(places) > 1:
-        small = _platforms.choose(
-            small,
-            cpu=separately,
-            gpu=at_once,
-            tpu=separately,
-        )
+        small = _platforms.choose(small, cpu=separately, gpu=at_once, tpu=separately)
     for place, leaf in zip(places, small, strict=True):
         leaves[place] = leaf
     return jax.tree.unflatten(structure, leaves)
+
+
+def _is_words(dtype: Any) -> bool:
+    """Tell whether numbers are whole 32-bit words: flags, keys and narrow numbers are not."""
+    kinds = jnp.integer, jnp.floating
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds) and dtype.itemsize % 4 == 0
 
 
 def select_rows(state: BlockStates, group: Group) -> Any:

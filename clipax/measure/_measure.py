@@ -205,9 +205,7 @@ def _read_once(
     sums = sum_both(function(arrays), layout, dtype, on_gpu=on_gpu)
     columns = list(zip(*(sums.pop(label) for label in labels), strict=True))
     stacked = Both(*map(_sums.stack, columns)).norms() if labels else None
-    norms = {label: both.norms() for label, both in sums.items()}
-    if on_gpu:
-        norms |= take_norms({label: both for label, both in sums.items() if both.plain.ndim})
+    norms = take_norms(sums) if on_gpu else {label: both.norms() for label, both in sums.items()}
     if stacked is not None:
         # Read out of the vector: one root, not one for each label.
         norms |= dict(zip(labels, jnp.unstack(stacked), strict=True))
