@@ -20,6 +20,7 @@ from clipax._typing import Array, Norms
 from clipax.measure import find_row, narrow
 from clipax.norms import NormRule
 from clipax.thresholds import Threshold
+from clipax.thresholds._base import keep_rows
 
 __all__ = [
     "BlockStates",
@@ -219,16 +220,6 @@ def update_rows(state: BlockStates, group: Group, finite: Array, new: Any) -> Bl
             state.rows,
         )
     )
-
-
-def keep_rows(finite: Array, new: Any, old: Any) -> Any:
-    """Select the new rows where a block's norm is finite, else the old ones."""
-
-    def choose(new: Array, old: Array) -> Array:
-        lead = finite.reshape(finite.shape + (1,) * (old.ndim - finite.ndim))
-        return jnp.where(lead, new.astype(old.dtype), old)
-
-    return jax.tree.map(choose, new, old)
 
 
 def _whole(group: Group, rows: Array) -> bool:

@@ -71,7 +71,10 @@ def scale_by_sstm(
         following = (1 - later) * new_y.astype(wide) + later * z
         return following - context.param.astype(wide), {"y_sequence": new_y, "z_sequence": new_z}
 
-    source = Threshold(lambda shape: jnp.zeros(shape, jnp.int32), threshold)
+    # Its memory is the number of steps, of which one with a zero gradient is one.
+    source = Threshold(
+        lambda shape: jnp.zeros(shape, jnp.int32), threshold, keeps_zeros_out=True
+    )
     rule = EntryRule(init, update, needs_params=True)
     return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(norms.clip(source)), rule)
 

@@ -1,17 +1,32 @@
-"""The pair of pure functions that makes a threshold, and what can stand in for it."""
+"""The pair of pure functions that makes a threshold, and what can stand in for it.
+
+One rule for all of them: a norm of exactly zero says nothing about the size of gradients. It is
+that of a frozen layer, of an empty batch, or what a link in front left of a bad step. So no
+threshold remembers it: windows, averages, histograms and counts of norms keep their values, row by
+row, and time (`Context.count`) alone goes on. Subnormal norms count as zero.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from clipax import _validate
 from clipax._typing import Array, ScalarOrSchedule
 
-__all__ = ["Context", "Threshold", "as_threshold", "raise_to_normal"]
+__all__ = [
+    "Context",
+    "Threshold",
+    "as_threshold",
+    "follow_norms",
+    "is_seen",
+    "keep_rows",
+    "raise_to_normal",
+]
 
 
 class Context(NamedTuple):
@@ -40,18 +55,22 @@ class Threshold(NamedTuple):
 
     Both work elementwise on an array of norms of any shape. Every array in the state has the norms'
     shape as its leading shape; the caller keeps the old rows where a norm is not finite, so the
-    functions only ever see finite norms. A method that scales gradients besides clipping them is a
-    `clipax.norms.NormRule`.
+    functions only ever see finite norms. Where a norm is zero `as_threshold`, by which every method
+    takes its threshold, keeps the old rows too. A method that scales gradients besides clipping
+    them is a `clipax.norms.NormRule`.
 
     Attributes:
       init: From the shape of the norms to a state.
       update: From `(norms, state, context)` to `(threshold, state)`.
       needs_params: Whether `context.param_norms` is used.
+      keeps_zeros_out: Whether `update` itself leaves norms of zero out of its memory, or has a
+        memory of something other than norms, as the examples' norms or the time.
     """
 
     init: Callable[[tuple[int, ...]], Any]
     update: Callable[[Array, Any, Context], tuple[Array, Any]]
     needs_params: bool = False
+    keeps_zeros_out: bool = False
 
 
 def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold") -> Threshold:
@@ -64,7 +83,7 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
       name: Name of the argument in errors.
 
     Returns:
-      A `Threshold`; without memory unless `value` has one.
+      A `Threshold`; without memory unless `value` has one, into which no norm of zero enters.
 
     Raises:
       TypeError: `value` is none of these.
@@ -78,7 +97,7 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
       [5. 5.]
     """
     if isinstance(value, Threshold):
-        return value
+        return value if value.keeps_zeros_out else _keep_zeros_out(value)
     if not callable(value):
         _validate.threshold(name, value)
 
@@ -89,7 +108,62 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
         now = jnp.asarray(now, norms.dtype)
         return jnp.broadcast_to(jnp.where(now >= least, now, least), norms.shape), state
 
-    return Threshold(lambda shape: (), update)
+    return Threshold(lambda shape: (), update, keeps_zeros_out=True)
+
+
+def follow_norms(
+    init: Callable[[tuple[int, ...]], Any],
+    remember: Callable[[Any, Array, Context], Any],
+    read: Callable[[Any, Context], Array],
+) -> Threshold:
+    """Make a threshold that is read off the norms so far, the current one included.
+
+    Args:
+      init: From the shape of the norms to a state.
+      remember: From `(state, norms, context)` to the state with the norms in it.
+      read: From `(state, context)` to a threshold, zero where nothing is remembered.
+
+    Returns:
+      A `Threshold` that leaves norms of zero out: it is then that of the norms before, infinite
+      where there were none.
+    """
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
+        seen = is_seen(norms)
+        state = keep_rows(seen, remember(state, norms, context), state)
+        now = read(state, context)
+        now = jnp.where(seen | (now > 0), raise_to_normal(now.astype(norms.dtype)), jnp.inf)
+        return now, state
+
+    return Threshold(init, update, keeps_zeros_out=True)
+
+
+def _keep_zeros_out(threshold: Threshold) -> Threshold:
+    """Keep the memory of a threshold where a norm is zero; it stays positive there too."""
+
+    def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
+        now, new = threshold.update(norms, state, context)
+        seen = is_seen(norms)
+        # A threshold made of a zero may be anything; nothing is clipped by it.
+        safe = jnp.where(now > 0, now, jnp.inf)
+        return jnp.where(seen, now, safe), keep_rows(seen, new, state)
+
+    return threshold._replace(update=update, keeps_zeros_out=True)
+
+
+def is_seen(norms: Array) -> Array:
+    """Tell which norms are remembered: those that are neither zero nor subnormal."""
+    return norms >= jnp.finfo(norms.dtype).smallest_normal
+
+
+def keep_rows(wanted: Array, new: Any, old: Any) -> Any:
+    """Select the new rows of a state where `wanted`, else the old ones, in the types of those."""
+
+    def choose(new: Array, old: Array) -> Array:
+        lead = wanted.reshape(wanted.shape + (1,) * (old.ndim - wanted.ndim))
+        return jnp.where(lead, new.astype(old.dtype), old)
+
+    return jax.tree.map(choose, new, old)
 
 
 def raise_to_normal(threshold: Array) -> Array:

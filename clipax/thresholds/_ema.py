@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, is_seen, raise_to_normal
 
 __all__ = ["EmaState", "ema"]
 
@@ -100,7 +100,7 @@ def ema(
     def update(norms: Array, state: EmaState, context: Context) -> tuple[Array, EmaState]:
         dtype = state.average.dtype
         size = norms.astype(dtype)
-        seen = size >= jnp.finfo(dtype).smallest_normal
+        seen = is_seen(size)
         warm = (state.steps < warmup) | (state.average == 0)
         total = size if context.total_norm is None else context.total_norm.astype(dtype)
         allowed = jnp.asarray(absolute, dtype)
@@ -134,4 +134,4 @@ def ema(
         mildest = jnp.where(ordinary, jnp.maximum(state.mildest, factor), state.mildest)
         return jnp.where(anew, entering, average), jnp.where(anew, factor, mildest)
 
-    return Threshold(init, update)
+    return Threshold(init, update, keeps_zeros_out=True)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array, Scalar, ScalarOrSchedule
-from clipax.thresholds._base import Context, Threshold
+from clipax.thresholds._base import Context, Threshold, is_seen, keep_rows
 from clipax.thresholds._quantile import evaluate_quantile
 
 __all__ = ["GeometricQuantileState", "geometric_quantile"]
@@ -53,8 +53,8 @@ def geometric_quantile(
     .. math:: C_{t+1} = C_t \exp(-\eta_C (b_t - q_t)), \qquad
         b_t = \frac{1}{m} \Big( \sum_{i=1}^{m} 1[n_i \le C_t] + N(0, s_b^2) \Big)
 
-    with :math:`n_i` the m `example_norms`, a vector (else ValueError) that `update` takes, without
-    negative ones, which mark padding; where there are none, the block's own norm, m = 1.
+    with :math:`n_i` the `example_norms`, a vector (else ValueError) that `update` takes, but for
+    those that are negative (padding), zero or not finite; without any, the block's norm, m = 1.
 
     Args:
       quantile: Share :math:`q` to pass, in (0, 1), default .5, or a schedule (`quantile_schedule`).
@@ -70,8 +70,8 @@ def geometric_quantile(
     Notes:
       - A step moves the threshold by a factor between `exp(-eta_C (1 - q))` and `exp(eta_C q)`,
         noise apart, however large its norms are. It stays in [1e-30, 1e30].
-      - `example_norms` must be those of all examples, the same on every device. A NaN counts as
-        above the threshold; without any the threshold stays.
+      - `example_norms` must be those of all examples, the same on every device. Those left out
+        count neither as within nor as above; where all are, the threshold stays.
       - The paper, which has these defaults, counts users of federated learning, here examples or
         steps, and centres the count at m/2, for its sensitivity: no number changes while m is
         public. `per_example.noise_split` divides the noise between gradient and count as it does.
@@ -104,21 +104,22 @@ def geometric_quantile(
     ) -> tuple[Array, GeometricQuantileState]:
         now, key = state.threshold, state.noise_key
         records = _select_records(norms, context.example_norms)
-        # Negative norms mark padding; NaN is not negative, and counts as an example.
-        padding = records < 0
-        inside = (records <= now[..., None]) & ~padding
+        counted = is_seen(records) & (records < jnp.inf)
+        inside = (records <= now[..., None]) & counted
         within = jnp.sum(inside.astype(now.dtype), axis=-1)
-        count = jnp.sum((~padding).astype(now.dtype), axis=-1)
+        count = jnp.sum(counted.astype(now.dtype), axis=-1)
         if key is not None:
             drawn, key = _draw_normals(key, now.dtype)
             within = within + jnp.asarray(noise, now.dtype) * drawn
         wanted = evaluate_quantile(quantile, context.count).astype(now.dtype)
         step = jnp.asarray(learning_rate, now.dtype) * (within / jnp.maximum(count, 1) - wanted)
-        # A batch of padding alone does not move the threshold.
-        moved = jnp.where(count > 0, jnp.clip(now * jnp.exp(-step), _LEAST, _MOST), now)
-        return now.astype(norms.dtype), GeometricQuantileState(moved, key)
+        moved = jnp.clip(now * jnp.exp(-step), _LEAST, _MOST)
+        new = GeometricQuantileState(moved, key)
+        # Where nothing counts nothing moves, and the noise is drawn at the next step.
+        return now.astype(norms.dtype), keep_rows(count > 0, new, state)
 
-    return Threshold(init, update)
+    # With the examples' norms the block's own may be zero, and they are counted none the less.
+    return Threshold(init, update, keeps_zeros_out=True)
 
 
 def _select_records(norms: Array, example_norms: Array | None) -> Array:

@@ -15,7 +15,7 @@ from clipax import _validate
 from clipax._statistics import _window
 from clipax._statistics._window import WindowState
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, is_seen, keep_rows, raise_to_normal
 
 __all__ = ["MaxCccState", "max_ccc"]
 
@@ -60,7 +60,7 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
       - All candidates are compared, exactly. A norm of 1e30 neither overflows nor hides the others.
       - To be taken, a maximum must exceed 1 by 1e-9, in float32 by the rounding errors, 2e-5. At
         least 10 norms of the window lie within a threshold: the first ten steps are never clipped.
-      - Equal norms clip nothing. Zero norms are counted, but are no candidates.
+      - Equal norms clip nothing.
       - Without `min_fraction` a single small norm would often be taken by chance. For gradients of
         one entry, near zero more often than norms of many, the choice often falls on this bound.
       - The paper has `mu^2/nu` of the residual of streaming least squares, of known distribution;
@@ -85,13 +85,13 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
         return MaxCccState(_window.init(shape, window), jnp.ones(shape, float))
 
     def update(norms: Array, state: MaxCccState, context: Context) -> tuple[Array, MaxCccState]:
-        seen = _window.update(state.window, norms)
+        seen = keep_rows(is_seen(norms), _window.update(state.window, norms), state.window)
         share = jnp.asarray(min_fraction, seen.ordered.dtype)
         least = jnp.maximum(_window.rank(share, seen.filled), _LEAST_COUNT)
         threshold, fraction = _find_best(seen.ordered, seen.filled, least)
         return raise_to_normal(threshold).astype(norms.dtype), MaxCccState(seen, fraction)
 
-    return Threshold(init, update)
+    return Threshold(init, update, keeps_zeros_out=True)
 
 
 def _find_best(values: Array, count: Array, least: Array) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from clipax import _validate
 from clipax._statistics import _window
 from clipax._statistics._window import WindowState
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, follow_norms
 
 __all__ = ["median"]
 
@@ -38,7 +38,6 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
       - One of the norms, exactly; of an even number the lower. 1e30 is gone after `window` steps.
       - The first step is limited by `scale` times its own norm, the second by `scale` times the
         smaller of two: a spike as first norm limits nothing but its own step.
-      - A median of zero gives the smallest positive float: next to nothing passes.
       - Clip and defaults are of the authors' code alone: there in units of the parameters' root
         mean square, with the upper median, once in `window` steps, from the second window on.
 
@@ -59,10 +58,11 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
     def init(shape: tuple[int, ...]) -> WindowState:
         return _window.init(shape, window)
 
-    def update(norms: Array, state: WindowState, context: Context) -> tuple[Array, WindowState]:
-        state = _window.update(state, norms)
-        middle = _window.order_statistic(state, (state.filled + 1) // 2)
-        threshold = (jnp.asarray(scale, middle.dtype) * middle).astype(norms.dtype)
-        return raise_to_normal(threshold), state
+    def remember(state: WindowState, norms: Array, context: Context) -> WindowState:
+        return _window.update(state, norms)
 
-    return Threshold(init, update)
+    def read(state: WindowState, context: Context) -> Array:
+        middle = _window.order_statistic(state, (state.filled + 1) // 2)
+        return jnp.asarray(scale, middle.dtype) * middle
+
+    return follow_norms(init, remember, read)

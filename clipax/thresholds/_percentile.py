@@ -14,7 +14,7 @@ from clipax import _validate
 from clipax._statistics import _histogram, _window
 from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, follow_norms
 
 __all__ = ["PercentileState", "percentile"]
 
@@ -53,7 +53,6 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
       - Up to `window` norms one of those seen, exactly; later of a histogram: within `2^(1/16)`,
         4.5 %, for norms in [2^-64, 2^64], whose ends others count as. Ranks as for `quantile`.
       - The first step is not clipped. Norms after the first 2^31 - 1 are not remembered.
-      - A percentile of zero gives the smallest positive float while exact, then about 2^-64.
       - The paper keeps all norms; its code interpolates (`numpy.percentile`); a NaN stays for ever.
 
     Example:
@@ -73,20 +72,18 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
     def init(shape: tuple[int, ...]) -> PercentileState:
         return PercentileState(jnp.zeros((*shape, window), float), _histogram.init(shape))
 
-    def update(
-        norms: Array, state: PercentileState, context: Context
-    ) -> tuple[Array, PercentileState]:
-        histogram = _histogram.update(state.histogram, norms)
-        count = _histogram.total(histogram)
+    def remember(state: PercentileState, norms: Array, context: Context) -> PercentileState:
         full = _histogram.total(state.histogram) >= window
         # The first place holds no norm as long as there is room.
         more = _window.insert(state.ordered[..., 1:], norms)
         ordered = jnp.where(full[..., None], state.ordered, more)
+        return PercentileState(ordered, _histogram.update(state.histogram, norms))
+
+    def read(state: PercentileState, context: Context) -> Array:
+        count = _histogram.total(state.histogram)
         share = jnp.asarray(percentile / 100, float)
         place = window - count + _window.rank(share, count) - 1
-        exact = _window.select(ordered, place).astype(norms.dtype)
-        about = _histogram.quantile(histogram, share).astype(norms.dtype)
-        threshold = jnp.where(full, about, exact)
-        return raise_to_normal(threshold), PercentileState(ordered, histogram)
+        exact = _window.select(state.ordered, place)
+        return jnp.where(count > window, _histogram.quantile(state.histogram, share), exact)
 
-    return Threshold(init, update)
+    return follow_norms(init, remember, read)

@@ -15,7 +15,7 @@ from clipax import _validate
 from clipax._statistics import _window
 from clipax._statistics._window import WindowState
 from clipax._typing import Array, Scalar, ScalarOrSchedule
-from clipax.thresholds._base import Context, Threshold, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, follow_norms
 
 __all__ = ["evaluate_quantile", "quantile", "quantile_schedule"]
 
@@ -46,7 +46,7 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
         it is about `exp(s p S)` times too large: 2.4 times at 1 % a step and the 90th of 100 norms.
         A shorter window, `ema` and `rms_of_norms` lag less.
       - No step is clipped before `1/(1 - p)` norms are in, and none where `p > 1 - 1/S`. A schedule
-        outside [0, 1] gives the smallest or largest norm; zero becomes the least positive float.
+        outside [0, 1] gives the smallest or largest norm.
       - The theory takes the quantile at the current parameters, not at the last ones. A fixed one
         leaves a bias of at most `(1 - p)^(1 - 1/q) sigma_q`, `sigma_q` the root of the noise's q-th
         moment; quantiles that increase to 1, with falling learning rates, remove it.
@@ -69,13 +69,14 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
     def init(shape: tuple[int, ...]) -> WindowState:
         return _window.init(shape, window)
 
-    def update(norms: Array, state: WindowState, context: Context) -> tuple[Array, WindowState]:
-        state = _window.update(state, norms)
-        share = evaluate_quantile(quantile, context.count)
-        threshold = _window.order_statistic(state, _window.rank(share, state.filled))
-        return raise_to_normal(threshold.astype(norms.dtype)), state
+    def remember(state: WindowState, norms: Array, context: Context) -> WindowState:
+        return _window.update(state, norms)
 
-    return Threshold(init, update)
+    def read(state: WindowState, context: Context) -> Array:
+        share = evaluate_quantile(quantile, context.count)
+        return _window.order_statistic(state, _window.rank(share, state.filled))
+
+    return follow_norms(init, remember, read)
 
 
 def evaluate_quantile(quantile: ScalarOrSchedule, count: Scalar) -> Array:

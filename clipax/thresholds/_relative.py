@@ -57,4 +57,4 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
         sizes = jnp.where(context.param_norms > least, context.param_norms, least)
         return raise_to_normal(jnp.asarray(clipping, norms.dtype) * sizes), state
 
-    return Threshold(lambda shape: (), update, needs_params=True)
+    return Threshold(lambda shape: (), update, needs_params=True, keeps_zeros_out=True)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, follow_norms, raise_to_normal
 
 __all__ = ["RmsOfNormsState", "rms_of_norms", "share_within"]
 
@@ -84,9 +84,7 @@ def rms_of_norms(
     def init(shape: tuple[int, ...]) -> RmsOfNormsState:
         return RmsOfNormsState(*(jnp.zeros(shape, float) for _ in RmsOfNormsState._fields))
 
-    def update(
-        norms: Array, state: RmsOfNormsState, context: Context
-    ) -> tuple[Array, RmsOfNormsState]:
+    def remember(state: RmsOfNormsState, norms: Array, context: Context) -> RmsOfNormsState:
         dtype = state.root.dtype
         old, new = _moving.weights(decay, dtype)
         entering = norms.astype(dtype)
@@ -98,13 +96,14 @@ def rms_of_norms(
         info = jnp.finfo(dtype)
         scale = jnp.where(scale < info.smallest_normal, 0, jnp.minimum(scale, info.max))
         state = state._replace(root=scale, weight=old * state.weight + new)
-        threshold = raise_to_normal(
-            (jnp.asarray(kappa, dtype) * _compute_root(state)).astype(norms.dtype)
-        )
+        threshold = raise_to_normal(read(state, context).astype(norms.dtype))
         within = old * state.within + new * (norms <= threshold).astype(dtype)
-        return threshold, state._replace(within=within)
+        return state._replace(within=within)
 
-    return Threshold(init, update)
+    def read(state: RmsOfNormsState, context: Context) -> Array:
+        return jnp.asarray(kappa, state.root.dtype) * _compute_root(state)
+
+    return follow_norms(init, remember, read)
 
 
 def share_within(state: RmsOfNormsState) -> Array:

@@ -8,7 +8,7 @@ from clipax import _validate
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, follow_norms
 from clipax.thresholds._power import EXPONENTS
 
 __all__ = ["tail_power"]
@@ -48,8 +48,8 @@ def tail_power(
       - The tail index is in [1.01, 2], as `power` allows it, and 2 for equal norms and light tails.
         It is of unclipped norms, does not feed on itself, and jumps at the end of the warm-up.
       - On 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean error of the index is below .1. The
-        median is within 4.5 % for norms in [2^-64, 2^64]; zeros alone give about 2^-64.
-      - A NaN or infinite norm is not remembered, but time goes on.
+        median is within 4.5 % for norms in [2^-64, 2^64].
+      - A NaN, infinite or zero norm is not remembered, but time goes on.
       - No paper covers an estimated tail index in these exponents: the tail is that of gradient and
         noise together, their median no bound of the noise's moments, as the theorems ask for.
 
@@ -69,10 +69,10 @@ def tail_power(
     warmup = _validate.index("warmup", warmup, minimum=1)
     _validate.within("fraction", fraction, 0, 1, brackets="()")
 
-    def update(
-        norms: Array, state: HistogramState, context: Context
-    ) -> tuple[Array, HistogramState]:
-        state = _histogram.update(state, norms)
+    def remember(state: HistogramState, norms: Array, context: Context) -> HistogramState:
+        return _histogram.update(state, norms)
+
+    def read(state: HistogramState, context: Context) -> Array:
         alpha = jnp.clip(_histogram.tail_index(state, fraction), LEAST_ALPHA, 2)
         alpha = jnp.where(_histogram.total(state) >= warmup, alpha, 2)
         if sigma is None:
@@ -80,7 +80,6 @@ def tail_power(
         else:
             scale = jnp.asarray(sigma, alpha.dtype)
         time = jnp.asarray(context.count, alpha.dtype) + 1
-        threshold = scale * time ** EXPONENTS[regime](alpha)
-        return raise_to_normal(threshold.astype(norms.dtype)), state
+        return scale * time ** EXPONENTS[regime](alpha)
 
-    return Threshold(_histogram.init, update)
+    return follow_norms(_histogram.init, remember, read)

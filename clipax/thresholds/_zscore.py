@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, is_seen, raise_to_normal
 
 __all__ = ["ZscoreState", "zscore"]
 
@@ -117,8 +117,7 @@ def zscore(
         dtype = state.mean.dtype
         limit = jnp.asarray(z, dtype)
         size = norms.astype(dtype)
-        # A subnormal norm counts as zero.
-        seen = size >= jnp.finfo(dtype).smallest_normal
+        seen = is_seen(size)
         anew = seen & (size < jnp.asarray(restart, dtype) * state.mean)
         before, state = state, _select(anew, init(size.shape), state)
         warm = state.steps < warmup
@@ -154,7 +153,7 @@ def zscore(
         largest = jnp.finfo(dtype).max
         return ZscoreState(state.mean + weight * away, jnp.minimum(spread, largest), steps)
 
-    return Threshold(init, update)
+    return Threshold(init, update, keeps_zeros_out=True)
 
 
 def _select(condition: Array, new: ZscoreState, old: ZscoreState) -> ZscoreState:

@@ -9,7 +9,7 @@ import optax
 
 from clipax import _validate
 from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
-from clipax.engine import NormRules, ScaleByNormState, Spec, Step, keep_rows, make_skippable
+from clipax.engine import NormRules, ScaleByNormState, Spec, Step, make_skippable
 from clipax.norms import Decision, NormRule
 from clipax.thresholds import Context, Threshold, as_threshold, median
 
@@ -27,7 +27,7 @@ class SkipSpikesState(NamedTuple):
       watch: The records of the norm, and the memory of the threshold.
       skipped_count: Number of steps skipped, for whatever reason.
       consecutive_count: Number of spikes in a row up to now, at most `max_consecutive`. Steps that
-        are not finite neither count nor end the row.
+        are not finite or zero neither count nor end the row.
       inner: State of the transformation inside; it knows nothing of skipped steps.
     """
 
@@ -141,10 +141,12 @@ def skip_spikes(
         step = Step.begin(spec, updates, state.watch, params, extra, needs_params=needs_params)
         norms, _ = step.norms()
         factors = step.decide(rules, norms)
-        finite, spike = jnp.array(True), jnp.array(False)  # stay so for a tree without leaves
+        # They stay so for a tree without leaves.
+        finite, spike, seen = jnp.array(True), jnp.array(False), jnp.array(False)
         for label, limit in step.thresholds().items():
             finite = factors[label].finite
             spike = finite & (norms[label] > limit)
+            seen = finite & (norms[label] > 0)
         before = state.consecutive_count
         taken = finite & (~spike | (before >= most))
         in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
@@ -153,7 +155,7 @@ def skip_spikes(
         return result, SkipSpikesState(
             watch=watch,
             skipped_count=state.skipped_count + (~taken).astype(jnp.int32),
-            consecutive_count=jnp.where(finite, in_a_row, before),
+            consecutive_count=jnp.where(seen, in_a_row, before),
             inner=inner_state,
         )
 
@@ -161,12 +163,12 @@ def skip_spikes(
 
 
 def _record_threshold(source: Threshold) -> NormRule:
-    """Make the rule that records a threshold, and keeps zero norms out of its memory."""
+    """Make the rule that records a threshold and scales nothing."""
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
         threshold, new = source.update(norms, state, context)
         largest = jnp.finfo(norms.dtype).max
         threshold = jnp.minimum(threshold, largest).astype(norms.dtype)
-        return Decision(jnp.ones_like(norms), threshold), keep_rows(norms > 0, new, state)
+        return Decision(jnp.ones_like(norms), threshold), new
 
     return NormRule(source.init, update, source.needs_params, never_amplifies=True)
