@@ -72,9 +72,7 @@ def scale_by_sstm(
         return following - context.param.astype(wide), {"y_sequence": new_y, "z_sequence": new_z}
 
     # Its memory is the number of steps, of which one with a zero gradient is one.
-    source = Threshold(
-        lambda shape: jnp.zeros(shape, jnp.int32), threshold, keeps_zeros_out=True
-    )
+    source = Threshold(lambda shape: jnp.zeros(shape, jnp.int32), threshold, keeps_zeros_out=True)
     rule = EntryRule(init, update, needs_params=True)
     return lift(Spec.of("global", nonfinite, axis_name), NormRules.of(norms.clip(source)), rule)
 

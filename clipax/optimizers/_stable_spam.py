@@ -35,11 +35,13 @@ from clipax.engine import (
     counted_steps,
     forget,
     hide,
+    keep_rows,
     weigh_newest,
 )
 from clipax.measure import Derived, wide_dtype
 from clipax.norms import Decision, NormRule
 from clipax.thresholds import Context
+from clipax.thresholds._base import is_seen
 
 __all__ = ["stable_spam"]
 
@@ -49,10 +51,12 @@ class PeakState(NamedTuple):
 
     Attributes:
       steps: Number of steps that counted, int32.
+      seen: Number of them with a gradient other than zero, int32.
       peak: Average of the largest entries, with bias correction: the threshold.
     """
 
     steps: Array
+    seen: Array
     peak: Array
 
 
@@ -60,7 +64,7 @@ class TypicalNormState(NamedTuple):
     """State of the normalisation; arrays of the norms' shape.
 
     Attributes:
-      steps: Number of steps that counted, int32.
+      steps: Number of steps that counted, with a norm other than zero, int32.
       mean: Average of the norms, with bias correction.
       size: Root of the average of their squares, with bias correction.
     """
@@ -152,15 +156,20 @@ def _cut_spikes(decay: Scalar) -> NormRule:
     _validate.open_unit("peak_decay", decay)
 
     def init(shape: tuple[int, ...]) -> PeakState:
-        return PeakState(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, float))
+        counts = (jnp.zeros(shape, jnp.int32) for _ in range(2))
+        return PeakState(*counts, jnp.zeros(shape, float))
 
     def update(peaks: Array, state: PeakState, context: Context) -> tuple[Decision, PeakState]:
-        weight = weigh_newest(decay, state.steps, peaks.dtype)
+        steps = optax.safe_increment(state.steps)
+        weight = weigh_newest(decay, state.seen, peaks.dtype)
         # In this form the average of equal numbers is that number, to the last bit.
         peak = state.peak + weight * (peaks - state.peak)
-        above = peaks > peak
-        factor = jnp.where(above, peak / jnp.where(above, peaks, 1), 1)
-        return Decision(factor, peak), PeakState(optax.safe_increment(state.steps), peak)
+        new = PeakState(steps, optax.safe_increment(state.seen), peak)
+        # The averages of sizes leave zeros out, as thresholds do; Adam's count them.
+        new = keep_rows(is_seen(peaks), new, state._replace(steps=steps))
+        above = peaks > new.peak
+        factor = jnp.where(above, new.peak / jnp.where(above, peaks, 1), 1)
+        return Decision(factor, new.peak), new
 
     return NormRule(init, update)
 
@@ -185,11 +194,11 @@ def _even_out(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
         # Behind a barrier: XLA would turn two divisions into one by a product, which overflows.
         size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
         # A zero gradient has no direction.
-        zero = norms < jnp.finfo(dtype).smallest_normal
-        factor = jnp.where(zero, 0, size / jnp.where(zero, 1, norms))
+        seen = is_seen(norms)
+        factor = jnp.where(seen, size / jnp.where(seen, norms, 1), 0)
         never = jnp.full_like(norms, jnp.inf)
-        steps = optax.safe_increment(state.steps)
-        return Decision(factor, never), TypicalNormState(steps, mean, scale)
+        new = TypicalNormState(optax.safe_increment(state.steps), mean, scale)
+        return Decision(factor, never), keep_rows(seen, new, state)
 
     return NormRule(init, update)
 
@@ -242,8 +251,8 @@ def stable_spam(
     Notes:
       - The first gradient is never cut. A huge spike enters threshold and mean square at once,
         whose root falls by a twentieth a step: until then the gradients after it count for little.
-      - All averages take in a zero gradient as a norm of 0; the published code leaves its tensor
-        out. Its schedule for `b1` is not here.
+      - The averages of sizes leave zero gradients out, as the published code does; Adam's do not.
+        The code's schedule for `b1` is not here.
       - Two reductions for each mesh axis: the largest entries first, then the norms.
 
     Example:

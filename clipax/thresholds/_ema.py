@@ -6,6 +6,7 @@ Stability for Large Language Model Pretraining", arXiv 2502.11034.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -25,13 +26,13 @@ class EmaState(NamedTuple):
     Attributes:
       average: The smallest clipped norm of the warm-up, then the average of the clipped norms; zero
         as long as there was none.
-      mildest: The largest factor of the global clip among the steps of the warm-up that are
-        remembered.
+      votes: In warm-up, the number of norms of the size of the average less those far from it since
+        it was last replaced, int32.
       steps: Number of steps with a norm, up to the length of the warm-up, int32.
     """
 
     average: Array
-    mildest: Array
+    votes: Array
     steps: Array
 
 
@@ -40,7 +41,7 @@ def ema(
     *,
     decay: Scalar = 0.98,
     warmup: int = 100,
-    absolute: Scalar = 1.0,
+    absolute: Scalar = math.inf,
     floor: Scalar = 1e-3,
 ) -> Threshold:
     r"""Make a threshold of the average of a block's own clipped norms ("AdaGC").
@@ -58,9 +59,10 @@ def ema(
       ratio: The threshold over the average, :math:`r`, above 1 (else it never grows); default 1.05.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .98.
       warmup: For how many of its steps a block is clipped with all others; from 0, default 100.
-      absolute: Largest norm :math:`a` of all blocks in warm-up, infinity for no clip; default 1.
-      floor: In warm-up norms below this share of the smallest so far, and steps cut to less than
-        this share of what was left of another, are ignored; in [0, 1), default 1e-3. 0: only zeros.
+      absolute: Largest norm :math:`a` of all blocks in warm-up, positive; default infinity: no clip
+        there (paper 1, which holds the thresholds of gradients of any larger scale down for long).
+      floor: In warm-up norms further than this from the smallest so far, below this share of it or
+        above its multiple, do not count unless they are the majority; in [0, 1), default 1e-3.
 
     Returns:
       A `Threshold` with an `EmaState`: :math:`r \gamma`, or :math:`h n` where the global clip acts.
@@ -68,9 +70,9 @@ def ema(
     Notes:
       - A spike enters the average as at most `ratio` times it. Zero norms are not remembered, nor
         steps of the warm-up: the paper's average would become zero and stay there.
-      - Defaults are the paper's. It has no `floor`: its minimum would hold on to a gradient of
-        1e-20, or to what is left of a block while another one spikes, and then grow by a thousandth
-        a step. A tiny norm as the very first still holds the average down.
+      - The other defaults are the paper's. It has no `floor` (0): its minimum would hold on to a
+        gradient of 1e-20, or to what is left of a block while another one spikes, and then grow by
+        a thousandth a step. Without a warm-up the very first norm, whatever it is, does the same.
       - A jump for good is followed by `(1 - decay)(ratio - 1)` a step: tenfold in 2,300 steps.
       - Without a `total_norm` in the context the block's own norm counts as that of all blocks.
 
@@ -94,7 +96,7 @@ def ema(
 
     def init(shape: tuple[int, ...]) -> EmaState:
         return EmaState(
-            jnp.zeros(shape, float), jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32)
+            jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32)
         )
 
     def update(norms: Array, state: EmaState, context: Context) -> tuple[Array, EmaState]:
@@ -113,25 +115,27 @@ def ema(
         entering = jnp.minimum(size, threshold)
         _, share = _moving.weights(decay, dtype)
         later = state.average + share * (entering - state.average)
-        first, mildest = track_smallest(state, entering, jnp.broadcast_to(factor, size.shape))
+        first, votes = track_smallest(state, entering)
         average = jnp.where(warm, first, later)
         new = EmaState(
             # A subnormal average counts as zero: the next norm is then taken as the first.
             jnp.where(average < jnp.finfo(dtype).smallest_normal, 0, average),
-            jnp.where(warm, mildest, state.mildest),
+            jnp.where(warm, votes, state.votes),
             jnp.minimum(state.steps + 1, warmup),
         )
         state = jax.tree.map(lambda now, old: jnp.where(seen, now, old), new, state)
         return raise_to_normal(threshold.astype(norms.dtype)), state
 
-    def track_smallest(state: EmaState, entering: Array, factor: Array) -> tuple[Array, Array]:
-        """Update the smallest norm and the mildest factor of the warm-up, by ordinary steps."""
+    def track_smallest(state: EmaState, entering: Array) -> tuple[Array, Array]:
+        """Update the smallest norm of the warm-up, and its votes.
+
+        The first norm may be a spike, or what a spike of another block left: the majority decides.
+        """
         share = jnp.asarray(floor, entering.dtype)
-        # Begin anew at the first step, and at the first that the global clip leaves a real length.
-        anew = (state.average == 0) | (state.mildest < share * factor)
-        ordinary = (factor >= share * state.mildest) & (entering >= share * state.average)
-        average = jnp.where(ordinary, jnp.minimum(state.average, entering), state.average)
-        mildest = jnp.where(ordinary, jnp.maximum(state.mildest, factor), state.mildest)
-        return jnp.where(anew, entering, average), jnp.where(anew, factor, mildest)
+        far = (entering < share * state.average) | (share * entering > state.average)
+        anew = (state.average == 0) | (far & (state.votes <= 1))
+        average = jnp.where(far, state.average, jnp.minimum(state.average, entering))
+        votes = state.votes + jnp.where(far, -1, 1)
+        return jnp.where(anew, entering, average), jnp.where(anew, 1, votes)
 
     return Threshold(init, update, keeps_zeros_out=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import optax
 
 from clipax import norms, thresholds
@@ -77,7 +79,7 @@ def clip_by_ema(
     *,
     decay: Scalar = 0.98,
     warmup: int = 100,
-    absolute: Scalar = 1.0,
+    absolute: Scalar = math.inf,
     floor: Scalar = 1e-3,
     scope: str | Scope = "leaf",
     nonfinite: NonFinite = "zero",
@@ -92,7 +94,7 @@ def clip_by_ema(
       ratio: The threshold in units of the average; default 1.05.
       decay: Decay rate of the average; default .98.
       warmup: For how many steps all leaves are clipped together; default 100.
-      absolute: The largest norm of all leaves together in warm-up; default 1.
+      absolute: The largest norm of all leaves together in warm-up; default infinity (paper 1).
       floor: How far from the others a norm of the warm-up may be; default 1e-3.
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.

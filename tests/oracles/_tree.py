@@ -34,6 +34,11 @@ def is_finite(tree: Tree) -> bool:
     return all(bool(np.isfinite(leaf).all()) for leaf in tree.values())
 
 
+def is_remembered(tree: Tree) -> bool:
+    """Tell whether a threshold remembers a gradient: it is finite, and not zero."""
+    return is_finite(tree) and norm(tree) > 0.0
+
+
 def zeros(tree: Tree) -> Tree:
     """A tree of zeros of the same shapes."""
     return {path: np.zeros_like(leaf) for path, leaf in tree.items()}

@@ -16,16 +16,19 @@ class _Tensor:
 
     def __init__(self) -> None:
         self.gamma = math.inf
-        self.mildest = 0.0
+        self.votes = 0
         self.steps = 0
 
-    def warm_up(self, clipped: float, factor: float, floor: float) -> None:
-        """``gamma <- min(gamma, ||h g||)``, without what is far from ordinary."""
-        if self.gamma == math.inf or self.mildest < floor * factor:
-            self.gamma, self.mildest = clipped, factor
-        elif factor >= floor * self.mildest and clipped >= floor * self.gamma:
+    def warm_up(self, clipped: float, floor: float) -> None:
+        """``gamma <- min(gamma, ||h g||)`` over the majority that is of one size."""
+        far = clipped < floor * self.gamma or floor * clipped > self.gamma
+        if self.gamma == math.inf or (far and self.votes <= 1):
+            self.gamma, self.votes = clipped, 1
+        elif far:
+            self.votes -= 1
+        else:
             self.gamma = min(self.gamma, clipped)
-            self.mildest = max(self.mildest, factor)
+            self.votes += 1
 
 
 def _updates(
@@ -49,7 +52,7 @@ def _updates(
                 continue
             if tensor.steps < warmup or tensor.gamma == math.inf:
                 factor = min(1.0, absolute / total)
-                tensor.warm_up(factor * size, factor, floor)
+                tensor.warm_up(factor * size, floor)
             else:
                 factor = min(1.0, ratio * tensor.gamma / size)
                 tensor.gamma = decay * tensor.gamma + (1 - decay) * factor * size
@@ -67,7 +70,7 @@ def clip_by_ema(
     ratio: float = 1.05,
     decay: float = 0.98,
     warmup: int = 100,
-    absolute: float = 1.0,
+    absolute: float = math.inf,
     floor: float = 1e-3,
 ) -> Updates:
     """Tensor by tensor, as in the paper."""
@@ -84,7 +87,7 @@ def ema(
     ratio: float = 1.05,
     decay: float = 0.98,
     warmup: int = 100,
-    absolute: float = 1.0,
+    absolute: float = math.inf,
     floor: float = 1e-3,
 ) -> Updates:
     """The whole tree as one tensor."""

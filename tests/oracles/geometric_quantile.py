@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from tests.oracles._registry import oracle
-from tests.oracles._tree import Schedule, Tree, Updates, at, clip, is_finite, norm, zeros
+from tests.oracles._tree import Schedule, Tree, Updates, at, clip, is_remembered, norm, zeros
 
 
 @oracle("thresholds.geometric_quantile")
@@ -22,7 +22,7 @@ def geometric_quantile(
     threshold = initial
     updates = []
     for step, gradient in enumerate(gradients):
-        if not is_finite(gradient):
+        if not is_remembered(gradient):
             updates.append(zeros(gradient))
             continue
         updates.append(clip(gradient, threshold))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from tests.oracles._registry import oracle
-from tests.oracles._tree import Schedule, Tree, Updates, at, clip, is_finite, norm, scale, zeros
+from tests.oracles._tree import Schedule, Tree, Updates, at, clip, is_remembered, norm, scale, zeros
 
 
 def criterion(norms: Sequence[float], threshold: float) -> float:
@@ -22,7 +22,7 @@ def best_threshold(norms: Sequence[float], min_fraction: float = 0.1) -> float:
     best, highest = math.inf, 1.0 + 1e-9
     for candidate in sorted(norms):
         inside = sum(value <= candidate for value in norms)
-        if candidate == 0.0 or inside < max(10.0, min_fraction * len(norms) - 1e-9):
+        if inside < max(10.0, min_fraction * len(norms) - 1e-9):
             continue
         value = criterion(norms, candidate)
         if value > highest:
@@ -43,7 +43,7 @@ def max_ccc(
     seen: list[float] = []
     updates = []
     for gradient in gradients:
-        if not is_finite(gradient):
+        if not is_remembered(gradient):
             updates.append(zeros(gradient))
             continue
         seen.append(norm(gradient))

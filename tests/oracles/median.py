@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.oracles._registry import oracle
-from tests.oracles._tree import Tree, Updates, clip, is_finite, norm, zeros
+from tests.oracles._tree import Tree, Updates, clip, is_remembered, norm, zeros
 
 
 @oracle("thresholds.median", "clip_by_median")
@@ -16,7 +16,7 @@ def median(
     seen: list[float] = []
     updates = []
     for gradient in gradients:
-        if not is_finite(gradient):
+        if not is_remembered(gradient):
             updates.append(zeros(gradient))
             continue
         seen.append(norm(gradient))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tests.oracles._histogram import middle
 from tests.oracles._registry import oracle
-from tests.oracles._tree import Tree, Updates, clip, is_finite, norm, zeros
+from tests.oracles._tree import Tree, Updates, clip, is_remembered, norm, zeros
 from tests.oracles.quantile import order_statistic
 
 
@@ -18,7 +18,7 @@ def percentile(
     seen: list[float] = []
     updates = []
     for gradient in gradients:
-        if not is_finite(gradient):
+        if not is_remembered(gradient):
             updates.append(zeros(gradient))
             continue
         seen.append(norm(gradient))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from tests.oracles._registry import oracle
-from tests.oracles._tree import Schedule, Tree, Updates, at, clip, is_finite, norm, scale, zeros
+from tests.oracles._tree import Schedule, Tree, Updates, at, clip, is_remembered, norm, scale, zeros
 
 
 def order_statistic(norms: Sequence[float], probability: float) -> float:
@@ -27,7 +27,7 @@ def quantile(
     seen: list[float] = []
     updates = []
     for step, gradient in enumerate(gradients):
-        if not is_finite(gradient):
+        if not is_remembered(gradient):
             updates.append(zeros(gradient))
             continue
         seen.append(norm(gradient))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from tests.oracles._registry import oracle
-from tests.oracles._tree import Tree, Updates, clip, is_finite, norm, scale, zeros
+from tests.oracles._tree import Tree, Updates, clip, is_remembered, norm, scale, zeros
 
 
 @oracle("thresholds.rms_of_norms")
@@ -32,7 +32,7 @@ def rms_of_norms(
 
     updates = []
     for gradient in gradients:
-        if not is_finite(gradient):
+        if not is_remembered(gradient):
             updates.append(zeros(gradient))
             continue
         size = norm(gradient)

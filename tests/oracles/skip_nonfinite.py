@@ -39,7 +39,8 @@ def skip_spikes(
         recent = sorted(seen[-50:])
         median = recent[(len(recent) - 1) // 2] if recent else math.inf
         spike = size > (10.0 * median if threshold is None else at(threshold, step))
-        row = row + 1 if spike else 0
+        if size > 0:
+            row = row + 1 if spike else 0
         taken.append(not spike or row > max_consecutive)
     return _only(taken, gradients, params, inner)
 

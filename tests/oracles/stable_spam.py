@@ -33,7 +33,7 @@ def stable_spam(
     """Entries above the average peak rescaled, the norm made ``mean/(root mean square + eps)``."""
     updates = [zeros(gradient) for gradient in gradients]
     for path, param in params.items():
-        peak, mean, square, t, age = 0.0, 0.0, 0.0, 0, 0
+        peak, mean, square, seen, t, age = 0.0, 0.0, 0.0, 0, 0, 0
         m, v = np.zeros_like(param), np.zeros_like(param)
         for step, gradient in enumerate(gradients):
             g = gradient[path]
@@ -41,16 +41,17 @@ def stable_spam(
                 continue
             t, age = t + 1, age + 1
             largest = float(np.max(np.abs(g), initial=0.0))
-            peak = peak_decay * peak + (1.0 - peak_decay) * largest
-            limit = peak / (1.0 - peak_decay**t)
             if largest > 0.0:
+                seen += 1
+                peak = peak_decay * peak + (1.0 - peak_decay) * largest
+                limit = peak / (1.0 - peak_decay**seen)
                 g = np.where(np.abs(g) > limit, g / largest * limit, g)
-            size = math.sqrt(float(np.sum(g**2)))
-            mean = norm_decay * mean + (1.0 - norm_decay) * size
-            square = square_decay * square + (1.0 - square_decay) * size**2
-            typical = mean / (1.0 - norm_decay**t)
-            typical /= math.sqrt(square / (1.0 - square_decay**t)) + eps
-            g = g / size * typical if size > 0.0 else g
+                size = math.sqrt(float(np.sum(g**2)))
+                mean = norm_decay * mean + (1.0 - norm_decay) * size
+                square = square_decay * square + (1.0 - square_decay) * size**2
+                typical = mean / (1.0 - norm_decay**seen)
+                typical /= math.sqrt(square / (1.0 - square_decay**seen)) + eps
+                g = g / size * typical
             if reset is not None and t % reset == 0:
                 m, v, age = np.zeros_like(param), np.zeros_like(param), 1
             m = b1 * m + (1.0 - b1) * g

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tests.oracles._histogram import bin_of, middle
 from tests.oracles._registry import oracle
-from tests.oracles._tree import Tree, Updates, clip, is_finite, norm, zeros
+from tests.oracles._tree import Tree, Updates, clip, is_remembered, norm, zeros
 from tests.oracles.quantile import order_statistic
 
 EXPONENTS = {
@@ -48,7 +48,7 @@ def tail_power(
     seen: list[float] = []
     updates = []
     for step, gradient in enumerate(gradients):
-        if not is_finite(gradient):
+        if not is_remembered(gradient):
             updates.append(zeros(gradient))
             continue
         seen.append(norm(gradient))

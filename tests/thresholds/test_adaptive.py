@@ -189,12 +189,12 @@ def test_a_spike_of_another_block_in_the_warm_up_does_not_freeze_a_block(place):
     norms = ordinary(STEPS)
     norms[place, 0] = 1e30
     totals = np.linalg.norm(norms, axis=1)
-    found = factors(ema(1.2), norms, totals)
+    found = factors(ema(1.2, absolute=1.0), norms, totals)
     # In warm-up there is one factor for all.
     np.testing.assert_allclose(found[place], 1 / totals[place], rtol=1e-5)
     assert (np.delete(found, place, axis=0) == 1).all()
     # Without the floor, the paper's rule, what was left of the others limits them for ever.
-    frozen = factors(ema(1.2, floor=0.0), norms, totals)
+    frozen = factors(ema(1.2, absolute=1.0, floor=0.0), norms, totals)
     assert (frozen[-1, 1:] < 1e-6).all()
 
 
@@ -232,3 +232,23 @@ def test_a_spike_does_not_move_the_median():
     spiked[::3] = 1e30
     found, _ = follow(median(), spiked)
     np.testing.assert_array_equal(found[1:], np.float32(0.2))
+
+
+@pytest.mark.parametrize("bad", [1e-30, 1e-5, 1e5, 1e30])
+@pytest.mark.parametrize("places", [[0], [0, 1, 2], [1, 3], [40, 41, 60]])
+def test_the_majority_of_the_warm_up_sets_the_average(places, bad):
+    norms = ordinary(STEPS)
+    norms[places] *= bad
+    found, states = follow(ema(), norms)
+    kept = np.delete(norms[:100], places, axis=0)
+    # But for those that were outvoted with the bad ones in front of them.
+    assert (states.average[99] >= kept.min(axis=0).astype(np.float32)).all()
+    assert (states.average[99] <= kept.max(axis=0)).all()
+    assert (found[100:] >= norms[100:] * 0.9).all()
+
+
+def test_the_default_leaves_most_of_norms_of_any_size():
+    noise = np.exp(0.4 * np.random.default_rng(0).standard_normal(1000))
+    for size in (1e-3, 18.0, 1e3):
+        found = factors(ema(), size * noise)
+        assert found[500:].mean() > 0.6
