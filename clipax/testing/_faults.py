@@ -104,6 +104,25 @@ def _equalise_norms(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
     return [jax.tree.map(lambda leaf: np.copysign(size, leaf), gradient) for gradient in gradients]
 
 
+def _freeze(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    """Give the smallest leaf a zero gradient, as that of a layer that is frozen."""
+    leaves, structure = jax.tree.flatten(gradients[0])
+    # Without it the norm of all is almost what it was.
+    frozen = min(range(len(leaves)), key=lambda index: leaves[index].size)
+
+    def freeze(tree: Tree) -> Tree:
+        leaves = jax.tree.leaves(tree)
+        leaves[frozen] = np.zeros_like(leaves[frozen])
+        return jax.tree.unflatten(structure, leaves)
+
+    return [freeze(gradient) for gradient in gradients]
+
+
+def _raise(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
+    """Make gradients of a thousandfold size, from which the ordinary ones fall."""
+    return [_scale(gradient, 1e3) for gradient in gradients]
+
+
 def _alternate(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
     return [_scale(gradient, 1e3 if step % 2 else 1e-3) for step, gradient in enumerate(gradients)]
 
@@ -118,7 +137,7 @@ def _add_empty_leaf(tree: Tree) -> Tree:
     return {"tree": tree, "without_entries": np.zeros((0, 3), jax.tree.leaves(tree)[0].dtype)}
 
 
-_STRETCH = 30
+_STRETCH, _PHASE = 30, 120
 
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {
@@ -127,12 +146,16 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             Fault("nan", _set_entry(np.nan)),
             Fault("infinity", _set_entry(np.inf)),
             Fault("zero", _zero_out),
+            Fault("zeros", _zero_out, length=_PHASE),
+            Fault("frozen", _freeze, length=_PHASE),
             Fault("constant_norms", _equalise_norms, length=_STRETCH),
             Fault("1e38", _rescale(1e38)),
             Fault("1e-38", _rescale(1e-38)),
             Fault("float16_overflow", _overflow, dtype="float16"),
             Fault("spike", _rescale(1e6, relative=True)),
+            Fault("dip", _rescale(1e-6, relative=True)),
             Fault("alternating", _alternate, length=_STRETCH),
+            Fault("fall", _raise, length=_PHASE),
             Fault("empty_leaf", None, prepare=_add_empty_leaf),
         )
     }

@@ -149,7 +149,8 @@ def _list_times(fault: Fault, early: int, late: int) -> list[tuple[str, int, int
     """List the times of a fault: its name, the first step, the number of steps."""
     if fault.apply is None:
         return [("always", 0, 0)]
-    return [("early", early, fault.length), ("late", late, fault.length)]
+    first = [("first", 0, fault.length)] if early else []
+    return [*first, ("early", early, fault.length), ("late", late, fault.length)]
 
 
 def _judge_tasks(

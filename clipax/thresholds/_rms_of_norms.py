@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, follow_norms, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, follow_norms, keep_rows, raise_to_normal
 
 __all__ = ["RmsOfNormsState", "rms_of_norms", "share_within"]
 
@@ -25,11 +25,13 @@ class RmsOfNormsState(NamedTuple):
       root: Root of the average of the squared norms, without bias correction.
       within: Average share of the steps whose norm lay within the threshold, likewise.
       weight: The same average of ones: the bias correction of both.
+      low: Whether the last norm was far below the root mean square: 1 or 0, int32.
     """
 
     root: Array
     within: Array
     weight: Array
+    low: Array
 
 
 def rms_of_norms(
@@ -51,17 +53,17 @@ def rms_of_norms(
       kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .99: some 100 steps.
       limit: Largest norm remembered as it is, :math:`L R`; above 1, default 10; with None all are.
+        A norm below :math:`R/L^3`, if the one before was too, begins the averages anew.
 
     Returns:
       A `Threshold` with an `RmsOfNormsState`.
 
     Notes:
       - With the defaults a spike raises the threshold by a factor of at most 1.41, in the first
-        steps of up to :math:`L/\sqrt{t}`; in the very first it is forgotten by `decay` alone.
+        steps of up to :math:`L/\sqrt{t}`; one in the very first step is forgotten after two more.
       - The norms :math:`n` are unclipped, else the threshold would collapse for :math:`\kappa < 1`;
         the current one is included, so that there is a threshold from the first step on.
-      - Norms of 1e30 do not overflow: the root is kept. After nothing but zeros the threshold is
-        the smallest positive float, and the next norm enters without a limit.
+      - Norms of 1e30 do not overflow: the root is kept.
       - The paper has the root of `2 R + sigma^2`, the scale of the residual of streaming least
         squares; that this is the root mean square of norms elsewhere, average and limit are ours.
 
@@ -82,13 +84,19 @@ def rms_of_norms(
         _validate.number("limit", limit, "above 1", lambda value: value > 1)
 
     def init(shape: tuple[int, ...]) -> RmsOfNormsState:
-        return RmsOfNormsState(*(jnp.zeros(shape, float) for _ in RmsOfNormsState._fields))
+        averages = (jnp.zeros(shape, float) for _ in range(3))
+        return RmsOfNormsState(*averages, jnp.zeros(shape, jnp.int32))
 
     def remember(state: RmsOfNormsState, norms: Array, context: Context) -> RmsOfNormsState:
         dtype = state.root.dtype
         old, new = _moving.weights(decay, dtype)
         entering = norms.astype(dtype)
         if limit is not None:
+            # One low norm may be an accident, and a spike that was the first has two behind it.
+            low = entering < _compute_root(state) / jnp.asarray(limit, dtype) ** 3
+            anew = low & (state.low > 0)
+            state = keep_rows(anew, init(low.shape), state)
+            state = state._replace(low=(low & ~anew).astype(jnp.int32))
             most = jnp.asarray(limit, dtype) * _compute_root(state)
             entering = jnp.where(most > 0, jnp.minimum(entering, most), entering)
         scale = jnp.hypot(jnp.sqrt(old) * state.root, jnp.sqrt(new) * entering)

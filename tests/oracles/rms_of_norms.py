@@ -23,6 +23,7 @@ def rms_of_norms(
     """``kappa`` times the root of the weighted mean of all squares, newest first, each limited."""
     entered: list[float] = []
     within: list[float] = []
+    low = False
 
     def average(values: Sequence[float]) -> float:
         weights = [decay**age for age in range(len(values))]
@@ -37,6 +38,10 @@ def rms_of_norms(
             continue
         size = norm(gradient)
         root = math.sqrt(average([value**2 for value in entered])) if entered else 0.0
+        if limit is not None:
+            if size < root / limit**3 and low:
+                entered, within, root = [], [], 0.0
+            low = bool(entered) and size < root / limit**3
         limited = limit is not None and root > 0.0
         entered.append(min(size, limit * root) if limited else size)  # type: ignore[operator]
         threshold = kappa * math.sqrt(average([value**2 for value in entered]))

@@ -252,3 +252,21 @@ def test_the_default_leaves_most_of_norms_of_any_size():
     for size in (1e-3, 18.0, 1e3):
         found = factors(ema(), size * noise)
         assert found[500:].mean() > 0.6
+
+
+def test_a_first_spike_leaves_the_root_mean_square_after_two_steps():
+    norms = np.tile(ordinary(60)[:, :1], 4)
+    norms[0, 0] = 1e30
+    norms[30, 1] = 1e-20  # one low norm is remembered as any other
+    norms[30:, 2] *= 1e-4
+    norms[30:, 3] *= 1e-4
+    norms[31::2, 3] *= 1e4  # not twice in a row
+    found, states = follow(thresholds.rms_of_norms(2.0), norms)
+    np.testing.assert_allclose(found[2:, 0], found[:-2, 3][:1].repeat(58), rtol=0.2)
+    assert (found[:, 1] > norms[:, 1]).all()
+    np.testing.assert_allclose(found[31:, 2], 2 * norms[31:, 2], rtol=0.2)
+    assert (found[:, 3] > 0.05).all()
+    assert (states.low[-1] == [0, 0, 0, 0]).all()
+    # Without a limit all norms are remembered as they are.
+    blind, _ = follow(thresholds.rms_of_norms(2.0, limit=None), norms)
+    assert blind[-1, 0] > 1e28
