@@ -92,6 +92,10 @@ ENTRIES = (
         "alpha = (k + 2)/(2 a L), z <- z - alpha min(1, B/(alpha n)) g, y and x averages",
         ("gorbunov2020",),
         {"smoothness": 1.0, "a": 1.0, "clip_constant": 1.0},
+        lasting={
+            "constant_norms": "steps grow with time and all of them are summed up: what is clipped "
+            "of the early ones is felt for hundreds of steps"
+        },
     ),
     Entry(
         "ggnc",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipax import thresholds
-from clipax.catalogue._entry import Entry
+from clipax.catalogue._entry import FOLLOWS_DOWN, Entry
 
 __all__ = ["ENTRIES"]
 
@@ -24,6 +24,7 @@ ENTRIES = (
         ("wang2025",),
         {"ratio": 1.05, "warmup": 10},
         static_args=("warmup",),
+        lasting={"alternating": FOLLOWS_DOWN, "fall": FOLLOWS_DOWN},
     ),
     Entry(
         "thresholds.fixed_horizon",

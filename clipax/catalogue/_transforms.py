@@ -5,9 +5,14 @@ from __future__ import annotations
 import optax
 
 from clipax import norms, transforms
-from clipax.catalogue._entry import DIES, Entry
+from clipax.catalogue._entry import DIES, FOLLOWS_DOWN, Entry
 
 __all__ = ["ENTRIES"]
+
+_ADAM_COUNTS = (
+    "Adam inside counts zero gradients as steps, and corrects less bias after them: leave such "
+    "steps out of the training loop, or hold the learning rate at zero"
+)
 
 ENTRIES = (
     Entry(
@@ -27,6 +32,7 @@ ENTRIES = (
         ("wang2025",),
         {"ratio": 1.05, "warmup": 10},
         static_args=("warmup", "scope"),
+        lasting={"alternating": FOLLOWS_DOWN, "fall": FOLLOWS_DOWN},
     ),
     Entry(
         "clip_by_global_norm",
@@ -198,6 +204,7 @@ ENTRIES = (
         {"inner": optax.adam(0.1)},
         static_args=("inner",),
         verdict=DIES,
+        lasting={"zeros": _ADAM_COUNTS},
     ),
     Entry(
         "skip_spikes",
@@ -207,6 +214,11 @@ ENTRIES = (
         (),
         {"inner": optax.adam(0.1), "threshold": 10.0},
         static_args=("inner", "max_consecutive"),
+        lasting={
+            "zeros": _ADAM_COUNTS,
+            "fall": "after `max_consecutive` skipped steps in a row the large ones are taken, and "
+            "Adam remembers them: raise it, or clip inside",
+        },
     ),
     Entry(
         "with_error_feedback",

@@ -1,8 +1,8 @@
 """Fault injection: does a gradient transformation recover after bad gradients?
 
 `inject_faults` puts any optax transformation, or any other method as a `StepByStep`, through the
-faults in `FAULTS` (a NaN, a zero gradient, norms of 1e38, a spike, ...), early and late, and
-reports for each whether it recovers.
+faults in `FAULTS` (a NaN, a zero gradient, norms of 1e38, a spike, a level that falls, ...), in the
+first step, early and late, and reports for each whether it recovers.
 """
 
 from clipax.testing._faults import FAULTS as FAULTS

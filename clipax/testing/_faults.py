@@ -105,10 +105,14 @@ def _equalise_norms(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
 
 
 def _freeze(gradients: Sequence[Tree], norm: float) -> Sequence[Tree]:
-    """Give the smallest leaf a zero gradient, as that of a layer that is frozen."""
+    """Give one leaf a zero gradient, as that of a layer that is frozen.
+
+    The smallest that has a tenth of the entries: its updates show, and the norm of all the others
+    is almost what it was.
+    """
     leaves, structure = jax.tree.flatten(gradients[0])
-    # Without it the norm of all is almost what it was.
-    frozen = min(range(len(leaves)), key=lambda index: leaves[index].size)
+    sizes = [leaf.size for leaf in leaves]
+    frozen = sizes.index(min(size for size in sizes if size >= min(0.1 * sum(sizes), max(sizes))))
 
     def freeze(tree: Tree) -> Tree:
         leaves = jax.tree.leaves(tree)

@@ -45,10 +45,10 @@ def inject_faults(
 ) -> Report:
     """Inject faults into the gradients of a transformation and report whether it recovers.
 
-    Each fault is injected once early, in the warm-up, and once late, in separate runs. The updates
-    after it are compared with two runs, one with an ordinary step in its place and one that leaves
-    the step out. They are equal if they differ by less than `tolerance`, relatively, from the
-    nearer of the two, entry by entry. After `steps` ordinary steps a second spike of a hundred
+    Each fault is injected in the first step, early, in the warm-up, and late, in separate runs. The
+    updates after it are compared with two runs, one with an ordinary step in its place and one that
+    leaves the step out. They are equal if they differ by less than `tolerance`, relatively, from
+    the nearer of the two, entry by entry. After `steps` ordinary steps a second spike of a hundred
     times the typical norm shows whether a clip still clips. It is cut if the ratio of update to
     gradient is less than a fifth of the median of this ratio in the 20 steps before. Gradients are
     recorded: they do not depend on the parameters, which do not move.
@@ -60,7 +60,7 @@ def inject_faults(
       faults: One or several names in `FAULTS`, or `Fault` objects; None (default) for all of
         `FAULTS`.
       steps: Ordinary steps after a fault, at least 20; default 200.
-      early: Step of the early fault, 0-based; default 3.
+      early: Step of the early fault, 0-based; default 3. With 0 it is the fault of the first step.
       late: Step of the late fault, after `early`; default 150.
       norm: Median norm of the ordinary gradients, positive; default 1. Choose it so that the
         method clips some of them and lets others pass.
@@ -87,10 +87,13 @@ def inject_faults(
       (True, 'breaks')
       >>> for row in report.rows:
       ...     print(row.fault, row.when, row.verdict, row.clipping)
+      nan first breaks does not clip
       nan early breaks does not clip
       nan late breaks does not clip
+      1e-38 first recovers clips
       1e-38 early recovers clips
       1e-38 late recovers clips
+      spike first dies does not clip
       spike early dies does not clip
       spike late dies does not clip
     """

@@ -41,7 +41,7 @@ def judge(
 
     Args:
       fault: Name of the fault.
-      when: `"early"`, `"late"` or `"always"`.
+      when: `"first"`, `"early"`, `"late"` or `"always"`.
       faulty: The run with the fault.
       references: The undisturbed run first, then other runs that it may equal as well.
       tolerance: Relative difference below which updates are equal.

@@ -30,7 +30,7 @@ class Row:
 
     Attributes:
       fault: Name of the fault.
-      when: `"early"`, `"late"`, or `"always"` for a fault of the whole run.
+      when: `"first"`, `"early"`, `"late"`, or `"always"` for a fault of the whole run.
       verdict: `"recovers"`: equal to a run without the fault within 20 steps. `"delayed"`: after
         `steps` steps, more than 20. `"dies"`: not equal by the end, or no longer clipping.
         `"breaks"`: a NaN or an infinity in an update or in the state, or an exception.

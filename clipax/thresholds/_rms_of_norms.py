@@ -53,7 +53,7 @@ def rms_of_norms(
       kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .99: some 100 steps.
       limit: Largest norm remembered as it is, :math:`L R`; above 1, default 10; with None all are.
-        A norm below :math:`R/L^3`, if the one before was too, begins the averages anew.
+        A norm below :math:`R/L^2`, if the one before was too, begins the averages anew.
 
     Returns:
       A `Threshold` with an `RmsOfNormsState`.
@@ -93,7 +93,7 @@ def rms_of_norms(
         entering = norms.astype(dtype)
         if limit is not None:
             # One low norm may be an accident, and a spike that was the first has two behind it.
-            low = entering < _compute_root(state) / jnp.asarray(limit, dtype) ** 3
+            low = entering < _compute_root(state) / jnp.asarray(limit, dtype) ** 2
             anew = low & (state.low > 0)
             state = keep_rows(anew, init(low.shape), state)
             state = state._replace(low=(low & ~anew).astype(jnp.int32))

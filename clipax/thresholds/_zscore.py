@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, is_seen, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, is_seen, keep_rows, raise_to_normal
 
 __all__ = ["ZscoreState", "zscore"]
 
@@ -26,11 +25,13 @@ class ZscoreState(NamedTuple):
       mean: Mean of the norms: of all in warm-up, a moving average afterwards.
       deviation: Their standard deviation, likewise.
       steps: Number of norms remembered, up to the length of the warm-up, int32.
+      low: Whether the last norm was far below the mean, and is not remembered: 1 or 0, int32.
     """
 
     mean: Array
     deviation: Array
     steps: Array
+    low: Array
 
 
 def zscore(
@@ -42,7 +43,7 @@ def zscore(
     max_norm: Scalar | None = None,
     eps: Scalar = 1e-6,
     floor: Scalar = 0.02,
-    restart: Scalar = 1e-3,
+    restart: Scalar = 1e-2,
 ) -> Threshold:
     r"""Make a threshold of a z-score of the norms ("ZClip").
 
@@ -66,7 +67,8 @@ def zscore(
       max_norm: A constant cap on every norm, positive, in warm-up too; None (default): none.
       eps: Non-negative :math:`\epsilon`, added to the deviation in the z-score; default 1e-6.
       floor: Least :math:`\sigma` in units of :math:`\mu`; non-negative, default .02 (paper: 0).
-      restart: Norms below this share of the mean reset all; in [0, 1), default 1e-3 (paper: 0).
+      restart: Two norms in a row below this share of the mean reset all; in [0, 1), default .01
+        (paper: 0). One alone is not remembered. In warm-up one as far above the mean resets too.
 
     Returns:
       A `Threshold` with a `ZscoreState`: where clipping begins, or of a spike :math:`n^*_t`.
@@ -78,9 +80,9 @@ def zscore(
         cut to the mean and never learned. With it, after a thousand constant norms, those within a
         fifth pass again after 50 steps (`"mean"`: 100), norms from 1 to 1.2 times them after 150
         (`"hard"`: 50), but for one in a thousand.
-      - A spike in warm-up fades at the rate of `decay`: one of 100 to 1,000 times the norms lets
-        others pass for up to 200 steps. Beyond `warmup/restart` times the restart drops it; in the
-        paper 1e30 blinds the detector for thousands of steps. After a restart `warmup` norms pass.
+      - A spike in warm-up fades at the rate of `decay`: one of up to 100 times the norms lets
+        others pass for some 100 steps. Beyond that the restart drops it; in the paper 1e30 blinds
+        the detector for thousands of steps. After a restart `warmup` norms pass.
       - After a jump for good `"hard"` follows in some tens of steps; the others cut for thousands.
       - As in the authors' code (there 1), `max_norm` limits the update, not what the statistics
         take in. Their factor on the threshold, and leaving spikes out of the statistics, are not
@@ -109,17 +111,21 @@ def zscore(
     _validate.open_unit("restart", restart)
 
     def init(shape: tuple[int, ...]) -> ZscoreState:
-        return ZscoreState(
-            jnp.zeros(shape, float), jnp.zeros(shape, float), jnp.zeros(shape, jnp.int32)
-        )
+        numbers = (jnp.zeros(shape, float) for _ in range(2))
+        return ZscoreState(*numbers, *(jnp.zeros(shape, jnp.int32) for _ in range(2)))
 
     def update(norms: Array, state: ZscoreState, context: Context) -> tuple[Array, ZscoreState]:
         dtype = state.mean.dtype
         limit = jnp.asarray(z, dtype)
         size = norms.astype(dtype)
         seen = is_seen(size)
-        anew = seen & (size < jnp.asarray(restart, dtype) * state.mean)
-        before, state = state, _select(anew, init(size.shape), state)
+        share = jnp.asarray(restart, dtype)
+        low = seen & (size < share * state.mean)
+        # Before the warm-up ends nothing is cut: the first norms may be what is far from ordinary.
+        high = (state.steps < warmup) & (state.steps > 0) & (share * size > state.mean)
+        alone = low & (state.low == 0)
+        before = state._replace(low=jnp.where(seen, alone.astype(jnp.int32), state.low))
+        state = keep_rows((low & ~alone) | high, init(size.shape), before)
         warm = state.steps < warmup
         deviation = jnp.maximum(state.deviation, jnp.asarray(floor, dtype) * state.mean)
         wide = deviation + jnp.asarray(eps, dtype)
@@ -136,7 +142,7 @@ def zscore(
         if max_norm is not None:
             threshold = jnp.minimum(threshold, jnp.asarray(max_norm, dtype))
         new = remember(state, entering, warm)
-        return raise_to_normal(threshold.astype(norms.dtype)), _select(seen, new, before)
+        return raise_to_normal(threshold.astype(norms.dtype)), keep_rows(seen & ~alone, new, before)
 
     def remember(state: ZscoreState, entering: Array, warm: Array) -> ZscoreState:
         dtype = state.mean.dtype
@@ -151,11 +157,7 @@ def zscore(
         added = jnp.sqrt(jnp.where(warm, weight, weight * rest)) * away
         spread = jnp.sqrt(rest) * jnp.hypot(state.deviation, added)
         largest = jnp.finfo(dtype).max
-        return ZscoreState(state.mean + weight * away, jnp.minimum(spread, largest), steps)
+        mean = state.mean + weight * away
+        return ZscoreState(mean, jnp.minimum(spread, largest), steps, state.low)
 
     return Threshold(init, update, keeps_zeros_out=True)
-
-
-def _select(condition: Array, new: ZscoreState, old: ZscoreState) -> ZscoreState:
-    """Select `new` where the condition holds, else `old`, in the dtypes of `old`."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a.astype(b.dtype), b), new, old)

@@ -23,7 +23,7 @@ def clip_by_zscore(
     max_norm: Scalar | None = None,
     eps: Scalar = 1e-6,
     floor: Scalar = 0.02,
-    restart: Scalar = 1e-3,
+    restart: Scalar = 1e-2,
     scope: str | Scope = "global",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
@@ -41,7 +41,7 @@ def clip_by_zscore(
       max_norm: A constant cap on every norm; None (default) for none.
       eps: Added to the standard deviation in the z-score; default 1e-6.
       floor: The least standard deviation that is believed, in units of the mean; default .02.
-      restart: A norm below this share of the mean starts the statistics anew; default 1e-3.
+      restart: Two norms below this share of the mean start the statistics anew; default .01.
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

@@ -39,9 +39,9 @@ def rms_of_norms(
         size = norm(gradient)
         root = math.sqrt(average([value**2 for value in entered])) if entered else 0.0
         if limit is not None:
-            if size < root / limit**3 and low:
+            if size < root / limit**2 and low:
                 entered, within, root = [], [], 0.0
-            low = bool(entered) and size < root / limit**3
+            low = bool(entered) and size < root / limit**2
         limited = limit is not None and root > 0.0
         entered.append(min(size, limit * root) if limited else size)  # type: ignore[operator]
         threshold = kappa * math.sqrt(average([value**2 for value in entered]))

@@ -21,11 +21,12 @@ def zscore(
     max_norm: float | None = None,
     eps: float = 1e-6,
     floor: float = 0.02,
-    restart: float = 1e-3,
+    restart: float = 1e-2,
 ) -> Updates:
     """Norms whose z-score exceeds ``z`` are cut; the statistics are fed with what is left."""
     first: list[float] = []
     mean = variance = 0.0
+    before = False
     updates = []
     for gradient in gradients:
         if not is_finite(gradient):
@@ -33,8 +34,16 @@ def zscore(
             continue
         size = norm(gradient)
         cap = math.inf if max_norm is None else max_norm
-        if 0.0 < size < restart * mean:
-            first = []
+        if size > 0.0:
+            low = bool(first) and size < restart * mean
+            high = 0 < len(first) < warmup and restart * size > mean
+            alone = low and not before
+            before = alone
+            if high or (low and not alone):
+                first = []
+            if alone:
+                updates.append(clip(gradient, cap))
+                continue
         if len(first) < warmup:
             updates.append(clip(gradient, cap))
             if size > 0.0:

@@ -12,12 +12,16 @@ def test_the_registry_is_frozen_and_knows_its_names():
         "nan",
         "infinity",
         "zero",
+        "zeros",
+        "frozen",
         "constant_norms",
         "1e38",
         "1e-38",
         "float16_overflow",
         "spike",
+        "dip",
         "alternating",
+        "fall",
         "empty_leaf",
     }
     assert all(fault.name == name for name, fault in FAULTS.items())

@@ -22,10 +22,12 @@ def test_faults_parameters_and_times_of_ones_own():
     report = inject_faults(
         optax.sgd(0.1, momentum=0.5), params, faults=[mine, "zero"], late=10, steps=40, norm=2.0
     )
-    assert seen == [(3, 2.0), (3, 2.0)]
+    assert seen == [(3, 2.0)] * 3
     assert [(row.fault, row.when) for row in report.rows] == [
+        ("shifted", "first"),
         ("shifted", "early"),
         ("shifted", "late"),
+        ("zero", "first"),
         ("zero", "early"),
         ("zero", "late"),
     ]
@@ -33,7 +35,10 @@ def test_faults_parameters_and_times_of_ones_own():
     again = inject_faults(
         optax.sgd(0.1, momentum=0.5), params, faults=[mine], late=10, steps=40, norm=2.0
     )
-    assert again.rows == report.rows[:2]
+    assert again.rows == report.rows[:3]
+    # An early fault in step 0 is that of the first step.
+    both = inject_faults(optax.sgd(0.1), params, faults=["zero"], early=0, late=10, steps=40)
+    assert [row.when for row in both.rows] == ["early", "late"]
 
 
 def test_errors_name_the_argument():

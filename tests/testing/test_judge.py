@@ -30,7 +30,7 @@ def test_what_is_right_passes_every_fault():
     assert report.state_finite
     assert {row.clipping for row in report.rows} == {CLIPS}
     assert {row.fault for row in report.rows} == set(FAULTS)
-    assert {row.when for row in report.rows} == {"early", "late", "always"}
+    assert {row.when for row in report.rows} == {"first", "early", "late", "always"}
     assert [row.when for row in report.rows if row.fault == "empty_leaf"] == ["always"]
     assert all(row.steps == 0 and row.difference < 1e-3 for row in report.rows)
 
@@ -201,3 +201,50 @@ def test_a_transformation_that_does_not_take_a_leaf_without_entries():
     assert "ValueError" in row.note
     assert "ValueError" in str(report)
     assert report.row("spike", "late").verdict == RECOVERS
+
+
+def test_a_method_that_sets_itself_by_its_first_norm_is_seen():
+    def sized(norm, usual):
+        usual = jnp.where(jnp.isfinite(norm) & (usual == 0), norm, usual)
+        safe = jnp.where(jnp.isfinite(norm), norm, 1)
+        factor = jnp.clip(usual / safe, 0.1, 10) * jnp.minimum(1, 1 / safe)
+        return jnp.where(jnp.isfinite(norm), factor, jnp.nan), usual
+
+    method = transformation(jnp.zeros(()), sized)
+    report = inject_faults(method, faults=["spike", "dip", "fall"])
+    for row in report.rows:
+        assert (row.verdict == DIES) == (row.when == "first")
+
+
+@pytest.mark.parametrize("window", [20, 80])
+def test_a_memory_of_zeros_is_seen_as_far_as_it_reaches(window):
+    def average(norm, norms):
+        norms = jnp.append(norms[1:], norm)
+        limit = 2 * jnp.median(norms)
+        return jnp.minimum(1, limit / jnp.maximum(norm, 1e-30)), norms
+
+    method = transformation(jnp.ones(window), average)
+    report = inject_faults(method, faults=["zero", "zeros", "frozen"])
+    assert {row.verdict for row in report.rows if row.fault == "zero"} == {RECOVERS}
+    assert {row.verdict for row in report.rows if row.fault == "frozen"} == {RECOVERS}
+    zeros = [row for row in report.rows if row.fault == "zeros"]
+    assert all(0 <= window // 2 - row.steps < 5 for row in zeros)
+    assert all(row.verdict == (RECOVERS if window == 20 else DELAYED) for row in zeros)
+
+
+def test_a_frozen_leaf_is_seen_where_each_has_a_threshold_of_its_own():
+    def average(leaf, mean):
+        norm = jnp.linalg.norm(leaf)
+        mean = 0.9 * mean + 0.1 * jnp.minimum(norm, 1.05 * mean)
+        return leaf * jnp.minimum(1, 2 * mean / jnp.maximum(norm, 1e-30)), mean
+
+    def update(updates, state, params=None):
+        leaves, structure = jax.tree.flatten(updates)
+        parts = zip(*map(average, leaves, jax.tree.leaves(state)), strict=True)
+        return tuple(jax.tree.unflatten(structure, part) for part in parts)
+
+    by_leaf = optax.GradientTransformation(
+        lambda params: jax.tree.map(lambda leaf: jnp.ones(()), params), update
+    )
+    report = inject_faults(by_leaf, faults=["zero", "frozen"])
+    assert {row.verdict for row in report.rows if row.fault == "frozen"} == {DIES}

@@ -38,8 +38,10 @@ def test_a_state_that_changes_in_place():
     method = StepByStep(Momentum, update, lambda state: state.trace)
     report = inject_faults(method, {"w": np.ones(3, np.float32)}, faults=["nan", "zero"])
     assert {(row.fault, row.when): row.verdict for row in report.rows} == {
+        ("nan", "first"): BREAKS,
         ("nan", "early"): BREAKS,
         ("nan", "late"): BREAKS,
+        ("zero", "first"): RECOVERS,
         ("zero", "early"): RECOVERS,
         ("zero", "late"): RECOVERS,
     }
