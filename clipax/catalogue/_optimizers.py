@@ -7,6 +7,11 @@ from clipax.catalogue._entry import DIES, Entry
 
 __all__ = ["ENTRIES"]
 
+_SUMS_STEPS = (
+    "steps grow with time and all of them are summed up: an early one that is missing or clipped is "
+    "felt for hundreds of steps, but weighs ever less"
+)
+
 ENTRIES = (
     Entry(
         "acclip",
@@ -93,8 +98,8 @@ ENTRIES = (
         ("gorbunov2020",),
         {"smoothness": 1.0, "a": 1.0, "clip_constant": 1.0},
         lasting={
-            "constant_norms": "steps grow with time and all of them are summed up: what is clipped "
-            "of the early ones is felt for hundreds of steps"
+            "constant_norms": _SUMS_STEPS,
+            "frozen": _SUMS_STEPS,
         },
     ),
     Entry(

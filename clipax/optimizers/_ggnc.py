@@ -222,6 +222,7 @@ def ggnc(
     _validate.learning_rate(learning_rate)
     if not (callable(radius) or isinstance(radius, Threshold)):
         _validate.threshold("radius", radius)
+    _validate.open_unit("b1", b1)
     _validate.one_of("norm", norm, ("euclidean", "max", "spectral"))
     _validate.one_of("method", method, ("auto", "svd", "polar"))
     resolved = scopes.resolve(scope)

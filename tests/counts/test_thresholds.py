@@ -18,15 +18,15 @@ WINDOW = 1000
 PASSES = 120
 """Reads and writes of the window: the scan over ordered norms takes the most, 20 small steps."""
 REMEMBERING = {
-    "quantile": lambda window: thresholds.quantile(0.9, window=window),
-    "geometric_quantile": lambda window: thresholds.geometric_quantile(noise=1.0),
-    "percentile": lambda window: thresholds.percentile(window=window),
-    "tail_power": lambda window: thresholds.tail_power(),
-    "rms": lambda window: thresholds.rms_of_norms(0.5),
-    "max_ccc": lambda window: thresholds.max_ccc(window=window),
-    "zscore": lambda window: thresholds.zscore(max_norm=1.0),
-    "ema": lambda window: thresholds.ema(),
-    "median": lambda window: thresholds.median(window=window),
+    "thresholds.quantile": lambda window: thresholds.quantile(0.9, window=window),
+    "thresholds.geometric_quantile": lambda window: thresholds.geometric_quantile(noise=1.0),
+    "thresholds.percentile": lambda window: thresholds.percentile(window=window),
+    "thresholds.tail_power": lambda window: thresholds.tail_power(),
+    "thresholds.rms_of_norms": lambda window: thresholds.rms_of_norms(0.5),
+    "thresholds.max_ccc": lambda window: thresholds.max_ccc(window=window),
+    "thresholds.zscore": lambda window: thresholds.zscore(max_norm=1.0),
+    "thresholds.ema": lambda window: thresholds.ema(),
+    "thresholds.median": lambda window: thresholds.median(window=window),
 }
 
 
@@ -43,7 +43,7 @@ def constant_program(tree: str) -> Any:
 
 
 # What a threshold decides on is one number, of whatever tree: one of them shows that.
-ON_MANY_LEAVES = ("quantile", "shallow")
+ON_MANY_LEAVES = ("thresholds.quantile", "shallow")
 
 
 @pytest.mark.parametrize(

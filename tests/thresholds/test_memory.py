@@ -12,15 +12,15 @@ from clipax import thresholds
 from clipax._statistics import _window
 
 REMEMBERING = {
-    "quantile": thresholds.quantile(0.7, window=12),
-    "geometric_quantile": thresholds.geometric_quantile(0.6, initial=1.0),
-    "percentile": thresholds.percentile(60.0, window=12),
-    "tail_power": thresholds.tail_power(regime="convex", warmup=20, fraction=0.2),
-    "rms": thresholds.rms_of_norms(0.9, decay=0.9),
-    "max_ccc": thresholds.max_ccc(window=20),
-    "zscore": thresholds.zscore(0.5, decay=0.9, warmup=5),
-    "ema": thresholds.ema(1.5, decay=0.5, warmup=0, absolute=np.inf),
-    "median": thresholds.median(1.5, window=12),
+    "thresholds.quantile": thresholds.quantile(0.7, window=12),
+    "thresholds.geometric_quantile": thresholds.geometric_quantile(0.6, initial=1.0),
+    "thresholds.percentile": thresholds.percentile(60.0, window=12),
+    "thresholds.tail_power": thresholds.tail_power(regime="convex", warmup=20, fraction=0.2),
+    "thresholds.rms_of_norms": thresholds.rms_of_norms(0.9, decay=0.9),
+    "thresholds.max_ccc": thresholds.max_ccc(window=20),
+    "thresholds.zscore": thresholds.zscore(0.5, decay=0.9, warmup=5),
+    "thresholds.ema": thresholds.ema(1.5, decay=0.5, warmup=0, absolute=np.inf),
+    "thresholds.median": thresholds.median(1.5, window=12),
 }
 RULES = {name: clipax.norms.clip(threshold) for name, threshold in REMEMBERING.items()}
 COMPENSATED = {
