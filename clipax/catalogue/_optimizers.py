@@ -8,8 +8,8 @@ from clipax.catalogue._entry import DIES, Entry
 __all__ = ["ENTRIES"]
 
 _SUMS_STEPS = (
-    "steps grow with time and all of them are summed up: an early one that is missing or clipped is "
-    "felt for hundreds of steps, but weighs ever less"
+    "steps grow with time and all of them are summed up: an early one that is missing or clipped "
+    "is felt for hundreds of steps, but weighs ever less"
 )
 
 ENTRIES = (

@@ -156,8 +156,8 @@ def _cut_spikes(decay: Scalar) -> NormRule:
     _validate.open_unit("peak_decay", decay)
 
     def init(shape: tuple[int, ...]) -> PeakState:
-        counts = (jnp.zeros(shape, jnp.int32) for _ in range(2))
-        return PeakState(*counts, jnp.zeros(shape, float))
+        steps, seen = (jnp.zeros(shape, jnp.int32) for _ in range(2))
+        return PeakState(steps, seen, jnp.zeros(shape, float))
 
     def update(peaks: Array, state: PeakState, context: Context) -> tuple[Decision, PeakState]:
         steps = optax.safe_increment(state.steps)

@@ -1,7 +1,8 @@
 """Thresholds: functions from norms to the norm at which a clip bites.
 
 Wherever a method takes a threshold, a number, an `optax.Schedule` (called with the 0-based step
-count) or a `Threshold` will do. Schedules know the time alone; a `Threshold` may remember norms.
+count) or a `Threshold` will do. Schedules know the time alone; a `Threshold` may remember norms,
+but neither those that are not finite nor those that are zero, which say nothing of their size.
 """
 
 from clipax.thresholds._anytime import anytime as anytime

@@ -102,7 +102,7 @@ def ema(
     def update(norms: Array, state: EmaState, context: Context) -> tuple[Array, EmaState]:
         dtype = state.average.dtype
         size = norms.astype(dtype)
-        seen = is_seen(size)
+        seen = is_seen(norms)
         warm = (state.steps < warmup) | (state.average == 0)
         total = size if context.total_norm is None else context.total_norm.astype(dtype)
         allowed = jnp.asarray(absolute, dtype)

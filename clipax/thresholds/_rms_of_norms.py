@@ -84,8 +84,8 @@ def rms_of_norms(
         _validate.number("limit", limit, "above 1", lambda value: value > 1)
 
     def init(shape: tuple[int, ...]) -> RmsOfNormsState:
-        averages = (jnp.zeros(shape, float) for _ in range(3))
-        return RmsOfNormsState(*averages, jnp.zeros(shape, jnp.int32))
+        root, within, weight = (jnp.zeros(shape, float) for _ in range(3))
+        return RmsOfNormsState(root, within, weight, jnp.zeros(shape, jnp.int32))
 
     def remember(state: RmsOfNormsState, norms: Array, context: Context) -> RmsOfNormsState:
         dtype = state.root.dtype

@@ -111,14 +111,15 @@ def zscore(
     _validate.open_unit("restart", restart)
 
     def init(shape: tuple[int, ...]) -> ZscoreState:
-        numbers = (jnp.zeros(shape, float) for _ in range(2))
-        return ZscoreState(*numbers, *(jnp.zeros(shape, jnp.int32) for _ in range(2)))
+        mean, deviation = (jnp.zeros(shape, float) for _ in range(2))
+        steps, low = (jnp.zeros(shape, jnp.int32) for _ in range(2))
+        return ZscoreState(mean, deviation, steps, low)
 
     def update(norms: Array, state: ZscoreState, context: Context) -> tuple[Array, ZscoreState]:
         dtype = state.mean.dtype
         limit = jnp.asarray(z, dtype)
         size = norms.astype(dtype)
-        seen = is_seen(size)
+        seen = is_seen(norms)
         share = jnp.asarray(restart, dtype)
         low = seen & (size < share * state.mean)
         # Before the warm-up ends nothing is cut: the first norms may be what is far from ordinary.

@@ -59,10 +59,12 @@ def _described(name: str, argument: str) -> str:
 
 @EACH
 def test_numbers_that_no_argument_allows(name: str, argument: str) -> None:
-    for value in (math.nan, np.float32(math.nan), -1.0, -math.inf, -1, np.ones(3)):
+    numbers: list[Any] = [math.nan, np.float32(math.nan), -1.0, -math.inf, -1, np.ones(3)]
+    for value in numbers:
         # An integer is asked for by its type first.
         _assert_refused(name, argument, value, (ValueError, TypeError))
-    for value in (True, "1", [1.0]):
+    others: list[Any] = [True, "1", [1.0]]
+    for value in others:
         _assert_refused(name, argument, value, TypeError)
 
 
@@ -97,10 +99,8 @@ def _check_edge(
     name: str, argument: str, edge: float, outwards: int, *, inside: bool, integer: bool
 ) -> None:
     """What lies beyond the edge is refused, and so is the edge where it is not in the range."""
-    if integer:
-        number, beyond = int(edge), int(edge) + outwards
-    else:
-        number, beyond = edge, math.nextafter(edge, outwards * math.inf)
+    number = int(edge) if integer else edge
+    beyond = number + outwards if integer else math.nextafter(edge, outwards * math.inf)
     _assert_refused(name, argument, beyond)
     if inside:
         _make(name, argument, number)

@@ -120,6 +120,12 @@ def test_zero_gradients_do_not_freeze_the_run(zeros_first):
     assert all(taken(PATIENT, sizes))
 
 
+def test_zero_gradients_neither_count_in_a_row_of_spikes_nor_end_it():
+    guarded = clipax.skip_spikes(optax.identity(), 1.0, max_consecutive=2)
+    steps = taken(guarded, [5.0, 0.0, jnp.nan, 5.0, 0.0, 0.0, 5.0])
+    assert steps == [False, True, False, False, True, True, True]
+
+
 def test_schedules_count_skipped_steps():
     guarded = clipax.skip_spikes(optax.identity(), lambda count: 1.0 + count)
     steps = taken(guarded, [2.5, 2.5, 2.5, 9.0, 4.5])
