@@ -79,7 +79,7 @@ def test_several_clips_are_prefixed_by_their_position():
     state = stepped(both)
     assert clipax.block_names(state, 0) == ("global",)
     assert clipax.block_names(state, 1) == ("a/kernel", "b")
-    with pytest.raises(ValueError, match="`position` must count one of the 2 clips"):
+    with pytest.raises(ValueError, match=r"`position` must be 0 to 1 or one of \['0', '1'\]"):
         clipax.block_names(state, 2)
 
 
@@ -93,8 +93,9 @@ def test_the_largest_blocks_are_singled_out():
     everything = clipax.metrics(state, top=None)
     assert everything["grad_norm/a/kernel"] == 5
     assert everything["clip_factor/b"] == 0.5
-    with pytest.raises(ValueError, match="`top` must be at least 1"):
-        clipax.metrics(state, top=0)
+    assert all(value.ndim == 0 for value in clipax.metrics(state, top=0).values())
+    with pytest.raises(ValueError, match="`top` must be at least 0"):
+        clipax.metrics(state, top=-1)
 
 
 def test_available_inside_jit():
@@ -112,7 +113,7 @@ def test_available_inside_jit():
 def test_before_any_step_and_without_a_threshold():
     state = clipax.scale_by_adagrad_norm(b_init=1.0).init(PARAMS)
     metrics = clipax.metrics(state)
-    assert metrics["threshold"] == jnp.inf
+    assert metrics["threshold"] == jnp.finfo(jnp.float32).max
     assert metrics["clip_fraction"] == 0
     assert np.isfinite(state.telemetry.threshold)
 
