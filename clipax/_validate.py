@@ -124,9 +124,8 @@ def schedule(name: str, value: Callable[..., Any]) -> None:
             made = f"{module.split('.')[1]}.{value.__name__}"
             raise TypeError(f"{text}; `{made}` makes one when it is called: `{made}(...)`.")
     try:
-        with (
-            jax.ensure_compile_time_eval()
-        ):  # a schedule with Python branches will do outside `jit`
+        # Evaluated, not traced: outside of `jit` a schedule may have branches of Python.
+        with jax.ensure_compile_time_eval():
             result = value(jnp.zeros((), jnp.int32))
             shape, dtype = jnp.shape(result), jnp.asarray(result).dtype
     except Exception as error:
@@ -171,7 +170,7 @@ def index(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _INT
 
 
 def axis_name(value: Any) -> None:
-    """Raise unless `value` names mesh axes: a name, a tuple of names, a mapping to them, or None."""
+    """Raise unless `value` names mesh axes, by itself, in a tuple or in a mapping, or is None."""
     several = isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
     if not (value is None or isinstance(value, str | Mapping) or several):
         raise TypeError(

@@ -165,7 +165,7 @@ def by_label(labels: Any) -> Scope:
     if not leaves:
         raise ValueError(f"`labels` must hold at least one label, got {labels!r}.")
     # The label of a whole tree stands above every path.
-    names = [""] if jax.tree.structure(labels).num_nodes == 1 else name_leaves(labels)
+    names = [""] if jax.tree_util.all_leaves([labels]) else name_leaves(labels)
     return _ByLabel(tuple((name, str(label)) for name, label in zip(names, leaves, strict=True)))
 
 

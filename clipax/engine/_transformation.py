@@ -48,7 +48,7 @@ def make_transformation(
         try:
             return update(updates, state, params, **extra)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            wanted = jax.tree.structure(jax.eval_shape(init, updates))
+            wanted: Any = jax.tree.structure(jax.eval_shape(init, updates))
             whole = all(leaf is not None for leaf in jax.tree.leaves(updates, is_leaf=_is_none))
             if "`" not in str(error) and whole and jax.tree.structure(state) != wanted:
                 raise _wrong(state, kind) from error

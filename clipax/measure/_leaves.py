@@ -56,7 +56,7 @@ def name_leaves(tree: Any, scope: Scope, *, check_patterns: bool = False) -> tup
         scopes.refuse_unmatched(scope, names)
     leaves = []
     for path, raw in zip(names, raws, strict=True):
-        value = raw if isinstance(raw, jax.ShapeDtypeStruct) else jnp.asarray(raw)
+        value: Any = raw if isinstance(raw, jax.ShapeDtypeStruct) else jnp.asarray(raw)
         if not jnp.issubdtype(value.dtype, jnp.inexact):
             raise TypeError(
                 f"Every leaf must be floating-point or complex, got {value.dtype} for {path!r}; "
