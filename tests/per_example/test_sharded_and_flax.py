@@ -81,8 +81,6 @@ def test_a_batch_on_explicit_axes(batch, expected, compiled, options):
     (wanted, others), found = plain(PARAMS, *batch[:2], mask=batch[2])
     np.testing.assert_allclose(value, wanted, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-6), stats, others)
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=3e-6), stats, others
-    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-6, atol=1e-7), grads, found)
     if "scope" not in options:
         compare(grads, stats, expected)
