@@ -36,6 +36,7 @@ from clipax.engine import (
     forget,
     hide,
     keep_rows,
+    make_transformation,
     weigh_newest,
 )
 from clipax.measure import Derived, wide_dtype
@@ -132,7 +133,7 @@ def scale_by_stable_spam(
         steps = counted_steps(state, step.leaves)
         return step.finish(step.apply(rule, factors, values=_clip_entries(hidden), steps=steps))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, ScaleByNormState)
 
 
 class _Sources(NamedTuple):

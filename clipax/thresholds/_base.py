@@ -21,6 +21,7 @@ from clipax._typing import Array, ScalarOrSchedule
 __all__ = [
     "Context",
     "Threshold",
+    "TimedState",
     "as_threshold",
     "follow_norms",
     "is_seen",
@@ -50,7 +51,14 @@ class Context(NamedTuple):
     sizes: Array | np.ndarray | None = None
 
 
-class Threshold(NamedTuple):
+class _Threshold(NamedTuple):
+    init: Callable[[tuple[int, ...]], Any]
+    update: Callable[[Array, Any, Context], tuple[Array, Any]]
+    needs_params: bool = False
+    keeps_zeros_out: bool = False
+
+
+class Threshold(_Threshold):
     """A threshold as a pair of pure functions, the twin of `optax.GradientTransformation` on norms.
 
     Both work elementwise on an array of norms of any shape. Every array in the state has the norms'
@@ -67,10 +75,22 @@ class Threshold(NamedTuple):
         memory of something other than norms, as the examples' norms or the time.
     """
 
-    init: Callable[[tuple[int, ...]], Any]
-    update: Callable[[Array, Any, Context], tuple[Array, Any]]
-    needs_params: bool = False
-    keeps_zeros_out: bool = False
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        init: Callable[[tuple[int, ...]], Any],
+        update: Callable[[Array, Any, Context], tuple[Array, Any]],
+        needs_params: bool = False,
+        keeps_zeros_out: bool = False,
+    ) -> Threshold:
+        """Make one whose `init` says so where it is given parameters, as in `optax.chain`."""
+        init = _validate.shapes_only(init, "threshold")
+        return super().__new__(cls, init, update, needs_params, keeps_zeros_out)
+
+
+class TimedState(NamedTuple):
+    """State of a schedule: no array, only the mark that the count of steps is needed."""
 
 
 def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold") -> Threshold:
@@ -98,7 +118,9 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
     """
     if isinstance(value, Threshold):
         return value if value.keeps_zeros_out else _keep_zeros_out(value)
-    if not callable(value):
+    if callable(value):
+        _validate.schedule(name, value)
+    else:
         _validate.threshold(name, value)
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
@@ -108,7 +130,10 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
         now = jnp.asarray(now, norms.dtype)
         return jnp.broadcast_to(jnp.where(now >= least, now, least), norms.shape), state
 
-    return Threshold(lambda shape: (), update, keeps_zeros_out=True)
+    def init(shape: tuple[int, ...]) -> Any:
+        return TimedState() if callable(value) else ()
+
+    return Threshold(init, update, keeps_zeros_out=True)
 
 
 def follow_norms(
