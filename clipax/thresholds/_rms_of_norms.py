@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from clipax import _validate
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
-from clipax.thresholds._base import Context, Threshold, follow_norms, keep_rows, raise_to_normal
+from clipax.thresholds._base import Context, Threshold, follow_norms, raise_to_normal
 
 __all__ = ["RmsOfNormsState", "rms_of_norms", "share_within"]
 
@@ -25,7 +25,7 @@ class RmsOfNormsState(NamedTuple):
       root: Root of the average of the squared norms, without bias correction.
       within: Average share of the steps whose norm lay within the threshold, likewise.
       weight: The same average of ones: the bias correction of both.
-      low: Whether the last norm was far below the root mean square: 1 or 0, int32.
+      low: Whether the last norm was far below the root mean square, 1 or 0.
     """
 
     root: Array
@@ -84,28 +84,29 @@ def rms_of_norms(
         _validate.number("limit", limit, "above 1", lambda value: value > 1)
 
     def init(shape: tuple[int, ...]) -> RmsOfNormsState:
-        root, within, weight = (jnp.zeros(shape, float) for _ in range(3))
-        return RmsOfNormsState(root, within, weight, jnp.zeros(shape, jnp.int32))
+        return RmsOfNormsState(*(jnp.zeros(shape, float) for _ in range(4)))
 
     def remember(state: RmsOfNormsState, norms: Array, context: Context) -> RmsOfNormsState:
         dtype = state.root.dtype
         old, new = _moving.weights(decay, dtype)
         entering = norms.astype(dtype)
+        low = anew = jnp.zeros_like(entering, bool)
         if limit is not None:
+            times, usual = jnp.asarray(limit, dtype), _compute_root(state)
+            most = times * usual
             # One low norm may be an accident, and a spike that was the first has two behind it.
-            low = entering < _compute_root(state) / jnp.asarray(limit, dtype) ** 2
+            low = entering < usual / times**2
             anew = low & (state.low > 0)
-            state = keep_rows(anew, init(low.shape), state)
-            state = state._replace(low=(low & ~anew).astype(jnp.int32))
-            most = jnp.asarray(limit, dtype) * _compute_root(state)
             entering = jnp.where(most > 0, jnp.minimum(entering, most), entering)
-        scale = jnp.hypot(jnp.sqrt(old) * state.root, jnp.sqrt(new) * entering)
+        kept = jnp.where(anew, 0, old)
+        scale = jnp.hypot(jnp.sqrt(kept) * state.root, jnp.sqrt(new) * entering)
         # A subnormal scale counts as zero: a limit relative to it would never let it grow.
         info = jnp.finfo(dtype)
         scale = jnp.where(scale < info.smallest_normal, 0, jnp.minimum(scale, info.max))
-        state = state._replace(root=scale, weight=old * state.weight + new)
+        flag = (low & ~anew).astype(dtype)
+        state = state._replace(root=scale, weight=kept * state.weight + new, low=flag)
         threshold = raise_to_normal(read(state, context).astype(norms.dtype))
-        within = old * state.within + new * (norms <= threshold).astype(dtype)
+        within = kept * state.within + new * (norms <= threshold).astype(dtype)
         return state._replace(within=within)
 
     def read(state: RmsOfNormsState, context: Context) -> Array:
