@@ -32,6 +32,11 @@ TESTED_ELSEWHERE = {
     ("ggnc", "method"): "another algorithm, the same numbers",
     ("thresholds.geometric_quantile", "noise"): "random: tests/thresholds/test_quantile.py",
     ("clip_by_param_norm", "stacked"): "a scope: tests/transforms/test_clip_by_param_norm.py",
+    **{
+        (guard, argument): "what a guard judges: tests/transforms/test_guards.py"
+        for guard in ("skip_nonfinite", "skip_spikes")
+        for argument in ("check", "exclude")
+    },
     ("norms.clip", "response"): "clip_by_smooth_norm",
     ("norms.clip", "floor"): "clip_by_regularized_norm",
     ("norms.clip", "offset"): "clip_sgd",
