@@ -67,7 +67,7 @@ def init(shape: tuple[int, ...]) -> HistogramState:
 
 
 def update(state: HistogramState, norms: Array) -> HistogramState:
-    """Add one norm of each block."""
+    """Add one norm of each block; an infinite one changes nothing."""
     below = (norms[..., None] < _bounds(norms.dtype)) & (total(state) < _MOST)[..., None]
     return HistogramState(state.cumulative + below.astype(jnp.int32))
 

@@ -140,6 +140,8 @@ def follow_norms(
     init: Callable[[tuple[int, ...]], Any],
     remember: Callable[[Any, Array, Context], Any],
     read: Callable[[Any, Context], Array],
+    *,
+    passes_over_infinity: bool = False,
 ) -> Threshold:
     """Make a threshold that is read off the norms so far, the current one included.
 
@@ -147,6 +149,9 @@ def follow_norms(
       init: From the shape of the norms to a state.
       remember: From `(state, norms, context)` to the state with the norms in it.
       read: From `(state, context)` to a threshold, zero where nothing is remembered.
+      passes_over_infinity: Whether `remember` leaves the state as it is where a norm is infinite.
+        It is then handed infinity for zero, and the state is not selected: a large one would cost a
+        kernel on a GPU.
 
     Returns:
       A `Threshold` that leaves norms of zero out: it is then that of the norms before, infinite
@@ -155,7 +160,10 @@ def follow_norms(
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
         seen = is_seen(norms)
-        state = keep_rows(seen, remember(state, norms, context), state)
+        if passes_over_infinity:
+            state = remember(state, jnp.where(seen, norms, jnp.inf), context)
+        else:
+            state = keep_rows(seen, remember(state, norms, context), state)
         now = read(state, context)
         now = jnp.where(seen | (now > 0), raise_to_normal(now.astype(norms.dtype)), jnp.inf)
         return now, state

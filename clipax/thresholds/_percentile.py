@@ -75,10 +75,10 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
         return PercentileState(jnp.zeros((*shape, window), float), _histogram.init(shape))
 
     def remember(state: PercentileState, norms: Array, context: Context) -> PercentileState:
-        full = _histogram.total(state.histogram) >= window
+        stays = (_histogram.total(state.histogram) >= window) | jnp.isinf(norms)
         # The first place holds no norm as long as there is room.
         more = _window.insert(state.ordered[..., 1:], norms)
-        ordered = jnp.where(full[..., None], state.ordered, more)
+        ordered = jnp.where(stays[..., None], state.ordered, more)
         return PercentileState(ordered, _histogram.update(state.histogram, norms))
 
     def read(state: PercentileState, context: Context) -> Array:
@@ -88,4 +88,4 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
         exact = _window.select(state.ordered, place)
         return jnp.where(count > window, _histogram.quantile(state.histogram, share), exact)
 
-    return follow_norms(init, remember, read)
+    return follow_norms(init, remember, read, passes_over_infinity=True)

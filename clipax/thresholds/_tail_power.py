@@ -82,4 +82,4 @@ def tail_power(
         time = jnp.asarray(context.count, alpha.dtype) + 1
         return scale * time ** EXPONENTS[regime](alpha)
 
-    return follow_norms(_histogram.init, remember, read)
+    return follow_norms(_histogram.init, remember, read, passes_over_infinity=True)
