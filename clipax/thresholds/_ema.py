@@ -68,13 +68,12 @@ def ema(
       A `Threshold` with an `EmaState`: :math:`r \gamma`, or :math:`h n` where the global clip acts.
 
     Notes:
-      - A spike enters the average as at most `ratio` times it. Zero norms are not remembered, nor
-        steps of the warm-up: the paper's average would become zero and stay there.
+      - A spike enters the average as at most `ratio` times it. A zero, which is not remembered,
+        would hold the paper's average at zero.
       - The other defaults are the paper's. It has no `floor` (0): its minimum would hold on to a
         gradient of 1e-20, or to what is left of a block while another one spikes, and then grow by
         a thousandth a step. Without a warm-up the very first norm, whatever it is, does the same.
       - A jump for good is followed by `(1 - decay)(ratio - 1)` a step: tenfold in 2,300 steps.
-      - Without a `total_norm` in the context the block's own norm counts as that of all blocks.
 
     Example:
       >>> import jax.numpy as jnp, clipax

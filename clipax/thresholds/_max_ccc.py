@@ -60,7 +60,6 @@ def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
       - All candidates are compared, exactly. A norm of 1e30 neither overflows nor hides the others.
       - To be taken, a maximum must exceed 1 by 1e-9, in float32 by the rounding errors, 2e-5. At
         least 10 norms of the window lie within a threshold: the first ten steps are never clipped.
-      - Equal norms clip nothing.
       - Without `min_fraction` a single small norm would often be taken by chance. For gradients of
         one entry, near zero more often than norms of many, the choice often falls on this bound.
       - The paper has `mu^2/nu` of the residual of streaming least squares, of known distribution;

@@ -63,7 +63,6 @@ def rms_of_norms(
         steps of up to :math:`L/\sqrt{t}`; one in the very first step is forgotten after two more.
       - The norms :math:`n` are unclipped, else the threshold would collapse for :math:`\kappa < 1`;
         the current one is included, so that there is a threshold from the first step on.
-      - Norms of 1e30 do not overflow: the root is kept.
       - The paper has the root of `2 R + sigma^2`, the scale of the residual of streaming least
         squares; that this is the root mean square of norms elsewhere, average and limit are ours.
 

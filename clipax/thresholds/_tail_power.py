@@ -49,7 +49,6 @@ def tail_power(
         It is of unclipped norms, does not feed on itself, and jumps at the end of the warm-up.
       - On 10,000 Pareto norms of index 1.2, 1.5 or 1.8 the mean error of the index is below .1. The
         median is within 4.5 % for norms in [2^-64, 2^64].
-      - A NaN, infinite or zero norm is not remembered, but time goes on.
       - No paper covers an estimated tail index in these exponents: the tail is that of gradient and
         noise together, their median no bound of the noise's moments, as the theorems ask for.
 

@@ -74,8 +74,7 @@ def zscore(
       A `Threshold` with a `ZscoreState`: where clipping begins, or of a spike :math:`n^*_t`.
 
     Notes:
-      - The standard deviation is kept, not its square: norms of 1e30 do not overflow. Zero norms
-        are not remembered, nor steps of the warm-up: a zero mean would cut for ever.
+      - The standard deviation is kept, not its square: norms of 1e30 do not overflow.
       - Without the floor the deviation of constant norms falls to zero, and every larger norm is
         cut to the mean and never learned. With it, after a thousand constant norms, those within a
         fifth pass again after 50 steps (`"mean"`: 100), norms from 1 to 1.2 times them after 150
