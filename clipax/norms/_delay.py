@@ -10,8 +10,9 @@ from clipax import _validate
 from clipax._typing import Array, Scalar
 from clipax.norms._base import Decision, NormRule
 from clipax.thresholds import Context
+from clipax.thresholds._base import is_seen, keep_rows
 
-__all__ = ["delay"]
+__all__ = ["delay", "delay_factors"]
 
 
 class DelayState(NamedTuple):
@@ -29,7 +30,7 @@ class DelayState(NamedTuple):
 def delay(rule: NormRule, delay: int | None, initial: Scalar = 1.0) -> NormRule:
     """Use the factor of `delay` steps ago, so that it does not depend on the current gradient.
 
-    Steps whose norm is not finite do not count. The memory is one number a step and block.
+    Steps whose norm is zero or not finite do not count. The memory is one number a step and block.
 
     Args:
       rule: Whose factor to delay.
@@ -55,6 +56,16 @@ def delay(rule: NormRule, delay: int | None, initial: Scalar = 1.0) -> NormRule:
             f"transformation."
         )
     _validate.non_negative("initial", initial)
+    return delay_factors(rule, delay, initial, counts_zeros=False)
+
+
+def delay_factors(
+    rule: NormRule, delay: int | None, initial: Scalar, *, counts_zeros: bool
+) -> NormRule:
+    """Delay as `delay` does; the factor of a zero norm counts only where it is made to be used.
+
+    That of a stepsize is, as its formula wants; that of `normalize` may be zero or huge.
+    """
     steps = _validate.optional_index("delay", delay)
     if steps == 0:
         return rule
@@ -68,6 +79,8 @@ def delay(rule: NormRule, delay: int | None, initial: Scalar = 1.0) -> NormRule:
         # A handful of numbers: shifting them all costs no more than a ring, and needs no position.
         newest = decision.factor[..., None]
         factors = jnp.concatenate([state.factors[..., 1:], newest], axis=-1)
+        if not counts_zeros:
+            factors = keep_rows(is_seen(norms), factors, state.factors)
         return decision._replace(factor=state.factors[..., 0]), DelayState(factors, inner)
 
     return NormRule(init, update, rule.needs_params)

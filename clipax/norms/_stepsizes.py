@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from clipax._statistics._moving import Scale, adagrad, adam
 from clipax._typing import Array, Scalar
 from clipax.norms._base import Decision, NormRule
-from clipax.norms._delay import delay as delayed
+from clipax.norms._delay import delay_factors
 from clipax.thresholds import Context
 
 __all__ = ["adagrad_norm", "adam_norm"]
@@ -90,4 +90,4 @@ def _divide_by(scale: Scale, delay: int | None) -> NormRule:
         b = scale.accumulate(b, norms)
         return Decision(1 / b, jnp.full_like(norms, jnp.inf)), b
 
-    return delayed(NormRule(init, update), delay, 1 / scale.b_init)
+    return delay_factors(NormRule(init, update), delay, 1 / scale.b_init, counts_zeros=True)

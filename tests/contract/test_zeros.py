@@ -180,3 +180,15 @@ def test_a_frozen_block_freezes_its_rows_alone(name: str, scope: str) -> None:
     afresh, _ = run(update, start, good[50:], params)
     assert (np.array(thawed) >= [abs(float(one["scale"])) * (1 - 1e-6) for one in afresh]).all()
     assert_all_finite(states[-1])
+
+
+def test_a_delayed_factor_is_never_that_of_a_zero() -> None:
+    for rule in (clipax.norms.normalize(0.0), clipax.norms.normalize(1e-6), clipax.norms.clip(2.0)):
+        tx = clipax.scale_by_norm(clipax.norms.delay(rule, 2, initial=1.0))
+        good = [jnp.array([size]) for size in (1.0, 4.0, 8.0, 2.0, 1.0)]
+        wanted, _ = run(tx.update, tx.init(jnp.ones(1)), good, None)
+        zero = jnp.zeros(1)
+        mixed = [zero, good[0], zero, zero, *good[1:3], zero, *good[3:]]
+        found, _ = run(tx.update, tx.init(jnp.ones(1)), mixed, None)
+        kept = [update for update, given in zip(found, mixed, strict=True) if given[0] > 0]
+        np.testing.assert_array_equal(kept, wanted)

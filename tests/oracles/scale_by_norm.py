@@ -31,12 +31,14 @@ def adagrad_norm(b_init: float) -> Rule:
 
 
 def delay(inner: Rule, steps: int, initial: float) -> Rule:
-    """The factor of so many steps ago."""
+    """The factor of so many steps ago, those of zero norms apart."""
     factors = [initial] * steps
 
     def rule(size: float) -> float:
-        factors.append(inner(size))
-        return factors[-1 - steps]
+        factor, newest = factors[-steps], inner(size)
+        if size > 0.0:
+            factors.append(newest)
+        return factor
 
     return rule
 
