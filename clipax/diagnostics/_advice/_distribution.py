@@ -11,7 +11,7 @@ from clipax._statistics import _histogram
 __all__ = ["BEYOND", "Binned", "Candidate", "Distribution", "Exact", "rank_of", "shorten"]
 
 _TIED = 1e-6
-"""Norms that differ by less are equal: float32 tells them apart by rounding alone."""
+"""Norms that all lie this close are equal: float32 tells them apart by rounding alone."""
 BEYOND = float(2.0 ** (64 - 1 / 8))
 """The lower bound of the last bin of a state, which has no upper one."""
 
@@ -76,35 +76,33 @@ class Exact(NamedTuple):
     def candidate(self, share: float) -> Candidate | None:
         """Find the threshold whose share of norms above is nearest; None where all are equal.
 
-        It lies between two norms that differ by more than rounding, so that a run in float32
-        clips what was counted, and has as few digits as the share allows.
+        It lies between two norms that differ in float32, so that a run clips what was counted, and
+        has as few digits as the share allows.
         """
-        gaps = np.flatnonzero(self.ordered[:-1] < self.ordered[1:] * (1 - _TIED))
-        if not gaps.size:
+        if not self.total or self.ordered[0] >= self.ordered[-1] * (1 - _TIED):
             return None
-        wanted = share * self.total
-        above = self.total - 1 - gaps
-        gap = gaps[np.argmin(np.abs(above - wanted))]
-        low, high = float(self.ordered[gap]), float(self.ordered[gap + 1])
-        target = self.total - 1 - int(gap)
+        single = _round_to_single(self.ordered)
+        gaps = np.flatnonzero(single[:-1] < single[1:])
+        target = self.total - 1 - gaps
+        place = int(np.argmin(np.abs(target - share * self.total)))
+        low, high = (float(norm) for norm in self.ordered[gaps[place] : gaps[place] + 2])
+        wanted = int(target[place])
         middle = float(np.sqrt(low) * np.sqrt(high))
-        allowed = 0.1 * min(target, self.total - target)
-        for digits in range(3, 18):
+        allowed = 0.1 * min(wanted, self.total - wanted)
+        for digits in range(3, 10):
             value = shorten(middle, digits)
             found, _ = self.count_above(value)
-            if abs(found - target) <= allowed and self._stands_clear(value):
+            rounded, _ = self.count_above(float(_round_to_single(np.asarray(value))))
+            if abs(found - wanted) <= allowed and rounded == found:
                 short = f"{value:g}"
                 return Candidate(value, found, short if float(short) == value else repr(value))
-        return Candidate(low, target, repr(low))
+        value = float(single[gaps[place]])
+        return Candidate(value, self.count_above(value)[0], repr(value))
 
     def bins(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the bins that hold norms, ascending, and their counts."""
         places = np.floor(np.log2(self.ordered) * np.log(2) / _histogram.WIDTH)
         return np.unique(places.astype(np.int64), return_counts=True)
-
-    def _stands_clear(self, value: float) -> bool:
-        low, high = value * (1 - _TIED / 3), value / (1 - _TIED / 3)
-        return self.count_above(low) == self.count_above(high)
 
 
 class Binned(NamedTuple):
@@ -178,6 +176,13 @@ def rank_of(share: float, total: int) -> int:
 def shorten(value: float, digits: int) -> float:
     """Round to significant digits."""
     return float(f"{value:.{digits - 1}e}")
+
+
+def _round_to_single(norms: np.ndarray) -> np.ndarray:
+    """Round to the digits of float32, whatever the exponent."""
+    fraction, exponent = np.frexp(norms)
+    with np.errstate(over="ignore"):
+        return np.ldexp(np.round(fraction * 2.0**24) * 2.0**-24, exponent)
 
 
 def _bound(place: np.ndarray | int) -> np.ndarray:

@@ -30,22 +30,29 @@ def read_entries(values: Any, name: str) -> Entries:
       values: A vector of any dtype, or an iterable of numbers, texts, scalars of any library, None.
       name: What to call it in a message.
     """
-    dtype = getattr(values, "dtype", None)
-    if dtype is not None and hasattr(values, "__array__"):
+    if hasattr(values, "dtype") and hasattr(values, "__array__"):
         array = np.ma.getdata(values) if np.ma.isMaskedArray(values) else np.asarray(values)
         if array.ndim != 1:
             raise ValueError(f"`{name}` must be a vector, got an array of shape {array.shape}.")
-        # `kind` V: bfloat16 and its kin.
-        if array.dtype.kind in "iuf" or (array.dtype.kind == "V" and array.dtype.names is None):
+        if _is_numeric(array):
             with np.errstate(over="ignore"):  # long doubles
                 return Entries(array.astype(np.float64), np.ma.getmaskarray(values).copy())
         values = array.tolist()
     listed = list(values)
+    if {type(value) for value in listed} <= {float, int, np.float64, np.float32}:
+        array = np.asarray(listed)
+        if _is_numeric(array):  # not of integers beyond int64
+            return Entries(array.astype(np.float64), np.zeros(array.size, bool))
     missing = np.fromiter(map(is_missing, listed), bool, len(listed))
     numbers = np.full(len(listed), np.nan)
     for place in np.flatnonzero(~missing):
         numbers[place] = _read_number(listed[place], name, int(place))
     return Entries(numbers, missing)
+
+
+def _is_numeric(array: np.ndarray) -> bool:
+    """Tell whether it holds real numbers; `kind` V: bfloat16 and its kin."""
+    return array.dtype.kind in "iuf" or (array.dtype.kind == "V" and array.dtype.names is None)
 
 
 def is_missing(value: Any) -> bool:

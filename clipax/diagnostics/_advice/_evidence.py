@@ -10,6 +10,7 @@ from clipax.diagnostics._advice._distribution import Binned, Distribution, Exact
 from clipax.diagnostics._advice._history import read_history
 from clipax.diagnostics._advice._memory import Memory, read_memory
 from clipax.diagnostics._advice._series import Series
+from clipax.diagnostics._advice._tables import is_log
 
 __all__ = ["ClipRecord", "Evidence", "collect_evidence"]
 
@@ -61,7 +62,8 @@ class Evidence(NamedTuple):
 
 def collect_evidence(history_or_state: Any) -> list[Evidence]:
     """Collect evidence from an optimizer state or a history, group by group."""
-    if memories := read_memory(history_or_state):
+    # A state is looked for in every node: not in those of a long log.
+    if not is_log(history_or_state) and (memories := read_memory(history_or_state)):
         return [_from_memory(memory) for memory in memories]
     return [_from_series(series) for series in read_history(history_or_state)]
 

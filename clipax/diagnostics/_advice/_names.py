@@ -57,7 +57,7 @@ def _match(name: str) -> tuple[int, NormColumn] | None:
     # From the end: in `grad_norm/global_norm` the last is the norm, the first a section.
     for place in reversed(range(len(parts))):
         plain = _normalize(parts[place])
-        words = set(plain.split("_"))
+        words = set(re.sub("(pre|before)_?clip(ping)?", "", plain).split("_"))
         if _NORM.fullmatch(plain) and not words & _OTHER:
             is_raw = not words & _BEHIND
             rank = 0 if is_raw else 1

@@ -197,7 +197,7 @@ def drifts(series: Series) -> bool:
     norms = series.norms[useful]
     medians = medians_by_tenth(series)
     medians = medians[~np.isnan(medians)]
-    if medians.size < 2 or medians.max() / _DRIFT < medians.min():
+    if medians.size < 2 or np.ptp(np.log(medians)) < np.log(_DRIFT):
         return False
     _, place, count = np.unique(norms, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(count) - (count - 1) / 2)[place]

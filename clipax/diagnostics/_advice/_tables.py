@@ -8,8 +8,10 @@ from typing import Any
 
 from clipax.diagnostics._advice._names import find_norms
 
-__all__ = ["Table", "read_table"]
+__all__ = ["Table", "is_log", "read_table"]
 
+_FIRST = 100
+"""Rows that are looked at to tell a log from a state."""
 Table = dict[str, Sequence[Any]]
 """Columns by name, levels joined by "/"; None where a row has no such entry."""
 
@@ -24,6 +26,15 @@ def read_table(history: Any) -> Table | None:
     if isinstance(history, Mapping):
         return _from_mapping(history)
     return _from_rows(history) if _has_rows(history) else None
+
+
+def is_log(history: Any) -> bool:
+    """Tell whether it is a list of numbers or of rows; a state can be one of mappings too."""
+    first = history[:_FIRST] if isinstance(history, list | tuple) else []
+    if first and all(isinstance(one, float | int | str | None) for one in first):
+        return True
+    rows = [dict(_flatten(row)) for row in first if isinstance(row, Mapping)]
+    return any(find_norms(row) for row in rows)
 
 
 def _has_rows(value: Any) -> bool:
@@ -49,7 +60,9 @@ def _from_rows(rows: Sequence[Any]) -> Table:
                 f"numbers), row {place} is a {type(row).__name__}."
             )
         for name, value in _flatten(row or {}):
-            columns.setdefault(name, [None] * len(rows))[place] = value
+            if name not in columns:
+                columns[name] = [None] * len(rows)
+            columns[name][place] = value
     return dict(columns)
 
 
