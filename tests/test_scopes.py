@@ -84,7 +84,11 @@ def test_excluding_everything_leaves_the_guard():
     grads = {"w": jnp.array([3.0, jnp.inf])}
     updates, state = clipped(grads, scopes.exclude(lambda path: True))
     np.testing.assert_array_equal(updates["w"], [0, 0])
-    assert set(clipax.metrics(state)) == {"nonfinite_count", "is_finite"}
+    assert set(clipax.metrics(state)) == {
+        "nonfinite_count",
+        "consecutive_nonfinite",
+        "is_finite",
+    }
 
 
 def test_scopes_are_hashable_and_not_callable():
@@ -120,11 +124,9 @@ def test_leaves_have_one_name_in_nnx_and_in_dictionaries():
 
     state = nnx.state(Net(nnx.Rngs(0)), nnx.Param)
     plain = {"dense": {"bias": 0.0, "kernel": 0.0}}
-    names = [
-        scopes.leaf_names(jax.tree_util.tree_flatten_with_path(tree)[0]) for tree in (state, plain)
-    ]
+    names = [scopes.name_leaves(tree) for tree in (state, plain)]
     assert names[0] == names[1] == ["dense/bias", "dense/kernel"]
-    assert scopes.leaf_names([((), 0.0)]) == ["leaf"]
+    assert scopes.name_leaves(0.0) == ["leaf"]
 
 
 class Heads(NamedTuple):

@@ -75,7 +75,7 @@ def evaluate(
     """
     size = _check_batch(batch, mask)
     _check_key(key, options.noise_multiplier)
-    leaves, structure = name_leaves(params, options.scope)
+    leaves, structure = name_leaves(params, options.scope, check_patterns=True)
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
     limit = jnp.asarray(threshold, dtype)
     # A traced threshold is not checked: NaN, zero and negative numbers let nothing through.
