@@ -84,7 +84,7 @@ def test_histories_of_metrics():
         "the clip alone": jax.vmap(lambda one: clipax.metrics(one[1]))(states),
     }
     for name, columns in logs.items():
-        assert ("0/grad_norm" in columns) == (name == "both")
+        assert ("monitor/grad_norm" in columns) == (name == "both")
         columns = jax.device_get(columns)
         history = [{key: column[step] for key, column in columns.items()} for step in range(STEPS)]
         advice = clipax.advise(history)
@@ -109,8 +109,9 @@ def test_more_norms_than_an_integer_counts():
     monitor = clipax.monitor_norms(scope="leaf")
     params = {name: jnp.ones(2) for name in "abc"}
     _, state = monitor.update(params, monitor.init(params))
-    many = jax.tree.map(lambda counts: counts * 1_000_000_000, state.rules)
-    counts = state.telemetry.counts * 1_000_000_000
-    telemetry = state.telemetry._replace(counts=counts)
-    advice = clipax.advise(state._replace(rules=many, telemetry=telemetry))
+    watch = state.watch
+    many = jax.tree.map(lambda counts: counts * 1_000_000_000, watch.rules)
+    counts = watch.telemetry.counts * 1_000_000_000
+    telemetry = watch.telemetry._replace(counts=counts)
+    advice = clipax.advise(state._replace(watch=watch._replace(rules=many, telemetry=telemetry)))
     assert advice.quantiles[0.5] == pytest.approx(2**0.5, rel=0.05)

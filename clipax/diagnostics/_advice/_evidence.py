@@ -34,6 +34,7 @@ class Evidence(NamedTuple):
       name: The group; empty where there is one.
       steps: Number of steps with a norm, finite or not.
       nonfinite: Number of those that were not finite.
+      skipped: Number of finite steps that a guard skipped, of which the clip knows nothing.
       zeros: Number of norms that are zero; in a state, those below all bins.
       norms: The others by size, of all blocks together; None where they are not remembered.
       clips: The clips of the run, in order.
@@ -46,6 +47,7 @@ class Evidence(NamedTuple):
     name: str
     steps: int
     nonfinite: int
+    skipped: int
     zeros: int
     norms: Distribution | None
     clips: tuple[ClipRecord, ...] = ()
@@ -56,8 +58,8 @@ class Evidence(NamedTuple):
 
     @property
     def finite(self) -> int:
-        """Return the number of finite steps."""
-        return self.steps - self.nonfinite
+        """Return the number of finite steps that were taken."""
+        return self.steps - self.nonfinite - self.skipped
 
 
 def collect_evidence(history_or_state: Any) -> list[Evidence]:
@@ -77,6 +79,7 @@ def _from_series(series: Series) -> Evidence:
         series.name,
         steps=len(series.norms),
         nonfinite=int((~finite).sum()),
+        skipped=0,
         zeros=int((finite & ~useful).sum()),
         norms=Exact(np.sort(series.norms[useful])),
         clips=tuple(clips),
@@ -92,8 +95,16 @@ def _from_memory(memory: Memory) -> Evidence:
     main = records[clipping[0] if clipping else watching[0] if watching else 0]
     blocks = records[watching[0]].norms if watching else ()
     pooled = Binned(np.sum([one.counts for _, one in blocks], axis=0)) if blocks else None
+    taken = main.steps - main.nonfinite - main.skipped
+    zeros = 0
+    if pooled is not None:
+        # A threshold that remembers norms leaves out those of zero.
+        watcher = records[watching[0]]
+        own = watcher.steps - watcher.nonfinite - watcher.skipped
+        zeros = int(pooled.counts[0])
+        zeros += max(0, own - int(pooled.counts.sum())) if len(blocks) == 1 else 0
     clips = []
-    for place in clipping if main.steps > main.nonfinite else ():
+    for place in clipping if taken else ():
         shares = records[place].shares
         mean = float(np.mean([share for _, share in shares]))
         clips.append(ClipRecord(mean, shares if len(shares) > 1 else ()))
@@ -101,7 +112,8 @@ def _from_memory(memory: Memory) -> Evidence:
         memory.name,
         steps=main.steps,
         nonfinite=main.nonfinite,
-        zeros=int(pooled.counts[0]) if pooled else 0,
+        skipped=main.skipped,
+        zeros=zeros,
         norms=pooled,
         clips=tuple(clips),
         blocks=blocks if len(blocks) > 1 else (),

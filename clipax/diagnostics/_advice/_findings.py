@@ -36,8 +36,15 @@ def describe_steps(evidence: Evidence) -> list[str]:
     if series is None:
         kept = evidence.norms is not None and evidence.norms.total > 0
         order = ", counted by size: when they came is not remembered, a drift does not show"
-        return [f"{evidence.steps:,} steps so far{order if kept else ''}."]
+        said = [f"{evidence.steps:,} steps so far{order if kept else ''}."]
+        if evidence.skipped:
+            said.append(
+                f"A guard skipped {_words.count(evidence.skipped, 'finite step')}: left out."
+            )
+        return said
     said = []
+    if series.skipped:
+        said.append(f"A guard skipped {_words.count(series.skipped, 'finite step')}: left out.")
     if evidence.steps:
         text = f"{_words.count(evidence.steps, 'norm')}, {series.between(0, -1)}"
         text += _describe_spacing(series)

@@ -14,6 +14,8 @@ from clipax.diagnostics._advice._tables import Table, read_table
 
 __all__ = ["read_history"]
 
+_NEVER = float(np.finfo(np.float32).max)
+"""A threshold from here on never acts."""
 _MOST = 8
 """Columns of norms that are judged side by side."""
 
@@ -39,7 +41,8 @@ def read_history(history: Any) -> list[Series]:
             f"`clipax.metrics`) or a mapping of columns. {said}"
         ) from None
     places = np.arange(norms.size)
-    return [_order(Series(norms, places, rows=norms.size), missing)]
+    series = Series(norms, places, rows=norms.size)
+    return [_order(series, missing, np.zeros(norms.size, bool))]
 
 
 def _describe(history: Any) -> str:
@@ -57,6 +60,8 @@ def _from_table(table: Table) -> list[Series]:
             "`train/grad_norm`, `gnorm`, ...), as `clipax.metrics` and trainers call it. Its "
             f"columns: {names}. Under another name, give the norms themselves."
         )
+    # What `skip_spikes` judged by, beside a clip: of the clip's norms, and those that it skipped.
+    columns = [one for one in columns if not one.prefix.endswith("skip_spikes/")] or columns
     totals = [column for column in columns if not column.suffix] or columns
     found = [_read_column(table, column, columns) for column in totals]
     distinct = _leave_out_copies(found)
@@ -97,6 +102,11 @@ def _read_column(table: Table, column: NormColumn, columns: list[NormColumn]) ->
             bad = np.fromiter(map(_is_false, flags), bool, norms.size)
             series = series._replace(norms=np.where(bad & ~missing, np.nan, norms))
     missing = missing | _find_gaps(table, series, missing)
+    skipped = np.zeros(norms.size, bool)
+    # What the guard itself measured (a threshold, and no factor) is of all steps.
+    if beside("threshold") not in table or beside("clip_factor") in table:
+        skipped = _find_skipped(table, ~missing) & np.isfinite(series.norms)
+    series = series._replace(skipped=int(skipped.sum()))
     if beside("threshold") in table and beside("clip_factor") in table:
         series = _read_clip(table, series, column, columns)
     if beside("nonfinite_count") in table:
@@ -110,7 +120,16 @@ def _read_column(table: Table, column: NormColumn, columns: list[NormColumn]) ->
     steps = _read_steps(table, ~missing)
     if steps is not None:
         series = series._replace(steps=steps, has_steps=True, word="step")
-    return _order(series, missing)
+    return _order(series, missing, skipped)
+
+
+def _find_skipped(table: Table, there: np.ndarray) -> np.ndarray:
+    """Find the rows of steps that a guard skipped: their norm is that of an earlier step."""
+    skipped = np.zeros(there.size, bool)
+    for name in table:
+        if name.split("/")[-1] == "consecutive_skips" and len(table[name]) == there.size:
+            skipped |= there & (_read(table, name).numbers > 0)
+    return skipped
 
 
 def _read(table: Table, name: str, like: str = "") -> Entries:
@@ -146,7 +165,11 @@ def _read_clip(
         return _read(table, f"{of.prefix}{name}{of.suffix}", of.name).numbers
 
     threshold = read("threshold")
-    if not np.isfinite(threshold).any():
+    # `metrics` writes the largest float where nothing clips.
+    acts = (threshold < _NEVER).any()
+    if f"{column.prefix}clip_fraction{column.suffix}" in table:
+        acts = acts or (read("clip_fraction") > 0).any()
+    if not acts:
         return series
     blocks = [one for one in columns if one.suffix and one.prefix == column.prefix != one.name]
     blocks = [one for one in blocks if f"{one.prefix}threshold{one.suffix}" in table]
@@ -160,7 +183,7 @@ def _read_clip(
     shares = []
     for one in blocks:
         own = read("threshold", one)
-        if np.isfinite(own).any() and finite.any():
+        if (own < _NEVER).any() and finite.any():
             hit = (_read(table, one.name, column.name).numbers > own) & finite
             shares.append((one.suffix.removeprefix("/"), float(hit.sum() / finite.sum())))
     return series._replace(
@@ -206,9 +229,9 @@ def _is_false(value: Any) -> bool:
     return not is_missing(value) and not bool(value)
 
 
-def _order(series: Series, missing: np.ndarray) -> Series:
+def _order(series: Series, missing: np.ndarray, skipped: np.ndarray) -> Series:
     """Leave out the rows without a norm, sort by step, keep the last of the rows of a step."""
-    there = np.flatnonzero(~missing)
+    there = np.flatnonzero(~(missing | skipped))
     steps = series.steps
     places = np.where(np.isfinite(steps), steps, np.arange(steps.size))[missing]
     order = there[np.argsort(steps[there], kind="stable")]

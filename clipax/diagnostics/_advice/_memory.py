@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from clipax import _metrics
-from clipax._states import find, unwrap
+from clipax import _clips, _metrics
+from clipax._states import Path, find, unwrap
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
 from clipax.diagnostics._advice._distribution import Binned
@@ -26,15 +26,17 @@ class Record(NamedTuple):
     """What a transformation of clipax has recorded.
 
     Attributes:
-      steps: Number of steps.
+      steps: Number of steps, those that a guard around it skipped included.
       nonfinite: Number of steps with a norm that was not finite, at least.
-      shares: Share of the finite steps that were clipped, by block; only blocks that ever had a
-        threshold.
+      skipped: Number of finite steps that a guard around it skipped.
+      shares: Share of the other finite steps that were clipped, by block; only blocks that ever had
+        a threshold.
       norms: The norms by block, in bins; none where it does not remember them.
     """
 
     steps: int
     nonfinite: int
+    skipped: int
     shares: tuple[tuple[str, float], ...]
     norms: tuple[tuple[str, Binned], ...]
 
@@ -53,57 +55,82 @@ class Memory(NamedTuple):
     divides: bool
 
 
-class _Found(NamedTuple):
-    group: str
-    clip: _metrics.Clip | None  # None: an optimizer that divides
-
-
 def read_memory(state: Any) -> list[Memory]:
     """Read a state in any nesting, group by group; nothing where clipax has no part in it."""
-    found = list(_walk(state, "")) if _metrics.find_clips(state) else []
-    groups = dict.fromkeys(one.group for one in found if one.clip is not None)
-    if not groups:
+    found = _clips.find_all(state)
+    guards = [item for item in found if isinstance(item, _clips.Guard)]
+    clips = [item for item in found if isinstance(item, _clips.Measuring)]
+    clips = clips or _clips.find_measuring(state)  # a guard's own norms, where there are no others
+    if not clips:
         norms = _read_norms(state, [])
         total = sum(int(binned.counts.sum()) for _, binned in norms)
-        return [Memory("", (Record(total, 0, (), norms),), False)] if norms else []
+        return [Memory("", (Record(total, 0, 0, (), norms),), False)] if norms else []
+    roots = _find_groups(clips)
     memories = []
-    for group in groups:
-        inside = [
-            one
-            for one in found
-            if not (group and one.group) or f"{one.group}/".startswith(f"{group}/")
+    for root in dict.fromkeys(roots):
+        inside = [clip for clip, own in zip(clips, roots, strict=True) if own == root]
+        others = [other for other in roots if other != root and len(other) >= len(root)]
+        behind = [
+            path
+            for path in _find_dividing(state, inside[0].path)
+            if not any(path[: len(other)] == other for other in others if other != ())
         ]
-        first = next(place for place, one in enumerate(inside) if one.group == group and one.clip)
-        clips = [one.clip for one in inside if one.group == group and one.clip is not None]
-        divides = any(one.clip is None for one in inside[first:]) or any(
-            "scales" in (clip.node.get("memory") or ()) for clip in clips
+        divides = bool(behind) or any(
+            "scales" in (clip.node.get("memory") or ()) for clip in inside
         )
-        memories.append(Memory(group, tuple(map(_read_record, clips)), divides))
+        records = tuple(
+            _read_record(clip, [guard for guard in guards if guard.surrounds(clip)])
+            for clip in inside
+        )
+        memories.append(Memory("/".join(_name(root)), records, divides))
     return memories
 
 
-def _walk(state: Any, group: str) -> Iterator[_Found]:
-    """Find clips and dividing optimizers in order, named by the keys that tell groups apart."""
+def _find_groups(clips: Sequence[_clips.Measuring]) -> list[Path]:
+    """Find the part of the state that each belongs to: `optax.partition`, or one of a dictionary.
 
-    def match(fields: Mapping[str, Any]) -> tuple[list[_Found], Iterable[Any]] | None:
-        if "telemetry" in fields or "of_gradient" in fields:
-            clips = _metrics.find_clips(fields)
-            return ([_Found(group, clip) for clip in clips], ()) if clips else None
-        if _SQUARES & fields.keys():
-            return [_Found(group, None)], ()
-        parts = {key: part for key, part in fields.items() if _metrics.find_clips(part)}
-        if len(parts) < 2 or all(str(key).isdigit() for key in parts):
-            return None
-        inside: list[_Found] = []
-        for key, part in fields.items():
-            inside += _walk(part, f"{group}/{key}".lstrip("/"))
-        return inside, ()
+    A dictionary makes groups where two of its parts clip: `optax.named_chain` has one too.
+    """
+    paths = [clip.path for clip in clips]
+    if len(paths) < 2:
+        return [()] * len(paths)
+    shared = 0
+    while len({path[shared] for path in paths}) == 1:
+        shared += 1
+    keys = list(dict.fromkeys(path[shared] for path in paths))
+    clipping = {clip.path[shared] for clip in clips if clip.kind == "clip"}
+    is_group = not any(key.isdigit() for key in keys) and (
+        paths[0][shared - 1 : shared] == ("inner_states",) or len(clipping) > 1
+    )
+    roots: dict[Path, Path] = {}
+    for key in keys:
+        inside = [clip for clip in clips if clip.path[shared] == key]
+        own = inside[0].path[: shared + 1] if is_group else ()
+        for clip, root in zip(inside, _find_groups(inside), strict=True):
+            roots[clip.path] = root or own
+    return [roots[path] for path in paths]
 
-    for found in find(state, match):
-        yield from found
+
+def _name(root: Path) -> Path:
+    """Leave out of a path what is no key of the user's."""
+    after = len(root) - root[::-1].index("inner_states") if "inner_states" in root else 0
+    return tuple(key for key in root[after:] if not key.isdigit())[-1:]
 
 
-def _read_record(clip: _metrics.Clip) -> Record:
+def _find_dividing(state: Any, clip: Path) -> list[Path]:
+    """Find the optimizers behind a clip that divide by the size of the gradients."""
+
+    def match(fields: Mapping[str, Any]) -> tuple[bool, Iterable[str]] | None:
+        if "telemetry" in fields:
+            return False, ()
+        return (True, ()) if _SQUARES & fields.keys() else None
+
+    found = list(find(state, match))
+    own = [place for place, (path, _) in enumerate(found) if path[: len(clip)] == clip]
+    return [path for path, divides in found[own[0] :] if divides] if own else []
+
+
+def _read_record(clip: _clips.Measuring, guards: Sequence[_clips.Guard]) -> Record:
     telemetry = clip.telemetry
     if telemetry.steps.ndim:
         raise ValueError("`history_or_state` must be the state of one run, this one is vectorised.")
@@ -111,11 +138,14 @@ def _read_record(clip: _metrics.Clip) -> Record:
     columns = jax.device_get(_metrics.clip_columns(telemetry))
     clips = np.atleast_1d(np.asarray(_metrics.clips_at_all(columns)))
     shares = np.atleast_1d(np.asarray(columns["clip_fraction"], float))
+    skipped = sum(int(guard.skipped_count) for guard in guards)
+    nonfinite = sum(int(guard.nonfinite_count) for guard in guards)
     # A step that is not finite may be so in several blocks: at least this many were.
-    nonfinite = int(np.asarray(telemetry.nonfinite_count).max(initial=0))
+    seen = int(np.asarray(telemetry.nonfinite_count).max(initial=0))
     return Record(
-        int(telemetry.steps),
-        nonfinite,
+        int(telemetry.steps) + skipped,
+        seen + nonfinite,
+        skipped - nonfinite,
         tuple((labels[row], float(shares[row])) for row in np.flatnonzero(clips)),
         _read_norms(clip.node, labels),
     )
@@ -132,7 +162,7 @@ def _read_norms(state: Any, labels: list[str]) -> tuple[tuple[str, Binned], ...]
 
     def match(
         fields: Mapping[str, Any],
-    ) -> tuple[list[tuple[str, np.ndarray]], Iterable[Any]] | None:
+    ) -> tuple[list[tuple[str, np.ndarray]], Iterable[str]] | None:
         counts = unwrap(fields.get(_COUNTS))
         if counts is not None and np.shape(counts)[-1:] == (_histogram.BINS,):
             rows = np.reshape(np.asarray(counts, np.int64), (-1, _histogram.BINS))
@@ -146,7 +176,7 @@ def _read_norms(state: Any, labels: list[str]) -> tuple[tuple[str, Binned], ...]
         ]
         return (pooled, ()) if pooled else None
 
-    found = [pair for pairs in find(state, match) for pair in pairs]
+    found = [pair for _, pairs in find(state, match) for pair in pairs]
     taken = {label for label, _ in found}
     rest = [label for label in labels if label not in taken]
     unnamed = [label for label, _ in found].count("")

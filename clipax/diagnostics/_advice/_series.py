@@ -42,6 +42,7 @@ class Series(NamedTuple):
       word: What such a place is called: "step", or "row" of a log that does not say its steps.
       rows: Number of rows, those without a norm and those that repeat a step included.
       missing: Steps or places of the rows without a norm.
+      skipped: Number of rows of finite steps that a guard skipped.
       repeated: Number of rows left out because a later one has the same step.
       was_ordered: Whether the rows were in the order of their steps.
       clipped: Where the run's own clip acted; None without.
@@ -60,6 +61,7 @@ class Series(NamedTuple):
     word: str = "step"
     rows: int = 0
     missing: np.ndarray = np.zeros(0, int)
+    skipped: int = 0
     repeated: int = 0
     was_ordered: bool = True
     clipped: np.ndarray | None = None

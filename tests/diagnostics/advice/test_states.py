@@ -234,3 +234,53 @@ def test_rows_of_metrics_may_lack_columns_and_hold_texts():
     only = [{"grad_norm": row["grad_norm"]} for row in rows]
     assert clipax.advise(only).clip_fraction is None
     assert clipax.advise(only).threshold == expected.threshold
+
+
+@pytest.mark.parametrize("name", ["skip_nonfinite", "skip_spikes"])
+def test_steps_that_a_guard_skips_are_steps(name):
+    guard = getattr(clipax, name)
+    norms = np.where(NORMS > 8, 0.5, NORMS)
+    norms[[50, 120]] = np.nan
+    norms[200] = 1e6  # the first spike that there is
+    inner = optax.chain(clipax.monitor_norms(), clipax.clip_by_global_norm(1.0), optax.trace(0.9))
+    state, rows = run(guard(inner), one(norms))
+    spikes = int(name == "skip_spikes")
+    kept = np.delete(norms, [50, 120, 200] if spikes else [50, 120])
+    for form in (state, rows):
+        advice = clipax.advise(form)
+        assert advice.nonfinite_count == 2
+        assert advice.clip_fraction == pytest.approx(np.mean(kept > 1))
+        assert ("A guard skipped 1 finite step: left out." in advice.findings) == bool(spikes)
+    assert clipax.advise(state).steps == STEPS
+    advice = clipax.advise(rows)
+    assert advice.steps == STEPS - spikes
+    assert advice.threshold_share == np.mean(kept > advice.threshold)
+    assert ("1e+06" in str(advice)) == (not spikes)
+
+
+def test_norms_of_a_guard_alone_are_read():
+    state, rows = run(clipax.skip_spikes(optax.sgd(0.1)), one(NORMS))
+    assert clipax.advise(rows).quantiles == clipax.advise(NORMS).quantiles
+    assert clipax.advise(state).steps == STEPS
+
+
+def test_each_group_has_an_optimizer_of_its_own():
+    loud = optax.chain(part(), optax.adam(0.1))
+    quiet = optax.chain(part(), optax.sgd(0.1))
+    parts = optax.partition({"e": quiet, "h": loud}, {"encoder": "e", "head": "h"})
+    lines = clipax.advise(run(parts, {**TWO, "encoder": TWO["head"]})[0]).findings
+    assert any(line.startswith("`e`") and "SGD" in line for line in lines)
+    assert not any(line.startswith("`h`") and "SGD" in line for line in lines)
+
+
+def test_the_keys_of_a_named_chain_are_no_groups():
+    links = {"watch": clipax.monitor_norms(), "clip": clipax.clip_by_global_norm(2.0)}
+    state, _ = run(optax.named_chain(*links.items()), one(NORMS))
+    expected, _ = run(optax.chain(*links.values()), one(NORMS))
+    assert clipax.advise(state) == clipax.advise(expected)
+
+
+def test_zeros_that_a_threshold_does_not_remember_are_counted():
+    norms = np.where(np.arange(STEPS) % 3, NORMS, 0)
+    state, _ = run(clipax.clip_by_percentile(90.0), one(norms))
+    assert clipax.advise(state).zero_count == np.sum(norms == 0)
