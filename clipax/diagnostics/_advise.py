@@ -99,10 +99,28 @@ def advise(
     Example:
       >>> import numpy as np, clipax
       >>> norms = np.exp(np.random.default_rng(0).normal(size=200))
-      >>> norms[:20] *= 20.0
-      >>> norms[50] = np.nan
+      >>> norms[[50, 60]] = np.nan, 0.0
       >>> print(clipax.advise(norms, threshold=5.0))
-      >>> print(clipax.advise([1.0, None, float("nan")]))
+      200 norms, steps 0 to 199.
+      1 of 200 steps (0.5 %) not finite (step 50).
+      1 of 199 norms is 0, 0.503 %: no gradient (a frozen layer, an empty batch?). Median, \
+quantiles, spikes and tail are those of the others.
+      The threshold 5 clips 4.52 % of 199 finite steps (9), at most 2 steps in a row (steps 47 to \
+48); by tenth of the run 0, 0, 10.5, 15, 5, 0, 0, 0, 10, 5 %. It cuts few steps, step 79 the \
+most: to 0.675 of its length.
+      Norms: median 1.05, 90 % up to 3.75, 99 % up to 7.1, the largest 7.41 (step 79).
+      Too few norms for a tail index: it takes 500, there are 198.
+      A threshold of 3.75 would clip about 10.1 % of the steps (20 of 199).
+      Under SGD a clipped step has the length rate * threshold: where most are clipped, half the \
+threshold takes twice the learning rate. Adam and its kin cancel a factor that all steps share: \
+there the rate can stay.
+      >>> log = [{"step": 10, "grad_norm": 1.0}, {"step": 10, "eval_loss": 2.0}]
+      >>> print(clipax.advise([*log, {"step": 20, "grad_norm": "nan"}]))
+      2 norms, steps 10 to 20, logged every 10 steps: what lies between is not seen.
+      1 of 3 rows has no norm (step 10), as those of an evaluation: left out.
+      1 of 2 steps (50 %) not finite (step 20): look for the cause (learning rate, loss scale, \
+data) first.
+      1 finite step is too few to judge by: it takes 50.
     """
     _validate.within("quantile", quantile, 0, 1, brackets="()")
     quantile = _validate.concrete("quantile", quantile)

@@ -152,7 +152,9 @@ def test_advice_is_frozen():
 
 
 def test_what_cannot_be_judged_is_refused():
-    with pytest.raises(ValueError, match="must be an optimizer state with a clipax .* a ScaleByAd"):
+    with pytest.raises(
+        ValueError, match=r"must be an optimizer state with a clipax .* a ScaleByAd"
+    ):
         clipax.advise(optax.adam(0.1).init(jnp.ones(3)))
     for bad in (0, 1, 1.5):
         with pytest.raises(ValueError, match=r"`quantile` must be in \(0, 1\)"):

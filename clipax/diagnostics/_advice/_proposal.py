@@ -70,8 +70,9 @@ def propose(evidence: Evidence, quantile: float) -> Proposal:
         f"A threshold of {found.text} would clip about {percent(share)} of the "
         f"{'norms' if evidence.blocks else 'steps'} ({found.above:,} of {counted:,})"
     )
-    if evidence.zeros:
-        text += f", {percent(found.above / norms.total)} of those above zero"
+    of_others = percent(found.above / norms.total)
+    if of_others != percent(share):  # norms of zero are steps, and no threshold clips them
+        text += f", {of_others} of those above zero"
     text += describe_shares_of_blocks(evidence, found.value)
     findings = [text + "." + _describe_when(evidence, found.value, quantile)]
     return Proposal(found.value, share, [*findings, _describe_rate(evidence)])
@@ -134,7 +135,7 @@ def _describe_when(evidence: Evidence, threshold: float, quantile: float) -> str
     where = series.between(part[0], part[-1])
     return (
         f"{text} Of the second half alone ({where}) {found.text} clips "
-        f"{percent(found.above / finite)}: for steps like those, rather that."
+        f"{percent(found.above / finite)}: take that for steps like those."
     )
 
 
