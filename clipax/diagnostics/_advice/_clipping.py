@@ -19,6 +19,8 @@ __all__ = [
 
 _MOST = 0.5
 """The share of clipped steps from which on a clip sets the size of the steps."""
+_MOVED = 0.1
+"""The difference between the shares of all and of recent steps that is worth a word."""
 _FEW = 0.1
 """The share up to which a clip cuts few steps."""
 
@@ -53,6 +55,9 @@ def _describe_clip(evidence: Evidence, clip: ClipRecord) -> str:
         text += _describe_blocks(clip.blocks)
     elif series is not None and series.is_largest:
         text += " in at least one block"
+    if clip.recent is not None and abs(clip.recent - clip.share) > _MOVED:
+        lately = percent(round(clip.recent, 2))
+        text += f"; lately {lately} (an average that forgets in about 100 steps)"
     if series is not None and series.clipped is not None:
         text += _describe_order(evidence, judge(series, series.clipped))
         counted = series.counted_share

@@ -20,10 +20,12 @@ class ClipRecord(NamedTuple):
 
     Attributes:
       share: Share of the finite steps that were clipped; the mean over the blocks.
+      recent: An average of the share that forgets in about 100 steps; None without a state.
       blocks: The shares by block; empty where there is one, or where they are not known.
     """
 
     share: float
+    recent: float | None = None
     blocks: tuple[tuple[str, float], ...] = ()
 
 
@@ -74,7 +76,7 @@ def _from_series(series: Series) -> Evidence:
     finite, useful = series.is_finite, series.has_gradient
     clips = []
     if series.clipped is not None and finite.any():
-        clips = [ClipRecord(float(series.clipped.sum() / finite.sum()), series.blocks)]
+        clips = [ClipRecord(float(series.clipped.sum() / finite.sum()), None, series.blocks)]
     return Evidence(
         series.name,
         steps=len(series.norms),
@@ -107,7 +109,7 @@ def _from_memory(memory: Memory) -> Evidence:
     for place in clipping if taken else ():
         shares = records[place].shares
         mean = float(np.mean([share for _, share in shares]))
-        clips.append(ClipRecord(mean, shares if len(shares) > 1 else ()))
+        clips.append(ClipRecord(mean, records[place].recent, shares if len(shares) > 1 else ()))
     return Evidence(
         memory.name,
         steps=main.steps,

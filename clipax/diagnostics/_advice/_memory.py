@@ -31,6 +31,7 @@ class Record(NamedTuple):
       skipped: Number of finite steps that a guard around it skipped.
       shares: Share of the other finite steps that were clipped, by block; only blocks that ever had
         a threshold.
+      recent: The average of the shares that forgets in about 100 steps.
       norms: The norms by block, in bins; none where it does not remember them.
     """
 
@@ -38,6 +39,7 @@ class Record(NamedTuple):
     nonfinite: int
     skipped: int
     shares: tuple[tuple[str, float], ...]
+    recent: float
     norms: tuple[tuple[str, Binned], ...]
 
 
@@ -64,7 +66,7 @@ def read_memory(state: Any) -> list[Memory]:
     if not clips:
         norms = _read_norms(state, [])
         total = sum(int(binned.counts.sum()) for _, binned in norms)
-        return [Memory("", (Record(total, 0, 0, (), norms),), False)] if norms else []
+        return [Memory("", (Record(total, 0, 0, (), 0.0, norms),), False)] if norms else []
     roots = _find_groups(clips)
     memories = []
     for root in dict.fromkeys(roots):
@@ -137,7 +139,10 @@ def _read_record(clip: _clips.Measuring, guards: Sequence[_clips.Guard]) -> Reco
     labels = _read_labels(telemetry)
     columns = jax.device_get(_metrics.clip_columns(telemetry))
     clips = np.atleast_1d(np.asarray(_metrics.clips_at_all(columns)))
-    shares = np.atleast_1d(np.asarray(columns["clip_fraction"], float))
+    shares, recent = (
+        np.atleast_1d(np.asarray(columns[name], float))
+        for name in ("clip_fraction", "recent_clip_fraction")
+    )
     skipped = sum(int(guard.skipped_count) for guard in guards)
     nonfinite = sum(int(guard.nonfinite_count) for guard in guards)
     # A step that is not finite may be so in several blocks: at least this many were.
@@ -147,6 +152,7 @@ def _read_record(clip: _clips.Measuring, guards: Sequence[_clips.Guard]) -> Reco
         seen + nonfinite,
         skipped - nonfinite,
         tuple((labels[row], float(shares[row])) for row in np.flatnonzero(clips)),
+        float(recent[clips].mean()) if clips.any() else 0.0,
         _read_norms(clip.node, labels),
     )
 

@@ -27,7 +27,7 @@ _CHI_SQUARED = 27.9
 """The 99.9 % quantile of chi-squared with nine degrees of freedom: ten tenths that are alike."""
 _DRIFT = 1.5
 """The ratio of medians of two tenths from which on a drift is worth a word."""
-_LEAST_UNEVEN = 10
+_LEAST_UNEVEN = 5
 """Clipped steps, and others, from which on their places are judged."""
 
 

@@ -55,6 +55,18 @@ def test_groups_are_judged_by_name(before):
     assert text.count("100 % of 300 finite steps are clipped") == 1
 
 
+def test_a_clip_that_acted_early_alone_is_told_by_its_recent_steps():
+    early = np.where(np.arange(STEPS) < 120, 5.0, 0.5).astype(np.float32)
+    for norms, lately in ((early, 16), (early[::-1], 70)):
+        state, _ = run(part(), one(norms.copy()))
+        assert float(clipax.metrics(state)["recent_clip_fraction"]) == pytest.approx(
+            lately / 100, abs=0.005
+        )
+        said = f"40 % of 300 finite steps are clipped; lately {lately} % (an average"
+        assert said in str(clipax.advise(state))
+    assert "lately" not in str(clipax.advise(run(part(), one(NORMS))[0]))
+
+
 def test_states_of_several_optimizers_are_told_apart_by_their_keys():
     actor, _ = run(part(), one(QUIET))
     critic, _ = run(part(), one(LOUD))
