@@ -76,7 +76,9 @@ def _from_series(series: Series) -> Evidence:
     finite, useful = series.is_finite, series.has_gradient
     clips = []
     if series.clipped is not None and finite.any():
-        clips = [ClipRecord(float(series.clipped.sum() / finite.sum()), None, series.blocks)]
+        total = finite.sum()
+        blocks = tuple((name, float(hit.sum() / total)) for name, hit in series.blocks)
+        clips = [ClipRecord(float(series.clipped.sum() / total), None, blocks)]
     return Evidence(
         series.name,
         steps=len(series.norms),

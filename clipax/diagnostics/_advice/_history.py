@@ -180,18 +180,13 @@ def _read_clip(
     # With several blocks, the largest norm and the smallest threshold may be of two different ones:
     # the smallest factor tells whether any was clipped.
     clipped = read("clip_factor") < 1 if is_largest else series.norms > threshold
-    shares = []
+    hits = []
     for one in blocks:
         own = read("threshold", one)
-        if (own < _NEVER).any() and finite.any():
+        if (own < _NEVER).any():
             hit = (_read(table, one.name, column.name).numbers > own) & finite
-            shares.append((one.suffix.removeprefix("/"), float(hit.sum() / finite.sum())))
-    return series._replace(
-        clipped=clipped & finite,
-        thresholds=threshold,
-        blocks=tuple(shares),
-        is_largest=is_largest,
-    )
+            hits.append((one.suffix.removeprefix("/"), hit))
+    return series._replace(clipped=clipped & finite, blocks=tuple(hits), is_largest=is_largest)
 
 
 def _find_gaps(table: Table, series: Series, missing: np.ndarray) -> np.ndarray:
@@ -245,15 +240,12 @@ def _order(series: Series, missing: np.ndarray, skipped: np.ndarray) -> Series:
         )
     whole = bool(np.all(steps[kept] == np.round(steps[kept])))
 
-    def select(values: np.ndarray | None) -> np.ndarray | None:
-        return None if values is None else values[kept]
-
     return series._replace(
         norms=series.norms[kept],
         steps=steps[kept].astype(np.int64) if whole else steps[kept],
         missing=places,
         repeated=int(order.size - kept.size),
         was_ordered=bool(np.all(np.diff(steps[there]) >= 0)),
-        clipped=select(series.clipped),
-        thresholds=select(series.thresholds),
+        clipped=None if series.clipped is None else series.clipped[kept],
+        blocks=tuple((name, hit[kept]) for name, hit in series.blocks),
     )

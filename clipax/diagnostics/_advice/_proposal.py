@@ -93,8 +93,8 @@ def _describe_equal(evidence: Evidence, asked: float) -> str:
     else:
         text = f"All {norms.total:,} norms are equal ({number(norms.quantile(1.0))})"
     return (
-        f"{text}: no threshold clips about {percent(asked)} of such steps. Below them it scales "
-        "all alike, above them it does nothing."
+        f"{text}: no threshold clips about {percent(asked)} of such steps. One below them scales "
+        "all alike, one above them does nothing."
     )
 
 

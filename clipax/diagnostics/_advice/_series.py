@@ -46,8 +46,7 @@ class Series(NamedTuple):
       repeated: Number of rows left out because a later one has the same step.
       was_ordered: Whether the rows were in the order of their steps.
       clipped: Where the run's own clip acted; None without.
-      thresholds: Its thresholds; None without.
-      blocks: Share of the finite steps that were clipped, by block, where the log has blocks.
+      blocks: Where each block was clipped, by name, where the log has blocks.
       is_raw: Whether these norms are those in front of the clip.
       is_largest: Whether a norm is the largest of several blocks.
       counted_nonfinite: Steps that were not finite by the run's own counter; None without.
@@ -65,8 +64,7 @@ class Series(NamedTuple):
     repeated: int = 0
     was_ordered: bool = True
     clipped: np.ndarray | None = None
-    thresholds: np.ndarray | None = None
-    blocks: tuple[tuple[str, float], ...] = ()
+    blocks: tuple[tuple[str, np.ndarray], ...] = ()
     is_raw: bool = True
     is_largest: bool = False
     counted_nonfinite: int | None = None

@@ -100,7 +100,7 @@ def test_equal_norms_have_no_threshold(value):
     assert advice.findings == (
         "600 norms, steps 0 to 599.",
         f"All 600 norms are equal ({float(f'{value:.2e}'):g}): no threshold clips about 10 % of "
-        "such steps. Below them it scales all alike, above them it does nothing.",
+        "such steps. One below them scales all alike, one above them does nothing.",
     )
     # Equal up to the rounding of float32.
     rounded = value * (1 + 1e-7 * np.random.default_rng(0).uniform(-1, 1, 600))
