@@ -35,9 +35,12 @@ def describe_clips(evidence: Evidence) -> list[str]:
         counted = None if series is None else series.counted_share
         if clip.share == 0 and not counted:
             logged = "logged " if series is not None and series.spacing > 1 else ""
-            never = f"never clipped in {evidence.finite:,} {logged}finite steps"
+            steps = f"{evidence.finite:,} {logged}finite steps"
+            # "Never" is for a run: here another group, or another clip, may act at every step.
+            partial = several or bool(evidence.name)
+            never = f"none of {steps} is clipped" if partial else f"never clipped in {steps}"
             never += f", in none of {len(clip.blocks)} blocks" if clip.blocks else ""
-            text = f"{never}: the threshold does nothing."
+            text = f"{never}: {'this' if partial else 'the'} threshold does nothing."
         else:
             text = _describe_clip(evidence, clip)
         said.append(f"{subject}{text}" if several else text[0].upper() + text[1:])
