@@ -182,7 +182,7 @@ OTHERS = [
     "clip_by_median",
     "clip_by_quantile",
     "clip_by_param_norm",
-    "clip_by_param_norm-exclude=dense/bias",
+    "clip_by_param_norm-exclude=is_dense_bias",
     "quantile_clip_sgd",
     "max_ccc_sgd",
     "mixed_clip_sgd-response=soft-decay=0.9",

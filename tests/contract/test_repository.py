@@ -37,7 +37,7 @@ LEVELS: list[list[set[str]]] = [
     [{"engine"}],
     [{"transforms"}],
     [{"optimizers"}],
-    [{"_metrics"}],
+    [{"_clips", "_metrics"}],
     [{"per_example"}, {"diagnostics"}, {"theory"}, {"testing"}],
     [{"catalogue"}],
     [{"__init__"}],
