@@ -245,7 +245,7 @@ def _prepare(
 ) -> tuple[Array, Array, _Tabulated, int]:
     eigenvalues = check_spectrum(spectrum)
     initial = check_start(start, eigenvalues)
-    dt = _arguments.positive("dt", dt)
+    dt = float(_arguments.positive("dt", dt))
     steps = count_steps(check_times(times).max(), dt)
     _validate.learning_rate(learning_rate)
     if not callable(threshold):

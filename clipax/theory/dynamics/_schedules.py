@@ -149,7 +149,7 @@ def max_ccc_schedule(
       N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733, max-CCC.
     """
-    control = _MaxCcc(jnp.asarray(_arguments.positive("learning_rate", learning_rate)))
+    control = _MaxCcc(jnp.asarray(float(_arguments.positive("learning_rate", learning_rate))))
     return _make_schedule(spectrum, start, noise, control, horizon, dt)
 
 
@@ -213,8 +213,8 @@ def proportional_schedule(
     """
     _validate.one_of("compensation", compensation, ("exact", "bound"))
     control = _Proportional(
-        jnp.asarray(_arguments.positive("learning_rate", learning_rate)),
-        jnp.asarray(_arguments.positive("kappa", kappa)),
+        jnp.asarray(float(_arguments.positive("learning_rate", learning_rate))),
+        jnp.asarray(float(_arguments.positive("kappa", kappa))),
         jnp.asarray(compensation == "exact"),
     )
     return _make_schedule(spectrum, start, noise, control, horizon, dt)
@@ -225,7 +225,8 @@ def _make_schedule(
 ) -> ClippingSchedule:
     eigenvalues = check_spectrum(spectrum)
     initial = check_start(start, eigenvalues)
-    horizon, dt = _arguments.positive("horizon", horizon), _arguments.positive("dt", dt)
+    horizon = float(_arguments.positive("horizon", horizon))
+    dt = float(_arguments.positive("dt", dt))
     steps = count_steps(horizon, dt)
     record = solve(_to_floats(eigenvalues), _to_floats(initial), noise, control, dt, steps)
     risk, rate, threshold = (np.asarray(values) for values in record)
