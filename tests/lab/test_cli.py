@@ -71,3 +71,26 @@ def test_python_dash_m_runs_it_and_passes_the_status_on():
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
+
+
+SHOW = """
+import signal, clipax
+interrupt, end = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+print(interrupt.__module__, end == signal.SIG_DFL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("program", "_signal True\n"), ("clipax", "clipax._interruption False\n")]
+)
+def test_programs_that_import_the_package_keep_their_handlers(tmp_path, name, shown):
+    (tmp_path / name).write_text(SHOW)
+    environment = {"PYTHONPATH": str(Path(clipax.__file__).parent.parent), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / name), "-m", "clipax"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == shown

@@ -20,7 +20,8 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
       OSError: it cannot be written; the old file is as it was.
     """
-    draft = path.with_name(path.name + ".part")
+    # Of this process alone: another may write its report at the same time.
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with draft.open("wb") as file:
             file.write(content)

@@ -191,8 +191,8 @@ class ResultStore:
         write_whole(self.path, "".join(f"{line}\n" for line in lines).encode())
 
     def _load(self) -> None:
-        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
-        last = lines.pop() if lines else b""
+        lines = (self.path.read_bytes() if self.path.exists() else b"").split(b"\n")
+        last = lines.pop()
         # A last line without its end was cut off while it was written: that method is trained
         # again. One that is whole lost its end in an editor.
         if last and not (lines and _is_cut_off(last, _RESULT)) and not _is_cut_off(last, _SETTINGS):

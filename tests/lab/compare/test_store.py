@@ -179,7 +179,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
         ResultStore(tmp_path / "file", SETTINGS)
     with pytest.raises(InputError, match="cannot be used: Not a directory"):
         ResultStore(tmp_path / "file" / "below", SETTINGS)
-    (tmp_path / "results.jsonl.part").mkdir()
+    (tmp_path / f"results.jsonl.{os.getpid()}.part").mkdir()
     store = ResultStore(tmp_path, SETTINGS)
     with pytest.raises(InputError, match="cannot be used: Is a directory"), store.hold():
         pass
