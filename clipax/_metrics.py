@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
 from clipax import _validate
-from clipax._states import fields_of, find, unwrap
+from clipax._clips import Guard, Measuring, find_all, name_paths
 from clipax._typing import Array
-from clipax.engine import Telemetry, decode_names, known_labels, stack_telemetry
+from clipax.engine import Telemetry, decode_names, known_labels
 
-__all__ = ["Clip", "block_names", "clip_columns", "clips_at_all", "find_clips", "metrics"]
+__all__ = ["block_names", "clip_columns", "clips_at_all", "metrics"]
 
-
-class Clip(NamedTuple):
-    """A transformation that measures, in a state.
-
-    Attributes:
-      telemetry: Its records.
-      rows: Which rows are norms of the gradient; the others are of a momentum beside it.
-      node: The fields of its state.
-    """
-
-    telemetry: Telemetry
-    rows: slice
-    node: Mapping[str, Any]
-
-
-class _Guard(NamedTuple):
-    """A transformation that skips steps, in a state."""
-
-    skipped_count: Array
+_OF_GUARDS = "nonfinite_count", "consecutive_nonfinite", "is_finite"
+_OF_CLIPS = "threshold", "clip_factor", "clipped_norm", "clip_fraction", "recent_clip_fraction"
 
 
 def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
@@ -46,26 +29,31 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
       opt_state: State of an optimizer with a clipax transformation anywhere inside: behind
         `optax.chain`, `partition`, `MultiSteps`, `inject_hyperparams`, in an `nnx.Optimizer` or its
         state, a `TrainState`, or dictionaries restored from a checkpoint.
-      top: For scopes other than `"global"`, how many blocks of largest norm to list; None lists
-        every block under its name.
+      top: For scopes other than `"global"`, how many blocks of largest norm to list; 0 lists none,
+        so that all values are scalars; None lists every block under its name.
 
     Returns:
-      A flat dictionary of arrays, scalars except for `top_*`.
+      A flat dictionary of finite arrays, scalars except for `top_*`.
 
-      - `grad_norm` and `threshold` of the last finite step (the threshold is infinite where nothing
-        clips), and its `clip_factor`.
+      - `grad_norm` of the last finite step, before the clip, its `threshold` (the largest float
+        where nothing clips) and `clip_factor`, and `clipped_norm`, their product.
       - `clip_fraction`: clipped steps over finite steps, those in which a block had no gradient
-        included.
-      - `nonfinite_count`, and `is_finite` of the last step.
-      - For several blocks these are the largest norm, the smallest threshold and factor, the mean
-        fraction, the sum of counts and whether all were finite. `top_grad_norm`, `top_clip_factor`
+        included; `recent_clip_fraction`: the same of about the last 100 steps.
+      - `is_finite` of the last step, `nonfinite_count`, and `consecutive_nonfinite`, those in a row
+        up to now. If that only rises, the NaN is in a state, such as the sum of
+        `optax.MultiSteps`: put `skip_nonfinite` around it.
+      - For several blocks these are the largest norms, the smallest threshold and factor, the mean
+        fractions, the sum of counts and whether all were finite. `top_grad_norm`, `top_clip_factor`
         and `top_block`, an index of `block_names(opt_state)`, are arrays over the `top` blocks.
         With `top=None` there are keys such as `grad_norm/encoder/kernel` instead.
-      - Several clips in one state are prefixed by their position: `0/grad_norm`, `1/grad_norm`.
-      - `skip_nonfinite` and `skip_spikes` add `skipped_count`.
+      - Several clips in one state have prefixes: their names in `optax.named_chain` or `partition`,
+        else their position, `0/grad_norm`. `monitor_norms` beside a clip has `monitor/`.
+      - Guards add `skipped_count` and `consecutive_skips`. Their non-finite steps count in the
+        clips inside, which do not see them. `skip_spikes` beside a clip gives what it judged by
+        under `skip_spikes/`.
 
     Raises:
-      ValueError: There is no telemetry in the state, or `top` is less than 1. An optimizer without
+      ValueError: There is no telemetry in the state, or `top` is negative. An optimizer without
         clipax keeps no norms: `optax.chain(clipax.monitor_norms(), optimizer)` measures them and
         changes nothing.
 
@@ -79,37 +67,47 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
       grad_norm 5.0
       threshold 1.0
       clip_factor 0.2
+      clipped_norm 1.0
       clip_fraction 1.0
+      recent_clip_fraction 1.0
       nonfinite_count 0
+      consecutive_nonfinite 0
       is_finite True
     """
     if top is not None:
-        top = _validate.index("top", top, minimum=1)
-    matches = list(find(opt_state, _match))
-    if not matches:
+        top = _validate.index("top", top)
+    found = find_all(opt_state)
+    if not found:
         raise ValueError(
             "`opt_state` must hold the state of a clipax transformation that measures norms, "
             f"found none in a {type(opt_state).__name__}. Make the optimizer of "
             "`optax.chain(clipax.monitor_norms(), optimizer)` to have norms without a clip, and "
             "give the state that its `init` and `update` return."
         )
-    clips = [match for match in matches if isinstance(match, Clip)]
+    guards = [item for item in found if isinstance(item, Guard)]
     result: dict[str, Array] = {}
-    for position, clip in enumerate(clips):
-        prefix = f"{position}/" if len(clips) > 1 else ""
-        result |= {prefix + name: value for name, value in _summarize(clip, top).items()}
-    counts = [match.skipped_count for match in matches if isinstance(match, _Guard)]
-    for position, skipped in enumerate(counts):
-        result[f"{position}/skipped_count" if len(counts) > 1 else "skipped_count"] = skipped
+    for prefix, item in _name(found):
+        around = [guard for guard in guards if guard.surrounds(item) or guard.watch is item]
+        result |= {prefix + key: value for key, value in _summarize(item, top, around).items()}
+    for name, guard in zip(name_paths([guard.path for guard in guards]), guards, strict=True):
+        counts = {
+            "skipped_count": guard.skipped_count,
+            "consecutive_skips": guard.consecutive_count,
+        }
+        if guard.watch is not None:
+            counts["spike_count"] = guard.spike_count
+        if not any(isinstance(item, Measuring) or item.watch for item in found):
+            counts |= {"nonfinite_count": guard.nonfinite_count, "is_finite": guard.is_finite}
+        result |= {f"{name}/{key}" if name else key: value for key, value in counts.items()}
     return result
 
 
-def block_names(opt_state: Any, position: int = 0) -> tuple[str, ...]:
+def block_names(opt_state: Any, position: int | str = 0) -> tuple[str, ...]:
     """Return the names of the blocks, in the order in which `top_block` of `metrics` counts them.
 
     Args:
       opt_state: As for `metrics`.
-      position: Which clip, where the state holds several.
+      position: Which clip, where the state holds several: its position, or its prefix in `metrics`.
 
     Returns:
       The labels of the scope: paths such as `"encoder/kernel"`, or `("global",)`.
@@ -126,111 +124,137 @@ def block_names(opt_state: Any, position: int = 0) -> tuple[str, ...]:
       >>> clipax.block_names(state)[largest]
       'b/kernel'
     """
-    clips = find_clips(opt_state)
-    if not 0 <= position < len(clips):
+    named = _name(find_all(opt_state))
+    if not named:
         raise ValueError(
-            f"`position` must count one of the {len(clips)} clips in `opt_state`, got {position}."
+            "`opt_state` must hold the state of a clipax transformation that measures norms, "
+            f"found none in a {type(opt_state).__name__}."
         )
-    telemetry = clips[position].telemetry
+    places: list[Any] = [prefix.removesuffix("/") for prefix, _ in named]
+    if isinstance(position, str) and position in places:
+        position = places.index(position)
+    if not isinstance(position, int) or not 0 <= position < len(named):
+        raise ValueError(
+            f"`position` must be 0 to {len(named) - 1} or one of {places}, got {position!r}."
+        )
+    telemetry = named[position][1].telemetry
     return ("global",) if telemetry.names is None else _read_names(telemetry)
-
-
-def find_clips(opt_state: Any) -> list[Clip]:
-    """Find the transformations in a state that measure, in order."""
-    return [match for match in find(opt_state, _match) if isinstance(match, Clip)]
 
 
 def clip_columns(telemetry: Telemetry) -> dict[str, Array]:
     """Compute the reported numbers of each block; the row of excluded leaves is left out."""
     threshold = telemetry.threshold
-    nonfinite, is_finite = telemetry.nonfinite_count, telemetry.is_finite
+    counts = telemetry.nonfinite_count, telemetry.consecutive_nonfinite
     steps = telemetry.steps
     if telemetry.names is not None:
         blocks = telemetry.latest.shape[-2]
         steps = steps[..., None]
-        nonfinite, is_finite = nonfinite[..., :blocks], is_finite[..., :blocks]
-    never = threshold >= jnp.finfo(threshold.dtype).max
+        counts = counts[0][..., :blocks], counts[1][..., :blocks]
+    nonfinite, in_a_row = counts
     finite_steps = jnp.maximum(steps - nonfinite, 1).astype(threshold.dtype)
     return {
         "grad_norm": telemetry.grad_norm,
-        "threshold": jnp.where(never, jnp.inf, threshold),
+        "threshold": threshold,
         "clip_factor": telemetry.clip_factor,
+        "clipped_norm": telemetry.clipped_norm,
         "clip_fraction": telemetry.clipped_count.astype(threshold.dtype) / finite_steps,
+        "recent_clip_fraction": telemetry.recent_clip_fraction,
         "nonfinite_count": nonfinite,
-        "is_finite": is_finite,
+        "consecutive_nonfinite": in_a_row,
+        "is_finite": in_a_row == 0,
     }
 
 
 def clips_at_all(columns: Mapping[str, Array]) -> Array:
     """Tell which blocks ever had a threshold; the others say nothing about clipping."""
-    return jnp.isfinite(columns["threshold"]) | (columns["clip_fraction"] > 0)
+    threshold = columns["threshold"]
+    return (threshold < jnp.finfo(threshold.dtype).max) | (columns["clip_fraction"] > 0)
 
 
-def _match(fields: Mapping[str, Any]) -> tuple[Clip | _Guard, Iterable[Any]] | None:
-    """Match the states of `scale_by_norm`, of measured momentum, and of wrappers that skip."""
-    if "of_gradient" in fields and "of_momentum" in fields:
-        averaged, gradient = (
-            _read((fields_of(fields[name]) or {}).get("telemetry"))
-            for name in ("of_momentum", "of_gradient")
-        )
-        if averaged is not None and gradient is not None:
-            both = stack_telemetry({"averaged": averaged, "gradient": gradient})
-            # Both rows count for thresholds and factors; `grad_norm` is the gradient's alone.
-            return Clip(both, slice(1, None), fields), ()
-    if (telemetry := _read(fields.get("telemetry"))) is not None:
-        return Clip(telemetry, slice(None), fields), ()
-    if "skipped_count" in fields and "inner" in fields:
-        return _Guard(unwrap(fields["skipped_count"])), (fields["inner"],)
-    return None
+def _name(found: Sequence[Measuring | Guard]) -> list[tuple[str, Measuring]]:
+    """Pair what measures with its prefix in `metrics`, the clips first."""
+    items = [item.watch if isinstance(item, Guard) else item for item in found]
+    named: list[tuple[str, Measuring]] = []
+    for kind, prefix in (("clip", ""), ("monitor", "monitor/"), ("guard", "skip_spikes/")):
+        alike = [item for item in items if item is not None and item.kind == kind]
+        prefix = prefix if named else ""
+        names = name_paths([item.path for item in alike])
+        named += [
+            (f"{prefix}{name}/" if name else prefix, item)
+            for name, item in zip(names, alike, strict=True)
+        ]
+    return named
 
 
-def _read(node: Any) -> Telemetry | None:
-    """Read the telemetry of a state, also from the containers that a checkpoint restores."""
-    fields = fields_of(unwrap(node))
-    if fields is None or not all(name in fields for name in ("latest", "counts")):
-        return None
-    latest, counts = (jnp.asarray(unwrap(fields[name])) for name in ("latest", "counts"))
-    names = fields.get("names")
-    encoded = None if names is None else unwrap(names)
-    return Telemetry(latest, counts, fields.get("labels"), encoded)
-
-
-def _summarize(clip: Clip, top: int | None) -> dict[str, Array]:
-    """Summarise the blocks of one clip, as `metrics` returns them."""
-    telemetry = clip.telemetry
+def _summarize(item: Measuring, top: int | None, guards: Sequence[Guard]) -> dict[str, Array]:
+    """Summarise the blocks of one transformation, as `metrics` returns them."""
+    telemetry = item.telemetry
     columns = clip_columns(telemetry)
+    left_out = {"clip": (), "monitor": _OF_CLIPS, "guard": _OF_CLIPS[1:]}[item.kind]
     if telemetry.names is None:
-        return columns
-    if telemetry.latest.ndim != 2:
-        raise ValueError(
-            "`opt_state` must be the state of one run, this one is vectorised: call "
-            "`jax.vmap(clipax.metrics)(opt_state)`."
-        )
-    blocks = len(telemetry.latest)
+        summary = columns
+    else:
+        if telemetry.latest.ndim != 2:
+            raise ValueError(
+                "`opt_state` must be the state of one run, this one is vectorised: call "
+                "`jax.vmap(clipax.metrics)(opt_state)`."
+            )
+        summary = _join_blocks(item, columns)
+    for guard in guards:
+        if guard.watch is item:  # it may also have judged the result
+            summary |= {name: getattr(guard, name) for name in _OF_GUARDS}
+            continue
+        # Steps that a guard skips do not reach the clips inside.
+        summary["nonfinite_count"] += guard.nonfinite_count
+        summary["consecutive_nonfinite"] += guard.consecutive_nonfinite
+        summary["is_finite"] &= guard.is_finite
+    if telemetry.names is not None and "grad_norm" in summary:
+        summary |= _list_blocks(telemetry, columns, top)
+    return {
+        key: value
+        for key, value in summary.items()
+        if key.partition("/")[0].removeprefix("top_") not in left_out
+    }
+
+
+def _join_blocks(item: Measuring, columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Join the numbers of all blocks to one of a kind."""
+    telemetry = item.telemetry
     guard = {
         "nonfinite_count": jnp.sum(telemetry.nonfinite_count),
+        "consecutive_nonfinite": jnp.max(telemetry.consecutive_nonfinite),
         "is_finite": jnp.all(telemetry.is_finite),
     }
-    if not blocks:
-        # Every leaf is excluded, or there is none: only the guard has something to report.
+    if not len(telemetry.latest):
+        # Every leaf is excluded, or there is none: only non-finite steps are there to report.
         return guard
     clips = clips_at_all(columns)
     clips |= ~jnp.any(clips)  # all of them, where none ever had a threshold
-    summary = {
-        "grad_norm": jnp.max(columns["grad_norm"][clip.rows]),
+    return {
+        "grad_norm": jnp.max(columns["grad_norm"][item.rows]),
         "threshold": jnp.min(columns["threshold"]),
         "clip_factor": jnp.min(columns["clip_factor"], where=clips, initial=jnp.inf),
+        "clipped_norm": jnp.max(columns["clipped_norm"][item.rows]),
         "clip_fraction": jnp.mean(columns["clip_fraction"], where=clips),
+        "recent_clip_fraction": jnp.mean(columns["recent_clip_fraction"], where=clips),
         **guard,
     }
+
+
+def _list_blocks(
+    telemetry: Telemetry, columns: Mapping[str, Array], top: int | None
+) -> dict[str, Array]:
+    """List the numbers of single blocks: of all by name, or of those with the largest norms."""
     if top is None:
-        return summary | {
+        return {
             f"{key}/{name}": column[row]
             for row, name in enumerate(_read_names(telemetry))
             for key, column in columns.items()
         }
-    largest, place = lax.top_k(columns["grad_norm"], min(top, blocks))
-    return summary | {
+    if top == 0:
+        return {}
+    largest, place = lax.top_k(columns["grad_norm"], min(top, len(telemetry.latest)))
+    return {
         "top_grad_norm": largest,
         "top_clip_factor": columns["clip_factor"][place],
         "top_block": place,

@@ -6,42 +6,47 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-__all__ = ["fields_of", "find", "unwrap"]
+__all__ = ["Path", "fields_of", "find", "unwrap"]
 
 T = TypeVar("T")
+Path = tuple[str, ...]
+"""The names of fields, keys and positions that lead to a node."""
 
 
 def find(
-    state: Any, match: Callable[[Mapping[str, Any]], tuple[T, Iterable[Any]] | None]
-) -> Iterator[T]:
+    state: Any,
+    match: Callable[[Mapping[str, Any]], tuple[T, Iterable[str]] | None],
+    path: Path = (),
+) -> Iterator[tuple[Path, T]]:
     """Find the nodes of a state that match, in order.
 
     Args:
       state: A state behind `optax.chain`, `partition`, `MultiSteps`, `inject_hyperparams`, in an
         `nnx.Optimizer` or its state, a `TrainState`, or dictionaries restored from a checkpoint.
-      match: From the fields of a node to a result and the parts in which to look further; None for
-        other nodes.
+      match: From the fields of a node to a result and the names of the fields in which to look
+        further; None for other nodes.
+      path: Where the state itself is.
 
     Yields:
-      The results.
+      Where a node is, and its result.
     """
     node = unwrap(state)
     fields = fields_of(node)
-    children: Iterable[Any]
+    children: Mapping[str, Any]
     if fields is not None:
         matched = match(fields)
-        if matched is None:
-            children = fields.values()
-        else:
-            item, children = matched
-            yield item
+        children = fields
+        if matched is not None:
+            item, inside = matched
+            yield path, item
+            children = {name: fields[name] for name in inside}
     elif isinstance(node, list | tuple):
-        children = node
+        children = {str(place): child for place, child in enumerate(node)}
     else:
         # `nnx.Optimizer` is neither a mapping nor a dataclass.
-        children = [node.opt_state] if hasattr(node, "opt_state") else []
-    for child in children:
-        yield from find(child, match)
+        children = {"opt_state": node.opt_state} if hasattr(node, "opt_state") else {}
+    for name, child in children.items():
+        yield from find(child, match, (*path, str(name)))
 
 
 def fields_of(node: Any) -> Mapping[str, Any] | None:

@@ -1,21 +1,24 @@
 """Checks of arguments, with one wording for the whole package.
 
-Only concrete Python and NumPy numbers are checked. Arrays and tracers pass, so that
-hyper-parameters can be injected, scheduled and vectorised.
+Concrete numbers are checked, arrays included. Tracers pass, so that hyper-parameters can be
+injected, scheduled and vectorised.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "axis_name",
     "concrete",
     "index",
     "learning_rate",
@@ -25,22 +28,39 @@ __all__ = [
     "open_unit",
     "optional_index",
     "positive",
+    "schedule",
+    "shapes_only",
     "threshold",
+    "transformation",
     "within",
 ]
 
 
+_INT32_MAX = 2**31 - 1
+
+
 def _concrete(name: str, value: Any) -> float | None:
-    """Return `value` as a float, or None where it is traced; raise TypeError for no number."""
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if isinstance(value, numbers.Real):
-        return float(value)
+    """Return `value` as a float, or None where it is not known here; raise for no number."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
+        try:
+            return float(value)
+        except OverflowError:  # a large integer
+            raise ValueError(f"`{name}` must be within the floats, got 10^308 or more.") from None
     if isinstance(value, np.ndarray | jax.Array):
+        if not _is_real(value.dtype):
+            raise TypeError(f"`{name}` must be a number, got an array of {value.dtype}.")
         if value.ndim:
             raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")
-        return float(value) if isinstance(value, np.ndarray) else None
+        known = not isinstance(value, jax.core.Tracer) and getattr(
+            value, "is_fully_addressable", True
+        )
+        return float(value) if known else None
     raise TypeError(f"`{name}` must be a number, got {value!r}.")
+
+
+def _is_real(dtype: Any) -> bool:
+    """Tell whether numbers of a type are real; flags, keys and text are none."""
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.floating))
 
 
 def concrete(name: str, value: Any) -> float:
@@ -54,11 +74,13 @@ def concrete(name: str, value: Any) -> float:
         raise TypeError(f"`{name}` must be a concrete number, got {value!r}.") from None
 
 
-def number(name: str, value: Any, rule: str, holds: Callable[[float], bool]) -> None:
+def number(
+    name: str, value: Any, rule: str, holds: Callable[[float], bool], *, hint: str = ""
+) -> None:
     """Raise unless `holds(value)` is true; `rule` completes the message "must be ..."."""
     concrete = _concrete(name, value)
     if concrete is not None and not holds(concrete):
-        raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
+        raise ValueError(f"`{name}` must be {rule}, got {value!r}.{hint}")
 
 
 def positive(name: str, value: Any, *, finite: bool = True) -> None:
@@ -90,13 +112,36 @@ def open_unit(name: str, value: Any) -> None:
 
 def threshold(name: str, value: Any) -> None:
     """Raise unless `value` can be a threshold: positive, infinity (never clip) included."""
-    positive(name, value, finite=False)
+    number(name, value, "positive", lambda v: v > 0, hint=" Infinity clips nothing.")
+
+
+def schedule(name: str, value: Callable[..., Any]) -> None:
+    """Raise unless a function gives a real scalar for a step count, as an `optax.Schedule` does."""
+    text = f"`{name}` must be a number or a schedule, a function from the step count to a number"
+    with contextlib.suppress(AttributeError):
+        module = str(value.__module__)
+        if module.startswith("clipax.") and ".<locals>" not in value.__qualname__:
+            made = f"{module.split('.')[1]}.{value.__name__}"
+            raise TypeError(f"{text}; `{made}` makes one when it is called: `{made}(...)`.")
+    try:
+        # Evaluated, not traced: outside of `jit` a schedule may have branches of Python.
+        with jax.ensure_compile_time_eval():
+            result = value(jnp.zeros((), jnp.int32))
+            shape, dtype = jnp.shape(result), jnp.asarray(result).dtype
+    except Exception as error:
+        raise TypeError(f"{text}; with a count it raises {error!r}.") from error
+    if shape != () or not _is_real(dtype):
+        raise TypeError(f"{text}; it gives {dtype}{list(shape)}.")
 
 
 def learning_rate(value: Any) -> None:
     """Raise unless `value` is a schedule or a non-negative number."""
-    if not callable(value):
-        non_negative("learning_rate", value)
+    if callable(value):
+        schedule("learning_rate", value)
+        return
+    non_negative("learning_rate", value)
+    if jnp.issubdtype(jnp.result_type(value), jnp.unsignedinteger):
+        raise TypeError(f"`learning_rate` must have a sign, got {value!r}: pass a float.")
 
 
 def one_of(name: str, value: Any, allowed: Collection[str]) -> None:
@@ -106,7 +151,7 @@ def one_of(name: str, value: Any, allowed: Collection[str]) -> None:
         raise ValueError(f"`{name}` must be one of {words}, got {value!r}.")
 
 
-def index(name: str, value: Any, *, minimum: int = 0) -> int:
+def index(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _INT32_MAX) -> int:
     """Return `value` as a Python integer; it fixes the shape of a state, so it cannot be traced."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
@@ -119,7 +164,50 @@ def index(name: str, value: Any, *, minimum: int = 0) -> int:
         ) from error
     if result < minimum:
         raise ValueError(f"`{name}` must be at least {minimum}, got {result}.")
+    if maximum is not None and result > maximum:
+        raise ValueError(f"`{name}` must be at most {maximum}, got {result}.")
     return result
+
+
+def axis_name(value: Any) -> None:
+    """Raise unless `value` names mesh axes, by itself, in a tuple or in a mapping, or is None."""
+    several = isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
+    if not (value is None or isinstance(value, str | Mapping) or several):
+        raise TypeError(
+            f"`axis_name` must be the name of a mesh axis, a tuple of names, or a mapping from "
+            f"patterns of paths to them, got {value!r}."
+        )
+
+
+def transformation(name: str, value: Any) -> None:
+    """Raise unless `value` has the functions of a gradient transformation.
+
+    `optax.MultiSteps` has them too. Rules on norms, whose `init` takes a shape, have them as well.
+    """
+    pair = getattr(value, "init", None), getattr(value, "update", None)
+    if not all(callable(part) for part in pair) or hasattr(value, "needs_params"):
+        hint = " Call it to make one." if isinstance(value, type(index)) else ""
+        if hasattr(value, "needs_params"):
+            hint = " Make one of a rule by `clipax.scale_by_norm` or `clipax.clip_by_global_norm`."
+        raise TypeError(f"`{name}` must be an optax gradient transformation, got {value!r}.{hint}")
+
+
+def shapes_only(
+    init: Callable[[tuple[int, ...]], Any], kind: str
+) -> Callable[[tuple[int, ...]], Any]:
+    """Make the `init` of a rule on norms refuse parameters: a rule is no optax transformation."""
+
+    def checked(shape: tuple[int, ...]) -> Any:
+        if not isinstance(shape, tuple) or not all(isinstance(size, int) for size in shape):
+            raise TypeError(
+                f"A {kind} works on norms, its `init` takes their shape, got a "
+                f"{type(shape).__name__}. Make a gradient transformation of it: "
+                f"`clipax.scale_by_norm(rule)` of a rule of `clipax.norms`, "
+                f"`clipax.clip_by_global_norm(threshold)` of a threshold."
+            )
+        return init(shape)
+
+    return checked
 
 
 def optional_index(name: str, value: Any) -> int:

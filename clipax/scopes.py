@@ -7,7 +7,8 @@ cover most needs: `"global"` (one norm for the whole tree), `"leaf"` (one for ea
 scalars are one block). The functions of this module build the others.
 
 Leaves are named by their path, `"encoder/dense/kernel"`, alike for nested dictionaries, Flax
-linen and Flax NNX.
+linen and Flax NNX. A glob pattern fits a leaf if it fits the path or some whole names in a row of
+it: `"head"`, `"head/*"` and `"kernel"` all fit `"params/head/kernel"`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import optax
 
 from clipax import _validate
 from clipax._typing import Where
@@ -159,16 +161,12 @@ def by_label(labels: Any) -> Scope:
     """
     if callable(labels):
         return _ByLabel(labels)
-    leaves, _ = jax.tree_util.tree_flatten_with_path(labels)
+    leaves = jax.tree.leaves(labels)
     if not leaves:
         raise ValueError(f"`labels` must hold at least one label, got {labels!r}.")
     # The label of a whole tree stands above every path.
-    names = [
-        "" if not keys else name for name, (keys, _) in zip(leaf_names(leaves), leaves, strict=True)
-    ]
-    return _ByLabel(
-        tuple((name, str(label)) for name, (_, label) in zip(names, leaves, strict=True))
-    )
+    names = [""] if jax.tree_util.all_leaves([labels]) else name_leaves(labels)
+    return _ByLabel(tuple((name, str(label)) for name, label in zip(names, leaves, strict=True)))
 
 
 def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") -> Scope:
@@ -214,12 +212,29 @@ def exclude(where: Where, scope: str | Scope = "global") -> Scope:
     return _Exclude(_check_where(where), resolve(scope))
 
 
-def leaf_names(pairs: Sequence[tuple[tuple[Any, ...], Any]]) -> list[str]:
-    """Name leaves by pairs of key path and leaf, alike for linen and NNX."""
+def name_leaves(tree: Any) -> list[str]:
+    """Name the leaves of a tree, alike for linen and NNX, and for a tree with None for some leaves.
+
+    A name that comes twice, as in `{"a/b": ..., "a": {"b": ...}}`, is numbered: `"a/b#2"`.
+    """
+    # None, and what `optax.masked` puts in the place of a leaf, count as leaves: names must not
+    # depend on which gradients there are.
+    pairs, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_missing)
     above = Counter(keys[:-1] for keys, _ in pairs)
-    # NNX keeps an array as the attribute `value` of a variable, which says nothing to a reader; a
-    # field `value` with others beside it does.
-    return [_join(keys, strip=above[keys[:-1]] == 1) or "leaf" for keys, _ in pairs]
+    times: Counter[str] = Counter()
+    names = []
+    for keys, leaf in pairs:
+        # NNX keeps an array as the attribute `value` of a variable, which says nothing to a reader;
+        # a field `value` with others beside it does.
+        name = _join(keys, strip=above[keys[:-1]] == 1) or "leaf"
+        times[name] += 1
+        if not _is_missing(leaf):
+            names.append(name if times[name] == 1 else f"{name}#{times[name]}")
+    return names
+
+
+def _is_missing(node: Any) -> bool:
+    return node is None or isinstance(node, optax.MaskedNode)
 
 
 def _join(keys: tuple[Any, ...], *, strip: bool) -> str:
@@ -236,8 +251,43 @@ def _check_where(where: Where) -> Where:
     raise TypeError(f"`where` must be glob patterns or a predicate on paths, got {where!r}.")
 
 
+def _patterns(where: Where) -> tuple[str, ...]:
+    """Return the patterns; none of a predicate."""
+    if callable(where):
+        return ()
+    return (where,) if isinstance(where, str) else where
+
+
 def _matches(where: Where, path: str) -> bool:
     if callable(where):
         return bool(where(path))
-    patterns = (where,) if isinstance(where, str) else where
-    return any(fnmatchcase(path, pattern) for pattern in patterns)
+    return any(matches(pattern, path) for pattern in _patterns(where))
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Tell whether a glob pattern fits a path or some whole names in a row of it.
+
+    So `"head"` and `"head/*"` fit `"params/head/kernel"`, `"kernel"` does too, `"ker"` does not.
+    """
+    return fnmatchcase(f"/{path}/", f"*/{pattern}/*")
+
+
+def refuse_unmatched(scope: Scope, paths: Sequence[str]) -> None:
+    """Raise where a pattern of the scope fits none of the leaves: it would silently do nothing.
+
+    Raises:
+      ValueError: With the pattern and some paths.
+    """
+    inner: Any = scope
+    while isinstance(inner, _Exclude | _Stacked):
+        # The default of `stacked` is every leaf, of which there may be none.
+        for pattern in _patterns(inner.where) if paths else ():
+            if not any(matches(pattern, path) for path in paths):
+                shown = ", ".join(map(repr, paths[:3]))
+                more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+                raise ValueError(
+                    f"Every pattern must fit a leaf, {pattern!r} fits none of {shown}{more}. A "
+                    f"pattern fits whole names in a row, as 'head' or 'head/*' fit "
+                    f"'params/head/kernel'; `clipax.block_names(opt_state)` shows all names."
+                )
+        inner = inner.within if isinstance(inner, _Stacked) else inner.scope

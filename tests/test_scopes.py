@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -84,7 +85,11 @@ def test_excluding_everything_leaves_the_guard():
     grads = {"w": jnp.array([3.0, jnp.inf])}
     updates, state = clipped(grads, scopes.exclude(lambda path: True))
     np.testing.assert_array_equal(updates["w"], [0, 0])
-    assert set(clipax.metrics(state)) == {"nonfinite_count", "is_finite"}
+    assert set(clipax.metrics(state)) == {
+        "nonfinite_count",
+        "consecutive_nonfinite",
+        "is_finite",
+    }
 
 
 def test_scopes_are_hashable_and_not_callable():
@@ -120,11 +125,9 @@ def test_leaves_have_one_name_in_nnx_and_in_dictionaries():
 
     state = nnx.state(Net(nnx.Rngs(0)), nnx.Param)
     plain = {"dense": {"bias": 0.0, "kernel": 0.0}}
-    names = [
-        scopes.leaf_names(jax.tree_util.tree_flatten_with_path(tree)[0]) for tree in (state, plain)
-    ]
+    names = [scopes.name_leaves(tree) for tree in (state, plain)]
     assert names[0] == names[1] == ["dense/bias", "dense/kernel"]
-    assert scopes.leaf_names([((), 0.0)]) == ["leaf"]
+    assert scopes.name_leaves(0.0) == ["leaf"]
 
 
 class Heads(NamedTuple):
@@ -160,3 +163,92 @@ def test_the_longest_prefix_decides_the_label():
 def test_an_excluded_leaf_named_like_a_label_changes_nothing(scope, grads):
     updates, _ = clipped(grads, scope)
     np.testing.assert_allclose(updates["w"], [1, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "fits"),
+    [
+        ("head", "params/head/kernel", True),
+        ("head/*", "params/head/kernel", True),
+        ("params/head", "params/head/kernel", True),
+        ("kernel", "params/head/kernel", True),
+        ("*/kernel", "params/head/kernel", True),
+        ("params/head/kernel", "params/head/kernel", True),
+        ("*", "kernel", True),
+        ("linear_?/b", "mlp/~/linear_0/b", True),
+        ("layers/1", "layers/1/w", True),
+        ("layers/1", "layers/10/w", False),
+        ("ead", "params/head/kernel", False),
+        ("head/kern", "params/head/kernel", False),
+        ("*/kernel", "kernel", False),
+        ("params/kernel", "params/head/kernel", False),
+    ],
+)
+def test_a_pattern_fits_whole_names_in_a_row(pattern, path, fits):
+    assert scopes.matches(pattern, path) == fits
+    assert scopes.exclude(pattern).block(path, 2).excluded == fits
+
+
+WRAPPED = {"params": {"head": {"kernel": jnp.ones(2)}, "body": {"kernel": jnp.ones(2)}}}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda where: clipax.clip_by_param_norm(0.1, exclude=where),
+        lambda where: clipax.clip_by_param_norm(0.1, stacked=where),
+        lambda where: clipax.scale_by_norm(scope=scopes.exclude(("head", where), "leaf")),
+        lambda where: clipax.scale_by_norm(scope=scopes.stacked(0, where=where)),
+        lambda where: clipax.scale_by_norm(
+            scope=scopes.exclude("head", scopes.stacked(0, where=where))
+        ),
+        lambda where: clipax.monitor_norms(scope=scopes.exclude(where)),
+        lambda where: clipax.skip_spikes(clipax.clip_sgd(0.1, 1.0), exclude=where),
+    ],
+)
+def test_a_pattern_that_fits_nothing_is_refused(make):
+    with pytest.raises(ValueError, match=r"'hed/\*' fits none of 'params/body/kernel'"):
+        make("hed/*").init(WRAPPED)
+    make("body/*").init(WRAPPED)
+    make("hed/*").init({})  # nothing that could fit
+    make(lambda path: False).init(WRAPPED)
+
+
+def test_a_pattern_that_fits_nothing_is_refused_for_examples_too():
+    grad = clipax.clipped_grad(
+        lambda params, x: x * jnp.sum(params["w"]), 1.0, scope=scopes.exclude("v")
+    )
+    with pytest.raises(ValueError, match="'v' fits none of 'w'"):
+        grad({"w": jnp.ones(2)}, jnp.ones(3))
+
+
+@pytest.mark.parametrize("missing", [None, optax.MaskedNode()])
+def test_names_do_not_depend_on_which_gradients_there_are(missing):
+    trees = [
+        {"attention": Heads(jnp.ones(2), jnp.ones(3))},
+        {"a": {"b": jnp.ones(2)}, "a/b": jnp.ones(3)},
+        {"a": [jnp.ones(2), jnp.ones(3)]},
+        {0: jnp.ones(2), 1: {"value": jnp.ones(3)}},
+    ]
+    for params in trees:
+        clip = clipax.clip_by_leaf_norm(1.0)
+        state = clip.init(params)
+        whole = scopes.name_leaves(params)
+        assert len(set(whole)) == 2
+        leaves, structure = jax.tree.flatten(params)
+        for place in range(2):
+            partial = [leaf if here == place else missing for here, leaf in enumerate(leaves)]
+            tree = jax.tree.unflatten(structure, partial)
+            assert scopes.name_leaves(tree) == [whole[place]]
+            clip.update(tree, state)
+
+
+def test_leaves_of_one_name_are_numbered():
+    tree = {"a": {"b": jnp.array([30.0, 40.0])}, "a/b": jnp.array([3.0])}
+    assert scopes.name_leaves(tree) == ["a/b", "a/b#2"]
+    updates, state = clipped(tree, "leaf")
+    np.testing.assert_allclose(updates["a/b"], [1.0], rtol=1e-6)
+    np.testing.assert_allclose(updates["a"]["b"], [0.6, 0.8], rtol=1e-6)
+    assert clipax.block_names(state) == ("a/b", "a/b#2")
+    adam = clipax.clip_adam(0.1, 1.0)
+    adam.update(tree, adam.init(tree), tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import optax
 import pytest
 
 import clipax
+from clipax import norms, thresholds
 
 BAD = [
     (lambda: clipax.clip_by_global_norm(-1.0), "`max_norm` must be positive, got -1.0."),
@@ -172,3 +174,124 @@ def test_importing_starts_no_backend():
     script = "import clipax, jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.devices())"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.count("CpuDevice") == 3
+
+
+ARRAYS = [
+    ("b2", lambda value: clipax.clip_adam_norm(0.1, 1.0, b2=value), 2.0),
+    ("b2", lambda value: clipax.clip_adam(0.1, 1.0, b2=value), -1.0),
+    ("b_init", lambda value: clipax.scale_by_adagrad_norm(b_init=value), float("nan")),
+    ("delta", lambda value: clipax.clip_by_regularized_norm(1.0, value), float("nan")),
+    ("max_norm", clipax.clip_by_global_norm, 0.0),
+    ("learning_rate", lambda value: clipax.clip_sgd(value, 1.0), -1.0),
+    ("decay", lambda value: clipax.mixed_clip_sgd(0.1, 1.0, decay=value), 1.0),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "value"), ARRAYS)
+@pytest.mark.parametrize("kind", [jnp.asarray, np.asarray, np.float32, jnp.bfloat16])
+def test_concrete_arrays_are_checked(name, make, value, kind):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        make(kind(value))
+
+
+def test_traced_numbers_pass():
+    for _, make, value in ARRAYS:
+        jax.eval_shape(lambda traced, make=make: make(traced).init(jnp.ones(2)), jnp.asarray(value))
+
+
+NO_NUMBER = {
+    "text": np.array("abc"),
+    "complex": np.array(1j),
+    "key": jax.random.key(0),
+    "flag": np.array(True),
+    "flags": jnp.array([True]),
+}
+
+
+@pytest.mark.parametrize("value", NO_NUMBER.values(), ids=NO_NUMBER)
+def test_arrays_that_are_no_real_number(value):
+    for make in (clipax.clip_by_leaf_norm, clipax.thresholds.median):
+        with pytest.raises(TypeError, match=r"`(threshold|scale)` must be a number, got an array"):
+            make(value)
+
+
+def test_numbers_beyond_the_floats():
+    with pytest.raises(ValueError, match=r"`threshold` must be within the floats"):
+        clipax.clip_by_leaf_norm(10**400)
+    with pytest.raises(ValueError, match="`window` must be at most 2147483647, got"):
+        clipax.thresholds.median(2.0, window=2**63)
+
+
+NO_SCHEDULE = {
+    "None": lambda count: None,
+    "text": lambda count: "x",
+    "vector": lambda count: jnp.ones(3),
+    "complex": lambda count: 1j,
+    "flag": lambda count: True,
+    "raises": lambda count: count["step"],
+    "no argument": lambda: 1.0,
+    "rule": lambda count: clipax.norms.clip(1.0),
+}
+
+
+@pytest.mark.parametrize("value", NO_SCHEDULE.values(), ids=NO_SCHEDULE)
+def test_functions_that_are_no_schedule(value):
+    text = "must be a number or a schedule, a function from the step count to a number; "
+    with pytest.raises(TypeError, match=f"`threshold` {text}"):
+        clipax.clip_by_leaf_norm(value)
+    with pytest.raises(TypeError, match=f"`threshold` {text}"):
+        clipax.clip_by_value(value)
+    with pytest.raises(TypeError, match=f"`learning_rate` {text}"):
+        clipax.clip_sgd(value, 1.0)
+
+
+def test_schedules_with_branches_of_python_pass():
+    clipax.clip_by_value(lambda count: 1.0 if count < 1 else 2.0)
+
+
+FACTORIES = [name for name, value in vars(thresholds).items() if inspect.isfunction(value)]
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_factories_that_were_not_called(name):
+    factory = getattr(thresholds, name)
+    with pytest.raises(TypeError, match=rf"`thresholds\.{name}` makes one when it is called"):
+        clipax.clip_by_global_norm(factory)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [norms.clip(1.0), norms.normalize(0.1), norms.chain(norms.clip(1.0)), thresholds.zscore()],
+)
+@pytest.mark.parametrize("params", [{"w": jnp.ones(2)}, [jnp.ones(2)], jnp.ones(2), (jnp.ones(2),)])
+def test_rules_on_norms_in_a_chain(rule, params):
+    optimizer = optax.chain(rule, optax.adam(0.1))
+    with pytest.raises(TypeError, match=r"`clipax\.scale_by_norm\(rule\)` of a rule"):
+        optimizer.init(params)
+
+
+@pytest.mark.parametrize("make", [clipax.thresholds.percentile, clipax.clip_by_percentile])
+def test_a_share_is_no_percentage(make):
+    for share in (0.1, 0.5, 0.99, 100):
+        with pytest.raises(ValueError, match=r"`percentile` must be in \[1, 100\), in percent"):
+            make(share)
+
+
+def test_what_else_is_no_argument():
+    with pytest.raises(TypeError, match="`axis_name` must be the name of a mesh axis"):
+        clipax.clip_by_global_norm(1.0, axis_name=5)
+    with pytest.raises(TypeError, match="`axis_name` must be the name of a mesh axis"):
+        clipax.skip_nonfinite(optax.sgd(0.1), axis_name=(1, 2))
+    with pytest.raises(TypeError, match=r"`rule` must be made by `clipax.norms`.*`clipax.delay_up"):
+        norms.delay(optax.sgd(0.1), 2)
+    with pytest.raises(TypeError, match="`initial` must be a number"):
+        norms.delay(norms.clip(1.0), 1, initial="x")
+    with pytest.raises(TypeError, match="`inner` must be an optax gradient transformation"):
+        clipax.with_error_feedback(thresholds.median(2.0))
+    with pytest.raises(TypeError, match="`learning_rate` must have a sign"):
+        clipax.clip_sgd(np.uint8(1), 1.0)
+
+
+def test_a_threshold_of_zero_says_what_is_off():
+    with pytest.raises(ValueError, match=r"got 0\. Infinity clips nothing\."):
+        clipax.clip_by_global_norm(0)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from clipax._metrics import find_clips
+from clipax._clips import find_measuring
 from clipax._states import find, unwrap
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
@@ -33,7 +33,9 @@ class Record(NamedTuple):
 
 def records(state: Any) -> list[Record]:
     """Find the records of all transformations in a state, in order."""
-    clips = [Record(clip.telemetry, _pool(_histograms(clip.node))) for clip in find_clips(state)]
+    clips = [
+        Record(clip.telemetry, _pool(_histograms(clip.node))) for clip in find_measuring(state)
+    ]
     return clips or [Record(None, _pool([one])) for one in _histograms(state)]
 
 
@@ -57,13 +59,13 @@ def histogram_of(norms_or_state: Any) -> HistogramState:
 def _histograms(state: Any) -> list[Array]:
     """Collect the counts of all histograms in a state."""
 
-    def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
+    def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[str]] | None:
         counts = unwrap(fields.get(_COUNTS))
         if counts is None or jnp.shape(counts)[-1:] != (_histogram.BINS,):
             return None
         return counts, ()
 
-    return list(find(state, match))
+    return [item for _, item in find(state, match)]
 
 
 def _pool(histograms: list[Array]) -> HistogramState | None:

@@ -4,6 +4,9 @@
 """
 
 from clipax.engine._blocks import keep_rows as keep_rows
+from clipax.engine._counts import Counts as Counts
+from clipax.engine._counts import add_step as add_step
+from clipax.engine._counts import init_counts as init_counts
 from clipax.engine._decide import BlockFactors as BlockFactors
 from clipax.engine._decide import NormRules as NormRules
 from clipax.engine._decide import RuleStates as RuleStates
@@ -36,3 +39,4 @@ from clipax.engine._telemetry import Telemetry as Telemetry
 from clipax.engine._telemetry import decode_names as decode_names
 from clipax.engine._telemetry import known_labels as known_labels
 from clipax.engine._telemetry import stack_telemetry as stack_telemetry
+from clipax.engine._transformation import make_transformation as make_transformation

@@ -12,6 +12,7 @@ from clipax.engine._decide import NormRules
 from clipax.engine._entries import EntryRule, scale
 from clipax.engine._spec import ScaleByNormState, Spec
 from clipax.engine._step import Step
+from clipax.engine._transformation import make_transformation
 
 __all__ = ["lift"]
 
@@ -50,4 +51,4 @@ def lift(
         scaled = step.apply(rule, factors, weight_decay=weight_decay, saturate=saturate)
         return step.finish(scaled)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, ScaleByNormState)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from clipax import _platforms
+from clipax import _platforms, _validate
 from clipax._typing import Array, Params, Updates
 
 __all__ = [
@@ -31,29 +31,43 @@ class Skippable(NamedTuple):
 
     Attributes:
       init: From the parameters to the inner state.
-      update: From `(taken, updates, state, params, extra)` to updates and inner state: those of the
-        inner transformation where the scalar `taken` is true, else zeros and the state as it was.
+      update: From `(taken, updates, state, params, extra)` to whether the step is taken, updates
+        and inner state: those of the inner transformation where the scalar `taken` is true and its
+        result passes, else zeros and the state as it was.
     """
 
     init: Callable[[Params], Any]
-    update: Callable[[Array, Updates, Any, Params | None, Mapping[str, Any]], tuple[Updates, Any]]
+    update: Callable[
+        [Array, Updates, Any, Params | None, Mapping[str, Any]], tuple[Array, Updates, Any]
+    ]
 
 
 class _Forms(NamedTuple):
-    """Two ways to leave a step out; functions of `(taken, updates, state, params, extra)`."""
+    """Two ways to leave a step out, and one to make it whether it will be taken or not.
+
+    They are functions of `(taken, updates, state, params, extra)`.
+    """
 
     branch: Callable[..., tuple[Updates, Any]]
     select: Callable[..., tuple[Updates, Any]]
+    make: Callable[..., tuple[Updates, Any]]
 
 
-def make_skippable(inner: optax.GradientTransformation) -> Skippable:
+def make_skippable(
+    inner: optax.GradientTransformation,
+    judge: Callable[[Updates, Any, Any], Array] | None = None,
+) -> Skippable:
     """Make the steps of a transformation conditional.
+
+    Args:
+      inner: The transformation.
+      judge: From its updates, its new and its old state to whether the step is taken; None to take
+        whatever it makes.
 
     Raises:
       TypeError: `inner` is not a gradient transformation.
     """
-    if not (callable(getattr(inner, "init", None)) and callable(getattr(inner, "update", None))):
-        raise TypeError(f"`inner` must be an optax gradient transformation, got {inner!r}.")
+    _validate.transformation("inner", inner)
     if isinstance(inner, optax.GradientTransformation):
         inner = optax.with_extra_args_support(inner)
     else:  # `optax.MultiSteps` has the functions of a transformation, and takes extra arguments
@@ -65,15 +79,21 @@ def make_skippable(inner: optax.GradientTransformation) -> Skippable:
 
     def update(
         taken: Array, updates: Updates, state: Any, params: Params | None, extra: Mapping[str, Any]
-    ) -> tuple[Updates, Any]:
+    ) -> tuple[Array, Updates, Any]:
         if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
             # The same functions at every step: outside of `jit` JAX caches programs by them.
-            branch, select = always
+            forms = always
         else:
             # Line searches take a function among the extra arguments, which is no operand.
-            (branch, select), extra = _make_forms(inner, extra), {}
+            forms, extra = _make_forms(inner, extra), {}
         operands = taken, updates, state, params, extra
-        return _platforms.choose(*operands, cpu=branch, gpu=select, tpu=select)
+        if judge is not None:
+            # What is made has to be there before it is judged: no platform gains by a branch.
+            result, new = forms.make(*operands)
+            taken &= judge(result, new, state)
+            return taken, *_drop_unless(taken, result, new, state)
+        made = _platforms.choose(*operands, cpu=forms.branch, gpu=forms.select, tpu=forms.select)
+        return taken, *made
 
     return Skippable(init, update)
 
@@ -104,17 +124,28 @@ def _make_forms(
         return lax.cond(taken, take, stay, updates, state, params, extra)
 
     @partial(jax.jit, inline=True)
+    def make(
+        taken: Array, updates: Updates, state: Any, params: Params, extra: Any
+    ) -> tuple[Updates, Any]:
+        return take(*mask_derivatives(taken, (updates, state, params, extra)))
+
+    @partial(jax.jit, inline=True)
     def select(
         taken: Array, updates: Updates, state: Any, params: Params, extra: Any
     ) -> tuple[Updates, Any]:
         # For GPU and TPU: a conditional makes the host of a GPU wait and costs a TPU a temporary of
         # the tree's size; a selection is fused into the update. Zeros in place of a bad gradient
         # would cost a read: the norm of a clip inside is measured together with `taken`.
-        result, new = take(*mask_derivatives(taken, (updates, state, params, extra)))
-        zeros = jax.tree.map(jnp.zeros_like, result)
-        return select_step(taken, result, zeros), select_step(taken, new, state)
+        result, new = make(taken, updates, state, params, extra)
+        return _drop_unless(taken, result, new, state)
 
-    return _Forms(branch, select)
+    return _Forms(branch, select, make)
+
+
+def _drop_unless(taken: Array, result: Updates, new: Any, state: Any) -> tuple[Updates, Any]:
+    """Select the updates and the new state where the step is taken, else zeros and the old one."""
+    zeros = jax.tree.map(jnp.zeros_like, result)
+    return select_step(taken, result, zeros), select_step(taken, new, state)
 
 
 def strip_weak_types(tree: Any) -> Any:

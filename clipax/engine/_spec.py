@@ -51,6 +51,7 @@ class Spec(NamedTuple):
     ) -> Spec:
         """Check the arguments and resolve the scope."""
         _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
+        _validate.axis_name(axis_name)
         return Spec(scopes.resolve(scope), nonfinite, axis_name)
 
     @property
@@ -67,7 +68,7 @@ class Spec(NamedTuple):
         self, rules: NormRules, params: Params, entry_rule: EntryRule | None = None
     ) -> ScaleByNormState:
         """Make the state before the first step."""
-        leaves, _ = name_leaves(params, self.scope)
+        leaves, _ = name_leaves(params, self.scope, check_patterns=True)
         dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
         shapes: dict[str, tuple[int, ...]] = {scopes.GLOBAL: ()} if self.collapse else {}
         for leaf in leaves:

@@ -35,10 +35,11 @@ class Telemetry(NamedTuple):
 
     Attributes:
       latest: On the last axis `grad_norm`, `threshold`, `clip_factor` and the factor of the update
-        of the last finite step; where blocks have units also the sum of the shares of them that
-        were above the threshold, over all steps.
-      counts: On the last axis the numbers of steps, of steps with a norm above the threshold and of
-        steps with one that was not finite, and whether the last step's was not, int32. A last row,
+        of the last finite step, and the share of recent steps that were clipped; where blocks have
+        units also `clipped_norm`, and the part of the sum of clipped units' shares beyond whole
+        steps.
+      counts: On the last axis the numbers of steps, of steps with a norm above the threshold, of
+        steps with one that was not finite, and of the latter in a row up to now, int32. A last row,
         if there is one more, is that of all excluded leaves together, or of an empty tree.
       labels: The blocks as the keys (`block_key`) of a dictionary without arrays: their names are
         known inside `jit`.
@@ -72,6 +73,18 @@ class Telemetry(NamedTuple):
         return self.latest[..., 3]
 
     @property
+    def recent_clip_fraction(self) -> Array:
+        """Return the share of about the last 100 finite steps that were clipped."""
+        return self.latest[..., _RECENT]
+
+    @property
+    def clipped_norm(self) -> Array:
+        """Return the norm that the factor of the gradient left (the largest of a block's units)."""
+        if self.latest.shape[-1] > _CLIPPED_NORM:
+            return self.latest[..., _CLIPPED_NORM]
+        return self.grad_norm * self.clip_factor
+
+    @property
     def steps(self) -> Array:
         """Return the number of steps, int32."""
         steps = self.counts[..., _STEPS]
@@ -80,10 +93,12 @@ class Telemetry(NamedTuple):
     @property
     def clipped_count(self) -> Array:
         """Return the number of steps with a norm above the threshold (shares of units add up)."""
-        if self.latest.shape[-1] > _SHARES:
-            return self.latest[..., _SHARES]
         clipped = self.counts[..., _CLIPPED]
-        return clipped if self.names is None else clipped[..., : self.latest.shape[-2]]
+        if self.names is not None:
+            clipped = clipped[..., : self.latest.shape[-2]]
+        if self.latest.shape[-1] > _REST:
+            return clipped + self.latest[..., _REST]
+        return clipped
 
     @property
     def nonfinite_count(self) -> Array:
@@ -91,13 +106,21 @@ class Telemetry(NamedTuple):
         return self.counts[..., _NONFINITE]
 
     @property
+    def consecutive_nonfinite(self) -> Array:
+        """Return the number of steps in a row, up to the last, with a norm that was not finite."""
+        return self.counts[..., _IN_A_ROW]
+
+    @property
     def is_finite(self) -> Array:
         """Tell whether the last step's norms were finite."""
-        return self.counts[..., _FLAG] == 0
+        return self.consecutive_nonfinite == 0
 
 
-_STEPS, _CLIPPED, _NONFINITE, _FLAG = range(4)
-_SHARES = 4
+_STEPS, _CLIPPED, _NONFINITE, _IN_A_ROW = range(4)
+_RECENT, _CLIPPED_NORM, _REST = range(4, 7)
+
+RECENT = 100
+"""Steps that `recent_clip_fraction` averages: all of them at first, then exponentially."""
 
 
 def init_telemetry(
@@ -119,7 +142,8 @@ def init_telemetry(
     rows: tuple[int, ...] = () if collapse else (len(shapes),)
     counted: tuple[int, ...] = () if collapse else (max(1, len(shapes) + excluded),)
     units = any(shape != () for shape in shapes.values())
-    start = np.array([0, jnp.finfo(dtype).max, 1, 1, 0][: _SHARES + units], jnp.dtype(dtype))
+    numbers = [0, jnp.finfo(dtype).max, 1, 1, 0, 0, 0]
+    start = np.array(numbers[: _REST + 1 if units else _RECENT + 1], jnp.dtype(dtype))
     return Telemetry(
         latest=jnp.broadcast_to(jnp.asarray(start), (*rows, len(start))),
         counts=jnp.zeros((*counted, 4), jnp.int32),
@@ -154,7 +178,7 @@ def record(
     """
     collapse = old.names is None
     latest, counts = (part[None] if collapse else part for part in (old.latest, old.counts))
-    has_units = latest.shape[-1] > _SHARES
+    has_units = latest.shape[-1] > _REST
     # By row of `counts`: whether this step's norm was above the threshold, and not finite.
     clipped, bad = (jnp.zeros(len(counts), jnp.int32) for _ in range(2))
     measured = np.zeros(len(counts), bool)
@@ -167,31 +191,45 @@ def record(
         order = {label: place for place, label in enumerate(known_labels(old))}
         place = np.array([order[label] for group in groups for label in group.labels])
         measured[place] = True
+        finite_steps = _select(counts[:, _STEPS] - counts[:, _NONFINITE], place)
 
         def replace(old: Array) -> Array:
             # Entry by entry: XLA can write it in place.
-            fresh = jnp.stack(row.latest[: old.shape[-1]], axis=-1).astype(old.dtype)
+            share = row.share.astype(old.dtype)
+            weight = 1 / jnp.minimum(finite_steps + 1, RECENT).astype(old.dtype)
+            recent = old[:, _RECENT] + (share - old[:, _RECENT]) * weight
+            fresh = [*row.numbers, recent]
             if has_units:
-                fresh = jnp.where(np.arange(old.shape[-1]) == _SHARES, old + fresh, fresh)
-            return jnp.where(row.any_finite[:, None], fresh, old)
+                fresh += [row.clipped_norm, (old[:, _REST] + share) % 1]
+            return jnp.where(row.any_finite[:, None], jnp.stack(fresh, -1).astype(old.dtype), old)
 
+        whole = row.share
+        if has_units:
+            # Float sums of shares would stop growing after some hundred thousand steps.
+            whole = jnp.floor(_select(latest[:, _REST], place) + row.share.astype(latest.dtype))
+        whole = jnp.where(row.any_finite, whole, 0)
         latest = _put(latest, place, replace)
-        if not has_units:
-            clipped = _put(clipped, place, lambda _: row.latest[_SHARES].astype(jnp.int32))
+        clipped = _put(clipped, place, lambda _: whole.astype(jnp.int32))
         bad = _put(bad, place, lambda _: (~row.is_finite).astype(jnp.int32))
     if excluded:
         finite = jnp.stack([jnp.isfinite(norms).all() for norms in excluded]).all()
         bad = jnp.append(bad[:-1], (~finite).astype(jnp.int32))
         measured[-1] = True
     steps = jnp.ones_like(bad)
-    flags = jnp.where(measured, bad, counts[:, _FLAG]) if not measured.all() else bad
     largest = np.iinfo(np.int32).max
-    added = jnp.stack([steps, clipped, bad, jnp.zeros_like(bad)], axis=-1)
-    kept = jnp.where(counts > largest - added, largest, counts + added)
-    counts = jnp.where(np.arange(4) == _FLAG, flags[:, None], kept)
+    added = jnp.stack([steps, clipped, bad, bad], axis=-1)
+    counted = jnp.where(counts > largest - added, largest, counts + added)
+    # A finite step ends a row of others; one in which the block had no gradient does not.
+    ends = (np.arange(4) == _IN_A_ROW) & measured[:, None] & (bad == 0)[:, None]
+    counts = jnp.where(ends, 0, counted)
     if collapse:
         latest, counts = latest[0], counts[0]
     return old._replace(latest=latest, counts=counts)
+
+
+def _select(values: Array, place: np.ndarray) -> Array:
+    """Select rows; all rows in order are not gathered."""
+    return values if np.array_equal(place, np.arange(len(values))) else values[place]
 
 
 def _put(values: Array, place: np.ndarray, new: Callable[[Array], Array]) -> Array:

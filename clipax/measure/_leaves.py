@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,26 +36,33 @@ class Leaf(NamedTuple):
     block: Block
 
 
-def name_leaves(tree: Any, scope: Scope) -> tuple[list[Leaf], Any]:
+def name_leaves(tree: Any, scope: Scope, *, check_patterns: bool = False) -> tuple[list[Leaf], Any]:
     """Flatten a tree to floating-point arrays with names and blocks, and its structure.
+
+    Leaves may be shapes, as `jax.eval_shape` gives them, where only these are used.
+
+    Args:
+      tree: The tree.
+      scope: The scope that gives the blocks.
+      check_patterns: Whether the tree is complete: then every pattern of the scope must fit a leaf.
 
     Raises:
       TypeError: A leaf is not of a floating-point or complex type.
-      ValueError: Two leaves have one name, such as `{"a/b": ..., "a": {"b": ...}}`.
+      ValueError: A pattern fits no leaf.
     """
-    pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
+    raws, structure = jax.tree.flatten(tree)
+    names = scopes.name_leaves(tree)
+    if check_patterns:
+        scopes.refuse_unmatched(scope, names)
     leaves = []
-    for path, (_, raw) in zip(scopes.leaf_names(pairs), pairs, strict=True):
-        value = jnp.asarray(raw)
+    for path, raw in zip(names, raws, strict=True):
+        value: Any = raw if isinstance(raw, jax.ShapeDtypeStruct) else jnp.asarray(raw)
         if not jnp.issubdtype(value.dtype, jnp.inexact):
             raise TypeError(
                 f"Every leaf must be floating-point or complex, got {value.dtype} for {path!r}; "
                 f"leave other parameters out with `optax.masked` or `optax.partition`."
             )
         leaves.append(Leaf(path, value, scope.block(path, value.ndim)))
-    names = Counter(leaf.path for leaf in leaves)
-    if twice := [path for path, times in names.items() if times > 1]:
-        raise ValueError(f"Every leaf must have a name of its own, several are {twice[0]!r}.")
     return leaves, structure
 
 
@@ -67,9 +73,8 @@ def replace_values(leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf
 
 def index_by_path(tree: Any) -> dict[str, Array]:
     """Flatten a tree to a dictionary of leaves by name."""
-    pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
-    names = scopes.leaf_names(pairs)
-    return {name: jnp.asarray(leaf) for name, (_, leaf) in zip(names, pairs, strict=True)}
+    leaves = map(jnp.asarray, jax.tree.leaves(tree))
+    return dict(zip(scopes.name_leaves(tree), leaves, strict=True))
 
 
 def find_row(rows: Mapping[str, T], path: str) -> T:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from clipax import scopes
 from clipax._typing import Array, AxisName
 
 __all__ = ["Mesh", "varying_axes"]
@@ -176,7 +176,7 @@ def _as_tuple(axes: Any) -> tuple[str, ...]:
 
 def _lookup(axis_name: Mapping[str, Any], path: str) -> Any:
     for pattern, axes in axis_name.items():
-        if fnmatchcase(path, pattern):
+        if scopes.matches(pattern, path):
             return axes
     raise ValueError(
         f"`axis_name` must match every leaf, none of its patterns {list(axis_name)} fits {path!r}."

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from clipax import _validate
 from clipax._typing import Array
 from clipax.thresholds import Context
 
@@ -27,7 +28,14 @@ class Decision(NamedTuple):
     threshold: Array
 
 
-class NormRule(NamedTuple):
+class _NormRule(NamedTuple):
+    init: Callable[[tuple[int, ...]], Any]
+    update: Callable[[Array, Any, Context], tuple[Decision, Any]]
+    needs_params: bool = False
+    never_amplifies: bool = False
+
+
+class NormRule(_NormRule):
     """The twin of `optax.GradientTransformation` on norms.
 
     Both functions work elementwise on an array of norms of any shape, and only ever see finite
@@ -42,10 +50,18 @@ class NormRule(NamedTuple):
         the clamp at its largest number is left out.
     """
 
-    init: Callable[[tuple[int, ...]], Any]
-    update: Callable[[Array, Any, Context], tuple[Decision, Any]]
-    needs_params: bool = False
-    never_amplifies: bool = False
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        init: Callable[[tuple[int, ...]], Any],
+        update: Callable[[Array, Any, Context], tuple[Decision, Any]],
+        needs_params: bool = False,
+        never_amplifies: bool = False,
+    ) -> NormRule:
+        """Make one whose `init` says so where it is given parameters, as in `optax.chain`."""
+        init = _validate.shapes_only(init, "rule on norms")
+        return super().__new__(cls, init, update, needs_params, never_amplifies)
 
 
 def scale_norms(decision: Decision, norms: Array) -> Array:

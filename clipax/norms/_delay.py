@@ -49,6 +49,12 @@ def delay(rule: NormRule, delay: int | None, initial: Scalar = 1.0) -> NormRule:
       1.0
       0.5
     """
+    if not isinstance(rule, NormRule):
+        raise TypeError(
+            f"`rule` must be made by `clipax.norms`, got {rule!r}; `clipax.delay_updates` delays a "
+            f"transformation."
+        )
+    _validate.non_negative("initial", initial)
     steps = _validate.optional_index("delay", delay)
     if steps == 0:
         return rule

@@ -53,6 +53,11 @@ def scale_by_sstm(
     def init(leaf: Any) -> Memory:
         # In float32 or better: bfloat16 has 8 bits, and a step of z may be far below one in 256.
         dtype = wide_dtype(jnp.result_type(leaf), jnp.float32)
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise TypeError(
+                "`params` must be arrays, got shapes: the method starts from their values. Call "
+                "`jax.eval_shape(optimizer.init, params)` for the shapes of the state."
+            )
         return {name: jnp.array(leaf, dtype, copy=True) for name in _MEMORY}
 
     def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
@@ -148,10 +153,10 @@ def clipped_sstm_eval_params(opt_state: Any, params: Params | None = None) -> Pa
       [1. 1.]
     """
 
-    def match(fields: Mapping[str, Any]) -> tuple[Params, Iterable[Any]] | None:
+    def match(fields: Mapping[str, Any]) -> tuple[Params, Iterable[str]] | None:
         return (fields["y_sequence"], ()) if set(_MEMORY) == set(fields) else None
 
-    sequences = list(find(opt_state, match))
+    sequences = [item for _, item in find(opt_state, match)]
     if len(sequences) != 1:
         raise ValueError(
             f"`opt_state` must hold the state of one `clipped_sstm`, it holds {len(sequences)}."

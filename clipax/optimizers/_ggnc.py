@@ -14,7 +14,7 @@ import optax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
-from clipax.engine import BlockFactors, NormRules, Spec, forget, scale
+from clipax.engine import BlockFactors, NormRules, Spec, forget, make_transformation, scale
 from clipax.measure import (
     Leaf,
     Method,
@@ -115,7 +115,7 @@ def scale_by_lmo(
         scaled, of_momentum = second.finish(second.apply(scale(), lengths, values=directions))
         return scaled, MomentumState(first.state, of_momentum)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, MomentumState)
 
 
 def _refuse(leaves: Sequence[Leaf], norm: str, axis_name: AxisName) -> None:

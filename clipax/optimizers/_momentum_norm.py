@@ -24,6 +24,7 @@ from clipax.engine import (
     average,
     forget,
     hide,
+    make_transformation,
     wide_zeros_like,
 )
 from clipax.measure import Derived, index_by_path, wide_dtype
@@ -127,7 +128,7 @@ def scale_by_momentum_norm(
         updates, of_momentum = second.finish(scaled)
         return updates, MomentumState(first.state, of_momentum)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, MomentumState)
 
 
 def init_momentum(

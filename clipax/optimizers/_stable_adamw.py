@@ -26,6 +26,7 @@ from clipax.engine import (
     count_steps,
     counted_steps,
     hide,
+    make_transformation,
     weigh_newest,
 )
 from clipax.measure import Derived, find_row, index_by_path, wide_dtype
@@ -91,7 +92,7 @@ def scale_by_stable_adam(
         hidden = hide([leaf.value for leaf in step.leaves])
         return step.finish(step.apply(rule, on_update, values=hidden, steps=steps))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, ScaleByNormState)
 
 
 def _weigh(b2: Scalar, steps: Array, dtype: Any) -> tuple[Array, Array]:

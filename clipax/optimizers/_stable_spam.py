@@ -35,6 +35,7 @@ from clipax.engine import (
     counted_steps,
     forget,
     hide,
+    make_transformation,
     weigh_newest,
 )
 from clipax.measure import Derived, wide_dtype
@@ -128,7 +129,7 @@ def scale_by_stable_spam(
         steps = counted_steps(state, step.leaves)
         return step.finish(step.apply(rule, factors, values=_clip_entries(hidden), steps=steps))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, ScaleByNormState)
 
 
 class _Sources(NamedTuple):

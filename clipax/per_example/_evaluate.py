@@ -17,6 +17,7 @@ from clipax import _validate, norms
 from clipax._typing import Array, Params, Scalar
 from clipax.measure import Mesh, accumulation_dtype, name_leaves, narrow
 from clipax.norms import Decision
+from clipax.per_example._explicit import with_auto_axes
 from clipax.per_example._release import ExampleStats, add_noise, summarize
 from clipax.per_example._scan import Microbatches, add_up
 from clipax.scopes import Scope
@@ -75,7 +76,22 @@ def evaluate(
     """
     size = _check_batch(batch, mask)
     _check_key(key, options.noise_multiplier)
-    leaves, structure = name_leaves(params, options.scope)
+    arrays = jax.tree.map(jnp.asarray, (params, batch, threshold, mask, key))
+    evaluated = functools.partial(_evaluate, options, size)
+    return with_auto_axes(evaluated, *arrays[:2], size, *arrays[2:])
+
+
+def _evaluate(
+    options: Options,
+    size: int,
+    params: Params,
+    batch: Any,
+    threshold: Array,
+    mask: Array | None,
+    key: Array | None,
+) -> tuple[tuple[Array, ExampleStats], Any]:
+    """Compute value, statistics and gradient of a batch on checked arguments."""
+    leaves, structure = name_leaves(params, options.scope, check_patterns=True)
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
     limit = jnp.asarray(threshold, dtype)
     # A traced threshold is not checked: NaN, zero and negative numbers let nothing through.

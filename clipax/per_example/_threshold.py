@@ -35,10 +35,10 @@ def current_threshold(opt_state: Any) -> Array:
     """
     names = GeometricQuantileState._fields
 
-    def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[Any]] | None:
+    def match(fields: Mapping[str, Any]) -> tuple[Array, Iterable[str]] | None:
         return (unwrap(fields["threshold"]), ()) if set(names) == set(fields) else None
 
-    thresholds = list(find(opt_state, match))
+    thresholds = [item for _, item in find(opt_state, match)]
     if len(thresholds) != 1:
         raise ValueError(
             "`opt_state` must hold one state of `thresholds.geometric_quantile`, got "

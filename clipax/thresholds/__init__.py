@@ -8,6 +8,7 @@ from clipax.thresholds._anytime import anytime as anytime
 from clipax.thresholds._anytime import fixed_horizon as fixed_horizon
 from clipax.thresholds._base import Context as Context
 from clipax.thresholds._base import Threshold as Threshold
+from clipax.thresholds._base import TimedState as TimedState
 from clipax.thresholds._base import as_threshold as as_threshold
 from clipax.thresholds._block_rms import block_rms as block_rms
 from clipax.thresholds._ema import ema as ema

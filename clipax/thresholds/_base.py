@@ -11,7 +11,7 @@ import numpy as np
 from clipax import _validate
 from clipax._typing import Array, ScalarOrSchedule
 
-__all__ = ["Context", "Threshold", "as_threshold", "raise_to_normal"]
+__all__ = ["Context", "Threshold", "TimedState", "as_threshold", "raise_to_normal"]
 
 
 class Context(NamedTuple):
@@ -35,7 +35,13 @@ class Context(NamedTuple):
     sizes: Array | np.ndarray | None = None
 
 
-class Threshold(NamedTuple):
+class _Threshold(NamedTuple):
+    init: Callable[[tuple[int, ...]], Any]
+    update: Callable[[Array, Any, Context], tuple[Array, Any]]
+    needs_params: bool = False
+
+
+class Threshold(_Threshold):
     """A threshold as a pair of pure functions, the twin of `optax.GradientTransformation` on norms.
 
     Both work elementwise on an array of norms of any shape. Every array in the state has the norms'
@@ -49,9 +55,20 @@ class Threshold(NamedTuple):
       needs_params: Whether `context.param_norms` is used.
     """
 
-    init: Callable[[tuple[int, ...]], Any]
-    update: Callable[[Array, Any, Context], tuple[Array, Any]]
-    needs_params: bool = False
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        init: Callable[[tuple[int, ...]], Any],
+        update: Callable[[Array, Any, Context], tuple[Array, Any]],
+        needs_params: bool = False,
+    ) -> Threshold:
+        """Make one whose `init` says so where it is given parameters, as in `optax.chain`."""
+        return super().__new__(cls, _validate.shapes_only(init, "threshold"), update, needs_params)
+
+
+class TimedState(NamedTuple):
+    """State of a schedule: no array, only the mark that the count of steps is needed."""
 
 
 def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold") -> Threshold:
@@ -79,7 +96,9 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
     """
     if isinstance(value, Threshold):
         return value
-    if not callable(value):
+    if callable(value):
+        _validate.schedule(name, value)
+    else:
         _validate.threshold(name, value)
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
@@ -89,7 +108,7 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
         now = jnp.asarray(now, norms.dtype)
         return jnp.broadcast_to(jnp.where(now >= least, now, least), norms.shape), state
 
-    return Threshold(lambda shape: (), update)
+    return Threshold(lambda shape: TimedState() if callable(value) else (), update)
 
 
 def raise_to_normal(threshold: Array) -> Array:

@@ -43,7 +43,7 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
     with :math:`n_{(r)}` the r-th smallest of the norms of all :math:`t` steps, this one included.
 
     Args:
-      percentile: :math:`p`, in (0, 100); default 10, the paper's: clips about 90 % of all steps.
+      percentile: :math:`p`, in [1, 100), not a share; default 10, the paper's: clips about 90 %.
       window: Up to how many norms it is exact, a concrete integer of at least 1; default 1000.
 
     Returns:
@@ -67,7 +67,9 @@ def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
     References:
       Seetharaman, Wichern, Pardo, Le Roux, "AutoClip", MLSP 2020, arXiv 2007.14469.
     """
-    _validate.within("percentile", percentile, 0, 100, brackets="()")
+    # A share, such as 0.1, is taken for a percentage by mistake only.
+    rule = "in [1, 100), in percent (10 for a tenth)"
+    _validate.number("percentile", percentile, rule, lambda value: 1 <= value < 100)
     window = _validate.index("window", window, minimum=1)
 
     def init(shape: tuple[int, ...]) -> PercentileState:

@@ -19,6 +19,7 @@ from clipax.transforms._clip_by_value import ClipByValueState as ClipByValueStat
 from clipax.transforms._clip_by_value import clip_by_value as clip_by_value
 from clipax.transforms._delay_updates import DelayUpdatesState as DelayUpdatesState
 from clipax.transforms._delay_updates import delay_updates as delay_updates
+from clipax.transforms._monitor_norms import MonitorNormsState as MonitorNormsState
 from clipax.transforms._monitor_norms import monitor_norms as monitor_norms
 from clipax.transforms._normalize_by_global_norm import (
     normalize_by_global_norm as normalize_by_global_norm,

@@ -15,7 +15,16 @@ import optax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
-from clipax.engine import BlockFactors, NormRules, ScaleByNormState, Spec, Step, hide, scale
+from clipax.engine import (
+    BlockFactors,
+    NormRules,
+    ScaleByNormState,
+    Spec,
+    Step,
+    hide,
+    make_transformation,
+    scale,
+)
 from clipax.measure import (
     Method,
     clamp_singular_values,
@@ -132,4 +141,4 @@ def clip_by_singular_values(
         values = [clamped.get(leaf.block.label, leaf.value) for leaf in leaves]
         return step.finish(step.apply(scale(), factors, values=values))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, ScaleByNormState)

@@ -10,6 +10,7 @@ import optax
 
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
+from clipax.engine import make_transformation
 from clipax.measure import name_leaves, wide_dtype
 from clipax.norms._factors import RESPONSES
 
@@ -64,7 +65,9 @@ def clip_by_value(
     References:
       Chezhegov et al., arXiv 2406.04443 (experiments); J. Zhang et al., arXiv 1912.03194.
     """
-    if not callable(threshold):
+    if callable(threshold):
+        _validate.schedule("threshold", threshold)
+    else:
         _validate.threshold("threshold", threshold)
     _validate.one_of("response", response, RESPONSES)
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
@@ -87,7 +90,10 @@ def clip_by_value(
         new_state = ClipByValueState(optax.safe_increment(state.steps))
         return jax.tree.unflatten(structure, clipped), new_state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    def remembers(state: ClipByValueState) -> Any:
+        return state if callable(threshold) else ()
+
+    return make_transformation(init, update, ClipByValueState, remembers=remembers)
 
 
 def _clip(value: Array, threshold: Any, response: str, *, propagate: bool) -> Array:

@@ -11,6 +11,7 @@ from jax import lax
 
 from clipax import _validate, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
+from clipax.engine import make_transformation
 from clipax.measure import find_row, index_by_path, name_leaves, narrow
 
 __all__ = ["DelayUpdatesState", "delay_updates"]
@@ -99,4 +100,4 @@ def delay_updates(
         kept = jax.tree.unflatten(jax.tree.structure(state.slots), list(slots.values()))
         return jax.tree.unflatten(structure, late), DelayUpdatesState(following, kept)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, DelayUpdatesState)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -10,12 +10,22 @@ import optax
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
-from clipax.engine import NormRules, ScaleByNormState, Spec, Step, hide, scale
+from clipax.engine import NormRules, ScaleByNormState, Spec, Step, hide, make_transformation, scale
 from clipax.norms import Decision, NormRule
 from clipax.scopes import Scope
 from clipax.thresholds import Context
 
-__all__ = ["monitor_norms"]
+__all__ = ["MonitorNormsState", "monitor_norms"]
+
+
+class MonitorNormsState(NamedTuple):
+    """State of `monitor_norms`; every array is finite at all times.
+
+    Attributes:
+      watch: The records of the norms, and their histograms.
+    """
+
+    watch: ScaleByNormState
 
 
 def monitor_norms(
@@ -37,7 +47,8 @@ def monitor_norms(
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      A `GradientTransformationExtraArgs`; `metrics`, `advise` and `diagnostics` read its state.
+      A `GradientTransformationExtraArgs` with a `MonitorNormsState`; `metrics`, `advise` and
+      `diagnostics` read it.
 
     Notes:
       - The state has 4 KiB a block at any time, with scope `"unit"` more than most parameters.
@@ -58,20 +69,23 @@ def monitor_norms(
     spec = Spec.of(scope, nonfinite, axis_name)
     rules = NormRules.of(_count_norms())
 
-    def init(params: Params) -> ScaleByNormState:
-        return spec.init(rules, params)
+    def init(params: Params) -> MonitorNormsState:
+        return MonitorNormsState(spec.init(rules, params))
 
     def update(
-        updates: Updates, state: ScaleByNormState, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, ScaleByNormState]:
-        step = Step.begin(spec, updates, state, params, extra)
+        updates: Updates, state: MonitorNormsState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, MonitorNormsState]:
+        step = Step.begin(spec, updates, state.watch, params, extra)
         factors = step.decide(rules, step.norms())
         if nonfinite == "zero":
-            return step.finish(step.apply(scale(), factors, saturate=False))
-        # A gradient passes even if it is not finite: there is nothing to scale.
-        return step.finish(hide([leaf.value for leaf in step.leaves]))
+            passed = step.apply(scale(), factors, saturate=False)
+        else:
+            # A gradient passes even if it is not finite: there is nothing to scale.
+            passed = hide([leaf.value for leaf in step.leaves])
+        updates, watch = step.finish(passed)
+        return updates, MonitorNormsState(watch)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, MonitorNormsState)
 
 
 def _count_norms() -> NormRule:

@@ -8,60 +8,59 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate
-from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates
-from clipax.engine import NormRules, ScaleByNormState, Spec, Step, keep_rows, make_skippable
+from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates, Where
+from clipax.engine import (
+    Counts,
+    NormRules,
+    ScaleByNormState,
+    Spec,
+    Step,
+    add_step,
+    init_counts,
+    keep_rows,
+    make_skippable,
+    make_transformation,
+)
 from clipax.norms import Decision, NormRule
+from clipax.scopes import Scope
 from clipax.thresholds import Context, Threshold, as_threshold, median
+from clipax.transforms._guards import Check, make_judge, resolve_scope
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
 # The default rule: this many times the median of the last norms.
 _SCALE, _WINDOW = 10.0, 50
-_INT32_MAX = 2**31 - 1
+_MOST = 2**31 - 1
 
 
-class SkipSpikesState(NamedTuple):
+class _State(NamedTuple):
+    watch: ScaleByNormState
+    counts: Array
+    inner: Any
+
+
+class SkipSpikesState(Counts, _State):
     """State of `skip_spikes`; every array is finite at all times.
 
     Attributes:
-      watch: The records of the norm, and the memory of the threshold.
-      skipped_count: Number of steps skipped, for whatever reason.
-      consecutive_count: Number of spikes in a row up to now, at most `max_consecutive`. Steps that
-        are not finite neither count nor end the row.
+      watch: The records of the norms, and the memory of the threshold.
+      counts: Counts of steps, to be read by the properties of this class.
       inner: State of the transformation inside; it knows nothing of skipped steps.
     """
 
-    watch: ScaleByNormState
-    skipped_count: Array
-    consecutive_count: Array
-    inner: Any
+    __slots__ = ()
 
     @property
-    def steps(self) -> Array:
-        """Return the number of steps, skipped ones included."""
-        return self.watch.telemetry.steps
+    def consecutive_spikes(self) -> Array:
+        """Return the number of spikes in a row up to now, at most `max_consecutive`.
 
-    @property
-    def spike_count(self) -> Array:
-        """Return the number of finite norms above the threshold.
-
-        Those are included that were taken because `max_consecutive` were skipped before them.
+        Steps that are not finite neither count nor end the row.
         """
-        return self.watch.telemetry.clipped_count
-
-    @property
-    def nonfinite_count(self) -> Array:
-        """Return the number of steps with a norm that was not finite; all were skipped."""
-        return self.watch.telemetry.nonfinite_count
-
-    @property
-    def is_finite(self) -> Array:
-        """Tell whether the last norm was finite."""
-        return self.watch.telemetry.is_finite
+        return self.counts[..., -1]
 
     @property
     def norm(self) -> Array:
-        """Return the last finite norm."""
+        """Return the last finite norm, or those of the blocks."""
         return self.watch.telemetry.grad_norm
 
     @property
@@ -75,6 +74,9 @@ def skip_spikes(
     threshold: ScalarOrSchedule | Threshold | None = None,
     *,
     max_consecutive: int = 25,
+    check: Check = "gradient",
+    exclude: Where | None = None,
+    scope: str | Scope = "global",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Skip steps with a gradient far larger than usual, or not finite.
@@ -85,7 +87,7 @@ def skip_spikes(
     .. math:: (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } n_t > c_t
         \text{ and } k_t \le K \\ \mathrm{inner}(g_t, s_{t-1}) & \text{otherwise} \end{cases}
 
-    with :math:`n` the global norm and :math:`k_t` the number of spikes in a row, this one included.
+    with :math:`n` the norm and :math:`k_t` the number of spikes in a row, this one included.
 
     Args:
       inner: The transformation or optimizer to protect, with the state :math:`s`.
@@ -93,6 +95,11 @@ def skip_spikes(
         the non-finite are); schedules count all steps. Default: `thresholds.median(10, window=50)`.
       max_consecutive: How many spikes in a row are skipped, :math:`K`, at least 1; default 25, half
         the window. Then they are taken, until a norm is within.
+      check: `"result"`: a step whose update or new state is not finite is skipped too, as for
+        `skip_nonfinite`; default `"gradient"`.
+      exclude: Leaves that are not judged, as for `clip_by_param_norm`.
+      scope: Which entries share a norm. A step is a spike if it is one for any block, each by a
+        threshold of its own; default `"global"`.
       axis_name: As for `scale_by_norm`; all devices skip together.
 
     Returns:
@@ -119,20 +126,15 @@ def skip_spikes(
     References:
       Common practice for language models; no paper. Compare `optax.skip_large_updates`.
     """
-    run = make_skippable(inner)
+    spec = Spec.of(resolve_scope(scope, exclude), axis_name=axis_name)
+    run = make_skippable(inner, make_judge(check, spec.scope, axis_name))
     source = as_threshold(median(_SCALE, window=_WINDOW) if threshold is None else threshold)
     # The counter is an int32.
-    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1), _INT32_MAX)
-    spec = Spec.of(axis_name=axis_name)
+    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1, maximum=None), _MOST)
     rules = NormRules.of(_record_threshold(source))
 
     def init(params: Params) -> SkipSpikesState:
-        return SkipSpikesState(
-            watch=spec.init(rules, params),
-            skipped_count=jnp.zeros((), jnp.int32),
-            consecutive_count=jnp.zeros((), jnp.int32),
-            inner=run.init(params),
-        )
+        return SkipSpikesState(spec.init(rules, params), init_counts(spikes=True), run.init(params))
 
     def update(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra: Any
@@ -143,21 +145,24 @@ def skip_spikes(
         factors = step.decide(rules, norms)
         finite, spike = jnp.array(True), jnp.array(False)  # stay so for a tree without leaves
         for label, limit in step.thresholds().items():
-            finite = factors[label].finite
-            spike = finite & (norms[label] > limit)
-        before = state.consecutive_count
-        taken = finite & (~spike | (before >= most))
+            good = factors[label].finite
+            finite &= jnp.all(good)
+            spike |= jnp.any(good & (norms[label] > limit))
+        before = state.consecutive_spikes
+        allowed = finite & (~spike | (before >= most))
         in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
         updates, watch = step.finish([leaf.value for leaf in step.leaves])
-        result, inner_state = run.update(taken, updates, state.inner, params, extra)
-        return result, SkipSpikesState(
-            watch=watch,
-            skipped_count=state.skipped_count + (~taken).astype(jnp.int32),
-            consecutive_count=jnp.where(finite, in_a_row, before),
-            inner=inner_state,
+        taken, result, inner_state = run.update(allowed, updates, state.inner, params, extra)
+        counts = add_step(
+            state.counts,
+            skipped=~taken,
+            nonfinite=~finite | (allowed & ~taken),
+            spike=finite & spike,
+            spikes_in_a_row=jnp.where(finite, in_a_row, before),
         )
+        return result, SkipSpikesState(watch, counts, inner_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, SkipSpikesState)
 
 
 def _record_threshold(source: Threshold) -> NormRule:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from clipax import _platforms, scopes
+from clipax import _platforms, _validate, scopes
 from clipax._typing import Array, AxisName, Params, Updates
+from clipax.engine import make_transformation
 from clipax.engine._entries import guard, hide, wide_zeros_like
 from clipax.engine._skip import mask_derivatives, select_step, strip_weak_types
 from clipax.measure import Leaf, all_finite, find_row, index_by_path, name_leaves, narrow
@@ -71,9 +72,7 @@ def with_error_feedback(
     References:
       Khirirat et al., "Clip21: Error Feedback for Gradient Clipping", arXiv 2305.18929.
     """
-    pair = getattr(inner, "init", None), getattr(inner, "update", None)
-    if not all(callable(part) for part in pair):
-        raise TypeError(f"`inner` must be an optax gradient transformation, got {inner!r}.")
+    _validate.transformation("inner", inner)
     clip = optax.with_extra_args_support(inner)
     scope = scopes.resolve("leaf")
 
@@ -108,7 +107,7 @@ def with_error_feedback(
         inner_state = ErrorFeedbackState(kept, select_step(finite, clipped, clip_state))
         return jax.tree.unflatten(structure, given), proceed(state, finite, inner_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return make_transformation(init, update, SkipNonfiniteState)
 
 
 def _hide(leaves: Sequence[Leaf]) -> Sequence[Array]:

@@ -121,7 +121,7 @@ def slope(inner, platform, gradient, mode):
     def size(first):
         changed = {**gradient, "w": gradient["w"].at[0].set(first)}
         finite = jnp.isfinite(changed["w"]).all()
-        updates, new = run.update(finite, changed, state, PARAMS, {})
+        _, updates, new = run.update(finite, changed, state, PARAMS, {})
         floats = [leaf for leaf in jax.tree.leaves((updates, new)) if leaf.dtype == jnp.float32]
         return sum(jnp.sum(leaf) for leaf in floats)
 
@@ -144,7 +144,7 @@ def test_parameters_have_derivatives_of_zero_where_a_step_is_skipped():
     run = make_skippable(optax.add_decayed_weights(0.5))
 
     def total(weight, gradient):
-        updates, _ = run.update(jnp.isfinite(gradient), gradient, run.init(weight), weight, {})
+        _, updates, _ = run.update(jnp.isfinite(gradient), gradient, run.init(weight), weight, {})
         return updates * weight
 
     for platform in ("cpu", "tpu"):
@@ -196,7 +196,7 @@ def test_functions_among_the_extra_arguments(platform):
         run = make_skippable(inner)
         extra = {"value": 0.5, "value_fn": lambda params: jnp.sum(params["w"])}
         for taken in (True, False):
-            _, state = run.update(jnp.array(taken), GOOD, run.init(PARAMS), PARAMS, extra)
+            _, _, state = run.update(jnp.array(taken), GOOD, run.init(PARAMS), PARAMS, extra)
             assert state == (-0.5 if taken else 0.0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def clip_by_param_norm(
     *,
     clipping: float = 0.01,
     eps: float = 1e-3,
-    exclude: str | None = None,
+    exclude: Callable[[str], bool] | None = None,
 ) -> Updates:
     """Unit by unit: the columns of a matrix, or a vector as a whole; one bad unit becomes zero."""
 
@@ -28,7 +28,7 @@ def clip_by_param_norm(
         return clip({"": gradient}, threshold)[""]
 
     def leaf(path: str, gradient: np.ndarray) -> np.ndarray:
-        if path == exclude:
+        if exclude is not None and exclude(path):
             return one(gradient, params[path], excluded=True)
         if gradient.ndim < 2:
             return one(gradient, params[path], excluded=False)

@@ -44,10 +44,8 @@ def expected(batch):
     return {name: one / (SIZE - 1) for name, one in total.items()}, sizes
 
 
-def mesh():
-    return jax.make_mesh(
-        (DEVICES,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:DEVICES]
-    )
+def mesh(kind=AxisType.Auto):
+    return jax.make_mesh((DEVICES,), ("data",), axis_types=(kind,), devices=jax.devices()[:DEVICES])
 
 
 def compare(grads, stats, expected):
@@ -67,6 +65,44 @@ def test_a_sharded_batch_under_jit_moves_no_example(batch, expected):
     for collective in ("all-to-all", "collective-permute"):
         assert collective not in text
     assert all(np.prod(shape) <= SIZE for shape in _gathered(text)), text
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["jit", "eager"])
+@pytest.mark.parametrize("options", [{}, {"microbatch_size": DEVICES}, {"scope": "leaf"}])
+def test_a_batch_on_explicit_axes(batch, expected, compiled, options):
+    placed = jax.device_put(batch, NamedSharding(mesh(AxisType.Explicit), P("data")))
+    grad = clipax.clipped_value_and_grad(loss, 1.0, **options)
+
+    def step(params, x, y, mask):
+        return grad(params, x, y, mask=mask)
+
+    (value, stats), grads = (jax.jit(step) if compiled else step)(PARAMS, *placed)
+    plain = clipax.clipped_value_and_grad(loss, 1.0, **options)
+    (wanted, others), found = plain(PARAMS, *batch[:2], mask=batch[2])
+    np.testing.assert_allclose(value, wanted, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-6), stats, others)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-6, atol=1e-7), grads, found)
+    if "scope" not in options:
+        compare(grads, stats, expected)
+
+
+def test_parameters_on_explicit_axes_give_gradients_sharded_alike(batch):
+    axes = jax.make_mesh(
+        (2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2, devices=jax.devices()[:4]
+    )
+    x, y = (jax.device_put(one, NamedSharding(axes, P("data"))) for one in batch[:2])
+    specs = {"kernel": P(None, "model"), "bias": P("model")}
+    params = {
+        name: jax.device_put(PARAMS[name], NamedSharding(axes, spec))
+        for name, spec in specs.items()
+    }
+    grad = clipax.clipped_grad(loss, 1.0)
+    found, stats = jax.jit(grad)(params, x, y)
+    wanted, _ = grad(PARAMS, *batch[:2])
+    for name, spec in specs.items():
+        np.testing.assert_allclose(found[name], wanted[name], rtol=3e-6, atol=1e-7)
+        assert jax.typeof(found[name]).sharding.spec == spec
+    assert jax.typeof(stats.norms).sharding.spec == P("data")
 
 
 def _gathered(text):

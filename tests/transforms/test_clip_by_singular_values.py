@@ -278,7 +278,7 @@ def test_inside_shard_map_stacks_may_be_split_between_layers(mesh, method):
 
 @METHODS
 def test_a_threshold_is_handed_the_largest_singular_values(method):
-    quantile = clipax.thresholds.percentile(0.5, window=8)
+    quantile = clipax.thresholds.percentile(50, window=8)
     clip = clipax.clip_by_singular_values(quantile, method=method)
     random = np.random.default_rng(6)
     rows = [
