@@ -29,7 +29,7 @@ Exact = Any
 
 def positive(name: str, value: Any) -> Exact:
     """Return a positive and finite constant."""
-    number = _read(name, value)
+    number = _validate.concrete(name, value)
     _validate.positive(name, number)
     return Decimal(number)
 
@@ -41,14 +41,14 @@ def check_smoothness(l0: Any, l1: Any) -> tuple[Exact, Exact]:
 
 def tail_index(value: Any) -> Exact:
     """Return `alpha`, the order up to which the noise has moments."""
-    number = _read("alpha", value)
+    number = _validate.concrete("alpha", value)
     _validate.within("alpha", number, 1, 2, brackets="(]")
     return Decimal(number)
 
 
 def order(value: Any) -> Exact:
     """Return the order of a moment."""
-    number = _read("order", value)
+    number = _validate.concrete("order", value)
     _validate.within("order", number, 1, math.inf, brackets="[)")
     return Decimal(number)
 
@@ -60,14 +60,14 @@ def failure_probability(value: Any) -> Exact:
 
 def probability(name: str, value: Any) -> Exact:
     """Return a probability that is neither 0 nor 1."""
-    number = _read(name, value)
+    number = _validate.concrete(name, value)
     _validate.within(name, number, 0, 1, brackets="()")
     return Decimal(number)
 
 
 def decay(name: str, value: Any) -> Exact:
     """Return the decay rate of a moving average."""
-    number = _read(name, value)
+    number = _validate.concrete(name, value)
     _validate.open_unit(name, number)
     return Decimal(number)
 
@@ -75,12 +75,4 @@ def decay(name: str, value: Any) -> Exact:
 def steps(value: Any) -> Exact:
     """Return the number of steps of the whole run."""
     # The plus rounds an integer of thousands of digits, of which a power would take seconds.
-    return +Decimal(_validate.index("steps", value, minimum=1))
-
-
-def _read(name: str, value: Any) -> float:
-    try:
-        return _validate.concrete(name, value)
-    except OverflowError:
-        # A Python integer beyond float64; its digits would fill the message.
-        return math.inf if value > 0 else -math.inf
+    return +Decimal(_validate.index("steps", value, minimum=1, maximum=None))

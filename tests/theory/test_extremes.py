@@ -232,6 +232,6 @@ def test_the_argument_named_is_the_one_farthest_from_1():
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000], ids=["400", "-400", "5000"])
-def test_integers_beyond_float64_count_as_infinite(value):
-    with pytest.raises(ValueError, match=r"^`l0` must be positive and finite, got -?inf\.$"):
+def test_integers_beyond_float64_are_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^`l0` must be within the floats"):
         theory.clip_sgd_practical(l0=value, l1=1.0)

@@ -57,7 +57,7 @@ class FolderLock:
         """
         while True:
             descriptor, locked = self._open()
-            left = _describe(os.pread(descriptor, _MOST_BYTES, 0))
+            left = _describe(_read(descriptor)) if locked else _await_holder(descriptor)
             if not locked or (left and left["host"] != socket.gethostname()):
                 os.close(descriptor)
                 raise InputError(self._refuse(left))
@@ -67,7 +67,8 @@ class FolderLock:
             os.close(descriptor)
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _introduce(), 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, _introduce())
         except OSError:
             os.close(descriptor)
             raise
@@ -77,10 +78,14 @@ class FolderLock:
     def release(self) -> None:
         """Give the folder back."""
         if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            if fcntl is None:  # Windows does not remove an open file
+                os.close(descriptor)
+                self.path.unlink(missing_ok=True)
+                return
             # Removed while it is held, or it might be the next holder's.
             self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
+            os.close(descriptor)
 
     def __enter__(self) -> FolderLock:
         self.acquire()
@@ -105,7 +110,7 @@ class FolderLock:
             return descriptor, False
         except OSError:
             # A file system without locks: the file alone says whether a process is at work.
-            left = _describe(os.pread(descriptor, _MOST_BYTES, 0))
+            left = _describe(_read(descriptor))
             return descriptor, left is None or not _lives(left)
         return descriptor, True
 
@@ -121,7 +126,7 @@ class FolderLock:
             return f"output folder {folder} is in use by another process; choose another --out."
         who = f"process {holder['pid']} on {holder['host']} since {holder['started']}"
         advice = "wait for it, or choose another --out"
-        if holder["host"] != socket.gethostname():
+        if fcntl is None or holder["host"] != socket.gethostname():
             advice += f"; if it has ended, remove {self.path}"
         return f"output folder {folder} is in use by {who} ({holder['command']}); {advice}."
 
@@ -131,6 +136,16 @@ def _open_alone(path: Path) -> tuple[int, bool]:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
     except FileExistsError:
         return os.open(path, os.O_RDWR), False
+
+
+def _await_holder(descriptor: int) -> dict[str, str] | None:
+    """Read who holds the lock, once a process that has just taken it has written that."""
+    for _ in range(20):
+        holder = _describe(_read(descriptor))
+        if holder and _lives(holder):
+            return holder
+        time.sleep(0.05)
+    return None
 
 
 def _lives(holder: dict[str, str]) -> bool:
@@ -146,12 +161,17 @@ def _lives(holder: dict[str, str]) -> bool:
     return True
 
 
+def _read(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, _MOST_BYTES)
+
+
 def _introduce() -> bytes:
     holder = {
         "pid": str(os.getpid()),
         "host": socket.gethostname(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(sys.argv)[:500],
     }
     return json.dumps(holder).encode()
 
