@@ -59,6 +59,10 @@ def check_noise(noise: Any, risk: Any = 0.0, threshold: Any = 1.0) -> Any:
         return low <= value <= high
 
     _validate.number("noise", noise.scale, f"of a scale {rule}", lambda v: v == 0 or holds(v))
+    weights = getattr(noise, "weights", np.ones(1))
+    tiny = float(jnp.finfo(dtype).tiny)
+    if not isinstance(weights, jax.Array) and ((weights > 0) & (weights < tiny)).any():
+        raise ValueError(f"`noise` must have weights of at least {tiny:.2g} in {dtype}, or 0.")
     if not jnp.ndim(risk):
         rule_of_risk = f"at most {high**2:.2g} in {dtype}"
         _validate.number("risk", risk, rule_of_risk, lambda value: value <= high**2)

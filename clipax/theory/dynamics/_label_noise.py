@@ -36,8 +36,8 @@ __all__ = [
 
 # Below e^-37 a weight is lost beside 1 in float64.
 _NEGLIGIBLE = 37.0
-# Of which the square is a number of float64.
-_LARGEST = find_limits(np.float64)[1]
+# Of which the squares are numbers of float64.
+_SMALLEST, _LARGEST, _ = find_limits(np.float64)
 
 
 def gaussian_noise(sigma: Scalar) -> ScaleMixtureNoise:
@@ -111,6 +111,8 @@ def rademacher_noise(sigma: Scalar, probability: Scalar) -> MixtureNoise:
     """
     check_size("sigma", sigma)
     _validate.within("probability", probability, 0, 1, brackets="(]")
+    # Subnormal numbers lose the digits of half of it.
+    _validate.within("probability", probability, 1e-300, 1)
     size, half = sigma / probability**0.5, probability / 2
     if not isinstance(size, jax.Array):
         _check_reach("probability", probability, "`sigma`/sqrt(`probability`)", size)
@@ -209,8 +211,11 @@ def mixture_noise(weights: Any, means: Any, variances: Any) -> MixtureNoise:
         raise ValueError(f"`means` must be finite, got {means}.")
     if not (np.all(variances >= 0) and np.isfinite(variances).all()):
         raise ValueError(f"`variances` must be non-negative and finite, got {variances}.")
-    for name, sizes in (("means", np.abs(means)), ("variances", np.sqrt(variances))):
-        _check_reach(name, sizes.max(), "the largest size", sizes.max())
+    largest, widest = np.abs(means).max(), np.sqrt(variances).max()
+    # A small component beside a large one does no harm.
+    name = "means" if largest >= widest else "variances"
+    size = float(max(largest, widest))
+    _check_reach(name, size, "the largest size", size)
     moment = float(weights @ (means**2 + variances))
     return MixtureNoise(weights, means, variances, moment, math.sqrt(moment))
 
@@ -236,17 +241,19 @@ def empirical_noise(residuals: Any) -> MixtureNoise:
         )
     if not np.isfinite(residuals).all():
         raise ValueError("`residuals` must be finite, got NaN or infinity.")
-    _check_reach("residuals", np.abs(residuals).max(), "the largest", np.abs(residuals).max())
+    largest = float(np.abs(residuals).max())
+    _check_reach("residuals", largest, "the largest", largest)
     weights = np.full(residuals.size, 1 / residuals.size)
     moment = float(np.mean(residuals**2))
     return MixtureNoise(weights, residuals, np.zeros(residuals.size), moment, math.sqrt(moment))
 
 
 def _check_reach(name: str, value: Any, words: str, size: Any) -> None:
-    """Raise where the square of a component's size leaves float64."""
-    if not size <= _LARGEST:
+    """Raise where the square of a size leaves float64; there may be no noise at all."""
+    if not (size == 0 or _SMALLEST <= size <= _LARGEST):
         raise ValueError(
-            f"`{name}` must be such that {words} is at most {_LARGEST:.2g}, got {value!r}."
+            f"`{name}` must be such that {words} is 0 or in [{_SMALLEST:.2g}, {_LARGEST:.2g}], got "
+            f"{value!r}."
         )
 
 

@@ -145,6 +145,17 @@ def test_solutions_are_finite_or_name_an_argument(argument, size):
         assert found is None or np.isfinite(found).all()
 
 
+def test_noise_too_rare_for_the_type_is_refused():
+    noise = dynamics.rademacher_noise(1e-5, 1e-40)
+    with pytest.raises(
+        ValueError, match=r"^`noise` must have weights of at least 1.2e-38 in float32"
+    ):
+        dynamics.reduction_factors(noise, 1e-12, 1e16)
+    with jax.enable_x64(True):
+        found = dynamics.reduction_factors(noise, 1e-12, 1e16)
+        np.testing.assert_allclose(found.m2, 1e-10 + 2e-12, rtol=1e-6)
+
+
 def test_no_noise_at_all_is_a_law():
     found = dynamics.reduction_factors(dynamics.empirical_noise([0.0]), 0.5, 1.0)
     expected = dynamics.reduction_factors(dynamics.gaussian_noise(1e-6), 0.5, 1.0)
