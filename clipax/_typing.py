@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 
-__all__ = ["Array", "AxisName", "NonFinite", "Norms", "Scalar", "ScalarOrSchedule"]
+__all__ = ["NUMBERS", "Array", "AxisName", "NonFinite", "Norms", "Scalar", "ScalarOrSchedule"]
 
 Array = jax.Array
 # A Python or NumPy number, or a zero-dimensional array (which may be traced).
@@ -18,6 +18,8 @@ Scalar = float | int | np.ndarray | jax.Array
 ScalarOrSchedule = Scalar | optax.Schedule
 # Treatment of a block whose norm is not finite: zero update, or NaN.
 NonFinite = Literal["zero", "propagate"]
+# The types of leaves that are numbers; of a whole Equinox model some leaves are functions.
+NUMBERS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 # Mesh axes that a norm spans inside `shard_map`; a mapping names them leaf by leaf, or gives the
 # leaf's `PartitionSpec`.
 AxisName = str | tuple[str, ...] | Mapping[str, str | tuple[str, ...] | PartitionSpec] | None

@@ -197,7 +197,7 @@ WRAPPED = {"params": {"head": {"kernel": jnp.ones(2)}, "body": {"kernel": jnp.on
     [
         lambda where: clipax.clip_by_param_norm(0.1, exclude=where),
         lambda where: clipax.clip_by_param_norm(0.1, stacked=where),
-        lambda where: clipax.scale_by_norm(scope=scopes.exclude(("head", where), "leaf")),
+        lambda where: clipax.scale_by_norm(scope=scopes.exclude(where, scopes.exclude("head"))),
         lambda where: clipax.scale_by_norm(scope=scopes.stacked(0, where=where)),
         lambda where: clipax.scale_by_norm(
             scope=scopes.exclude("head", scopes.stacked(0, where=where))

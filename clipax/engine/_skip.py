@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 from clipax import _platforms, _validate
-from clipax._typing import Array, Params, Updates
+from clipax._typing import NUMBERS, Array, Params, Updates
 
 __all__ = [
     "Skippable",
@@ -22,8 +21,6 @@ __all__ = [
     "select_step",
     "strip_weak_types",
 ]
-
-_NUMBERS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 
 
 class Skippable(NamedTuple):
@@ -45,7 +42,7 @@ class Skippable(NamedTuple):
 class _Forms(NamedTuple):
     """Two ways to leave a step out, and one to make it whether it will be taken or not.
 
-    They are functions of `(taken, updates, state, params, extra)`.
+    They are functions of `(taken, updates, state, given)`, parameters and extra arguments last.
     """
 
     branch: Callable[..., tuple[Updates, Any]]
@@ -72,7 +69,7 @@ def make_skippable(
         inner = optax.with_extra_args_support(inner)
     else:  # `optax.MultiSteps` has the functions of a transformation, and takes extra arguments
         inner = optax.GradientTransformationExtraArgs(inner.init, inner.update)
-    always = _make_forms(inner, {})
+    always = _make_forms(inner, lambda given: given)
 
     def init(params: Params) -> Any:
         return strip_weak_types(inner.init(params))
@@ -80,13 +77,16 @@ def make_skippable(
     def update(
         taken: Array, updates: Updates, state: Any, params: Params | None, extra: Mapping[str, Any]
     ) -> tuple[Array, Updates, Any]:
-        if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves(extra)):
+        arguments: Any = params, dict(extra)
+        if all(isinstance(leaf, NUMBERS) for leaf in jax.tree.leaves(arguments)):
             # The same functions at every step: outside of `jit` JAX caches programs by them.
-            forms = always
+            forms, given = always, arguments
         else:
-            # Line searches take a function among the extra arguments, which is no operand.
-            forms, extra = _make_forms(inner, extra), {}
-        operands = taken, updates, state, params, extra
+            # Line searches take a function among the extra arguments, and some leaves of a whole
+            # Equinox model are functions: these are no operands.
+            given, join = _split_numbers(arguments)
+            forms = _make_forms(inner, join)
+        operands = taken, updates, state, given
         if judge is not None:
             # What is made has to be there before it is judged: no platform gains by a branch.
             result, new = forms.make(*operands)
@@ -98,45 +98,54 @@ def make_skippable(
     return Skippable(init, update)
 
 
+def _split_numbers(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Split a tree into its numbers, and the function that puts them back among the rest."""
+    leaves, structure = jax.tree.flatten(tree)
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, NUMBERS)]
+
+    def join(numbers: list[Any]) -> Any:
+        whole = list(leaves)
+        for place, number in zip(places, numbers, strict=True):
+            whole[place] = number
+        return jax.tree.unflatten(structure, whole)
+
+    return [leaves[place] for place in places], join
+
+
 def _make_forms(
-    inner: optax.GradientTransformationExtraArgs, constants: Mapping[str, Any]
+    inner: optax.GradientTransformationExtraArgs, join: Callable[[Any], tuple[Params, Any]]
 ) -> _Forms:
-    """Make both forms of a step; `constants` are extra arguments that are no operands."""
+    """Make all forms of a step; `join` gives parameters and extra arguments of what is given."""
 
     # Inlined into its callers, and traced once for all of them.
     @partial(jax.jit, inline=True)
-    def take(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
-        taken, new = inner.update(updates, state, params, **constants, **extra)
+    def take(updates: Updates, state: Any, given: Any) -> tuple[Updates, Any]:
+        params, extra = join(given)
+        taken, new = inner.update(updates, state, params, **extra)
         return strip_weak_types(taken), jax.tree.map(_cast_like, new, state)
 
-    def stay(updates: Updates, state: Any, params: Params, extra: Any) -> tuple[Updates, Any]:
-        shapes, _ = jax.eval_shape(take, updates, state, params, extra)
+    def stay(updates: Updates, state: Any, given: Any) -> tuple[Updates, Any]:
+        shapes, _ = jax.eval_shape(take, updates, state, given)
         zeros = jax.tree.map(
             lambda leaf, like: jnp.zeros_like(leaf, dtype=like.dtype), updates, shapes
         )
         return zeros, state
 
-    def branch(
-        taken: Array, updates: Updates, state: Any, params: Params, extra: Any
-    ) -> tuple[Updates, Any]:
+    def branch(taken: Array, updates: Updates, state: Any, given: Any) -> tuple[Updates, Any]:
         # XLA for CPU copies the old state for a selection, and writes out both
         # (`benchmarks/NOTES.md`).
-        return lax.cond(taken, take, stay, updates, state, params, extra)
+        return lax.cond(taken, take, stay, updates, state, given)
 
     @partial(jax.jit, inline=True)
-    def make(
-        taken: Array, updates: Updates, state: Any, params: Params, extra: Any
-    ) -> tuple[Updates, Any]:
-        return take(*mask_derivatives(taken, (updates, state, params, extra)))
+    def make(taken: Array, updates: Updates, state: Any, given: Any) -> tuple[Updates, Any]:
+        return take(*mask_derivatives(taken, (updates, state, given)))
 
     @partial(jax.jit, inline=True)
-    def select(
-        taken: Array, updates: Updates, state: Any, params: Params, extra: Any
-    ) -> tuple[Updates, Any]:
+    def select(taken: Array, updates: Updates, state: Any, given: Any) -> tuple[Updates, Any]:
         # For GPU and TPU: a conditional makes the host of a GPU wait and costs a TPU a temporary of
         # the tree's size; a selection is fused into the update. Zeros in place of a bad gradient
         # would cost a read: the norm of a clip inside is measured together with `taken`.
-        result, new = make(taken, updates, state, params, extra)
+        result, new = make(taken, updates, state, given)
         return _drop_unless(taken, result, new, state)
 
     return _Forms(branch, select, make)

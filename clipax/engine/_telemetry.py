@@ -35,9 +35,9 @@ class Telemetry(NamedTuple):
 
     Attributes:
       latest: On the last axis `grad_norm`, `threshold`, `clip_factor` and the factor of the update
-        of the last finite step, and the share of recent steps that were clipped; where blocks have
-        units also `clipped_norm`, and the part of the sum of clipped units' shares beyond whole
-        steps.
+        of the last finite step, the moving average of whether steps were clipped and that of
+        ones; where blocks have units also `clipped_norm`, and the part of the sum of clipped units'
+        shares beyond whole steps.
       counts: On the last axis the numbers of steps, of steps with a norm above the threshold, of
         steps with one that was not finite, and of the latter in a row up to now, int32. A last row,
         if there is one more, is that of all excluded leaves together, or of an empty tree.
@@ -75,7 +75,8 @@ class Telemetry(NamedTuple):
     @property
     def recent_clip_fraction(self) -> Array:
         """Return the share of about the last 100 finite steps that were clipped."""
-        return self.latest[..., _RECENT]
+        weight = self.latest[..., _WEIGHT]
+        return self.latest[..., _RECENT] / jnp.where(weight > 0, weight, 1)
 
     @property
     def clipped_norm(self) -> Array:
@@ -117,10 +118,9 @@ class Telemetry(NamedTuple):
 
 
 _STEPS, _CLIPPED, _NONFINITE, _IN_A_ROW = range(4)
-_RECENT, _CLIPPED_NORM, _REST = range(4, 7)
-
-RECENT = 100
-"""Steps that `recent_clip_fraction` averages: all of them at first, then exponentially."""
+_RECENT, _WEIGHT, _CLIPPED_NORM, _REST = range(4, 8)
+_DECAY = 0.99
+"""Decay rate of the average over recent steps."""
 
 
 def init_telemetry(
@@ -142,8 +142,8 @@ def init_telemetry(
     rows: tuple[int, ...] = () if collapse else (len(shapes),)
     counted: tuple[int, ...] = () if collapse else (max(1, len(shapes) + excluded),)
     units = any(shape != () for shape in shapes.values())
-    numbers = [0, jnp.finfo(dtype).max, 1, 1, 0, 0, 0]
-    start = np.array(numbers[: _REST + 1 if units else _RECENT + 1], jnp.dtype(dtype))
+    numbers = [0, jnp.finfo(dtype).max, 1, 1, 0, 0, 0, 0]
+    start = np.array(numbers if units else numbers[:_CLIPPED_NORM], jnp.dtype(dtype))
     return Telemetry(
         latest=jnp.broadcast_to(jnp.asarray(start), (*rows, len(start))),
         counts=jnp.zeros((*counted, 4), jnp.int32),
@@ -191,17 +191,19 @@ def record(
         order = {label: place for place, label in enumerate(known_labels(old))}
         place = np.array([order[label] for group in groups for label in group.labels])
         measured[place] = True
-        finite_steps = _select(counts[:, _STEPS] - counts[:, _NONFINITE], place)
 
         def replace(old: Array) -> Array:
-            # Entry by entry: XLA can write it in place.
-            share = row.share.astype(old.dtype)
-            weight = 1 / jnp.minimum(finite_steps + 1, RECENT).astype(old.dtype)
-            recent = old[:, _RECENT] + (share - old[:, _RECENT]) * weight
-            fresh = [*row.numbers, recent]
+            # Entry by entry: XLA can write it in place, and makes no copy on a GPU.
+            numbers = [*row.numbers, row.share, jnp.ones_like(row.share)]
             if has_units:
-                fresh += [row.clipped_norm, (old[:, _REST] + share) % 1]
-            return jnp.where(row.any_finite[:, None], jnp.stack(fresh, -1).astype(old.dtype), old)
+                numbers += [row.clipped_norm, row.share]
+            fresh = jnp.stack(numbers, axis=-1).astype(old.dtype)
+            column = np.arange(old.shape[-1])
+            averaged = (column == _RECENT) | (column == _WEIGHT)
+            fresh = jnp.where(averaged, old + (1 - _DECAY) * (fresh - old), fresh)
+            if has_units:
+                fresh = jnp.where(column == _REST, (old + fresh) % 1, fresh)
+            return jnp.where(row.any_finite[:, None], fresh, old)
 
         whole = row.share
         if has_units:

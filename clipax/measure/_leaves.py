@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from clipax import scopes
-from clipax._typing import Array
+from clipax._typing import NUMBERS, Array
 from clipax.scopes import Block, Scope
 
 __all__ = [
@@ -71,9 +71,11 @@ def replace_values(leaves: Sequence[Leaf], values: Sequence[Array]) -> list[Leaf
     return [leaf._replace(value=value) for leaf, value in zip(leaves, values, strict=True)]
 
 
-def index_by_path(tree: Any) -> dict[str, Array]:
-    """Flatten a tree to a dictionary of leaves by name."""
-    leaves = map(jnp.asarray, jax.tree.leaves(tree))
+def index_by_path(tree: Any) -> dict[str, Any]:
+    """Flatten a tree to a dictionary of arrays by name; functions and the like stay as they are."""
+    leaves = (
+        jnp.asarray(leaf) if isinstance(leaf, NUMBERS) else leaf for leaf in jax.tree.leaves(tree)
+    )
     return dict(zip(scopes.name_leaves(tree), leaves, strict=True))
 
 

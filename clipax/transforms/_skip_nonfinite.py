@@ -63,8 +63,8 @@ def skip_nonfinite(
     Notes:
       - In a skipped step the state of `inner` stays bit for bit, and its schedules do not advance.
         On GPU and TPU, and under `vmap`, it is run (with its callbacks) and its result dropped.
-      - `check="result"` costs what a selection among finished results does: two reads and a write
-        of updates and state on top of the step.
+      - `check="result"` reads updates and state once more: around `optax.adam` on a GPU a step moves
+        12 times the parameters' bytes in place of 8.
       - `optax.apply_if_finite` looks at the update, and gives in after some failures in a row.
 
     Example:

@@ -144,6 +144,33 @@ def test_shards_judge_the_result_together():
     assert all(np.all(leaf) for leaf in jax.tree.leaves(updates))
 
 
+MODEL = {"weight": jnp.ones((2, 2)), "activation": jax.nn.relu}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "tx",
+    [
+        clipax.skip_nonfinite(optax.adamw(0.1)),
+        clipax.skip_spikes(optax.adamw(0.1), check="result"),
+        clipax.with_error_feedback(clipax.clip_by_param_norm(0.1)),
+        clipax.clip_by_param_norm(0.1),
+        clipax.clip_adam(0.1, 1.0, weight_decay=0.1),
+    ],
+)
+def test_a_whole_model_with_functions_among_its_leaves(tx, compiled):
+    gradient = {"weight": jnp.full((2, 2), 3.0), "activation": None}
+    arrays = {**MODEL, "activation": None}
+
+    def step(gradient, state):
+        return tx.update(gradient, state, MODEL)
+
+    update, _ = (jax.jit(step) if compiled else step)(gradient, tx.init(arrays))
+    wanted, _ = tx.update(gradient, tx.init(arrays), arrays)
+    np.testing.assert_allclose(update["weight"], wanted["weight"], rtol=1e-6)
+    assert update["activation"] is None
+
+
 @GUARDS
 def test_skips_in_a_row_are_counted(guard):
     bad = {**GOOD, "train": jnp.array([jnp.nan, 1.0])}
