@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,7 @@ print(interrupt.__module__, end == signal.SIG_DFL)
     ("name", "shown"), [("program", "_signal True\n"), ("clipax", "clipax._interruption False\n")]
 )
 def test_programs_that_import_the_package_keep_their_handlers(tmp_path, name, shown):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as behind `&`
     (tmp_path / name).write_text(SHOW)
     environment = {"PYTHONPATH": str(Path(clipax.__file__).parent.parent), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
@@ -93,4 +95,5 @@ def test_programs_that_import_the_package_keep_their_handlers(tmp_path, name, sh
         text=True,
         check=True,
     )
+    signal.signal(signal.SIGINT, before)
     assert done.stdout == shown

@@ -155,6 +155,14 @@ COMPARE += ["--steps", "2", "--batch-size", "2", "--learning-rates", "0.1", "--m
 QUICK = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
+@pytest.fixture(autouse=True)
+def _children_can_be_interrupted():
+    # Behind `&` or `nohup` Ctrl-C is ignored, by children too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def run(folder, *words):
     return subprocess.Popen(
         [*COMPARE, *words, "--out", str(folder)],
