@@ -29,7 +29,7 @@ def _watch_command() -> None:
     started = sys.argv[0] if getattr(sys, "argv", None) else ""
     # `python -m clipax` imports the package before it sets the name of the program.
     named = "-m" in sys.orig_argv and sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1]
-    if Path(started).stem == "clipax" or (started == "-m" and named == ["clipax"]):
+    if Path(started).name in ("clipax", "clipax.exe") or (started == "-m" and named == ["clipax"]):
         watch()
 
 
