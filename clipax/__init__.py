@@ -4,6 +4,7 @@ Measure once, decide on a few numbers, apply once: a gradient is read once for i
 methods in a chain decide on the norms, and the gradient is multiplied once.
 """
 
+from clipax import _interruption  # isort: skip  # noqa: F401  (first: imports take seconds)
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 

@@ -6,6 +6,8 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
+from clipax._interruption import watch
+
 __all__ = ["main"]
 
 _EXTRA = ("flax", "matplotlib", "rich", "scipy", "sklearn", "typer")
@@ -16,11 +18,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-      arguments: words after the program's name; None for those of the process.
+      arguments: words after the program's name; None for those of the process, which then ends at
+        once on Ctrl-C (status 130) and SIGTERM (143).
 
     Returns:
       The exit status: 0, 2 for bad input, 130 after an interruption.
     """
+    if arguments is None:
+        watch()
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         return _complain(

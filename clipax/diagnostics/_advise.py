@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import jax.numpy as jnp
-
 from clipax import _validate
-from clipax._statistics import _histogram
-from clipax._statistics._histogram import HistogramState
 from clipax._typing import Scalar
-from clipax.diagnostics._evidence import Evidence, collect_evidence
+from clipax.diagnostics._advice import _clipping, _findings, _outliers, _words
+from clipax.diagnostics._advice._evidence import Evidence, collect_evidence
+from clipax.diagnostics._advice._proposal import Proposal, propose
+from clipax.diagnostics._advice._series import LEAST_STEPS, drifts
 
 __all__ = ["Advice", "advise"]
-
-_LEAST_STEPS = 50
-_LEAST_BEYOND = 5
-"""Norms that a proposed quantile must have above it."""
-_LEAST_TAIL = 25
-"""Norms in the tail that give an index with a standard deviation of a fifth."""
-_SPIKE = 10.0
-"""A spike, in units of the median."""
 
 
 @dataclass(frozen=True)
@@ -31,207 +21,193 @@ class Advice:
     """The result of `advise`; `str()` of it is the findings, a line each.
 
     Attributes:
-      steps: Number of steps.
+      steps: Number of steps, finite or not; where rows were logged, those with a norm.
       nonfinite_count: Number of steps that were not finite.
-      clip_fraction: Share of the finite steps that were clipped; None without a clip.
-      tail_index: Estimate of the tail index of the norms; None where there are too few.
-      quantiles: Norms by quantile; empty where there are too few.
-      threshold: The proposed threshold; None where there are too few norms.
+      zero_count: Number of norms that are zero.
+      missing_count: Number of rows without a norm.
+      clip_fraction: Share of the finite steps that were clipped: the mean over clips and, in a
+        state, over blocks. Without a clip in the run, of the `threshold` given, else None.
+      tail_index: Estimate of the tail index of the norms; None where there are too few, infinite
+        where no norm stands out.
+      tail_interval: Where the index lies with 95 %; None without an estimate.
+      quantiles: Norms by quantile, those of zero left out; empty where there are too few.
+      threshold: The proposed threshold; None where there is none to propose.
+      threshold_share: Share of the finite steps that it would clip, counted.
       findings: Sentences for a user.
+      groups: The advice on each group of parameters by name, where there are several. Then the
+        counts are of the group with most, and what differs between groups is None.
     """
 
     steps: int
     nonfinite_count: int
+    zero_count: int
+    missing_count: int
     clip_fraction: float | None
     tail_index: float | None
+    tail_interval: tuple[float, float] | None
     quantiles: Mapping[float, float]
     threshold: float | None
+    threshold_share: float | None
     findings: tuple[str, ...]
+    groups: Mapping[str, Advice] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return "\n".join(self.findings)
 
 
-def advise(history_or_state: Any, *, quantile: Scalar = 0.9) -> Advice:
+def advise(
+    history_or_state: Any, *, quantile: Scalar = 0.9, threshold: Scalar | None = None
+) -> Advice:
     """Advise on the clip of a run from its gradient norms, and propose a threshold.
 
-    Call it outside of compiled code, as it reads arrays from the device.
+    Every number in a finding is counted from what is given. Call it outside of compiled code, as it
+    reads arrays from the device.
 
     Args:
-      history_or_state: The state of an optimizer in any nesting, best with
-        `clipax.monitor_norms()` in front of the clip, as a clip remembers no norms. Or a sequence
-        of norms, one a step; or of results of `clipax.metrics`.
+      history_or_state: Norms of a run, or a state that remembers them:
+
+        - a vector of norms, one a step: NaN and infinity are steps that were not finite, None is
+          no entry;
+        - the rows of a log, mappings such as `clipax.metrics` returns or a trainer writes (the
+          `log_history` of a `trainer_state.json`), or a mapping or data frame of columns: norms
+          are found as `grad_norm`, `train/grad_norm`, `gnorm` and the like, steps as `step`;
+        - the state of an optimizer in any nesting, best with `clipax.monitor_norms()` in front of
+          the clip, as a clip remembers no norms.
       quantile: Which quantile of the norms to propose as a threshold, in (0, 1); default .9: one
         step in ten would be clipped.
+      threshold: A threshold to judge: which share of the steps it clips, in which tenths of the
+        run, how many in a row. Positive; default None.
 
     Returns:
       An `Advice`. The norms of several blocks in a state are pooled, as for a clip with the same
-      threshold for each block.
+      threshold for each block; groups with states or columns of their own are judged one by one.
 
     Raises:
-      ValueError: `history_or_state` has no norms, a negative norm, or is the state of several runs.
+      ValueError: `history_or_state` has no norms, an entry that is no number, a negative norm, or
+        is the state of several runs. The message says what was found, and what can be read.
 
     Notes:
-      Change the learning rate with the threshold. A clipped step of plain SGD has the length
-      `learning_rate * threshold`: where most steps are clipped, multiply the rate by the old
-      threshold over the new one. Where a small share s is clipped, factors are at least 1 - s on
-      average, and the rate without a clip is a start. Adam behind a clip divides a common factor
-      of all steps out.
-
-      There is no guess from too few norms: with fewer than 50 finite steps, or 5 norms above the
-      quantile, there is no threshold, with fewer than 500 no tail index, and a finding says so.
-      Quantiles are within 4.5 %.
+      - Change the learning rate with the threshold under SGD: a clipped step has the length
+        `learning_rate * threshold`. Where a small share s is clipped, factors are at least 1 - s on
+        average, and the rate without a clip is a start. Adam behind a clip cancels a factor that
+        all steps share.
+      - There is no guess from too few norms: with fewer than 50 finite ones above zero, or 5 above
+        the quantile, there is no threshold, with fewer than 500 no tail index, and a finding says
+        so. Where no threshold clips about the share asked for (equal norms), it says that.
+      - A state has no order of steps, and norms in bins: quantiles are within 4.5 %.
 
     Example:
-      >>> import numpy as np, optax, clipax
-      >>> optimizer = optax.chain(clipax.monitor_norms(), clipax.clip_by_global_norm(1.0))
-      >>> state = optimizer.init(np.zeros(2, np.float32))
-      >>> for step in range(60):
-      ...     gradient = np.array([0.0, 1.0 + step], np.float32)
-      ...     _, state = optimizer.update(gradient, state)
-      >>> advice = clipax.advise(state)
-      >>> print(advice)
-      98.3 % of 60 finite steps are clipped: the threshold sets the step length, and to change it \
-is to change the learning rate.
-      Too few norms for a tail index: it takes 500, there are 60.
-      A threshold of 56.2 (quantile 0.9 of the norms) would clip about 10 % of the steps.
-      Choose the learning rate anew with it: a clipped step of norm n shrinks by threshold/n, and \
-where most are clipped, half the threshold takes twice the rate (in SGD; Adam divides it out).
-      >>> round(advice.threshold, 1)
-      56.2
-      >>> print(clipax.advise([1.0, 2.0, float("nan")]))
-      1 of 3 steps (33.3 %) not finite: look for the cause (learning rate, loss scale, data) first.
-      2 finite steps are too few to judge by: it takes 50.
+      >>> import numpy as np, clipax
+      >>> norms = np.exp(np.random.default_rng(0).normal(size=200))
+      >>> norms[[50, 60]] = np.nan, 0.0
+      >>> print(clipax.advise(norms, threshold=5.0))
+      200 norms, steps 0 to 199.
+      1 of 200 steps (0.5 %) not finite (step 50).
+      1 of 199 norms is 0, 0.503 %: no gradient (a frozen layer, an empty batch?). Median, \
+quantiles, spikes and tail are those of the others.
+      The threshold 5 clips 4.52 % of 199 finite steps (9), at most 2 steps in a row (steps 47 to \
+48); by tenth of the run 0, 0, 10.5, 15, 5, 0, 0, 0, 10, 5 %. It cuts few steps, step 79 the \
+most: to 0.675 of its length.
+      Norms: median 1.05, 90 % up to 3.75, 99 % up to 7.1, the largest 7.41 (step 79).
+      Too few norms for a tail index: it takes 500, there are 198.
+      A threshold of 3.75 would clip about 10.1 % of the steps (20 of 199).
+      Under SGD a clipped step has the length rate * threshold: where most are clipped, half the \
+threshold takes twice the learning rate. Adam and its kin cancel a factor that all steps share: \
+there the rate can stay.
+      >>> log = [{"step": 10, "grad_norm": 1.0}, {"step": 10, "eval_loss": 2.0}]
+      >>> print(clipax.advise([*log, {"step": 20, "grad_norm": "nan"}]))
+      2 norms, steps 10 to 20, logged every 10 steps: what lies between is not seen.
+      1 of 3 rows has no norm (step 10), as those of an evaluation: left out.
+      1 of 2 steps (50 %) not finite (step 20): look for the cause (learning rate, loss scale, \
+data) first.
+      1 finite step is too few to judge by: it takes 50.
     """
     _validate.within("quantile", quantile, 0, 1, brackets="()")
-    quantile = float(quantile)
-    evidence = collect_evidence(history_or_state)
-    finite = evidence.steps - evidence.nonfinite_count
-    findings = [*_describe_clip(evidence), *_describe_nonfinite(evidence)]
+    quantile = _validate.concrete("quantile", quantile)
+    if threshold is not None:
+        _validate.threshold("threshold", threshold)
+        threshold = _validate.concrete("threshold", threshold)
+    found = {
+        evidence.name: _judge(evidence, quantile, threshold)
+        for evidence in collect_evidence(history_or_state)
+    }
+    return _join(found) if len(found) > 1 else next(iter(found.values()))
+
+
+def _judge(evidence: Evidence, quantile: float, threshold: float | None) -> Advice:
+    """Judge the norms of one group."""
+    findings = [
+        *_findings.describe_steps(evidence),
+        *_findings.describe_nonfinite(evidence),
+        *_findings.describe_zeros(evidence),
+        *_clipping.describe_clips(evidence),
+    ]
+    clips = evidence.clips
+    fraction = sum(clip.share for clip in clips) / len(clips) if clips else None
+    if threshold is not None:
+        given, said = _clipping.describe_given(evidence, threshold)
+        findings += said
+        fraction = given if fraction is None else fraction
+    norms, series = evidence.norms, evidence.series
     quantiles: dict[float, float] = {}
-    tail, threshold = None, None
-    histogram = evidence.histogram
-    if histogram is None:
+    tail, proposal = None, Proposal(None, None, [])
+    if norms is None:
         findings.append(
             "The norms themselves are not remembered: put `clipax.monitor_norms()` in front of the "
             "clip for quantiles, tail index and a threshold."
         )
-    elif (seen := min(finite, int(_histogram.total(histogram)))) < _LEAST_STEPS:
-        findings.append(f"{seen:,} finite steps are too few to judge by: it takes {_LEAST_STEPS}.")
+    elif norms.total < LEAST_STEPS:
+        above = " with a norm above zero" if evidence.zeros else ""
+        found = (
+            f"{_words.count(norms.total, 'finite step')}{above} {_words.verb(norms.total, 'is')}"
+        )
+        findings.append(f"{found} too few to judge by: it takes {LEAST_STEPS}.")
     else:
-        shares = sorted({0.5, 0.9, 0.99, quantile})
-        quantiles = {share: _read_quantile(histogram, share) for share in shares}
-        tail, about = _describe_tail(histogram)
-        findings += [
-            *about,
-            *_describe_spikes(histogram, quantiles[0.5]),
-            *_describe_drift(evidence),
-        ]
-        threshold, about = _propose_threshold(evidence, histogram, quantile, quantiles[quantile])
-        findings += about
+        drift = series is not None and drifts(series)
+        quantiles = {share: norms.quantile(share) for share in sorted({0.5, 0.9, 0.99, quantile})}
+        tail = _outliers.measure_tail(evidence, drift)
+        proposal = propose(evidence, quantile)
+        if norms.candidate(0.5) is not None:  # not all equal
+            findings += [
+                *_findings.describe_norms(evidence, quantiles),
+                *_findings.describe_blocks(evidence),
+                *(_findings.describe_drift(evidence) if drift else []),
+                *_outliers.describe_tail(evidence, tail, drift),
+                *_outliers.describe_spikes(evidence, drift),
+            ]
+        findings += proposal.findings
     return Advice(
-        evidence.steps,
-        evidence.nonfinite_count,
-        evidence.clip_fraction,
-        tail,
-        quantiles,
-        threshold,
-        tuple(findings),
+        steps=evidence.steps,
+        nonfinite_count=evidence.nonfinite,
+        zero_count=evidence.zeros,
+        missing_count=0 if series is None else int(series.missing.size),
+        clip_fraction=fraction,
+        tail_index=None if tail is None else tail.alpha,
+        tail_interval=None if tail is None else (tail.low, tail.high),
+        quantiles=quantiles,
+        threshold=proposal.threshold,
+        threshold_share=proposal.share,
+        findings=tuple(findings),
     )
 
 
-def _read_quantile(histogram: HistogramState, share: float) -> float:
-    return float(_histogram.quantile(histogram, jnp.asarray(share, float)))
-
-
-def _describe_clip(evidence: Evidence) -> list[str]:
-    finite, fraction = evidence.steps - evidence.nonfinite_count, evidence.clip_fraction
-    if fraction is None or not finite:
-        return []
-    if fraction == 0:
-        return [f"Never clipped in {finite:,} finite steps: the threshold does nothing."]
-    text = f"{_format_percent(fraction)} of {finite:,} finite steps are clipped"
-    if fraction > 0.5:
-        text += (
-            ": the threshold sets the step length, and to change it is to change the learning rate"
-        )
-    return [f"{text}."]
-
-
-def _describe_nonfinite(evidence: Evidence) -> list[str]:
-    bad, steps = evidence.nonfinite_count, evidence.steps
-    if not bad:
-        return []
-    text = f"{bad:,} of {steps:,} steps ({_format_percent(bad / steps)}) not finite"
-    if bad / steps > 0.01:
-        text += ": look for the cause (learning rate, loss scale, data) first"
-    return [f"{text}."]
-
-
-def _describe_tail(histogram: HistogramState) -> tuple[float | None, list[str]]:
-    norms = int(_histogram.total(histogram))
-    needed = math.ceil(_LEAST_TAIL / _histogram.TAIL_FRACTION)
-    if norms < needed:
-        text = f"Too few norms for a tail index: it takes {needed:,}, there are {norms:,}."
-        return None, [text]
-    index = float(_histogram.tail_index(histogram))
-    if index < 1:
-        text = "heavy (no mean): a clip is needed"
-    elif index < 2:
-        text = "heavy (no variance): without a clip, rare steps rule"
-    elif index < 4:
-        text = "a variance, but outliers that no Gaussian has"
-    else:
-        text = "light"
-    return index, [f"Tail index about {index:.2g}: {text}."]
-
-
-def _describe_spikes(histogram: HistogramState, median: float) -> list[str]:
-    spikes = int(_histogram.count_above(histogram, jnp.asarray(_SPIKE * median, float)))
-    if not spikes:
-        return []
-    norms = int(_histogram.total(histogram))
-    largest = _read_quantile(histogram, 1.0)
-    return [
-        f"Spikes: {spikes:,} of {norms:,} norms are more than {_SPIKE:g} times the median "
-        f"({_format_number(median)}), the largest is about {_format_number(largest)}."
-    ]
-
-
-def _describe_drift(evidence: Evidence) -> list[str]:
-    drift = evidence.drift
-    if drift is None or 0.5 < drift < 2:
-        return []
-    return [
-        f"The scale drifts: the median of the second half of the run is {drift:.2g} times that of "
-        "the first. A threshold that follows (`thresholds.quantile`) suits better than a constant."
-    ]
-
-
-def _propose_threshold(
-    evidence: Evidence, histogram: HistogramState, quantile: float, value: float
-) -> tuple[float | None, list[str]]:
-    norms = int(_histogram.total(histogram))
-    if not evidence.is_raw:
-        return None, [
-            "The norms watched are those behind a clip: put `clipax.monitor_norms()` in front of "
-            "it for a threshold."
-        ]
-    # Rounding: .1 * 50 is below 5 in float64.
-    if round(norms * (1 - quantile), 6) < _LEAST_BEYOND:
-        return None, [f"Too few norms for their quantile {quantile:g}: there are {norms:,}."]
-    return value, [
-        f"A threshold of {_format_number(value)} (quantile {quantile:g} of the norms) would clip "
-        f"about {_format_percent(1 - quantile)} of the steps.",
-        "Choose the learning rate anew with it: a clipped step of norm n shrinks by threshold/n, "
-        "and where most are clipped, half the threshold takes twice the rate (in SGD; Adam divides "
-        "it out).",
-    ]
-
-
-def _format_percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
-def _format_number(value: float) -> str:
-    return f"{value:.3g}"
+def _join(groups: dict[str, Advice]) -> Advice:
+    """Put the advice on several groups together: findings by name, no number for all of them."""
+    parts = list(groups.values())
+    fractions = [part.clip_fraction for part in parts if part.clip_fraction is not None]
+    return Advice(
+        steps=max(part.steps for part in parts),
+        nonfinite_count=max(part.nonfinite_count for part in parts),
+        zero_count=max(part.zero_count for part in parts),
+        missing_count=max(part.missing_count for part in parts),
+        clip_fraction=sum(fractions) / len(fractions) if fractions else None,
+        tail_index=None,
+        tail_interval=None,
+        quantiles={},
+        threshold=None,
+        threshold_share=None,
+        findings=tuple(
+            f"`{name}`: {finding}" for name, part in groups.items() for finding in part.findings
+        ),
+        groups=groups,
+    )

@@ -1,51 +1,33 @@
-"""The norms that an optimizer state remembers, and what was recorded beside them."""
+"""The norms that an optimizer state remembers, as one distribution."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from clipax._clips import find_measuring
 from clipax._states import find, unwrap
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array
-from clipax.engine import Telemetry
 
-__all__ = ["Record", "histogram_of", "records"]
+__all__ = ["histogram_of"]
 
 _COUNTS = HistogramState._fields[0]
 
 
-class Record(NamedTuple):
-    """The record of one transformation.
-
-    Attributes:
-      telemetry: Its telemetry; None for a threshold's state by itself.
-      histogram: The norms of all its blocks together; None where it does not remember them.
-    """
-
-    telemetry: Telemetry | None
-    histogram: HistogramState | None
-
-
-def records(state: Any) -> list[Record]:
-    """Find the records of all transformations in a state, in order."""
-    clips = [
-        Record(clip.telemetry, _pool(_histograms(clip.node))) for clip in find_measuring(state)
-    ]
-    return clips or [Record(None, _pool([one])) for one in _histograms(state)]
-
-
 def histogram_of(norms_or_state: Any) -> HistogramState:
     """Find the first histogram in a state, or make one of an array of norms by its last axis."""
-    for record in records(norms_or_state):
-        if record.histogram is not None:
-            return record.histogram
+    measuring = [_histograms(item.node) for item in find_measuring(norms_or_state)]
+    # A threshold's state by itself.
+    for found in measuring or [[one] for one in _histograms(norms_or_state)]:
+        if found:
+            return _pool(found)
     try:
-        norms = jnp.asarray(norms_or_state, float)
+        norms = jnp.asarray(_saturate(norms_or_state), float)
     except (TypeError, ValueError):
         raise ValueError(
             "`norms` must be an array of norms, or the state of an optimizer that remembers them "
@@ -54,6 +36,17 @@ def histogram_of(norms_or_state: Any) -> HistogramState:
     if norms.ndim == 0:
         raise ValueError(f"`norms` must have an axis of steps, got {norms_or_state!r}.")
     return _histogram.from_norms(norms)
+
+
+def _saturate(norms: Any) -> Any:
+    """Bound finite norms by the largest float of JAX; infinite ones are left out."""
+    if isinstance(norms, list | tuple) and all(isinstance(one, float | int) for one in norms):
+        norms = np.asarray(norms, float)
+    if not isinstance(norms, np.ndarray) or norms.dtype.kind != "f":
+        return norms
+    return np.where(
+        np.isfinite(norms), np.minimum(norms, jnp.finfo(jnp.result_type(float)).max), norms
+    )
 
 
 def _histograms(state: Any) -> list[Array]:
@@ -68,10 +61,8 @@ def _histograms(state: Any) -> list[Array]:
     return [item for _, item in find(state, match)]
 
 
-def _pool(histograms: list[Array]) -> HistogramState | None:
+def _pool(histograms: list[Array]) -> HistogramState:
     """Pool the norms of all blocks and labels to one distribution."""
-    if not histograms:
-        return None
     rows = [
         jnp.sum(jnp.reshape(one, (-1, _histogram.BINS)).astype(jnp.float32), axis=0)
         for one in histograms

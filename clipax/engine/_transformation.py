@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from clipax._typing import Params, Updates
@@ -48,17 +49,20 @@ def make_transformation(
         try:
             return update(updates, state, params, **extra)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            wanted: Any = jax.tree.structure(jax.eval_shape(init, updates))
-            whole = all(leaf is not None for leaf in jax.tree.leaves(updates, is_leaf=_is_none))
-            if "`" not in str(error) and whole and jax.tree.structure(state) != wanted:
+            # Errors of this package name an argument in backticks.
+            if "`" not in str(error) and not _fits(state, init, updates):
                 raise _wrong(state, kind) from error
             raise
 
     return optax.GradientTransformationExtraArgs(init, checked)
 
 
-def _is_none(node: Any) -> bool:
-    return node is None
+def _fits(state: Any, init: Callable[[Params], Any], updates: Updates) -> bool:
+    """Tell whether the state can be one of `init`; without all gradients nothing is known."""
+    if any(leaf is None for leaf in jax.tree.leaves(updates, is_leaf=lambda leaf: leaf is None)):
+        return True
+    found: Any = jax.tree.structure(state)
+    return found == jax.tree.structure(jax.eval_shape(init, updates))
 
 
 def _rules_and_memory(state: ScaleByNormState) -> tuple[Any, ...]:
@@ -69,7 +73,7 @@ def _depends(part: Any) -> bool:
     """Tell whether a part of a state has arrays, or counts time."""
     nodes = jax.tree.leaves(part, is_leaf=lambda node: isinstance(node, TimedState))
     # Placeholders for labels have no entries.
-    return any(isinstance(node, TimedState) or jax.numpy.size(node) for node in nodes)
+    return any(isinstance(node, TimedState) or jnp.size(node) for node in nodes)
 
 
 def _wrong(state: Any, kind: type) -> ValueError:

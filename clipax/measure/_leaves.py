@@ -87,8 +87,8 @@ def find_row(rows: Mapping[str, T], path: str) -> T:
     """
     if path not in rows:
         raise ValueError(
-            f"The state has no row for {path!r}: initialise it with all the parameters, "
-            f"{path!r} included."
+            f"`state` has no row for {path!r}: initialise it with all the parameters, {path!r} "
+            f"included."
         )
     return rows[path]
 

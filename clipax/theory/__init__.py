@@ -3,8 +3,9 @@
 Each function takes the constants that a theorem assumes (smoothness, distance, noise, horizon, ...)
 and returns a tuple whose `_asdict()` are keyword arguments of the optimizer that its name begins
 with: `clipax.clip_sgd(**clipax.theory.clip_sgd_smooth(l0=1.0, l1=1.0)._asdict())`. All numbers are
-plain Python numbers. An argument out of its range raises ValueError, a traced one or one that is no
-number TypeError.
+plain Python numbers, correct to the last digits whatever the constants. An argument out of its
+range raises ValueError, and so do constants whose result float64 cannot hold; a traced argument or
+one that is no number raises TypeError.
 
 `clipax.theory.dynamics` predicts the risk of clipped SGD on streaming least squares.
 """

@@ -6,16 +6,18 @@ arXiv 2406.04443: the convex theorem, and the arithmetic that the others share w
 
 from __future__ import annotations
 
-import math
+from decimal import Decimal
 from typing import NamedTuple
 
 from clipax import _validate
 from clipax.theory import _arguments
+from clipax.theory._exact import compute_exactly, to_floats
 from clipax.theory._parameters import ClipAdagradNormParameters, ClipAdamNormParameters
 
 __all__ = ["clip_adagrad_norm_convex", "clip_adam_norm_convex"]
 
 
+@compute_exactly
 def clip_adagrad_norm_convex(
     *,
     smoothness: float,
@@ -80,13 +82,14 @@ def clip_adagrad_norm_convex(
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the convex theorem of the delayed methods.
     """
-    b1 = check_decay(b1)
-    noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = compute_convex(smoothness, radius, noise, Constants(c1, c2), b1)
-    rate, b_init = fix_scale(ratio, float(radius), b_init)
-    return ClipAdagradNormParameters(rate, threshold, b_init, b1, delay=1)
+    decay, noise = check_decay(b1), Noise(sigma, alpha, steps, failure_probability)
+    length = _arguments.positive("radius", radius)
+    ratio, threshold = compute_convex(smoothness, length, noise, check_constants(c1, c2), decay)
+    rate, scale = fix_scale(ratio, length, b_init)
+    return to_floats(ClipAdagradNormParameters, rate, threshold, scale, decay, 1)
 
 
+@compute_exactly
 def clip_adam_norm_convex(
     *,
     smoothness: float,
@@ -142,11 +145,11 @@ def clip_adam_norm_convex(
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the convex theorem of the delayed methods.
     """
-    b1 = check_decay(b1)
-    noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = compute_convex(smoothness, radius, noise, Constants(c1, c2), b1)
-    rate, b_init = fix_scale(ratio, float(radius), b_init)
-    return ClipAdamNormParameters(rate, threshold, b_init, b1, noise.b2, delay=1)
+    decay, noise = check_decay(b1), Noise(sigma, alpha, steps, failure_probability)
+    length = _arguments.positive("radius", radius)
+    ratio, threshold = compute_convex(smoothness, length, noise, check_constants(c1, c2), decay)
+    rate, scale = fix_scale(ratio, length, b_init)
+    return to_floats(ClipAdamNormParameters, rate, threshold, scale, decay, noise.b2, 1)
 
 
 class Noise:
@@ -159,12 +162,12 @@ class Noise:
         self.failure_probability = _arguments.failure_probability(failure_probability)
 
     @property
-    def log(self) -> float:
+    def log(self) -> Decimal:
         """`ln(4 (K+1)/delta)`."""
-        return math.log(4 * self.steps / self.failure_probability)
+        return (4 * self.steps / self.failure_probability).ln()
 
     @property
-    def b2(self) -> float:
+    def b2(self) -> Decimal:
         """`K/(K+1)`."""
         return (self.steps - 1) / self.steps
 
@@ -172,38 +175,39 @@ class Noise:
 class Constants(NamedTuple):
     """The constants `c1` and `c2`."""
 
-    c1: float
-    c2: float
-
-    def check(self) -> Constants:
-        """Return them as floats; raise unless they are positive and `c2` at least `4 c1`."""
-        c1, c2 = _arguments.positive("c1", self.c1), _arguments.positive("c2", self.c2)
-        _validate.number("c2", c2, f"at least 4 `c1` = {4 * c1:g}", lambda c2: c2 >= 4 * c1)
-        return Constants(c1, c2)
+    c1: Decimal
+    c2: Decimal
 
 
-def check_decay(b1: float | None) -> float | None:
-    """Return `b1` as a float, None where there is no momentum."""
+def check_constants(c1: float, c2: float) -> Constants:
+    """Return the constants; raise unless they are positive and `c2` at least `4 c1`."""
+    first, second = _arguments.positive("c1", c1), _arguments.positive("c2", c2)
+    # In floats, where four times a number is exact.
+    least = 4 * float(c1)
+    _validate.number("c2", c2, f"at least 4 `c1` = {least:g}", lambda c2: c2 >= least)
+    return Constants(first, second)
+
+
+def check_decay(b1: float | None) -> Decimal | None:
+    """Return `b1`, None where there is no momentum."""
     return None if b1 is None else _arguments.decay("b1", b1)
 
 
 def compute_convex(
-    smoothness: float, radius: float, noise: Noise, constants: Constants, b1: float | None
-) -> tuple[float, float]:
+    smoothness: float, radius: Decimal, noise: Noise, constants: Constants, b1: Decimal | None
+) -> tuple[Decimal, Decimal]:
     """Compute the ratio of the rate to the first scale, and the threshold."""
-    smoothness = _arguments.positive("smoothness", smoothness)
-    radius = _arguments.positive("radius", radius)
-    c1, c2 = constants.check()
-    fresh, log, order = 1 - (b1 or 0.0), noise.log, 1 / noise.alpha
+    curvature, (c1, c2) = _arguments.positive("smoothness", smoothness), constants
+    fresh, log, order = 1 - (b1 or 0), noise.log, 1 / noise.alpha
     noisy = noise.sigma * noise.steps**order * log ** (1 - order)
-    reach = c2 * math.sqrt(fresh) * radius
-    ratio = min(c1 * fresh**2 / (smoothness * log), reach / noisy)
+    reach = c2 * Decimal(fresh).sqrt() * radius
+    ratio = min(c1 * fresh**2 / (curvature * log), reach / noisy)
     return ratio, reach / (ratio * log)
 
 
-def fix_scale(ratio: float, length: float, b_init: float | None) -> tuple[float, float]:
+def fix_scale(ratio: Decimal, length: Decimal, b_init: float | None) -> tuple[Decimal, Decimal]:
     """Choose rate and first scale by their ratio: the rate is `length` unless `b_init` is given."""
     if b_init is None:
         return length, length / ratio
-    b_init = _arguments.positive("b_init", b_init)
-    return ratio * b_init, b_init
+    scale = _arguments.positive("b_init", b_init)
+    return ratio * scale, scale

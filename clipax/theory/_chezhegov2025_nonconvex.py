@@ -6,15 +6,23 @@ arXiv 2406.04443.
 
 from __future__ import annotations
 
-import math
+from decimal import Decimal
 
 from clipax.theory import _arguments
-from clipax.theory._chezhegov2025 import Constants, Noise, check_decay, fix_scale
+from clipax.theory._chezhegov2025 import (
+    Constants,
+    Noise,
+    check_constants,
+    check_decay,
+    fix_scale,
+)
+from clipax.theory._exact import compute_exactly, to_floats
 from clipax.theory._parameters import ClipAdagradNormParameters, ClipAdamNormParameters
 
 __all__ = ["clip_adagrad_norm_nonconvex", "clip_adam_norm_nonconvex"]
 
 
+@compute_exactly
 def clip_adagrad_norm_nonconvex(
     *,
     smoothness: float,
@@ -87,13 +95,15 @@ def clip_adagrad_norm_nonconvex(
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
     """
-    b1 = check_decay(b1)
-    noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = _compute_nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
-    rate, b_init = fix_scale(ratio, math.sqrt(2 * gap / smoothness), b_init)
-    return ClipAdagradNormParameters(rate, threshold, b_init, b1, 1 if delayed else None)
+    decay, noise = check_decay(b1), Noise(sigma, alpha, steps, failure_probability)
+    constants = check_constants(c1, c2)
+    ratio, threshold, length = _compute(smoothness, gap, noise, constants, decay, delayed)
+    rate, scale = fix_scale(ratio, length, b_init)
+    delay = 1 if delayed else None
+    return to_floats(ClipAdagradNormParameters, rate, threshold, scale, decay, delay)
 
 
+@compute_exactly
 def clip_adam_norm_nonconvex(
     *,
     smoothness: float,
@@ -149,39 +159,40 @@ def clip_adam_norm_nonconvex(
       S. Chezhegov et al., "Clipping Improves Adam-Norm and AdaGrad-Norm when the Noise Is
       Heavy-Tailed", arXiv 2406.04443, the non-convex theorems with and without delay.
     """
-    b1 = check_decay(b1)
-    noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = _compute_nonconvex(smoothness, gap, noise, Constants(c1, c2), b1, delayed)
-    rate, b_init = fix_scale(ratio, math.sqrt(2 * gap / smoothness), b_init)
-    return ClipAdamNormParameters(rate, threshold, b_init, b1, noise.b2, 1 if delayed else None)
+    decay, noise = check_decay(b1), Noise(sigma, alpha, steps, failure_probability)
+    constants = check_constants(c1, c2)
+    ratio, threshold, length = _compute(smoothness, gap, noise, constants, decay, delayed)
+    rate, scale = fix_scale(ratio, length, b_init)
+    delay = 1 if delayed else None
+    return to_floats(ClipAdamNormParameters, rate, threshold, scale, decay, noise.b2, delay)
 
 
-def _compute_nonconvex(
+def _compute(
     smoothness: float,
     gap: float,
     noise: Noise,
     constants: Constants,
-    b1: float | None,
+    b1: Decimal | None,
     delayed: bool,
-) -> tuple[float, float]:
-    """Compute the ratio of the rate to the first scale, and the threshold."""
-    smoothness = _arguments.positive("smoothness", smoothness)
-    gap = _arguments.positive("gap", gap)
-    c1, c2 = constants.check()
+) -> tuple[Decimal, Decimal, Decimal]:
+    """Compute the ratio of the rate to the first scale, the threshold, and the default rate."""
+    curvature = _arguments.positive("smoothness", smoothness)
+    fall, (c1, c2) = _arguments.positive("gap", gap), constants
     if not isinstance(delayed, bool):
         raise TypeError(f"`delayed` must be True or False, got {delayed!r}.")
-    log = noise.log if delayed else math.log(4 / noise.failure_probability)
-    fresh = 1 - (b1 or 0.0) if delayed else 1.0
+    log = noise.log if delayed else (4 / noise.failure_probability).ln()
+    fresh = Decimal(1 - (b1 or 0) if delayed else 1)
     a, sigma = noise.alpha, noise.sigma
     slow, fast = noise.steps ** ((a - 1) / (3 * a - 2)), noise.steps ** (a / (3 * a - 2))
-    length = math.sqrt(gap / smoothness)
+    length = (fall / curvature).sqrt()
     ratio = min(
-        c1 * fresh**2 / (smoothness * slow * log),
-        c2 * math.sqrt(fresh) * length / (sigma * fast * log ** ((a - 1) / a)),
+        c1 * fresh**2 / (curvature * slow * log),
+        c2 * fresh.sqrt() * length / (sigma * fast * log ** ((a - 1) / a)),
         # With exponents e = (a - 1)/(2a - 1) and 1 - e = a/(2a - 1).
         c2
-        * (fresh / smoothness / log**2) ** ((a - 1) / (2 * a - 1))
-        * (gap / sigma / sigma) ** (a / (2 * a - 1))
+        * (fresh / curvature / log**2) ** ((a - 1) / (2 * a - 1))
+        * (fall / sigma**2) ** (a / (2 * a - 1))
         / fast,
     )
-    return ratio, c2 * math.sqrt(fresh) * length / (ratio * log * slow)
+    threshold = c2 * fresh.sqrt() * length / (ratio * log * slow)
+    return ratio, threshold, (2 * fall / curvature).sqrt()

@@ -7,12 +7,14 @@ first version of arXiv 2406.04443.
 from __future__ import annotations
 
 from clipax.theory import _arguments
-from clipax.theory._chezhegov2025 import Constants, Noise, compute_convex
+from clipax.theory._chezhegov2025 import Noise, check_constants, compute_convex
+from clipax.theory._exact import compute_exactly, to_floats
 from clipax.theory._parameters import ClipRadagradNormParameters
 
 __all__ = ["clip_radagrad_norm_convex"]
 
 
+@compute_exactly
 def clip_radagrad_norm_convex(
     *,
     smoothness: float,
@@ -72,7 +74,7 @@ def clip_radagrad_norm_convex(
       2024, arXiv 2406.04443, first version.
     """
     noise = Noise(sigma, alpha, steps, failure_probability)
-    ratio, threshold = compute_convex(smoothness, radius, noise, Constants(c1, c2), None)
-    b_init = _arguments.positive("b_init", b_init)
-    rate = ratio * b_init
-    return ClipRadagradNormParameters(rate, threshold, b_init, (rate / float(radius)) ** 2)
+    length, scale = _arguments.positive("radius", radius), _arguments.positive("b_init", b_init)
+    ratio, threshold = compute_convex(smoothness, length, noise, check_constants(c1, c2), None)
+    rate = ratio * scale
+    return to_floats(ClipRadagradNormParameters, rate, threshold, scale, (rate / length) ** 2)

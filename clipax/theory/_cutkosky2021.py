@@ -7,11 +7,13 @@ Tails", NeurIPS 2021, arXiv 2106.14343.
 from __future__ import annotations
 
 from clipax.theory import _arguments
+from clipax.theory._exact import compute_exactly, to_floats
 from clipax.theory._parameters import ClipNormalizedMomentumParameters
 
 __all__ = ["clip_normalized_momentum_nonconvex"]
 
 
+@compute_exactly
 def clip_normalized_momentum_nonconvex(
     *, moment: float, alpha: float, steps: int, scale: float = 1.0
 ) -> ClipNormalizedMomentumParameters:
@@ -55,7 +57,8 @@ def clip_normalized_momentum_nonconvex(
     steps = _arguments.steps(steps)
     scale = _arguments.positive("scale", scale)
     order = 3 * alpha - 2
-    return ClipNormalizedMomentumParameters(
+    return to_floats(
+        ClipNormalizedMomentumParameters,
         scale * steps ** (-(2 * alpha - 1) / order),
         moment * steps ** (1 / order),
         1 - steps ** (-alpha / order),

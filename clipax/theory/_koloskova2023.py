@@ -7,11 +7,13 @@ convergence guarantees", ICML 2023, arXiv 2305.01588.
 from __future__ import annotations
 
 from clipax.theory import _arguments
+from clipax.theory._exact import compute_exactly, to_float, to_floats
 from clipax.theory._parameters import ClipSgdParameters
 
 __all__ = ["clip_sgd_any_threshold", "clipping_bias"]
 
 
+@compute_exactly
 def clip_sgd_any_threshold(
     *, l0: float, l1: float, threshold: float | None = None, constant: float = 9.0
 ) -> ClipSgdParameters:
@@ -49,12 +51,13 @@ def clip_sgd_any_threshold(
       A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and
       tight convergence guarantees", ICML 2023, arXiv 2305.01588.
     """
-    l0, l1 = _arguments.positive("l0", l0), _arguments.positive("l1", l1)
+    l0, l1 = _arguments.check_smoothness(l0, l1)
     threshold = l0 / l1 if threshold is None else _arguments.positive("threshold", threshold)
     constant = _arguments.positive("constant", constant)
-    return ClipSgdParameters(1 / (constant * (l0 + threshold * l1)), threshold)
+    return to_floats(ClipSgdParameters, 1 / (constant * (l0 + threshold * l1)), threshold)
 
 
+@compute_exactly
 def clipping_bias(sigma: float, threshold: float) -> float:
     r"""Compute the gradient at which clipped SGD comes to rest under a skewed noise.
 
@@ -91,8 +94,5 @@ def clipping_bias(sigma: float, threshold: float) -> float:
       A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and
       tight convergence guarantees", ICML 2023, arXiv 2305.01588.
     """
-    sigma = _arguments.positive("sigma", sigma)
-    threshold = _arguments.positive("threshold", threshold)
-    if threshold > sigma / 2:
-        return sigma * (sigma / threshold) / 4
-    return sigma / 2 - threshold / 4
+    size, bound = _arguments.positive("sigma", sigma), _arguments.positive("threshold", threshold)
+    return to_float("bias", size**2 / (4 * bound) if bound > size / 2 else size / 2 - bound / 4)

@@ -6,14 +6,13 @@ arXiv 2309.17316.
 
 from __future__ import annotations
 
-import math
-
-from clipax import _validate
 from clipax.theory import _arguments
+from clipax.theory._exact import compute_exactly, to_float
 
 __all__ = ["quantile_clipping_bias"]
 
 
+@compute_exactly
 def quantile_clipping_bias(quantile: float, sigma: float, *, order: float = 2.0) -> float:
     r"""Compute a bound of the bias of clipping at a quantile of the gradient norm.
 
@@ -50,9 +49,6 @@ def quantile_clipping_bias(quantile: float, sigma: float, *, order: float = 2.0)
       E. Shulgin, P. Richtárik, "On the Convergence of DP-SGD with Adaptive Clipping", 2024, arXiv
       2412.19916.
     """
-    quantile = _validate.concrete("quantile", quantile)
-    _validate.within("quantile", quantile, 0, 1, brackets="()")
-    sigma = _arguments.positive("sigma", sigma)
-    order = _validate.concrete("order", order)
-    _validate.within("order", order, 1, math.inf, brackets="[)")
-    return (1 - quantile) ** (1 - 1 / order) * sigma
+    clipped = 1 - _arguments.probability("quantile", quantile)
+    size, q = _arguments.positive("sigma", sigma), _arguments.order(order)
+    return to_float("bound", clipped ** (1 - 1 / q) * size)

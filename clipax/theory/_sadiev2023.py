@@ -6,14 +6,14 @@ the Case of Unbounded Variance", ICML 2023, arXiv 2302.00999.
 
 from __future__ import annotations
 
-import math
-
 from clipax.theory import _arguments
+from clipax.theory._exact import compute_exactly, to_floats
 from clipax.theory._parameters import ClipSgdParameters
 
 __all__ = ["clip_sgd_convex"]
 
 
+@compute_exactly
 def clip_sgd_convex(
     *,
     smoothness: float,
@@ -73,7 +73,7 @@ def clip_sgd_convex(
     radius = _arguments.positive("radius", radius)
     sigma, alpha = _arguments.positive("sigma", sigma), _arguments.tail_index(alpha)
     steps, c = _arguments.steps(steps), _arguments.positive("c", c)
-    log = math.log(4 * (steps + 1) / _arguments.failure_probability(failure_probability))
+    log = (4 * (steps + 1) / _arguments.failure_probability(failure_probability)).ln()
     noisy = sigma * steps ** (1 / alpha) * log ** ((alpha - 1) / alpha)
     rate = min(1 / (smoothness * log), radius / noisy)
-    return ClipSgdParameters(rate, radius / (c * rate * log))
+    return to_floats(ClipSgdParameters, rate, radius / (c * rate * log))

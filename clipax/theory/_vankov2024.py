@@ -7,11 +7,13 @@ Gradient Methods", arXiv 2410.10800.
 from __future__ import annotations
 
 from clipax.theory import _arguments
+from clipax.theory._exact import compute_exactly, to_floats
 from clipax.theory._parameters import ClipSgdParameters, NormalizedSgdParameters
 
 __all__ = ["clip_sgd_tight", "normalized_sgd_tight"]
 
 
+@compute_exactly
 def normalized_sgd_tight(*, l0: float, l1: float) -> NormalizedSgdParameters:
     r"""Compute the parameters of normalised gradient descent under (L0, L1)-smoothness.
 
@@ -44,10 +46,11 @@ def normalized_sgd_tight(*, l0: float, l1: float) -> NormalizedSgdParameters:
       D. Vankov, A. Rodomanov, A. Nedich, L. Sankar, S. U. Stich, "Optimizing (L0, L1)-Smooth
       Functions by Gradient Methods", arXiv 2410.10800.
     """
-    l0, l1 = _arguments.positive("l0", l0), _arguments.positive("l1", l1)
-    return NormalizedSgdParameters(2 / (3 * l1), 2 * l0 / (3 * l1))
+    l0, l1 = _arguments.check_smoothness(l0, l1)
+    return to_floats(NormalizedSgdParameters, 2 / (3 * l1), 2 * l0 / (3 * l1))
 
 
+@compute_exactly
 def clip_sgd_tight(*, l0: float, l1: float) -> ClipSgdParameters:
     r"""Compute the parameters of clipped gradient descent by the tighter analysis.
 
@@ -77,5 +80,5 @@ def clip_sgd_tight(*, l0: float, l1: float) -> ClipSgdParameters:
       D. Vankov, A. Rodomanov, A. Nedich, L. Sankar, S. U. Stich, "Optimizing (L0, L1)-Smooth
       Functions by Gradient Methods", arXiv 2410.10800.
     """
-    l0, l1 = _arguments.positive("l0", l0), _arguments.positive("l1", l1)
-    return ClipSgdParameters(1 / (2 * l0), 2 * l0 / (3 * l1))
+    l0, l1 = _arguments.check_smoothness(l0, l1)
+    return to_floats(ClipSgdParameters, 1 / (2 * l0), 2 * l0 / (3 * l1))

@@ -6,14 +6,14 @@ justification for adaptivity", ICLR 2020, arXiv 1905.11881.
 
 from __future__ import annotations
 
-import math
-
 from clipax.theory import _arguments
+from clipax.theory._exact import compute_exactly, to_floats
 from clipax.theory._parameters import ClipSgdParameters, OffsetClipSgdParameters, SgdParameters
 
 __all__ = ["clip_sgd_bounded_noise", "clip_sgd_practical", "clip_sgd_smooth", "sgd_smooth"]
 
 
+@compute_exactly
 def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
     r"""Compute the step of gradient descent under (L0, L1)-smoothness.
 
@@ -41,11 +41,12 @@ def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
     """
-    l0, l1 = _check_smoothness(l0, l1)
+    l0, l1 = _arguments.check_smoothness(l0, l1)
     bound = _arguments.positive("gradient_bound", gradient_bound)
-    return SgdParameters(1 / (2 * (bound * l1 + l0)))
+    return to_floats(SgdParameters, 1 / (2 * (bound * l1 + l0)))
 
 
+@compute_exactly
 def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
     r"""Compute the parameters of clipped gradient descent under (L0, L1)-smoothness.
 
@@ -79,10 +80,11 @@ def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881, Theorem 3.
     """
-    l0, l1 = _check_smoothness(l0, l1)
-    return ClipSgdParameters(1 / (10 * l0), min(10 * l0, l0 / l1))
+    l0, l1 = _arguments.check_smoothness(l0, l1)
+    return to_floats(ClipSgdParameters, 1 / (10 * l0), min(10 * l0, l0 / l1))
 
 
+@compute_exactly
 def clip_sgd_bounded_noise(
     *, l0: float, l1: float, noise_bound: float, steps: int
 ) -> OffsetClipSgdParameters:
@@ -123,13 +125,14 @@ def clip_sgd_bounded_noise(
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881, the stochastic
       theorem.
     """
-    l0, l1 = _check_smoothness(l0, l1)
+    l0, l1 = _arguments.check_smoothness(l0, l1)
     noise_bound = _arguments.positive("noise_bound", noise_bound)
-    root = math.sqrt(_arguments.steps(steps))
-    rate = min(1 / (20 * l0), 1 / (128 * l1) / noise_bound, 1 / root)
-    return OffsetClipSgdParameters(rate, 1 / (16 * l1) / rate, noise_bound)
+    root = _arguments.steps(steps).sqrt()
+    rate = min(1 / (20 * l0), 1 / (128 * l1 * noise_bound), 1 / root)
+    return to_floats(OffsetClipSgdParameters, rate, 1 / (16 * l1 * rate), noise_bound)
 
 
+@compute_exactly
 def clip_sgd_practical(*, l0: float, l1: float) -> ClipSgdParameters:
     r"""Compute the parameters of clipped gradient descent by the practical rule.
 
@@ -159,9 +162,5 @@ def clip_sgd_practical(*, l0: float, l1: float) -> ClipSgdParameters:
       J. Zhang, T. He, S. Sra, A. Jadbabaie, "Why gradient clipping accelerates training: A
       theoretical justification for adaptivity", ICLR 2020, arXiv 1905.11881.
     """
-    l0, l1 = _check_smoothness(l0, l1)
-    return ClipSgdParameters(1 / l0, l0 / l1)
-
-
-def _check_smoothness(l0: float, l1: float) -> tuple[float, float]:
-    return _arguments.positive("l0", l0), _arguments.positive("l1", l1)
+    l0, l1 = _arguments.check_smoothness(l0, l1)
+    return to_floats(ClipSgdParameters, 1 / l0, l0 / l1)

@@ -59,8 +59,8 @@ def ema(
       ratio: The threshold over the average, :math:`r`, above 1 (else it never grows); default 1.05.
       decay: Decay rate :math:`\beta` of the average, in [0, 1); default .98.
       warmup: For how many of its steps a block is clipped with all others; from 0, default 100.
-      absolute: Largest norm :math:`a` of all blocks in warm-up, positive; default infinity: no clip
-        there (paper 1, which holds the thresholds of gradients of any larger scale down for long).
+      absolute: Largest norm :math:`a` of all blocks in warm-up, positive; default infinity. Paper:
+        1, which holds the thresholds of larger gradients down for long.
       floor: In warm-up norms further than this from the smallest so far, below this share of it or
         above its multiple, do not count unless they are the majority; in [0, 1), default 1e-3.
 

@@ -70,8 +70,7 @@ def geometric_quantile(
     Notes:
       - A step moves the threshold by a factor between `exp(-eta_C (1 - q))` and `exp(eta_C q)`,
         noise apart, however large its norms are. It stays in [1e-30, 1e30].
-      - `example_norms` must be those of all examples, the same on every device. Those left out
-        count neither as within nor as above; where all are, the threshold stays.
+      - `example_norms` are those of all examples, on every device. Where all are left out it stays.
       - The paper, which has these defaults, counts users of federated learning, here examples or
         steps, and centres the count at m/2, for its sensitivity: no number changes while m is
         public. `per_example.noise_split` divides the noise between gradient and count as it does.

@@ -44,9 +44,7 @@ def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
       - It lags, more on falling norms. After a drop for good nothing is clipped for `p S` steps;
         after a jump everything is, for about `(1 - p) S`. Where norms fall by a share `s` a step,
         it is about `exp(s p S)` times too large: 2.4 times at 1 % a step and the 90th of 100 norms.
-        A shorter window, `ema` and `rms_of_norms` lag less.
-      - No step is clipped before `1/(1 - p)` norms are in, and none where `p > 1 - 1/S`. A schedule
-        outside [0, 1] gives the smallest or largest norm.
+      - No step is clipped before `1/(1 - p)` norms are in, and none where `p > 1 - 1/S`.
       - The theory takes the quantile at the current parameters, not at the last ones. A fixed one
         leaves a bias of at most `(1 - p)^(1 - 1/q) sigma_q`, `sigma_q` the root of the noise's q-th
         moment; quantiles that increase to 1, with falling learning rates, remove it.

@@ -77,11 +77,9 @@ def zscore(
       - The standard deviation is kept, not its square: norms of 1e30 do not overflow.
       - Without the floor the deviation of constant norms falls to zero, and every larger norm is
         cut to the mean and never learned. With it, after a thousand constant norms, those within a
-        fifth pass again after 50 steps (`"mean"`: 100), norms from 1 to 1.2 times them after 150
-        (`"hard"`: 50), but for one in a thousand.
-      - A spike in warm-up fades at the rate of `decay`: one of up to 100 times the norms lets
-        others pass for some 100 steps. Beyond that the restart drops it; in the paper 1e30 blinds
-        the detector for thousands of steps. After a restart `warmup` norms pass.
+        fifth pass again after 50 steps (`"mean"`: 100).
+      - A spike in warm-up of up to 100 times the norms lets others pass for some 100 steps. Beyond,
+        the restart drops it (the paper's is blind for thousands); then `warmup` norms pass.
       - After a jump for good `"hard"` follows in some tens of steps; the others cut for thousands.
       - As in the authors' code (there 1), `max_norm` limits the update, not what the statistics
         take in. Their factor on the threshold, and leaving spikes out of the statistics, are not

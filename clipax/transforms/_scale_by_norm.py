@@ -67,9 +67,8 @@ def scale_by_norm(
         float is not finite. Sums are in float32 or better; the update has the gradient's dtype.
       - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite. No NaN
         or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
-      - A norm of exactly zero (a frozen layer, an empty batch, what a link in front made of a bad
-        step) says nothing of the size of gradients: no threshold remembers it, block by block.
-        Stepsizes and momentum follow their formula, in which it is a gradient.
+      - No threshold remembers a norm of zero, block by block: a frozen layer, or what a link in
+        front made of a bad step, says nothing of sizes. Stepsizes and momentum take it in.
       - Sharded gradients take one `psum` inside `shard_map`, and under `jit` at most one all-reduce
         for each mesh axis outside the overflow branch (up to 256 leaves: XLA merges no more).
       - In all optimizers of this package momentum and scales of entries are kept in float32 or

@@ -94,11 +94,9 @@ def skip_spikes(
         the non-finite are); schedules count all steps. Default: `thresholds.median(10, window=50)`.
       max_consecutive: How many spikes in a row are skipped, :math:`K`, at least 1; default 25, half
         the window. Then they are taken, until a norm is within.
-      check: `"result"`: a step whose update or new state is not finite is skipped too, as for
-        `skip_nonfinite`; default `"gradient"`.
-      exclude: Leaves that are not judged, as for `clip_by_param_norm`.
-      scope: Which entries share a norm. A step is a spike if it is one for any block, each by a
-        threshold of its own; default `"global"`.
+      check: As for `skip_nonfinite`.
+      exclude: As for `skip_nonfinite`.
+      scope: As for `scale_by_norm`; a spike of any block, by its own threshold, skips the step.
       axis_name: As for `scale_by_norm`; all devices skip together.
 
     Returns:

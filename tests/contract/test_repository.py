@@ -28,7 +28,7 @@ TOP = ("lab", "cli", "__main__")
 # The rows of CONTRIBUTING's table: rooms of one level, which do not import each other. The modules
 # of one room may.
 LEVELS: list[list[set[str]]] = [
-    [{"_validate", "_typing", "_platforms"}],
+    [{"_validate", "_typing", "_platforms", "_interruption"}],
     [{"_statistics"}],
     [{"scopes"}, {"_states"}],
     [{"measure"}],
@@ -37,7 +37,7 @@ LEVELS: list[list[set[str]]] = [
     [{"engine"}],
     [{"transforms"}],
     [{"optimizers"}],
-    [{"_metrics"}],
+    [{"_clips", "_metrics"}],
     [{"per_example"}, {"diagnostics"}, {"theory"}, {"testing"}],
     [{"catalogue"}],
     [{"__init__"}],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,17 +21,20 @@ def test_a_threshold_that_clips_nearly_every_step():
     share = np.mean(norms.astype(np.float32) > 1.02)
     assert advice.clip_fraction == pytest.approx(share, abs=2e-3)
     assert advice.clip_fraction > 0.9
-    assert advice.findings[0].startswith(f"{100 * advice.clip_fraction:.3g} % of 600 finite steps")
-    assert "the threshold sets the step length" in advice.findings[0]
+    assert advice.findings[0].startswith("600 steps so far")
+    assert advice.findings[1].startswith(f"{100 * advice.clip_fraction:.3g} % of 600 finite steps")
+    assert "The clip sets the size of most steps" in advice.findings[1]
     assert advice.tail_index == pytest.approx(1.6, abs=0.4)
-    assert f"Tail index about {advice.tail_index:.2g}: heavy (no variance)" in str(advice)
-    spikes = np.sum(norms > 10 * np.median(norms))
-    found = int(next(line for line in advice.findings if "Spikes" in line).split()[1])
-    assert abs(found - spikes) <= 0.2 * spikes + 1
+    low, high = advice.tail_interval
+    said = f"Tail index about {advice.tail_index:.2g} (95 %: {low:.2g} to {high:.2g}, from "
+    assert said in str(advice)
+    assert "norms): probably heavy (no variance)" in str(advice)
+    least, most = re.search(r"Spikes: (\d+) to (\d+) of 600 norms", str(advice)).groups()
+    assert int(least) <= np.sum(norms > 10 * np.median(norms)) <= int(most)
     for quantile, value in advice.quantiles.items():
         assert value == pytest.approx(np.quantile(norms, quantile), rel=0.06)
     assert set(advice.quantiles) == {0.5, 0.9, 0.99}
-    assert advice.threshold == advice.quantiles[0.9]
+    assert advice.threshold == pytest.approx(advice.quantiles[0.9], rel=0.05)
     assert str(advice).splitlines() == list(advice.findings)
 
 
@@ -46,7 +51,7 @@ def test_with_the_threshold_it_asks_for_another_learning_rate():
     advice = clipax.advise(norms)
     found = [line for line in advice.findings if "learning rate" in line]
     assert len(found) == 1
-    assert "half the threshold takes twice the rate" in found[0]
+    assert "half the threshold takes twice the learning rate" in found[0]
     # Nothing of it where there is nothing to propose, and it is so: all of these are clipped.
     assert "learning rate" not in str(clipax.advise(norms[:20]))
     gradient = jax.tree.map(lambda leaf: leaf[0], given)
@@ -61,9 +66,9 @@ def test_a_threshold_that_never_clips():
     norms = np.random.default_rng(1).uniform(1, 2, STEPS)
     advice = clipax.advise(at(watched(of_norms(norms), 50.0)))
     assert advice.clip_fraction == 0
-    assert advice.findings[0] == "Never clipped in 600 finite steps: the threshold does nothing."
+    assert advice.findings[1] == "Never clipped in 600 finite steps: the threshold does nothing."
     assert advice.tail_index > 4
-    assert "light" in str(advice)
+    assert "The tail is light: the largest 5 % of the norms are" in str(advice)
     assert "Spikes" not in str(advice)
 
 
@@ -133,17 +138,11 @@ def test_blocks_are_judged_together():
     bad = given["a"].at[3].set(jnp.nan)
     state = after(optimizer, {**given, "a": bad})
     advice = clipax.advise(state)
-    clip_fraction = clipax.metrics(state)["1/clip_fraction"]
+    clip_fraction = clipax.metrics(state)["clip_fraction"]
     assert advice.clip_fraction == pytest.approx(float(clip_fraction), rel=1e-6)
     assert (advice.steps, advice.nonfinite_count) == (STEPS, 1)
     both = np.r_[0.6 * norms, 0.8 * norms]
     assert advice.threshold == pytest.approx(np.quantile(both, 0.9), rel=0.06)
-
-
-def test_a_drift_of_the_scale_is_noticed():
-    norms = np.exp(np.linspace(0, -5, 400))
-    assert "The scale drifts" in str(clipax.advise(norms))
-    assert "The scale drifts" not in str(clipax.advise(np.random.default_rng(0).uniform(1, 9, 400)))
 
 
 def test_advice_is_frozen():
@@ -153,16 +152,16 @@ def test_advice_is_frozen():
 
 
 def test_what_cannot_be_judged_is_refused():
-    for nothing in ("norms", 3.0, np.ones((3, 3)), optax.adam(0.1).init(jnp.ones(3))):
-        with pytest.raises(ValueError, match="`history_or_state` must be"):
-            clipax.advise(nothing)
-    with pytest.raises(ValueError, match=r"must hold what `clipax\.metrics` returns"):
-        clipax.advise([{"loss": 1.0}])
-    with pytest.raises(ValueError, match="must not be negative, got -1"):
-        clipax.advise([1.0, -1.0])
+    with pytest.raises(
+        ValueError, match=r"must be an optimizer state with a clipax .* a ScaleByAd"
+    ):
+        clipax.advise(optax.adam(0.1).init(jnp.ones(3)))
     for bad in (0, 1, 1.5):
         with pytest.raises(ValueError, match=r"`quantile` must be in \(0, 1\)"):
             clipax.advise([1.0], quantile=bad)
+    for bad in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="`threshold` must be positive"):
+            clipax.advise([1.0], threshold=bad)
     many = jax.vmap(monitored().init)({"a": jnp.ones((2, 3))})
     with pytest.raises(ValueError, match="vectorised"):
         clipax.advise(many)

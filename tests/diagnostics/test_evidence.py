@@ -19,7 +19,7 @@ def test_states_are_found_in_any_nesting():
     _, given = gradients()
     expected = clipax.advise(at(watched(given)))
     threshold = optax.inject_hyperparams(clipax.clip_by_global_norm)(max_norm=1.02)
-    inner = optax.chain(optax.identity(), clipax.monitor_norms(), threshold, optax.adam(0.1))
+    inner = optax.chain(optax.identity(), clipax.monitor_norms(), threshold, optax.trace(0.9))
     masked = optax.masked(inner, {"a": True, "b": True})
     parts = optax.partition({"x": masked}, {"a": "x", "b": "x"})
     steps = optax.MultiSteps(parts, 1).gradient_transformation()
@@ -51,19 +51,27 @@ def test_states_are_found_in_an_nnx_optimizer():
         np.testing.assert_array_equal(quantiles, clipax.diagnostics.norm_quantiles(state))
 
 
+def _assert_agree(of_norms, of_state):
+    """A state keeps norms in bins, the tail index of which is the same."""
+    assert of_norms.tail_index == pytest.approx(of_state.tail_index)
+    assert of_norms.tail_interval == pytest.approx(of_state.tail_interval)
+    for quantile, value in of_norms.quantiles.items():
+        assert of_state.quantiles[quantile] == pytest.approx(value, rel=0.045)
+    assert of_norms.threshold == pytest.approx(of_state.threshold, rel=0.09)
+    assert of_norms.threshold_share == pytest.approx(of_state.threshold_share, abs=0.03)
+
+
 def test_histories_of_norms():
     norms, given = gradients()
     expected = clipax.advise(at(watched(given)))
     for history in (norms, norms.tolist(), jnp.asarray(norms), [jnp.asarray(n) for n in norms]):
         advice = clipax.advise(history)
         assert advice.clip_fraction is None
-        assert advice.quantiles == expected.quantiles
-        assert advice.tail_index == expected.tail_index
-        assert advice.threshold == expected.threshold
+        _assert_agree(advice, expected)
     spoiled = np.insert(norms, [3, 50], [np.nan, np.inf])
     advice = clipax.advise(spoiled)
     assert (advice.steps, advice.nonfinite_count) == (602, 2)
-    assert advice.threshold == expected.threshold
+    assert advice.threshold == clipax.advise(norms).threshold
 
 
 def test_histories_of_metrics():
@@ -76,15 +84,14 @@ def test_histories_of_metrics():
         "the clip alone": jax.vmap(lambda one: clipax.metrics(one[1]))(states),
     }
     for name, columns in logs.items():
-        assert ("0/grad_norm" in columns) == (name == "both")
+        assert ("monitor/grad_norm" in columns) == (name == "both")
         columns = jax.device_get(columns)
         history = [{key: column[step] for key, column in columns.items()} for step in range(STEPS)]
         advice = clipax.advise(history)
         assert (advice.steps, advice.nonfinite_count) == (STEPS, 1)
         assert advice.clip_fraction == pytest.approx(expected.clip_fraction)
         assert 0 < advice.clip_fraction < 1
-        assert advice.threshold == expected.threshold
-        assert advice.tail_index == expected.tail_index
+        _assert_agree(advice, expected)
 
 
 def test_history_and_state_agree_on_blocks_of_different_scales():
@@ -102,8 +109,9 @@ def test_more_norms_than_an_integer_counts():
     monitor = clipax.monitor_norms(scope="leaf")
     params = {name: jnp.ones(2) for name in "abc"}
     _, state = monitor.update(params, monitor.init(params))
-    many = jax.tree.map(lambda counts: counts * 1_000_000_000, state.rules)
-    counts = state.telemetry.counts * 1_000_000_000
-    telemetry = state.telemetry._replace(counts=counts)
-    advice = clipax.advise(state._replace(rules=many, telemetry=telemetry))
+    watch = state.watch
+    many = jax.tree.map(lambda counts: counts * 1_000_000_000, watch.rules)
+    counts = watch.telemetry.counts * 1_000_000_000
+    telemetry = watch.telemetry._replace(counts=counts)
+    advice = clipax.advise(state._replace(watch=watch._replace(rules=many, telemetry=telemetry)))
     assert advice.quantiles[0.5] == pytest.approx(2**0.5, rel=0.05)

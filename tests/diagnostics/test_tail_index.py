@@ -62,6 +62,14 @@ def test_what_is_not_finite_is_left_out():
     np.testing.assert_array_equal(norm_quantiles(spoiled), norm_quantiles(norms))
 
 
+def test_norms_beyond_float32_count_as_the_largest():
+    norms = samples("Pareto", 1.5, 1, 2000)[0]
+    beyond = np.r_[norms, 1e39, 1e300]
+    for one in (beyond, beyond.tolist()):
+        assert tail_index(one) == tail_index(np.r_[norms, 1e30, 1e30])
+        np.testing.assert_array_equal(norm_quantiles(one, (1.0,)), norm_quantiles([1e30], (1.0,)))
+
+
 def test_norms_lie_along_the_last_axis():
     norms = samples("Pareto", 1.5, 6, 500).reshape(2, 3, 500)
     together, quantiles = tail_index(norms), norm_quantiles(norms, (0.25, 1.0))

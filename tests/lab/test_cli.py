@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,28 @@ def test_python_dash_m_runs_it_and_passes_the_status_on():
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
+
+
+SHOW = """
+import signal, clipax
+interrupt, end = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+print(interrupt.__module__, end == signal.SIG_DFL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("program", "_signal True\n"), ("clipax", "clipax._interruption False\n")]
+)
+def test_programs_that_import_the_package_keep_their_handlers(tmp_path, name, shown):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as behind `&`
+    (tmp_path / name).write_text(SHOW)
+    environment = {"PYTHONPATH": str(Path(clipax.__file__).parent.parent), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / name), "-m", "clipax"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    signal.signal(signal.SIGINT, before)
+    assert done.stdout == shown

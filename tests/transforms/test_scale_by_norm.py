@@ -141,7 +141,7 @@ def test_leaves_that_are_none_keep_their_rows():
 def test_leaves_unknown_to_the_state_are_refused_by_name():
     clip = clipax.clip_by_leaf_norm(1.0)
     state = clip.init({"a": jnp.ones(2)})
-    with pytest.raises(ValueError, match=r"The state has no row for 'b'"):
+    with pytest.raises(ValueError, match=r"`state` has no row for 'b'"):
         clip.update({"b": jnp.ones(2)}, state)
 
 

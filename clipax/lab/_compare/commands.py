@@ -14,12 +14,12 @@ from rich.table import Table
 
 import clipax
 from clipax.lab._compare.comparison import compare
+from clipax.lab._compare.files import make_folder_error, write_whole
 from clipax.lab._compare.methods import BASELINES, DEFAULT_METHODS, list_untunable
 from clipax.lab._compare.plots import plot_curves
 from clipax.lab._compare.report import make_table, make_title, write_remarks, write_summary
 from clipax.lab._compare.results import MethodResult
 from clipax.lab._compare.settings import QUICK, Settings, parse_learning_rates
-from clipax.lab._errors import InputError
 
 __all__ = ["app"]
 
@@ -118,6 +118,9 @@ class _Bar:
         if self._progress.live.is_started:
             self._progress.stop()
 
+    def tell(self, remark: str) -> None:
+        self._progress.console.print(remark, markup=False)
+
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
         # The bar starts only now: bad input, which is checked first, ends with one line and no bar.
         if kept:
@@ -148,7 +151,9 @@ def _compare(
     ] = ",".join(DEFAULT_METHODS),
     data: Annotated[
         str,
-        typer.Option(help="digits, breast-cancer, wine, or the path of an .npz with x and y."),
+        typer.Option(
+            help="digits, breast-cancer, wine, or the path of an .npz (x and y) or LIBSVM file."
+        ),
     ] = Settings.data,
     model: Annotated[
         str, typer.Option(help="mlp, or cnn for images (much slower on a CPU).")
@@ -239,8 +244,8 @@ def _report(results: Sequence[MethodResult], settings: Settings, out: Path) -> N
     for remark in write_remarks(results):
         console.print(remark, markup=False)
     try:
-        (out / "summary.md").write_text(write_summary(results, settings), encoding="utf-8")
+        write_whole(out / "summary.md", write_summary(results, settings).encode())
         plot_curves(results, make_title(settings), out / "curves.png")
     except OSError as error:
-        raise InputError(f"output folder {out} cannot be used: {error.strerror}.") from None
+        raise make_folder_error(out, error) from None
     console.print(f"Written to {out}: results.jsonl, summary.md, curves.png", markup=False)

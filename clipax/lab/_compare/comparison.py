@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from clipax.lab._compare.data import load_data
+from clipax._interruption import announce
+from clipax.lab._compare.data import Dataset, load_data
 from clipax.lab._compare.methods import resolve
 from clipax.lab._compare.models import check_model
 from clipax.lab._compare.plan import Method, Plan
@@ -23,6 +24,9 @@ __all__ = ["Observer", "choose_rate", "compare"]
 
 class Observer(Protocol):
     """Receives the progress of a comparison."""
+
+    def tell(self, remark: str) -> None:
+        """Take a remark, one line."""
 
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
         """Take the number of stretches of steps ahead, and the methods finished already."""
@@ -58,6 +62,9 @@ def choose_rate(validation_loss: np.ndarray, guessing: float) -> int:
 class _SilentObserver:
     """Ignores the progress."""
 
+    def tell(self, remark: str) -> None:
+        pass
+
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
         pass
 
@@ -87,7 +94,8 @@ def compare(
       The results of all methods in the folder, the best first.
 
     Raises:
-      InputError: if a method, the data, a setting or the folder cannot be used.
+      InputError: if a method, the data, a setting or the folder cannot be used, or another process
+        uses the folder.
     """
     observer = _SilentObserver() if observer is None else observer
     chosen = resolve(methods, settings.threshold, settings.learning_rates)
@@ -97,6 +105,28 @@ def compare(
     )
     check_model(settings.model, data)
     store = ResultStore(folder, settings.record(data.fingerprint))
+    with store.hold() as left:
+        announce(
+            f"Finished methods are kept in {folder}; the same command resumes.", store.lock.release
+        )
+        if left:
+            observer.tell(f"took over the lock of {left}, which ended without giving it back")
+        for remark in data.remarks:
+            observer.tell(remark)
+        _train(chosen, data, plan, settings, store, observer)
+    announce(f"The results are kept in {folder}; the same command writes the report.")
+    return sorted(store.results.values(), key=MethodResult.order)
+
+
+def _train(
+    chosen: Sequence[Method],
+    data: Dataset,
+    plan: Plan,
+    settings: Settings,
+    store: ResultStore,
+    observer: Observer,
+) -> None:
+    """Train the methods that the store lacks."""
     waiting = [method for method in chosen if method.name not in store.results]
     stretches = sum(
         plan.stretches(len(_selection_runs(method))) + plan.stretches(settings.seeds)
@@ -109,7 +139,6 @@ def compare(
         result = _run(trainer, method, settings, observer)
         store.add(result)
         observer.end_method(result)
-    return sorted(store.results.values(), key=MethodResult.order)
 
 
 def _selection_runs(method: Method) -> list[tuple[int, float]]:

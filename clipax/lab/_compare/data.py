@@ -1,18 +1,18 @@
-"""Real data for the comparison: scikit-learn's small sets, or a user's `.npz` file."""
+"""Real data for the comparison: scikit-learn's small sets, or a user's file."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from clipax.lab._compare.read import read_examples
+from clipax.lab._compare.standardise import standardise
 from clipax.lab._errors import InputError
 
 __all__ = ["BUILT_IN", "Dataset", "Split", "load_data"]
@@ -44,6 +44,7 @@ class Dataset:
       test: the examples that the results are reported on.
       classes: the number of classes.
       fingerprint: a digest of the raw examples, to tell two files of one name apart.
+      remarks: sentences about features that tell nothing.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dataset:
     test: Split
     classes: int
     fingerprint: str
+    remarks: tuple[str, ...] = ()
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
@@ -90,8 +92,9 @@ def load_data(source: str) -> Dataset:
     deviation on the training part; features that are constant there are only centred.
 
     Args:
-      source: `digits`, `breast-cancer`, `wine`, or the path of an `.npz` file with `x` (examples
-        along the first axis) and `y` (one whole number for each example).
+      source: `digits`, `breast-cancer`, `wine`, or the path of a file: an `.npz` with `x` (examples
+        along the first axis) and `y` (one whole number for each example), or LIBSVM text, which may
+        be packed as `load_libsvm` reads it.
 
     Returns:
       The data set.
@@ -102,56 +105,24 @@ def load_data(source: str) -> Dataset:
     """
     if source in BUILT_IN:
         x, y = BUILT_IN[source]()
-        return _prepare(source, x, y)
+        # That some pixels are never set is known of them.
+        return dataclasses.replace(_prepare(source, x, y), remarks=())
     path = Path(source)
     if not source or (path.suffix != ".npz" and not os.path.exists(path)):
         known = ", ".join(BUILT_IN)
-        raise InputError(f"unknown data {source!r}: give {known}, or the path of an .npz file.")
-    x, y = _read_npz(path)
+        raise InputError(
+            f"unknown data {source[:200]!r}: give {known}, or the path of an .npz or LIBSVM file."
+        )
+    x, y = read_examples(path)
     return _prepare(path.name, x, y)
-
-
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with path.open("rb") as file:
-            return _read_archive(path, file)
-    except FileNotFoundError:
-        raise InputError(f"data file {path} does not exist.") from None
-    except OSError as error:
-        raise InputError(f"data file {path} cannot be read: {error.strerror or error}.") from None
-
-
-def _read_archive(path: Path, file: BinaryIO) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        archive = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"data file {path} is not an .npz archive.") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"data file {path} holds a single array, not an .npz archive of x and y.")
-    with archive:
-        for name in ("x", "y"):
-            if name not in archive.files:
-                held = ", ".join(archive.files) or "nothing"
-                raise InputError(f"data file {path} has no array {name!r}; it holds {held}.")
-        return _read_array(path, archive, "x"), _read_array(path, archive, "y")
-
-
-def _read_array(path: Path, archive: Any, name: str) -> np.ndarray:
-    try:
-        array = archive[name]
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise InputError(f"data file {path}: {name} cannot be read: {reason}.") from None
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"data file {path}: {name} is not an array.")
-    return array
 
 
 def _prepare(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:
     _check_examples(name, x)
-    labels = _check_labels(name, x, y)
-    classes, y = np.unique(labels, return_inverse=True)
-    counts = np.bincount(y)
+    _check_labels(name, x, y)
+    # Of the labels as they are: a narrower type could merge some of them.
+    classes, labels = np.unique(y, return_inverse=True)
+    counts = np.bincount(labels)
     if len(classes) < 2:
         raise InputError(f"data {name}: y has one class only ({classes[0]}).")
     if counts.min() < 3:
@@ -161,13 +132,13 @@ def _prepare(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:
             f"training, validation and test parts need at least one each."
         )
     digest = hashlib.sha256()
-    for array in (x, labels):
+    for array in (x, y):
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    parts = _split_by_class(y)
-    x = _standardise(name, x, parts[0])
-    train, validation, test = (Split(x[rows], y[rows].astype(np.int32)) for rows in parts)
-    return Dataset(name, train, validation, test, len(classes), digest.hexdigest()[:16])
+    parts = _split_by_class(labels)
+    x, remarks = standardise(name, x, parts[0])
+    train, validation, test = (Split(x[rows], labels[rows].astype(np.int32)) for rows in parts)
+    return Dataset(name, train, validation, test, len(classes), digest.hexdigest()[:16], remarks)
 
 
 def _check_examples(name: str, x: np.ndarray) -> None:
@@ -176,26 +147,48 @@ def _check_examples(name: str, x: np.ndarray) -> None:
     if x.ndim < 2 or x.size == 0:
         raise InputError(
             f"data {name}: x must have examples along its first axis and features along the "
-            f"others, got shape {x.shape}."
+            f"others, got shape {x.shape}{_explain_shape(x)}."
         )
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x)).sum())
         raise InputError(f"data {name}: x is not finite everywhere ({bad} of {x.size} entries).")
 
 
-def _check_labels(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _explain_shape(x: np.ndarray) -> str:
+    return "; a single feature is x[:, None]" if x.ndim == 1 and x.size else ""
+
+
+def _check_labels(name: str, x: np.ndarray, y: np.ndarray) -> None:
     if y.ndim != 1:
-        raise InputError(f"data {name}: y must have one axis, got shape {y.shape}.")
-    if len(y) != len(x):
         raise InputError(
-            f"data {name}: x and y do not match, {len(x)} examples but {len(y)} labels."
+            f"data {name}: y must have one axis, got shape {y.shape}{_explain_axes(x, y)}."
+        )
+    if len(y) != len(x):
+        swapped = "; x has its examples along another axis: np.moveaxis(x, {}, 0)"
+        axes = [axis for axis, size in enumerate(x.shape) if size == len(y)]
+        raise InputError(
+            f"data {name}: x and y do not match, {len(x)} examples but {len(y)} labels"
+            f"{swapped.format(axes[-1]) if axes else ''}."
         )
     if y.dtype.kind not in "iubf":
-        raise InputError(f"data {name}: the labels y must be whole numbers, got {y.dtype}.")
+        raise InputError(
+            f"data {name}: the labels y must be whole numbers, got {y.dtype}; number them by "
+            f"np.unique(y, return_inverse=True)[1]."
+        )
     if y.dtype.kind == "f" and not (whole := np.equal(y, np.trunc(y)) & np.isfinite(y)).all():
         odd = y[np.argmin(whole)]
         raise InputError(f"data {name}: the labels y must be whole numbers, got {odd}.")
-    return y.astype(np.int64)
+
+
+def _explain_axes(x: np.ndarray, y: np.ndarray) -> str:
+    """Say how to get labels from a y of several axes."""
+    if y.size == len(x):
+        return "; give y.ravel()"
+    if y.ndim != 2 or y.dtype.kind not in "iubf":
+        return ""
+    if y.shape[0] == len(x) and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+        return ", one-hot labels; give y.argmax(axis=1)"
+    return "; x and y may be swapped" if x.ndim == 1 else ""
 
 
 def _split_by_class(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -210,14 +203,3 @@ def _split_by_class(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         test.append(rows[first:second])
         train.append(rows[second:])
     return np.concatenate(train), np.concatenate(validation), np.concatenate(test)
-
-
-def _standardise(name: str, x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    x = x.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        deviation = x[train].std(axis=0)
-        x = (x - x[train].mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-        x = x.astype(np.float32)
-    if not np.isfinite(x).all():
-        raise InputError(f"data {name}: entries of x are too large to standardise.")
-    return x

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clipax.lab._compare.files import write_whole
 from clipax.lab._compare.results import MethodResult, quantile
 
 __all__ = ["plot_curves"]
@@ -69,7 +71,9 @@ def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None
         handlelength=3,
     )
     figure.suptitle(title, fontsize=15)
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    write_whole(path, picture.getvalue())
 
 
 def _style(place: int) -> dict[str, Any]:

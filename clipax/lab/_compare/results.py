@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipax.lab._compare.files import make_folder_error, write_whole
+from clipax.lab._compare.lock import FolderLock
+from clipax.lab._compare.records import check_result, read_line, write_line
 from clipax.lab._errors import InputError
 
 __all__ = ["MethodResult", "ResultStore", "quantile"]
+
+# The first bytes of the lines that are written here.
+_SETTINGS, _RESULT = b'{"settings": ', b'{"result": '
 
 Losses = tuple[tuple[float, ...], ...]
 
@@ -96,59 +102,63 @@ class MethodResult:
 
     def to_json(self) -> str:
         """Write one line of strict JSON, with null for infinite losses."""
-        return json.dumps({"result": _finite_or_null(dataclasses.asdict(self))}, allow_nan=False)
+        return write_line({"result": dataclasses.asdict(self)})
 
     @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> MethodResult:
-        """Rebuild a result from the fields of its line."""
-        return cls(**{name: _infinite_where_null(name, value) for name, value in fields.items()})
-
-
-def _finite_or_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite_or_null(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite_or_null(item) for item in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
-
-
-def _infinite_where_null(name: str, value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_infinite_where_null(name, item) for item in value)
-    return math.inf if value is None and name != "clip_fraction" else value
+    def from_record(cls, record: Any) -> MethodResult:
+        """Rebuild a result from the value of its line; raise ValueError with what is wrong."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**check_result(record, names))
 
 
 class ResultStore:
-    """The folder that results are kept in: `results.jsonl`, its first line the settings.
+    """The folder that results are kept in, `results.jsonl`.
+
+    Looking into it changes nothing; what is written is read anew before, under a lock, so that two
+    processes neither mix their settings nor lose each other's results.
 
     Args:
       folder: where to keep it; made if need be.
       settings: the settings as JSON values.
 
+    Attributes:
+      path: the file.
+      results: the results in it, by method.
+      lock: the folder's lock.
+
     Raises:
-      InputError: if the folder cannot be written to, or holds results of other settings or
-        something else under that name.
+      InputError: if the folder cannot be used, or holds results of other settings or something
+        else under that name.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]):
         self.path = folder / "results.jsonl"
         self.results: dict[str, MethodResult] = {}
-        try:
+        self.lock = FolderLock(folder)
+        self._settings = settings
+        with self._tell_failures():
             folder.mkdir(parents=True, exist_ok=True)
-            kept = self.path.read_bytes() if self.path.exists() else b""
-        except OSError as error:
-            raise _make_folder_error(folder, error) from None
-        if kept:
-            self._load(kept, settings)
-        # Written anew under another name and moved, so that a crash leaves the old or the new.
-        lines = [json.dumps({"settings": settings})]
-        lines += [result.to_json() for result in self.results.values()]
-        draft = self.path.with_suffix(".jsonl.part")
+            self._load()
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[str | None]:
+        """Hold the folder for a `with` block, and write down its settings.
+
+        Yields:
+          Who left the lock behind, if a process did, else None.
+
+        Raises:
+          InputError: another process holds the folder, or it cannot be written to.
+        """
+        with self._tell_failures():
+            left = self.lock.acquire()
         try:
-            draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            draft.replace(self.path)
-        except OSError as error:
-            raise _make_folder_error(folder, error) from None
+            with self._tell_failures():
+                self._load()
+                self._save()
+            yield left
+        finally:
+            self.lock.release()
 
     def add(self, result: MethodResult) -> None:
         """Save a finished method at once.
@@ -157,36 +167,80 @@ class ResultStore:
           result: the method's result.
 
         Raises:
-          InputError: if it cannot be written.
+          InputError: if it cannot be written, or another process holds the folder.
         """
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(result.to_json() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _make_folder_error(self.path.parent, error) from None
-        self.results[result.method] = result
+        if not self.lock.held:
+            with self.hold():
+                self.add(result)
+            return
+        with self._tell_failures():
+            self._load()
+            self.results[result.method] = result
+            self._save()
 
-    def _load(self, kept: bytes, settings: dict[str, Any]) -> None:
-        # A line without an end was cut off while it was written: that method is trained again.
-        lines = kept.split(b"\n")[:-1]
+    @contextlib.contextmanager
+    def _tell_failures(self) -> Iterator[None]:
         try:
-            records = [json.loads(line) for line in lines]
-            stored = records[0]["settings"] if records else settings
-            results = [MethodResult.from_fields(record["result"]) for record in records[1:]]
-            differences = _describe_differences(stored, settings)
-        except (ValueError, TypeError, LookupError, AttributeError):
-            raise InputError(
-                f"{self.path} was not written by `clipax compare`, or is damaged; choose another "
-                f"--out or remove it."
-            ) from None
+            yield
+        except OSError as error:
+            raise make_folder_error(self.path.parent, error) from None
+
+    def _save(self) -> None:
+        lines = [json.dumps({"settings": self._settings})]
+        lines += [result.to_json() for result in self.results.values()]
+        write_whole(self.path, "".join(f"{line}\n" for line in lines).encode())
+
+    def _load(self) -> None:
+        lines = (self.path.read_bytes() if self.path.exists() else b"").split(b"\n")
+        last = lines.pop()
+        # A last line without its end was cut off while it was written: that method is trained
+        # again. One that is whole lost its end in an editor.
+        if last and not (lines and _is_cut_off(last, _RESULT)) and not _is_cut_off(last, _SETTINGS):
+            lines.append(last)
+        if not lines:
+            return
+        stored = self._read_settings(lines[0])
+        results: dict[str, MethodResult] = {}
+        for number, line in enumerate(lines[1:], start=2):
+            if not line.strip():
+                continue
+            try:
+                result = MethodResult.from_record(read_line(line))
+                if results.setdefault(result.method, result) != result:
+                    raise ValueError(f"has other results of {result.method} than a line before")
+            except ValueError as error:
+                raise InputError(
+                    f"{self.path} is damaged: line {number} {error}; remove this line to train its "
+                    f"method again, or choose another --out."
+                ) from None
+        differences = _describe_differences(stored, self._settings)
         if results and differences:
             raise InputError(
                 f"{self.path} holds results of other settings ({differences}); choose another "
                 f"--out or remove it."
             )
-        self.results = {result.method: result for result in results}
+        self.results = results
+
+    def _read_settings(self, line: bytes) -> dict[str, Any]:
+        try:
+            stored = read_line(line)["settings"]
+            if not isinstance(stored, dict):
+                raise ValueError("has no settings")
+        except (ValueError, TypeError, LookupError):
+            raise InputError(
+                f"{self.path} was not written by `clipax compare`, or is damaged: its first line "
+                f"has no settings; choose another --out or remove it."
+            ) from None
+        return stored
+
+
+def _is_cut_off(line: bytes, beginning: bytes) -> bool:
+    """Whether a line of ours breaks off in the middle."""
+    try:
+        read_line(line)
+    except ValueError:
+        return line.startswith(beginning) or beginning.startswith(line)
+    return False
 
 
 def _describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
@@ -199,8 +253,4 @@ def _describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> st
 
 
 def _show(value: Any) -> str:
-    return "each method's own" if value is None else str(value)
-
-
-def _make_folder_error(folder: Path, error: OSError) -> InputError:
-    return InputError(f"output folder {folder} cannot be used: {error.strerror or error}.")
+    return "each method's own" if value is None else str(value)[:80]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import os
+import zlib
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +20,7 @@ __all__ = ["load_libsvm"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST_BYTES = 8 * 2**30
+_PACKED = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 
 
 def load_libsvm(
@@ -28,16 +33,18 @@ def load_libsvm(
     of this form is an error that names it.
 
     Args:
-      path: The file; read as xz where its name ends in `.xz`.
+      path: The file; unpacked where its name ends in `.xz`, `.gz` or `.bz2`.
       features: How many columns there shall be; default None: the largest index of the file. Give
         the training set's number to read its test set, which may name fewer.
 
     Returns:
-      The examples, float32 `(rows, columns)`, and the labels as they stand, float32 `(rows,)`.
+      The examples, float32 `(rows, columns)`, and the labels, float32 `(rows,)`: whole ones as they
+      stand, others rounded.
 
     Raises:
-      InputError: The file cannot be read, is not xz, has no rows, names more features than
-        `features` or has a malformed line; the message gives the file and the line.
+      InputError: The file cannot be read or unpacked, has no rows, names more features than
+        `features`, has a malformed line or a whole label that float32 does not hold; the message
+        gives the file and the line.
 
     Example:
       >>> import pathlib, tempfile
@@ -50,7 +57,7 @@ def load_libsvm(
       [[0.5, 0.0, 2.0], [0.0, 0.0, 0.0]] [1.0, -1.0]
     """
     path = Path(path)
-    open_file = lzma.open if path.suffix == ".xz" else open
+    open_file: Any = _PACKED.get(path.suffix, open)
     try:
         with open_file(path, "rt", encoding="utf-8") as file:
             labels, lengths, indices, values = _read(path, file)
@@ -58,9 +65,12 @@ def load_libsvm(
         raise InputError(f"data file {path} does not exist.") from None
     except UnicodeDecodeError:
         raise InputError(f"data file {path} is not text.") from None
-    except (lzma.LZMAError, EOFError):
-        raise InputError(f"data file {path} is not a complete xz file.") from None
+    except (lzma.LZMAError, zlib.error, EOFError):
+        raise _make_packing_error(path) from None
     except OSError as error:
+        # gzip and bz2 raise it without a number for what is not theirs.
+        if path.suffix in _PACKED and error.errno is None:
+            raise _make_packing_error(path) from None
         raise InputError(f"data file {path} cannot be read: {error.strerror or error}.") from None
     if not labels:
         raise InputError(f"data file {path} has no rows.")
@@ -78,6 +88,10 @@ def load_libsvm(
     return x, np.asarray(labels, np.float32)
 
 
+def _make_packing_error(path: Path) -> InputError:
+    return InputError(f"data file {path} is not a complete {path.suffix[1:]} file.")
+
+
 def _read(
     path: Path, lines: Iterable[str]
 ) -> tuple[array[float], array[int], array[int], array[float]]:
@@ -90,7 +104,7 @@ def _read(
             continue
         label, *entries = words
         try:
-            labels.append(_number(label))
+            labels.append(_label(label))
             last = 0
             for entry in entries:
                 index, _, value = entry.partition(":")
@@ -101,6 +115,15 @@ def _read(
             raise InputError(f"data file {path}, line {number}: {error}.") from None
         lengths.append(len(entries))
     return labels, lengths, indices, values
+
+
+def _label(text: str) -> float:
+    value = _number(text)
+    # Two classes must not become one.
+    exact = int(text) if text.lstrip("+-").isdecimal() else value
+    if value.is_integer() and float(np.float32(value)) != exact:
+        raise ValueError(f"whole labels must be exact in float32, got {text[:40]!r}")
+    return value
 
 
 def _next_index(text: str, last: int) -> int:

@@ -15,7 +15,13 @@ import numpy as np
 
 from clipax import _validate
 from clipax._typing import Array
-from clipax.theory.dynamics._reduction_factors import LabelNoise, compute_factors, reduction_factors
+from clipax.theory.dynamics._arguments import check_noise
+from clipax.theory.dynamics._reduction_factors import (
+    LabelNoise,
+    check_numbers,
+    compute_factors,
+    reduction_factors,
+)
 
 __all__ = ["clipping_comparison", "clipping_stability", "find_best_threshold", "max_ccc_threshold"]
 
@@ -88,7 +94,7 @@ def clipping_comparison(noise: LabelNoise, risk: Any, threshold: Any) -> Array:
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733.
     """
     mu, m2 = reduction_factors(noise, risk, threshold)
-    return _compare_to_unclipped(noise, risk, threshold, mu**2 / m2)
+    return _compare_to_unclipped(noise, risk, threshold, mu * (mu / m2))
 
 
 def max_ccc_threshold(noise: LabelNoise, risk: Any) -> Array:
@@ -125,7 +131,7 @@ def max_ccc_threshold(noise: LabelNoise, risk: Any) -> Array:
     """
     if not jnp.ndim(risk):
         _validate.non_negative("risk", risk)
-    return _compiled(noise, risk)
+    return check_numbers(_compiled(check_noise(noise, risk), risk))
 
 
 def find_best_threshold(noise: LabelNoise, risk: Array) -> Array:
@@ -161,4 +167,4 @@ _compiled = jax.jit(find_best_threshold)
 
 def _compare_to_unclipped(noise: LabelNoise, risk: Any, threshold: Any, ratio: Array) -> Array:
     moment = 2 * jnp.asarray(risk, ratio.dtype) + jnp.asarray(noise.second_moment, ratio.dtype)
-    return jnp.where(jnp.isposinf(jnp.asarray(threshold)), 1, ratio * moment)
+    return check_numbers(jnp.where(jnp.isposinf(jnp.asarray(threshold)), 1, ratio * moment))

@@ -15,6 +15,7 @@ import numpy as np
 
 from clipax import _validate
 from clipax._typing import Scalar
+from clipax.theory.dynamics._arguments import check_size, find_limits
 from clipax.theory.dynamics._reduction_factors import (
     LaplaceNoise,
     MixtureNoise,
@@ -35,6 +36,8 @@ __all__ = [
 
 # Below e^-37 a weight is lost beside 1 in float64.
 _NEGLIGIBLE = 37.0
+# Of which the squares are numbers of float64.
+_SMALLEST, _LARGEST, _ = find_limits(np.float64)
 
 
 def gaussian_noise(sigma: Scalar) -> ScaleMixtureNoise:
@@ -51,7 +54,7 @@ def gaussian_noise(sigma: Scalar) -> ScaleMixtureNoise:
       >>> dynamics.gaussian_noise(2.0).second_moment
       4.0
     """
-    _validate.positive("sigma", sigma)
+    check_size("sigma", sigma)
     return ScaleMixtureNoise(np.ones(1), _array(sigma)[None] ** 2, sigma**2, sigma)
 
 
@@ -69,7 +72,7 @@ def laplace_noise(sigma: Scalar) -> LaplaceNoise:
       >>> dynamics.laplace_noise(2.0).second_moment
       4.0
     """
-    _validate.positive("sigma", sigma)
+    check_size("sigma", sigma)
     return LaplaceNoise(sigma / math.sqrt(2), sigma**2, sigma)
 
 
@@ -87,7 +90,7 @@ def uniform_noise(sigma: Scalar) -> UniformNoise:
       >>> dynamics.uniform_noise(2.0).second_moment
       4.0
     """
-    _validate.positive("sigma", sigma)
+    check_size("sigma", sigma)
     return UniformNoise(math.sqrt(3) * sigma, sigma**2, sigma)
 
 
@@ -106,9 +109,13 @@ def rademacher_noise(sigma: Scalar, probability: Scalar) -> MixtureNoise:
       >>> dynamics.rademacher_noise(2.0, 0.25).means.tolist()
       [-4.0, 0.0, 4.0]
     """
-    _validate.positive("sigma", sigma)
+    check_size("sigma", sigma)
     _validate.within("probability", probability, 0, 1, brackets="(]")
+    # Subnormal numbers lose the digits of half of it.
+    _validate.within("probability", probability, 1e-300, 1)
     size, half = sigma / probability**0.5, probability / 2
+    if not isinstance(size, jax.Array):
+        _check_reach("probability", probability, "`sigma`/sqrt(`probability`)", size)
     means = _array(size) * np.array([-1.0, 0.0, 1.0])
     weights = np.array([0.0, 1.0, 0.0]) + _array(half) * np.array([1.0, -2.0, 1.0])
     return MixtureNoise(weights, means, np.zeros(3), sigma**2, sigma)
@@ -136,17 +143,22 @@ def student_t_noise(freedom: float, scale: Scalar) -> ScaleMixtureNoise:
     """
     freedom = _validate.concrete("freedom", freedom)
     _validate.within("freedom", freedom, 0.2, math.inf, brackets="[)")
-    _validate.positive("scale", scale)
+    check_size("scale", scale)
     reach = 2 * _NEGLIGIBLE / freedom
     # The density of u = log(precision) is e^(freedom/2 (u - e^u)), up to a constant.
     step = min(0.25, 0.8 / math.sqrt(freedom))
-    u = np.arange(-reach - 1, math.log1p(reach + math.sqrt(2 * reach)) + step, step)
-    exponent = freedom / 2 * (u - np.exp(u) + 1)
+    width = reach + math.sqrt(2 * reach)
+    u = np.arange(-width, math.log1p(width) + step, step)
+    exponent = freedom / 2 * _subtract_exponential(u)
     u, weights = u[exponent > -_NEGLIGIBLE], np.exp(exponent[exponent > -_NEGLIGIBLE])
     # e^60: large enough that every threshold clips, small enough for float32.
-    variances = _array(scale) ** 2 * np.exp(np.minimum(-u, 60))
+    with np.errstate(over="ignore"):
+        variances = _array(scale) ** 2 * np.exp(np.minimum(-u, 60))
     if freedom > 2:
-        moment = scale**2 * (freedom / (freedom - 2))
+        ratio = freedom / (freedom - 2)
+        if not isinstance(scale, jax.Array):
+            _check_reach("scale", scale, "the standard deviation", scale * math.sqrt(ratio))
+        moment = scale**2 * ratio
         return ScaleMixtureNoise(weights / weights.sum(), variances, moment, moment**0.5)
     return ScaleMixtureNoise(weights / weights.sum(), variances, math.inf, scale)
 
@@ -199,6 +211,11 @@ def mixture_noise(weights: Any, means: Any, variances: Any) -> MixtureNoise:
         raise ValueError(f"`means` must be finite, got {means}.")
     if not (np.all(variances >= 0) and np.isfinite(variances).all()):
         raise ValueError(f"`variances` must be non-negative and finite, got {variances}.")
+    largest, widest = np.abs(means).max(), np.sqrt(variances).max()
+    # A small component beside a large one does no harm.
+    name = "means" if largest >= widest else "variances"
+    size = float(max(largest, widest))
+    _check_reach(name, size, "the largest size", size)
     moment = float(weights @ (means**2 + variances))
     return MixtureNoise(weights, means, variances, moment, math.sqrt(moment))
 
@@ -224,9 +241,26 @@ def empirical_noise(residuals: Any) -> MixtureNoise:
         )
     if not np.isfinite(residuals).all():
         raise ValueError("`residuals` must be finite, got NaN or infinity.")
+    largest = float(np.abs(residuals).max())
+    _check_reach("residuals", largest, "the largest", largest)
     weights = np.full(residuals.size, 1 / residuals.size)
     moment = float(np.mean(residuals**2))
     return MixtureNoise(weights, residuals, np.zeros(residuals.size), moment, math.sqrt(moment))
+
+
+def _check_reach(name: str, value: Any, words: str, size: Any) -> None:
+    """Raise where the square of a size leaves float64; there may be no noise at all."""
+    if not (size == 0 or _SMALLEST <= size <= _LARGEST):
+        raise ValueError(
+            f"`{name}` must be such that {words} is 0 or in [{_SMALLEST:.2g}, {_LARGEST:.2g}], got "
+            f"{value!r}."
+        )
+
+
+def _subtract_exponential(u: np.ndarray) -> np.ndarray:
+    """Compute `u - e^u + 1`, by a series where that cancels."""
+    series = -(u**2) / 2 * (1 + u / 3 * (1 + u / 4 * (1 + u / 5 * (1 + u / 6))))
+    return np.where(np.abs(u) < 1e-2, series, u - np.expm1(u))
 
 
 def _array(value: Any) -> Any:

@@ -7,7 +7,7 @@ Gradient Clipping in High-Dimensions", arXiv 2406.11733.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.scipy.special import erf, erfc, ndtr
 
 from clipax import _validate
 from clipax._typing import Array
+from clipax.theory.dynamics._arguments import check_finite, check_noise
 
 __all__ = [
     "LabelNoise",
@@ -24,9 +25,12 @@ __all__ = [
     "ReductionFactors",
     "ScaleMixtureNoise",
     "UniformNoise",
+    "check_numbers",
     "compute_factors",
     "reduction_factors",
 ]
+
+T = TypeVar("T")
 
 _ROOT_TWO = math.sqrt(2)
 # Deviations beyond which a normal law has no mass in float64.
@@ -185,10 +189,15 @@ class UniformNoise(NamedTuple):
         nodes = jnp.asarray((_NODES + 1) / 2, s.dtype)
         w = starts[..., None] + widths[..., None] * nodes
         near, far = ndtr(jnp.clip(jnp.stack([a - w, -a - w]) / s[..., None], -_FAR, _FAR))
-        mass = jnp.asarray(_WEIGHTS / 2, s.dtype) * widths[..., None] * (near - far) / a
+        # The difference cancels where the noise is small beside the signal: a series in a/s.
+        ratio, z = (a / s)[..., None], jnp.minimum(w / s[..., None], _FAR)
+        narrow = ratio < (0.05 if s.dtype == jnp.float32 else 1e-3)
+        flat = 2 * _normal_density(z) * (1 + ratio**2 * (z**2 - 1) / 6)
+        density = jnp.where(narrow, flat / s[..., None], (near - far) / a)
+        mass = jnp.asarray(_WEIGHTS / 2, s.dtype) * widths[..., None] * density
         inside, outside = jnp.sum(mass, -1)
         outside = outside + (starts[1] - c) / a
-        second = starts[0] ** 3 / (3 * a) + jnp.sum(mass[0] * w[0] ** 2, -1)
+        second = starts[0] ** 2 * (starts[0] / (3 * a)) + jnp.sum(mass[0] * w[0] ** 2, -1)
         return inside + starts[0] / a, second + c**2 * outside
 
 
@@ -234,7 +243,8 @@ def reduction_factors(noise: LabelNoise, risk: Any, threshold: Any) -> Reduction
         _validate.non_negative("risk", risk)
     if not jnp.ndim(threshold):
         _validate.threshold("threshold", threshold)
-    return _compiled(noise, risk, threshold)
+    noise = check_noise(noise, risk, threshold)
+    return check_numbers(_compiled(noise, risk, threshold))
 
 
 def compute_factors(noise: LabelNoise, risk: Array, threshold: Array) -> ReductionFactors:
@@ -248,6 +258,15 @@ def compute_factors(noise: LabelNoise, risk: Array, threshold: Array) -> Reducti
 
 
 _compiled = jax.jit(compute_factors)
+
+
+def check_numbers(results: T) -> T:
+    """Return the results; raise where one is NaN."""
+    rule = (
+        "`noise`, `risk` and `threshold` must be numbers whose squares the type of the result "
+        "holds; the result would be NaN."
+    )
+    return check_finite(results, rule, lambda values: ~np.isnan(values))
 
 
 def _avoid_zero(x: Array) -> Array:

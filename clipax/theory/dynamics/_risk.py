@@ -18,10 +18,19 @@ import numpy as np
 from clipax import _validate
 from clipax._typing import Array, Scalar
 from clipax.theory import _arguments
-from clipax.theory.dynamics._arguments import check_spectrum, check_start, check_times
+from clipax.theory.dynamics._arguments import (
+    check_finite,
+    check_noise,
+    check_spectrum,
+    check_start,
+    check_steps,
+    check_times,
+    find_limits,
+    to_floats,
+)
 from clipax.theory.dynamics._reduction_factors import LabelNoise, compute_factors
 
-__all__ = ["Control", "count_steps", "homogenized_paths", "homogenized_risk", "solve"]
+__all__ = ["Control", "check_path", "count_steps", "homogenized_paths", "homogenized_risk", "solve"]
 
 # A number, or a function of the time.
 OverTime = float | Callable[[Any], Any]
@@ -111,8 +120,9 @@ def homogenized_risk(
     eigenvalues, initial, control, steps = _prepare(
         spectrum, start, noise, learning_rate, threshold, times, dt
     )
-    risk, _, _ = solve(eigenvalues, initial, noise, control, dt, steps)
-    return jnp.interp(_to_floats(times), dt * jnp.arange(steps + 1), risk)
+    risk, _, _ = solve(eigenvalues, initial, check_noise(noise), control, dt, steps)
+    check_path(risk, "learning_rate", learning_rate)
+    return jnp.interp(to_floats(times), dt * jnp.arange(steps + 1), risk)
 
 
 def homogenized_paths(
@@ -176,9 +186,10 @@ def homogenized_paths(
         spectrum, start, noise, learning_rate, threshold, times, dt
     )
     keys = jax.random.split(key, runs)
-    risks = _simulate_paths(keys, eigenvalues, initial, noise, control, dt, steps)
+    risks = _simulate_paths(keys, eigenvalues, initial, check_noise(noise), control, dt, steps)
+    check_path(risks, "learning_rate", learning_rate)
     grid = dt * jnp.arange(steps + 1)
-    return jax.vmap(lambda risk: jnp.interp(_to_floats(times), grid, risk))(risks)
+    return jax.vmap(lambda risk: jnp.interp(to_floats(times), grid, risk))(risks)
 
 
 @partial(jax.jit, static_argnames="steps")
@@ -229,6 +240,15 @@ def _simulate_paths(
     return jax.lax.scan(advance, jnp.sqrt(2 * start), jnp.arange(steps + 1))[1]
 
 
+def check_path(risk: Any, name: str, value: Any) -> None:
+    """Raise where a risk is not finite; traced ones pass."""
+    rule = (
+        "such that the risk stays finite: a step of `dt` is stable up to 1/largest eigenvalue/`dt`"
+    )
+    told = "a function" if callable(value) else repr(value)
+    check_finite(risk, f"`{name}` must be {rule}, got {told}.")
+
+
 def count_steps(horizon: float, dt: float) -> int:
     """Count the steps to the horizon, tolerant of rounding."""
     return max(1, math.ceil(horizon / dt - 1e-6))
@@ -245,8 +265,10 @@ def _prepare(
 ) -> tuple[Array, Array, _Tabulated, int]:
     eigenvalues = check_spectrum(spectrum)
     initial = check_start(start, eigenvalues)
-    dt = _arguments.positive("dt", dt)
-    steps = count_steps(check_times(times).max(), dt)
+    dt = float(_arguments.positive("dt", dt))
+    last = float(check_times(times).max())
+    check_steps(last, dt)
+    steps = count_steps(last, dt)
     _validate.learning_rate(learning_rate)
     if not callable(threshold):
         _validate.threshold("threshold", threshold)
@@ -254,17 +276,20 @@ def _prepare(
     rates, thresholds = (_tabulate(grid, value) for value in (learning_rate, threshold))
     _check("learning_rate", rates, "non-negative at all times", lambda rate: rate >= 0)
     _check("threshold", thresholds, "positive at all times", lambda c: c > 0)
+    low, high, dtype = find_limits()
+    rule = f"in [{low:.2g}, {high:.2g}] in {dtype}, or infinite, at all times"
+    _check("threshold", thresholds, rule, lambda c: (low <= c) & (c <= high) | np.isinf(c))
     if np.isinf(noise.second_moment):
         rule = "finite for noise without a second moment"
         _check("threshold", thresholds, rule, np.isfinite)
-    return _to_floats(eigenvalues), _to_floats(initial), _Tabulated(rates, thresholds), steps
+    return to_floats(eigenvalues), to_floats(initial), _Tabulated(rates, thresholds), steps
 
 
 def _tabulate(grid: np.ndarray, value: OverTime) -> Array:
     """Evaluate the value at the times of the grid."""
     if callable(value):
-        return jax.vmap(lambda time: _to_floats(value(time)))(_to_floats(grid))
-    return jnp.full(grid.shape, value, float)
+        return jax.vmap(lambda time: to_floats(value(time)))(to_floats(grid))
+    return jnp.broadcast_to(to_floats(value), grid.shape)
 
 
 def _check(name: str, values: Array, rule: str, holds: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -275,7 +300,3 @@ def _check(name: str, values: Array, rule: str, holds: Callable[[np.ndarray], np
         return
     if not (good := holds(known)).all():
         raise ValueError(f"`{name}` must be {rule}, got {known[~good][0]}.")
-
-
-def _to_floats(values: Any) -> Array:
-    return jnp.asarray(values, float)

@@ -16,10 +16,16 @@ import optax
 from clipax import _validate
 from clipax._typing import Array
 from clipax.theory import _arguments
-from clipax.theory.dynamics._arguments import check_spectrum, check_start
+from clipax.theory.dynamics._arguments import (
+    check_noise,
+    check_spectrum,
+    check_start,
+    check_steps,
+    to_floats,
+)
 from clipax.theory.dynamics._comparison import find_best_threshold
 from clipax.theory.dynamics._reduction_factors import LabelNoise, compute_factors
-from clipax.theory.dynamics._risk import Control, count_steps, solve
+from clipax.theory.dynamics._risk import check_path, count_steps, solve
 
 __all__ = ["ClipSgdSchedules", "ClippingSchedule", "max_ccc_schedule", "proportional_schedule"]
 
@@ -86,7 +92,7 @@ class ClippingSchedule:
         steps = self.time * self.dimension
 
         def interpolate(count: Any, values: np.ndarray) -> Array:
-            return jnp.interp(_to_floats(count), _to_floats(steps), _to_floats(values))
+            return jnp.interp(to_floats(count), to_floats(steps), to_floats(values))
 
         def learning_rate(count: Any) -> Array:
             return interpolate(count, self.learning_rate) / self.dimension
@@ -149,7 +155,7 @@ def max_ccc_schedule(
       N. Marshall, K. L. Xiao, A. Agarwala, C. Paquette, "To Clip or not to Clip: the Dynamics of
       SGD with Gradient Clipping in High-Dimensions", arXiv 2406.11733, max-CCC.
     """
-    control = _MaxCcc(jnp.asarray(_arguments.positive("learning_rate", learning_rate)))
+    control = _MaxCcc(to_floats(float(_arguments.positive("learning_rate", learning_rate))))
     return _make_schedule(spectrum, start, noise, control, horizon, dt)
 
 
@@ -213,26 +219,34 @@ def proportional_schedule(
     """
     _validate.one_of("compensation", compensation, ("exact", "bound"))
     control = _Proportional(
-        jnp.asarray(_arguments.positive("learning_rate", learning_rate)),
-        jnp.asarray(_arguments.positive("kappa", kappa)),
+        to_floats(float(_arguments.positive("learning_rate", learning_rate))),
+        to_floats(float(_arguments.positive("kappa", kappa))),
         jnp.asarray(compensation == "exact"),
     )
     return _make_schedule(spectrum, start, noise, control, horizon, dt)
 
 
 def _make_schedule(
-    spectrum: Any, start: Any, noise: LabelNoise, control: Control, horizon: float, dt: float
+    spectrum: Any,
+    start: Any,
+    noise: LabelNoise,
+    control: _MaxCcc | _Proportional,
+    horizon: float,
+    dt: float,
 ) -> ClippingSchedule:
     eigenvalues = check_spectrum(spectrum)
     initial = check_start(start, eigenvalues)
-    horizon, dt = _arguments.positive("horizon", horizon), _arguments.positive("dt", dt)
+    horizon = float(_arguments.positive("horizon", horizon))
+    dt = float(_arguments.positive("dt", dt))
+    check_steps(horizon, dt)
     steps = count_steps(horizon, dt)
-    record = solve(_to_floats(eigenvalues), _to_floats(initial), noise, control, dt, steps)
+    record = solve(
+        to_floats(eigenvalues), to_floats(initial), check_noise(noise), control, dt, steps
+    )
     risk, rate, threshold = (np.asarray(values) for values in record)
+    check_path(risk, "learning_rate", control.learning_rate)
+    name = "kappa" if isinstance(control, _Proportional) else "learning_rate"
+    check_path(rate, name, getattr(control, name))
     return ClippingSchedule(
         dt * np.arange(steps + 1), risk, threshold, rate, float(eigenvalues.sum())
     )
-
-
-def _to_floats(values: Any) -> Array:
-    return jnp.asarray(values, float)

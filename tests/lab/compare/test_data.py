@@ -105,16 +105,37 @@ def with_entry(value):
         ({"x": X, "y": Y[:-1]}, "x and y do not match, 60 examples but 59 labels"),
         ({"x": with_entry(np.nan), "y": Y}, "x is not finite everywhere .1 of 240"),
         ({"x": with_entry(-np.inf), "y": Y}, "x is not finite everywhere"),
-        ({"x": np.sign(X) * 1e308, "y": Y}, "too large to standardise"),
-        ({"x": X[:, 0], "y": Y}, "x must have examples along its first axis.*shape .60,"),
+        (
+            {"x": X[:, 0], "y": Y},
+            r"x must have examples .*shape \(60,\); a single feature is x\[:, None\]",
+        ),
         ({"x": X[:0], "y": Y[:0]}, r"got shape \(0, 4\)"),
         ({"x": X + 1j, "y": Y}, "x must hold real numbers, got complex128"),
         ({"x": X.astype(str), "y": Y}, "x must hold real numbers, got <U"),
-        ({"x": X.astype(object), "y": Y}, "x cannot be read: Object arrays"),
-        ({"x": X, "y": Y[:, None]}, r"y must have one axis, got shape \(60, 1\)"),
+        (
+            {"x": X.astype(object), "y": Y},
+            r"x cannot be read: it holds Python objects; save numbers, as by `x\.astype\(float\)`",
+        ),
+        (
+            {"x": X, "y": Y[:, None]},
+            r"y must have one axis, got shape \(60, 1\); give y\.ravel\(\)\.$",
+        ),
         ({"x": X, "y": Y + 0.5}, "labels y must be whole numbers, got 0.5"),
         ({"x": X, "y": np.where(Y == 0, np.nan, Y)}, "whole numbers, got nan"),
-        ({"x": X, "y": Y.astype(str)}, "labels y must be whole numbers, got <U"),
+        (
+            {"x": X, "y": Y.astype(str)},
+            "labels y must be whole numbers, got <U21; number them by np.uni",
+        ),
+        ({"x": X.T, "y": Y}, r"4 examples but 60 labels; x has its.*: np\.moveaxis\(x, 1, 0\)\.$"),
+        ({"x": X, "y": Y[None]}, r"got shape \(1, 60\); give y\.ravel\(\)"),
+        ({"x": X, "y": np.eye(3)[Y]}, r"got shape \(60, 3\), one-hot labels; give y\.argmax"),
+        ({"x": X, "y": np.eye(3, dtype=bool)[Y]}, "one-hot labels"),
+        ({"x": X, "y": np.ones((60, 3))}, r"got shape \(60, 3\)\.$"),
+        ({"x": Y[:, None][:, 0], "y": X}, r"x must have examples"),
+        ({"x": X, "y": Y.astype(object)}, "y cannot be read: it holds Python objects"),
+        ({"x": X, "y": Y.astype(bytes)}, r"whole numbers, got \|S"),
+        ({"x": X, "y": Y.astype("datetime64[s]")}, "whole numbers, got datetime64"),
+        ({"x": X, "y": Y, "z": Y[:2]} | {"y": Y[:0]}, "60 examples but 0 labels"),
         ({"x": X, "y": 0 * Y + 4}, "one class only .4."),
         ({"x": X, "y": np.where(np.arange(60) < 2, 9, Y)}, "class 9 has too few examples, 2"),
     ],
@@ -122,6 +143,49 @@ def with_entry(value):
 def test_bad_contents_are_refused_with_the_reason(save, arrays, message):
     with pytest.raises(InputError, match=message):
         load_data(save(**arrays))
+
+
+@pytest.mark.parametrize(
+    ("names", "proposed"),
+    [
+        (("arr_0", "arr_1"), ("arr_0", "arr_1")),
+        (("X", "y"), ("X", "y")),
+        (("x", "Y"), ("x", "Y")),
+        (("X_train", "y_train", "X_test", "y_test"), ("X_train", "y_train")),
+        (("x_test", "x_train", "y_test", "y_train"), ("x_train", "y_train")),  # as of Keras
+        (("data", "target"), ("data", "target")),
+        (("images", "labels"), ("images", "labels")),
+        (("weights", "biases"), None),
+        (("arr_0",), None),
+    ],
+)
+def test_common_names_of_the_arrays_are_recognised(save, names, proposed):
+    arrays = dict.fromkeys(names, X)
+    with pytest.raises(InputError, match=r"has no array '[xy]'; it holds ") as error:
+        load_data(save(**arrays))
+    if proposed is None:
+        assert "Rename" not in str(error.value)
+    else:
+        advice = f"np.savez(file, x=d[{proposed[0]!r}], y=d[{proposed[1]!r}])."
+        assert str(error.value).endswith(f" Rename them: d = np.load(file); {advice}")
+
+
+LABELS = {
+    "beyond int64": np.array([2**63, 2**63 + 1, 2**64 - 1], np.uint64),
+    "the ends of int64": np.array([-(2**63), 0, 2**63 - 1]),
+    "next to each other": np.array([2**62, 2**62 + 1, 2**62 + 2]),
+    "huge floats": np.array([1e300, 2e300, -1e300]),
+    "half": np.array([60000, 60032, -5], np.float16),
+    "logical": np.array([False, True, True]),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_no_two_labels_become_one(save, kind):
+    data = load_data(save(x=X, y=LABELS[kind][Y]))
+    assert data.classes == len(set(LABELS[kind].tolist()))
+    expected = load_data(save(x=X, y=np.unique(LABELS[kind][Y], return_inverse=True)[1]))
+    np.testing.assert_array_equal(data.train.y, expected.train.y)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +225,10 @@ def test_damaged_and_odd_archives_are_refused(save, tmp_path):
 
 @pytest.mark.parametrize("source", ["digit", "", "no/such/thing", "a" * 5000])
 def test_unknown_names_are_refused(source):
-    with pytest.raises(InputError, match="give digits, breast-cancer, wine, or the path"):
+    with pytest.raises(
+        InputError,
+        match=r"give digits, breast-cancer, wine, or the path of an \.npz or LIBSVM file",
+    ):
         load_data(source)
 
 
