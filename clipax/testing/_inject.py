@@ -90,7 +90,7 @@ def inject_faults(
       nan first breaks does not clip
       nan early breaks does not clip
       nan late breaks does not clip
-      1e-38 first recovers clips
+      1e-38 first breaks clips
       1e-38 early recovers clips
       1e-38 late recovers clips
       spike first dies does not clip

@@ -38,7 +38,7 @@ class StepByStep(NamedTuple):
     Example:
       >>> import numpy as np, clipax
       >>> class Cautious:
-      ...     largest = np.zeros(())
+      ...     largest = np.full((), 1e-3)
       >>> def update(gradient, state, params):
       ...     norm = np.sqrt(sum(np.sum(leaf**2) for leaf in gradient.values()))
       ...     state.largest = np.maximum(state.largest, norm)

@@ -110,8 +110,8 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
       ValueError: `value` is a number that is not positive.
 
     Example:
-      >>> import jax.numpy as jnp, clipax
-      >>> threshold = clipax.thresholds.as_threshold(lambda count: 1.0 + count)
+      >>> import jax.numpy as jnp, optax, clipax
+      >>> threshold = clipax.thresholds.as_threshold(optax.linear_schedule(1.0, 9.0, 8))
       >>> context = clipax.thresholds.Context(count=jnp.array(4))
       >>> print(threshold.update(jnp.ones(2), threshold.init((2,)), context)[0])
       [5. 5.]
