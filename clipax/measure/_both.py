@@ -1,6 +1,6 @@
 """Plain and scaled sums of squares from one read, for GPUs and TPUs.
 
-A conditional around a second read makes a GPU's host wait for the device at every step. Both sums
+A conditional around a second read makes a GPU's host wait for the device at every step. All sums
 together cost no kernel and no byte more (`benchmarks/NOTES.md`).
 """
 
@@ -17,50 +17,70 @@ from clipax._typing import Array, Norms
 from clipax.measure import _sums
 from clipax.measure._gather import Layout
 from clipax.measure._kernels import sum_apart, sum_on_gpu
-from clipax.measure._overflow import hide_scale, overflow_scale
+from clipax.measure._overflow import hide_scale, shrink, stretch
 
-__all__ = ["Both", "sum_both", "sum_plain", "take_norms"]
+__all__ = ["Squares", "sum_plain", "sum_scaled", "take_norms"]
 
 
-class Both(NamedTuple):
-    """Two sums of the same squares, arrays of one shape.
+class Squares(NamedTuple):
+    """Sums of the same squares at several scales; one of them is exact.
 
     Attributes:
-      plain: Of the squares as they are.
-      scaled: Of the squares of the entries times `overflow_scale`.
+      scales: The scales of the entries, from the largest to the smallest.
+      sums: The sums, arrays of one shape.
     """
 
-    plain: Array
-    scaled: Array
+    scales: tuple[float, ...]
+    sums: tuple[Array, ...]
 
     def norms(self) -> Array:
-        """Take the root of the sum that did not overflow."""
-        over = jnp.isinf(self.plain)
-        # Select the square before the root: the derivative of an infinite root is NaN.
-        root = _sums.take_root(jnp.where(over, self.scaled, self.plain))
-        return root * jnp.where(over, 1 / overflow_scale(root.dtype), 1).astype(root.dtype)
+        """Take the root of the sum at the largest scale that did not overflow."""
+        chosen, back = self.sums[-1], 1 / self.scales[-1] * jnp.ones_like(self.sums[-1])
+        for scale, squares in list(zip(self.scales, self.sums, strict=True))[-2::-1]:
+            over = jnp.isinf(squares)
+            chosen, back = jnp.where(over, chosen, squares), jnp.where(over, back, 1 / scale)
+        return _sums.take_root(chosen) * back
 
 
-def sum_both(
+def sum_scaled(
     values: Sequence[Array], layout: Layout, dtype: Any, *, on_gpu: bool
-) -> dict[str, Both]:
-    """Sum the squares of the arrays both ways, by label.
+) -> dict[str, Squares]:
+    """Sum the squares of the arrays, plain and scaled, by label.
 
     Args:
       values: The arrays.
       layout: What is known of them.
       dtype: The type in which to sum.
-      on_gpu: Whether one reduction takes both sums of an array. XLA for GPU would run the second
-        stages of two reductions as two kernels; XLA for TPU writes out the squares for pairs, and
-        merges two reductions by itself.
+      on_gpu: Whether one reduction takes all sums of an array. XLA for GPU would run the second
+        stages of several reductions as several kernels; XLA for TPU writes out the squares for
+        a reduction of several, and merges reductions by itself.
     """
-    scale = hide_scale(dtype)
+    units = [on_gpu and bool(block.keep) for block in layout.blocks]
+    found: dict[str, Squares] = {}
+    for unit in dict.fromkeys(units):
+        scales = _list_scales(dtype, few=unit)
+        hidden = [None if scale == 1 else hide_scale(scale, dtype) for scale in scales]
 
-    def square(entries: Array) -> tuple[Array, ...]:
-        return _sums.square(entries, dtype), _sums.square(entries, dtype, scale)
+        def square(entries: Array, hidden: Sequence[Array | None] = hidden) -> tuple[Array, ...]:
+            return tuple(_sums.square(entries, dtype, scale) for scale in hidden)
 
-    sums = (sum_on_gpu if on_gpu else sum_apart)(square, values, layout)
-    return {label: Both(*parts) for label, parts in sums.items()}
+        chosen = [place for place, other in enumerate(units) if other == unit]
+        part = layout.select(chosen)
+        add = sum_on_gpu if on_gpu else sum_apart
+        sums = add(square, [values[place] for place in chosen], part)
+        found |= {label: Squares(scales, row) for label, row in sums.items()}
+    return found
+
+
+def _list_scales(dtype: Any, *, few: bool) -> tuple[float, ...]:
+    """List the scales at which to sum, from the largest to the smallest.
+
+    Three cover all norms. XLA for GPU has no room for three sums of units in one kernel, and
+    writes the squares out: `few` are two. A GPU keeps subnormal squares, so that these too are
+    exact from norms of 1e-19 times the root of the entries on.
+    """
+    down, up = shrink(dtype), stretch(dtype)
+    return (1.0, down) if few else (up, 1.0, down)
 
 
 def sum_plain(values: Sequence[Array], layout: Layout, dtype: Any) -> Norms:
@@ -69,13 +89,15 @@ def sum_plain(values: Sequence[Array], layout: Layout, dtype: Any) -> Norms:
     return {label: plain for label, (plain,) in sums.items()}
 
 
-def take_norms(sums: dict[str, Both]) -> Norms:
+def take_norms(sums: dict[str, Squares]) -> Norms:
     """Take all norms at once, so that XLA for GPU merges the kernels that read them."""
-    if not sums:
-        return {}
-    columns = zip(*sums.values(), strict=True)
-    both = Both(*(jnp.concatenate([jnp.ravel(part) for part in column]) for column in columns))
-    vector = lax.optimization_barrier(both.norms())
-    ends = np.cumsum([both.plain.size for both in sums.values()])[:-1]
-    parts = zip(sums.items(), jnp.split(vector, ends), strict=True)
-    return {label: part.reshape(both.plain.shape) for (label, both), part in parts}
+    norms: Norms = {}
+    for scales in dict.fromkeys(squares.scales for squares in sums.values()):
+        rows = {label: row for label, row in sums.items() if row.scales == scales}
+        columns = zip(*(row.sums for row in rows.values()), strict=True)
+        joined = tuple(jnp.concatenate([jnp.ravel(part) for part in column]) for column in columns)
+        vector = lax.optimization_barrier(Squares(scales, joined).norms())
+        ends = np.cumsum([row.sums[0].size for row in rows.values()])[:-1]
+        parts = zip(rows.items(), jnp.split(vector, ends), strict=True)
+        norms |= {label: part.reshape(row.sums[0].shape) for (label, row), part in parts}
+    return norms

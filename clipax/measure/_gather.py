@@ -52,6 +52,11 @@ class Layout(NamedTuple):
     whole: tuple[bool, ...]
     mesh: Mesh
 
+    def select(self, places: Sequence[int]) -> Layout:
+        """Select the facts about some of the arrays."""
+        blocks, copies, whole = (tuple(row[place] for place in places) for row in self[:3])
+        return Layout(blocks, copies, whole, self.mesh)
+
 
 @contextmanager
 def assume_devices(number: int) -> Iterator[None]:
