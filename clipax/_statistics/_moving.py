@@ -5,7 +5,6 @@ An average of squares is kept as its root, so that a size of 1e30 does not overf
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -87,7 +86,7 @@ def hypot(a: Array, b: Array) -> Array:
 
 def _check(b_init: Scalar) -> None:
     # Its inverse is the first factor, and must be finite.
-    _validate.number("b_init", b_init, "finite and at least 1e-37", lambda b: 1e-37 <= b < math.inf)
+    _validate.number("b_init", b_init, "in [1e-37, 1e37]", lambda b: 1e-37 <= b <= 1e37)
 
 
 def _floor(b: Array) -> Array:

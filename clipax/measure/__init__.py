@@ -1,9 +1,9 @@
 """Measuring a tree: the only code of the package that reduces one.
 
 `measure(leaves, dtype)` gives the norms of a scope's blocks for one read of the leaves. Behind it:
-`_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_both` (plain and scaled sums
-of one read, for GPUs and TPUs, with `_kernels`), `_overflow` (the second read, for CPUs), `_gather`
-(small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`), `_matrices` (leaves
+`_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_scaled` (sums at several
+scales from one read, for GPUs and TPUs, with `_kernels`), `_again` (the second read, for CPUs),
+`_gather` (small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`), `_matrices` (leaves
 as matrices), `_singular_values` (by `_svd` or `_polar`).
 """
 

@@ -54,8 +54,12 @@ class Layout(NamedTuple):
 
     def select(self, places: Sequence[int]) -> Layout:
         """Select the facts about some of the arrays."""
-        blocks, copies, whole = (tuple(row[place] for place in places) for row in self[:3])
-        return Layout(blocks, copies, whole, self.mesh)
+        return Layout(
+            tuple(self.blocks[place] for place in places),
+            tuple(self.copies[place] for place in places),
+            tuple(self.whole[place] for place in places),
+            self.mesh,
+        )
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """Norms of a tree: with the modules beside it, the only code of the package that reduces one.
 
 A gradient is read once for all the norms of a scope. Sums run in float32 or better, over leaves as
-well as within them. Norms up to the largest float are exact: where a sum of squares overflows, that
-of entries scaled by a power of two is taken. GPUs and TPUs take both sums in one read, a CPU reads
-the tree again after an overflow.
+well as within them. Norms are exact over the whole range of floats: where a sum of squares
+overflows, or squares vanish, that of entries scaled by a power of two is taken. GPUs and TPUs take
+all sums in one read, a CPU reads the tree again. What is not exact: subnormal entries count as
+zeros; on a CPU a block whose squares all vanish (entries below 1e-19) beside larger ones counts as
+zero, and a unit's norm below 1e-17 may on a GPU.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from jax import lax
 from clipax import _platforms, scopes
 from clipax._typing import Array, AxisName, Norms
 from clipax.measure import _sums
-from clipax.measure._both import Squares, sum_plain, sum_scaled, take_norms
+from clipax.measure._again import choose_scale, lower_bounds, shrink, sum_rescaled_squares
 from clipax.measure._gather import Layout, gather, lay_out
 from clipax.measure._leaves import Leaf, accumulation_dtype, name_leaves, reduced_axes
 from clipax.measure._mesh import Mesh
-from clipax.measure._overflow import choose_scale, lower_bounds, shrink, sum_rescaled_squares
+from clipax.measure._scaled import Squares, sum_plain, sum_scaled, take_norms
 
 __all__ = [
     "Derived",
@@ -315,7 +317,7 @@ def _read_again(
         parts.insert(0, jnp.sum(mark(stacked, limits)))
     total = _sums.add(parts)
     # A total of zero says that all entries are, or that all their squares vanish.
-    return lax.cond((total > 0) & (total < jnp.inf), plain, rescaled)
+    return lax.cond(~((total > 0) & (total < jnp.inf)), rescaled, plain)
 
 
 def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:

@@ -15,9 +15,9 @@ from jax import lax
 
 from clipax._typing import Array, Norms
 from clipax.measure import _sums
+from clipax.measure._again import hide_scale, shrink, stretch
 from clipax.measure._gather import Layout
 from clipax.measure._kernels import sum_apart, sum_on_gpu
-from clipax.measure._overflow import hide_scale, shrink, stretch
 
 __all__ = ["Squares", "sum_plain", "sum_scaled", "take_norms"]
 
