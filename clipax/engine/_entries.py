@@ -23,6 +23,7 @@ from clipax.measure import (
     find_row,
     index_by_path,
     narrow,
+    narrow_inwards,
     spread,
     wide_dtype,
 )
@@ -212,7 +213,7 @@ def apply_rule(
       steps: How many of them counted, for all leaves or by path, or None.
       saturate: Whether an update too large for a narrow dtype becomes its largest number, not
         infinity. XLA clamps as slowly as it rounds: a fifth of a step in bfloat16
-        (`benchmarks/NOTES.md`).
+        (`benchmarks/NOTES.md`). Without it no update is longer for its rounding to subnormals.
 
     Returns:
       The updates of the leaves, and the new memory.
@@ -235,7 +236,7 @@ def apply_rule(
             row[leaf.path] = new[name]
         # Before the cast: XLA for CPU selects narrow types in a pass of its own.
         update = guard(block.finite, update, fill)
-        updates.append(narrow(update, narrow_dtype) if saturate else update.astype(narrow_dtype))
+        updates.append((narrow if saturate else narrow_inwards)(update, narrow_dtype))
     kept = {
         name: jax.tree.unflatten(jax.tree.structure(tree), list(rows[name].values()))
         for name, tree in memory.items()

@@ -3,8 +3,8 @@
 `measure(leaves, dtype)` gives the norms of a scope's blocks for one read of the leaves. Behind it:
 `_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_scaled` (sums at several
 scales from one read, for GPUs and TPUs, with `_kernels`), `_again` (the second read, for CPUs),
-`_gather` (small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`), `_matrices` (leaves
-as matrices), `_singular_values` (by `_svd` or `_polar`).
+`_gather` (small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`),
+`_matrices` (leaves as matrices), `_singular_values` (by `_svd` or `_polar`).
 """
 
 from clipax.measure._gather import assume_devices as assume_devices
@@ -15,6 +15,7 @@ from clipax.measure._leaves import find_row as find_row
 from clipax.measure._leaves import index_by_path as index_by_path
 from clipax.measure._leaves import name_leaves as name_leaves
 from clipax.measure._leaves import narrow as narrow
+from clipax.measure._leaves import narrow_inwards as narrow_inwards
 from clipax.measure._leaves import replace_values as replace_values
 from clipax.measure._leaves import spread as spread
 from clipax.measure._leaves import wide_dtype as wide_dtype

@@ -241,3 +241,36 @@ def test_a_number_below_float32_lets_next_to_nothing_pass():
     update, state = clip.update(jnp.array([1e-30]), clip.init(jnp.zeros(1)))
     assert 0 < update[0] <= 1.2e-38
     assert state.telemetry.threshold == jnp.finfo(jnp.float32).smallest_normal
+
+
+NARROW = [jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("threshold", [1e-4, 1e-2, 1.0, 30.0])
+def test_rounding_to_subnormal_numbers_breaks_no_bound(dtype, threshold):
+    rng = np.random.default_rng(0)
+    limit = threshold * (1 + 4 * float(jnp.finfo(dtype).eps))
+    for entries in (np.ones(30_000), rng.standard_normal(30_000), rng.standard_t(2, 30_000)):
+        gradient = jnp.asarray(np.clip(entries, -200, 200), dtype)
+        clip = clipax.clip_by_global_norm(threshold)
+        update, _ = jax.jit(clip.update)(gradient, clip.init(gradient))
+        wide = np.asarray(update).astype(np.float64)
+        assert np.linalg.norm(wide) <= limit
+        exact = np.asarray(gradient).astype(np.float64)
+        exact *= min(1, threshold / np.linalg.norm(exact))
+        # Off by one number of the type at most, and on its side of zero.
+        unit = np.maximum(np.abs(exact) * float(jnp.finfo(dtype).eps), 0)
+        small = float(jnp.finfo(dtype).smallest_subnormal)
+        assert np.all(np.abs(wide - exact) <= unit + small)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2])
+def test_subnormal_entries_of_narrow_types_pass_as_they_are(dtype):
+    unit = float(jnp.finfo(dtype).smallest_subnormal)
+    gradient = jnp.asarray(np.arange(-4, 5) * unit, dtype)
+    clip = clipax.clip_by_global_norm(100.0)
+    update, _ = jax.jit(clip.update)(gradient, clip.init(gradient))
+    np.testing.assert_array_equal(
+        np.asarray(update).astype(np.float32), np.asarray(gradient).astype(np.float32)
+    )
