@@ -15,6 +15,7 @@ from jax import lax
 
 from clipax import _validate
 from clipax._statistics._moving import weights
+from clipax._statistics._rounding import round_evenly
 from clipax._typing import Array, Norms, Params, Scalar
 from clipax.engine._decide import BlockFactors
 from clipax.measure import (
@@ -111,12 +112,17 @@ def average(
 ) -> Array:
     """Compute `b1 old + (1 - b1) factor gradient`, in the dtype of `old`.
 
+    A narrow average is rounded up and down by turns: to the nearest it would stand still at a
+    quarter of its limit, with a decay of .999 in bfloat16. It costs no memory, as one in float32
+    would.
+
     Make updates from the stored result. If one is made from the sum before it is rounded, XLA
     computes that sum twice, and copies the old average, which it could overwrite.
     """
     kept, new = weights(b1, context.gradient_factor.dtype)
     fresh = gradient * (factor * new)
-    return keep(old.astype(gradient.dtype) * kept + fresh, old, context)
+    later = old.astype(gradient.dtype) * kept + fresh
+    return keep(round_evenly(later, old.dtype, context.count), old, context)
 
 
 def keep(new: Array, old: Array, context: EntryContext) -> Array:

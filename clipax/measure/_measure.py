@@ -296,8 +296,11 @@ def _read_again(
 
     def rescaled() -> Measurement:
         scales = {label: choose_scale(sums, bounds[label]) for label, sums in squares.items()}
-        # Call `function` inside the branch: XLA writes out every operand of a `cond`.
-        again = sum_rescaled_squares(function(arrays), layout, dtype, scales)
+        # Both behind a barrier: of a gradient that is a constant XLA would know the scales, and
+        # square constants first (`hide_scale`). Call `function` inside the branch: XLA writes out
+        # every operand of a `cond`.
+        scales, hidden = jax.tree.map(lax.optimization_barrier, (scales, arrays))
+        again = sum_rescaled_squares(function(hidden), layout, dtype, scales)
         norms = {label: _sums.take_root(sums) / scales[label] for label, sums in again.items()}
         return Measurement(norms, stack(norms))
 

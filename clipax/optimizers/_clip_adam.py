@@ -96,12 +96,12 @@ def _accumulate(
     """Accumulate sizes: the scales to remember, and those to divide by."""
     held = memory["scales"]
     if delay < 2:
-        new = keep(scale.accumulate(held.astype(sizes.dtype), sizes), held, context)
+        new = keep(scale.accumulate(held.astype(sizes.dtype), sizes, context.count), held, context)
         return {"scales": new}, held if delay else new
     slots, position = delay + 1, memory["position"]
     newest = (position - 1) % slots
     last = lax.dynamic_index_in_dim(held, newest, 0, keepdims=False)
-    new = keep(scale.accumulate(last.astype(sizes.dtype), sizes), last, context)
+    new = keep(scale.accumulate(last.astype(sizes.dtype), sizes, context.count), last, context)
     # A step that does not count writes the newest values again. The write comes before the read,
     # into a slot to spare: XLA then updates the buffer in place, in a jitted loop and in a scan.
     counts = jnp.all(context.finite)
