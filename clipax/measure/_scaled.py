@@ -56,7 +56,8 @@ def sum_scaled(
         a reduction of several, and merges reductions by itself.
     """
     units = [on_gpu and bool(block.keep) for block in layout.blocks]
-    found: dict[str, Squares] = {}
+    local: dict[str, tuple[Array, ...]] = {}
+    by_label: dict[str, tuple[float, ...]] = {}
     for unit in dict.fromkeys(units):
         scales = _list_scales(dtype, few=unit)
         hidden = [None if scale == 1 else hide_scale(scale, dtype) for scale in scales]
@@ -68,8 +69,11 @@ def sum_scaled(
         part = layout.select(chosen)
         add = sum_on_gpu if on_gpu else sum_apart
         sums = add(square, [values[place] for place in chosen], part)
-        found |= {label: Squares(scales, row) for label, row in sums.items()}
-    return found
+        local |= sums
+        by_label |= dict.fromkeys(sums, scales)
+    # All in one collective.
+    sums = layout.mesh.psum(local)
+    return {label: Squares(by_label[label], row) for label, row in sums.items()}
 
 
 def _list_scales(dtype: Any, *, few: bool) -> tuple[float, ...]:

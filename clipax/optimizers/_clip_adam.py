@@ -24,7 +24,7 @@ from clipax.engine import (
     keep,
     lift,
     scales_like,
-    zeros_like,
+    wide_zeros_like,
 )
 from clipax.thresholds import Threshold
 from clipax.transforms._clip_by_value import as_limit, cut_entries
@@ -62,7 +62,7 @@ def scale_by_clipped_entries(
         limit = threshold
 
     def init(leaf: Array) -> Memory:
-        memory = {} if b1 is None else {"momentum": zeros_like(leaf)}
+        memory = {} if b1 is None else {"momentum": wide_zeros_like(leaf)}
         scales = scales_like(leaf, scale.b_init)
         if steps < 2:
             return memory | {"scales": scales}
