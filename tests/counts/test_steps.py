@@ -67,8 +67,8 @@ def test_adam_reads_the_gradient_once_more(tree: str) -> None:
     assert_moves(counts(optax.chain(clipax.clip_by_global_norm(1.0), ADAM), tree), 11)
 
 
-# Of bfloat16 parameters the momentum takes 2 P, and is touched three times. That of optax is narrow,
-# and stands still far from its limit.
+# Of bfloat16 parameters the momentum takes 2 P, and is touched three times. That of optax is
+# narrow, and stands still far from its limit.
 @pytest.mark.parametrize(("dtype", "wide"), [("f32", 0), ("bf16", 3)])
 def test_momentum_is_read_and_written_once(dtype: str, wide: int) -> None:
     assert_moves(counts(optax.sgd(0.1, momentum=0.9), "shallow", dtype), 6)
