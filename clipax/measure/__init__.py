@@ -7,6 +7,7 @@ scales from one read, for GPUs and TPUs, with `_kernels`), `_again` (the second 
 `_matrices` (leaves as matrices), `_singular_values` (by `_svd` or `_polar`).
 """
 
+from clipax.measure._gather import assume_computed as assume_computed
 from clipax.measure._gather import assume_devices as assume_devices
 from clipax.measure._gather import is_whole as is_whole
 from clipax.measure._leaves import Leaf as Leaf

@@ -5,7 +5,7 @@ well as within them. Norms are exact over the whole range of floats: where a sum
 overflows, or squares vanish, that of entries scaled by a power of two is taken. GPUs and TPUs take
 all sums in one read, a CPU reads the tree again. What is not exact: subnormal entries count as
 zeros; on a CPU a block whose squares all vanish (entries below 1e-19) beside larger ones counts as
-zero, and a unit's norm below 1e-17 may on a GPU.
+zero; and on a GPU norms of units below 1e-17 have the few digits of subnormal squares.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def sum_scaled(
         stages of several reductions as several kernels; XLA for TPU writes out the squares for
         a reduction of several, and merges reductions by itself.
     """
-    units = [on_gpu and bool(block.keep) for block in layout.blocks]
+    units = [on_gpu and (bool(block.keep) or layout.computed) for block in layout.blocks]
     local: dict[str, tuple[Array, ...]] = {}
     by_label: dict[str, tuple[float, ...]] = {}
     for unit in dict.fromkeys(units):
@@ -80,8 +80,8 @@ def _list_scales(dtype: Any, *, few: bool) -> tuple[float, ...]:
     """List the scales at which to sum, from the largest to the smallest.
 
     Three cover all norms. XLA for GPU has no room for three sums of units in one kernel, and
-    writes the squares out: `few` are two. A GPU keeps subnormal squares, so that these too are
-    exact from norms of 1e-19 times the root of the entries on.
+    writes the squares out, or what is computed as it is read: `few` are two. A GPU keeps subnormal
+    squares, so that these too are exact from norms of 1e-19 times the root of the entries on.
     """
     down, up = shrink(dtype), stretch(dtype)
     return (1.0, down) if few else (up, 1.0, down)
