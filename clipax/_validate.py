@@ -31,6 +31,7 @@ __all__ = [
     "schedule",
     "shapes_only",
     "threshold",
+    "to_float",
     "transformation",
     "within",
 ]
@@ -213,3 +214,16 @@ def shapes_only(
 def optional_index(name: str, value: Any) -> int:
     """Return `index(name, value)`, or 0 for None (no delay, no memory)."""
     return 0 if value is None else index(name, value)
+
+
+def to_float(value: Any, dtype: Any) -> jax.Array:
+    """Convert a number to an array; one beyond the type's range is infinite, without a warning.
+
+    NumPy warns where it casts 1e300 to float32. One below the smallest number is zero.
+    """
+    kind = jax.dtypes.canonicalize_dtype(dtype)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, numbers.Real) and abs(float(value)) > float(jnp.finfo(kind).max):
+        value = math.copysign(math.inf, value)
+    return jnp.asarray(value, dtype)

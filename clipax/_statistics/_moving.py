@@ -5,13 +5,13 @@ An average of squares is kept as its root, so that a size of 1e30 does not overf
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._statistics._rounding import add_evenly
 from clipax._typing import Array, Scalar
 
 __all__ = ["Scale", "adagrad", "adam", "hypot", "power_mean", "weights"]
@@ -22,11 +22,12 @@ class Scale(NamedTuple):
 
     Attributes:
       b_init: Its value before the first step.
-      accumulate: From `(b, sizes)` to the new `b`: positive, finite, elementwise.
+      accumulate: From `(b, sizes, count)` to the new `b`: positive, finite, elementwise. The number
+        of steps before this one says how to round: a change of `b` may be below its last bit.
     """
 
     b_init: Scalar
-    accumulate: Callable[[Array, Array], Array]
+    accumulate: Callable[[Array, Array, Array], Array]
 
 
 def weights(decay: Scalar, dtype: Any) -> tuple[Array, Array]:
@@ -43,8 +44,12 @@ def adagrad(b_init: Scalar, reweight: Scalar = 1.0) -> Scale:
     _check(b_init)
     _validate.positive("reweight", reweight)
 
-    def accumulate(b: Array, sizes: Array) -> Array:
-        return _floor(hypot(b, jnp.sqrt(jnp.asarray(reweight, b.dtype)) * sizes))
+    def accumulate(b: Array, sizes: Array, count: Array) -> Array:
+        weighted = jnp.sqrt(jnp.asarray(reweight, b.dtype)) * sizes
+        later = hypot(b, weighted)
+        # The difference of the squares over the sum, in halves: neither overflows.
+        change = weighted / 2 * (weighted / (later / 2 + b / 2))
+        return _floor(_limit(add_evenly(b, change, count)))
 
     return Scale(b_init, accumulate)
 
@@ -54,9 +59,13 @@ def adam(b_init: Scalar, b2: Scalar) -> Scale:
     _check(b_init)
     _validate.open_unit("b2", b2)
 
-    def accumulate(b: Array, sizes: Array) -> Array:
+    def accumulate(b: Array, sizes: Array, count: Array) -> Array:
         old, new = weights(b2, b.dtype)
-        return _floor(hypot(jnp.sqrt(old) * b, jnp.sqrt(new) * sizes))
+        later = hypot(jnp.sqrt(old) * b, jnp.sqrt(new) * sizes)
+        change = new * (sizes - b) * ((sizes / 2 + b / 2) / (later / 2 + b / 2))
+        # A fall by more than half is no small change: nothing would be left of its digits.
+        exact = _limit(add_evenly(b, change, count))
+        return _floor(jnp.where(later > b / 2, exact, later))
 
     return Scale(b_init, accumulate)
 
@@ -85,9 +94,14 @@ def hypot(a: Array, b: Array) -> Array:
     return jnp.minimum(large * jnp.sqrt(1 + ratio**2), jnp.finfo(a.dtype).max)
 
 
+def _limit(b: Array) -> Array:
+    """Keep a scale finite."""
+    return jnp.minimum(b, jnp.finfo(b.dtype).max)
+
+
 def _check(b_init: Scalar) -> None:
     # Its inverse is the first factor, and must be finite.
-    _validate.number("b_init", b_init, "finite and at least 1e-37", lambda b: 1e-37 <= b < math.inf)
+    _validate.number("b_init", b_init, "in [1e-37, 1e37]", lambda b: 1e-37 <= b <= 1e37)
 
 
 def _floor(b: Array) -> Array:

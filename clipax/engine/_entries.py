@@ -15,6 +15,7 @@ from jax import lax
 
 from clipax import _validate
 from clipax._statistics._moving import weights
+from clipax._statistics._rounding import round_evenly
 from clipax._typing import Array, Norms, Params, Scalar
 from clipax.engine._decide import BlockFactors
 from clipax.measure import (
@@ -23,6 +24,7 @@ from clipax.measure import (
     find_row,
     index_by_path,
     narrow,
+    narrow_inwards,
     spread,
     wide_dtype,
 )
@@ -102,7 +104,7 @@ def momentum(b1: Scalar) -> EntryRule:
         new = average(gradient, memory["momentum"], b1, context, context.gradient_factor)
         return new.astype(gradient.dtype) * context.update_factor, {"momentum": new}
 
-    return EntryRule(lambda leaf: {"momentum": zeros_like(leaf)}, update)
+    return EntryRule(lambda leaf: {"momentum": wide_zeros_like(leaf)}, update)
 
 
 def average(
@@ -110,12 +112,17 @@ def average(
 ) -> Array:
     """Compute `b1 old + (1 - b1) factor gradient`, in the dtype of `old`.
 
+    A narrow average is rounded up and down by turns: to the nearest it would stand still at a
+    quarter of its limit, with a decay of .999 in bfloat16. It costs no memory, as one in float32
+    would.
+
     Make updates from the stored result. If one is made from the sum before it is rounded, XLA
     computes that sum twice, and copies the old average, which it could overwrite.
     """
     kept, new = weights(b1, context.gradient_factor.dtype)
     fresh = gradient * (factor * new)
-    return keep(old.astype(gradient.dtype) * kept + fresh, old, context)
+    later = old.astype(gradient.dtype) * kept + fresh
+    return keep(round_evenly(later, old.dtype, context.count), old, context)
 
 
 def keep(new: Array, old: Array, context: EntryContext) -> Array:
@@ -163,8 +170,7 @@ def zeros_like(leaf: Any) -> Array:
 def wide_zeros_like(leaf: Any) -> Array:
     """Make zeros like a leaf, in float32 or better.
 
-    A bfloat16 average with a decay of .999 gets stuck at a quarter of its limit: the increments
-    round to nothing.
+    For what is measured, or grows with the steps: a bfloat16 number has errors of .4 %.
     """
     return jnp.zeros_like(leaf, dtype=wide_dtype(jnp.result_type(leaf), jnp.float32))
 
@@ -212,7 +218,7 @@ def apply_rule(
       steps: How many of them counted, for all leaves or by path, or None.
       saturate: Whether an update too large for a narrow dtype becomes its largest number, not
         infinity. XLA clamps as slowly as it rounds: a fifth of a step in bfloat16
-        (`benchmarks/NOTES.md`).
+        (`benchmarks/NOTES.md`). Without it no update is longer for its rounding to subnormals.
 
     Returns:
       The updates of the leaves, and the new memory.
@@ -235,7 +241,7 @@ def apply_rule(
             row[leaf.path] = new[name]
         # Before the cast: XLA for CPU selects narrow types in a pass of its own.
         update = guard(block.finite, update, fill)
-        updates.append(narrow(update, narrow_dtype) if saturate else update.astype(narrow_dtype))
+        updates.append((narrow if saturate else narrow_inwards)(update, narrow_dtype))
     kept = {
         name: jax.tree.unflatten(jax.tree.structure(tree), list(rows[name].values()))
         for name, tree in memory.items()

@@ -14,6 +14,7 @@ import optax
 
 from clipax import _validate
 from clipax._statistics._moving import hypot, weights
+from clipax._statistics._rounding import round_evenly
 from clipax._typing import Array, Norms, Scalar
 from clipax.engine._entries import EntryContext, EntryRule, Memory, keep
 from clipax.engine._spec import ScaleByNormState
@@ -103,8 +104,8 @@ class Moments:
         sizes = jnp.abs(gradient)
         scales = self._add_sizes(memory["scales"].astype(sizes.dtype), sizes, fresh)
         return {
-            "momentum": keep(momentum, memory["momentum"], context),
-            "scales": keep(scales, memory["scales"], context),
+            name: keep(round_evenly(new, memory[name].dtype, context.count), memory[name], context)
+            for name, new in (("momentum", momentum), ("scales", scales))
         }
 
     def _add_sizes(self, before: Array, sizes: Array, fresh: Array | None) -> Array:

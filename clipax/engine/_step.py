@@ -27,6 +27,7 @@ from clipax.measure import (
     Leaf,
     Measurement,
     accumulation_dtype,
+    assume_computed,
     count_entries,
     index_by_path,
     magnitudes,
@@ -113,8 +114,10 @@ class Step:
           derived: The function and arrays that give `values`: they are then computed as they are
             read, and never written.
         """
-        leaves = self.leaves if values is None else replace_values(self.leaves, values)
-        return self._measure(leaves, self.params, derived)
+        if values is None:
+            return self._measure(self.leaves, self.params, derived)
+        with assume_computed():
+            return self._measure(replace_values(self.leaves, values), self.params, derived)
 
     def magnitudes(self, order: Literal["max", "sum"]) -> Norms:
         """Measure the largest magnitude of each block's entries, or the sum of all, by label."""

@@ -1,12 +1,13 @@
 """Measuring a tree: the only code of the package that reduces one.
 
 `measure(leaves, dtype)` gives the norms of a scope's blocks for one read of the leaves. Behind it:
-`_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_both` (plain and scaled sums
-of one read, for GPUs and TPUs, with `_kernels`), `_overflow` (the second read, for CPUs), `_gather`
-(small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`), `_matrices` (leaves
-as matrices), `_singular_values` (by `_svd` or `_polar`).
+`_leaves` (paths, blocks, dtypes), `_sums` (partial sums and totals), `_scaled` (sums at several
+scales from one read, for GPUs and TPUs, with `_kernels`), `_again` (the second read, for CPUs),
+`_gather` (small leaves in fewer arrays), `_mesh` (sums over shards inside `shard_map`),
+`_matrices` (leaves as matrices), `_singular_values` (by `_svd` or `_polar`).
 """
 
+from clipax.measure._gather import assume_computed as assume_computed
 from clipax.measure._gather import assume_devices as assume_devices
 from clipax.measure._gather import is_whole as is_whole
 from clipax.measure._leaves import Leaf as Leaf
@@ -15,6 +16,7 @@ from clipax.measure._leaves import find_row as find_row
 from clipax.measure._leaves import index_by_path as index_by_path
 from clipax.measure._leaves import name_leaves as name_leaves
 from clipax.measure._leaves import narrow as narrow
+from clipax.measure._leaves import narrow_inwards as narrow_inwards
 from clipax.measure._leaves import replace_values as replace_values
 from clipax.measure._leaves import spread as spread
 from clipax.measure._leaves import wide_dtype as wide_dtype

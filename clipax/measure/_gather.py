@@ -23,7 +23,7 @@ from clipax.measure._leaves import Leaf
 from clipax.measure._mesh import Mesh
 from clipax.scopes import Block
 
-__all__ = ["Layout", "assume_devices", "gather", "is_whole", "lay_out"]
+__all__ = ["Layout", "assume_computed", "assume_devices", "gather", "is_whole", "lay_out"]
 
 LARGEST = 4096
 """Entries of a leaf that is still gathered; XLA for CPU reduces larger ones without a temporary."""
@@ -35,6 +35,7 @@ AT_ONCE = 64
 """Leaves in one concatenation; all at once compile and run no faster."""
 
 _devices: ContextVar[int | None] = ContextVar("devices", default=None)
+_computed: ContextVar[bool] = ContextVar("computed", default=False)
 
 
 class Layout(NamedTuple):
@@ -45,12 +46,23 @@ class Layout(NamedTuple):
       copies: How many devices hold the same entries.
       whole: Whether no other device can hold a part of them.
       mesh: The mesh axes to sum over.
+      computed: Whether the arrays are computed as they are read (`assume_computed`).
     """
 
     blocks: tuple[Block, ...]
     copies: tuple[int, ...]
     whole: tuple[bool, ...]
     mesh: Mesh
+    computed: bool = False
+
+    def select(self, places: Sequence[int]) -> Layout:
+        """Select the facts about some of the arrays, to sum over this device alone."""
+        return Layout(
+            tuple(self.blocks[place] for place in places),
+            tuple(self.copies[place] for place in places),
+            tuple(self.whole[place] for place in places),
+            Mesh((), None),
+        )
 
 
 @contextmanager
@@ -65,6 +77,19 @@ def assume_devices(number: int) -> Iterator[None]:
         yield
     finally:
         _devices.reset(token)
+
+
+@contextmanager
+def assume_computed() -> Iterator[None]:
+    """Assume that what is measured is computed as it is read, as a difference of two arrays.
+
+    XLA for GPU takes two sums of it in one read, and writes it out for a third.
+    """
+    token = _computed.set(True)
+    try:
+        yield
+    finally:
+        _computed.reset(token)
 
 
 def lay_out(
@@ -82,12 +107,13 @@ def lay_out(
     values = [leaf.value for leaf in leaves]
     blocks = tuple(leaf.block for leaf in leaves)
     copies = tuple(mesh.copies(leaf.path, leaf.value) for leaf in leaves)
-    return values, Layout(blocks, copies, tuple(is_whole(value) for value in values), mesh)
+    whole = tuple(is_whole(value) for value in values)
+    return values, Layout(blocks, copies, whole, mesh, _computed.get())
 
 
 def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Array], Layout]:
     """Concatenate the small real arrays of a block, in `dtype`, where there are many."""
-    blocks, copies, whole, mesh = layout
+    blocks, copies, whole, mesh, computed = layout
     groups: dict[tuple[Block, int], list[int]] = {}
     for place, value in enumerate(values):
         small = value.size <= LARGEST and not jnp.iscomplexobj(value)
@@ -108,7 +134,7 @@ def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Ar
             # read after an overflow is one), and runs it again there.
             rows.append((lax.optimization_barrier(flat), block, shared, True))
     columns = list(zip(*rows, strict=True))
-    return list(columns[0]), Layout(columns[1], columns[2], columns[3], mesh)
+    return list(columns[0]), Layout(columns[1], columns[2], columns[3], mesh, computed)
 
 
 def is_whole(value: Array) -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -140,18 +138,10 @@ def _add_pieces(pieces: Array) -> Array:
     return sum(pieces[1:], start=pieces[0]) if len(pieces) <= 8 else jnp.sum(pieces, 0)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _sum_terms(terms: Sums, axes: tuple[int, ...]) -> Sums:
     """Sum arrays of one shape in one reduction."""
     zero = jnp.zeros((), terms[0].dtype)
     return tuple(lax.reduce(terms, (zero,) * len(terms), _add_terms, axes))
-
-
-@_sum_terms.defjvp
-def _sum_terms_jvp(
-    axes: tuple[int, ...], primals: tuple[Sums], tangents: tuple[Sums]
-) -> tuple[Sums, Sums]:
-    return _sum_terms(primals[0], axes), tuple(jnp.sum(part, axes) for part in tangents[0])
 
 
 def _add_terms(first: Sums, second: Sums) -> Sums:

@@ -19,6 +19,7 @@ __all__ = [
     "index_by_path",
     "name_leaves",
     "narrow",
+    "narrow_inwards",
     "reduced_axes",
     "replace_values",
     "spread",
@@ -113,6 +114,22 @@ def narrow(value: Array, dtype: Any) -> Array:
         return value.astype(dtype)
     largest = jnp.finfo(dtype).max.astype(value.dtype)
     return jnp.clip(value, -largest, largest).astype(dtype)
+
+
+def narrow_inwards(value: Array, dtype: Any) -> Array:
+    """Cast numbers within the range of a type; to a subnormal number of it towards zero.
+
+    Rounding to the nearest may double such a number, and a norm with it. Types with the exponents
+    of float32 have no such numbers: XLA takes them for zeros.
+    """
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return value.astype(dtype)
+    info = jnp.finfo(dtype)
+    if info.minexp <= jnp.finfo(value.dtype).minexp or info.bits > 16:
+        return value.astype(dtype)
+    unit = float(info.smallest_subnormal)
+    small = jnp.abs(value) < float(info.smallest_normal)
+    return jnp.where(small, jnp.trunc(value * (1 / unit)) * unit, value).astype(dtype)
 
 
 def reduced_axes(ndim: int, block: Block) -> tuple[int, ...]:

@@ -1,9 +1,11 @@
 """Norms of a tree: with the modules beside it, the only code of the package that reduces one.
 
 A gradient is read once for all the norms of a scope. Sums run in float32 or better, over leaves as
-well as within them. Norms up to the largest float are exact: where a sum of squares overflows, that
-of entries scaled by a power of two is taken. GPUs and TPUs take both sums in one read, a CPU reads
-the tree again after an overflow.
+well as within them. Norms are exact over the whole range of floats: where a sum of squares
+overflows, or squares vanish, that of entries scaled by a power of two is taken. GPUs and TPUs take
+all sums in one read, a CPU reads the tree again. What is not exact: subnormal entries count as
+zeros; on a CPU a block whose squares all vanish (entries below 1e-19) beside larger ones counts as
+zero; and on a GPU norms of units below 1e-17 have the few digits of subnormal squares.
 """
 
 from __future__ import annotations
@@ -16,16 +18,17 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from clipax import _platforms, scopes
 from clipax._typing import Array, AxisName, Norms
 from clipax.measure import _sums
-from clipax.measure._both import Both, sum_both, sum_plain, take_norms
+from clipax.measure._again import choose_scale, lower_bounds, shrink, sum_rescaled_squares
 from clipax.measure._gather import Layout, gather, lay_out
 from clipax.measure._leaves import Leaf, accumulation_dtype, name_leaves, reduced_axes
 from clipax.measure._mesh import Mesh
-from clipax.measure._overflow import sum_rescaled_squares
+from clipax.measure._scaled import Squares, sum_plain, sum_scaled, take_norms
 
 __all__ = [
     "Derived",
@@ -157,7 +160,7 @@ def _identity(values: Sequence[Array]) -> Sequence[Array]:
     return values
 
 
-@partial(jax.jit, static_argnames=("function", "layout", "dtype", "bounded"), inline=True)
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3, 4))
 def _norms(
     arrays: Any,
     function: Callable[[Any], Sequence[Array]],
@@ -165,9 +168,53 @@ def _norms(
     dtype: Any,
     bounded: bool,
 ) -> Measurement:
+    return _compute_norms(arrays, function, layout, dtype, bounded)
+
+
+@_norms.defjvp
+def _norms_jvp(
+    function: Callable[[Any], Sequence[Array]],
+    layout: Layout,
+    dtype: Any,
+    bounded: bool,
+    primals: tuple[Any],
+    tangents: tuple[Any],
+) -> tuple[Measurement, Measurement]:
+    """Differentiate the norms themselves: the squares behind them may overflow or vanish.
+
+    The derivative at zero is zero.
+    """
+    norms = _norms(*primals, function, layout, dtype, bounded)
+    values, changes = jax.jvp(function, primals, tangents)
+    products = []
+    for value, change, block in zip(values, changes, layout.blocks, strict=True):
+        axes = reduced_axes(value.ndim, block)
+        norm = jnp.expand_dims(norms.norms[block.label], axes)
+        unit = jnp.where(norm == 0, 1, norm)
+        # Both brought nearer to 1: the inverse of a norm of 1e38 is no normal number.
+        scale = jnp.where(unit > 1, shrink(dtype), 1 / shrink(dtype)).astype(dtype)
+        pairs = zip(_sums.split_complex(value), _sums.split_complex(change), strict=True)
+        terms = [
+            part.astype(dtype) * scale / (unit * scale) * shift.astype(dtype)
+            for part, shift in pairs
+        ]
+        products.append(jnp.sum(sum(terms[1:], start=terms[0]), axes))
+    moved = _sums.add_by_label(products, layout)
+    labels = _single_labels(layout)
+    stacked = _sums.stack([moved[label] for label in labels]) if labels else None
+    return norms, Measurement(moved, stacked)
+
+
+@partial(jax.jit, static_argnames=("function", "layout", "dtype", "bounded"), inline=True)
+def _compute_norms(
+    arrays: Any,
+    function: Callable[[Any], Sequence[Array]],
+    layout: Layout,
+    dtype: Any,
+    bounded: bool,
+) -> Measurement:
     """Compute the norms under `jit`, so that a step outside of `jit` compiles them only once."""
-    single = {block.label for block in layout.blocks if not block.keep and not block.excluded}
-    stacked = tuple(sorted(single))
+    stacked = _single_labels(layout)
     cpu = gpu = tpu = partial(_read_plain, _sums.sum_squares, function, layout, dtype, stacked)
     if bounded:
         gpu = partial(_read_plain, sum_plain, function, layout, dtype, stacked)
@@ -176,6 +223,12 @@ def _norms(
         gpu = partial(_read_once, function, layout, dtype, stacked, on_gpu=True)
         tpu = partial(_read_once, function, layout, dtype, stacked, on_gpu=False)
     return _platforms.choose(arrays, cpu=cpu, gpu=gpu, tpu=tpu)
+
+
+def _single_labels(layout: Layout) -> tuple[str, ...]:
+    """List the labels that have one norm each, sorted, without excluded ones."""
+    single = {block.label for block in layout.blocks if not block.keep and not block.excluded}
+    return tuple(sorted(single))
 
 
 def _read_plain(
@@ -202,10 +255,15 @@ def _read_once(
     on_gpu: bool,
 ) -> Measurement:
     """Compute the norms from plain and scaled sums; `labels` are stacked."""
-    sums = sum_both(function(arrays), layout, dtype, on_gpu=on_gpu)
-    columns = list(zip(*(sums.pop(label) for label in labels), strict=True))
-    stacked = Both(*map(_sums.stack, columns)).norms() if labels else None
-    norms = take_norms(sums) if on_gpu else {label: both.norms() for label, both in sums.items()}
+    sums = sum_scaled(function(arrays), layout, dtype, on_gpu=on_gpu)
+    stacked = None
+    if labels:
+        rows = [sums.pop(label) for label in labels]
+        columns = zip(*(row.sums for row in rows), strict=True)
+        # A barrier behind the sum of a single label would be a kernel for each scale.
+        stack = _sums.stack if len(rows) > 1 else jnp.stack
+        stacked = Squares(rows[0].scales, tuple(map(stack, columns))).norms()
+    norms = take_norms(sums) if on_gpu else {label: row.norms() for label, row in sums.items()}
     if stacked is not None:
         # Read out of the vector: one root, not one for each label.
         norms |= dict(zip(labels, jnp.unstack(stacked), strict=True))
@@ -219,11 +277,14 @@ def _read_again(
     labels: tuple[str, ...],
     arrays: Any,
 ) -> Measurement:
-    """Compute the norms from plain sums, and read again after an overflow; `labels` are stacked.
+    """Compute the norms from plain sums; where one is not exact, read again, scaled.
 
-    XLA for CPU takes 2 to 14 times as long for both sums (`benchmarks/NOTES.md`).
+    XLA for CPU takes 2 to 14 times as long for several sums (`benchmarks/NOTES.md`), and twice as
+    long for one that tells zeros from squares that vanish. `labels` are stacked.
     """
-    squares = _sums.sum_squares(function(arrays), layout, dtype)
+    values = function(arrays)
+    bounds = lower_bounds(values, layout, dtype)
+    squares = _sums.sum_squares(values, layout, dtype)
 
     def stack(values: Norms) -> Array | None:
         return _sums.stack([values[label] for label in labels]) if labels else None
@@ -234,20 +295,32 @@ def _read_again(
         )
 
     def rescaled() -> Measurement:
-        # Call `function` inside the branch: XLA writes out every operand of a `cond`.
-        again = sum_rescaled_squares(function(arrays), layout, dtype)
-        norms = {label: Both(square, again[label]).norms() for label, square in squares.items()}
+        scales = {label: choose_scale(sums, bounds[label]) for label, sums in squares.items()}
+        # Both behind a barrier: of a gradient that is a constant XLA would know the scales, and
+        # square constants first (`hide_scale`). Call `function` inside the branch: XLA writes out
+        # every operand of a `cond`.
+        scales, hidden = jax.tree.map(lax.optimization_barrier, (scales, arrays))
+        again = sum_rescaled_squares(function(hidden), layout, dtype, scales)
+        norms = {label: _sums.take_root(sums) / scales[label] for label, sums in again.items()}
         return Measurement(norms, stack(norms))
 
+    def mark(sums: Array, bound: Any) -> Array:
+        return jnp.where((sums > 0) & (sums < bound), jnp.inf, sums)
+
     stacked = stack(squares)
-    # The predicate is an overflow of the total (or NaN, which could hide one): zero blocks never
-    # trigger the second read. The barrier keeps the total of units a sum of their sums. XLA would
-    # make it a sum over entries, so that the squares had two readers and were written out: 11
-    # instead of 5 times the parameters' bytes (`benchmarks/NOTES.md`).
-    units = [square for label, square in squares.items() if label not in labels]
-    parts = [jnp.sum(lax.optimization_barrier(square)) for square in units]
-    total = _sums.add(parts if stacked is None else [jnp.sum(stacked), *parts])
-    return lax.cond(~jnp.isfinite(total), rescaled, plain)
+    # The predicate is on the total: a block of zeros beside others never triggers the second read,
+    # which would cost a frozen layer a fifth of its steps. The barrier keeps the total of units a
+    # sum of their sums. XLA would make it a sum over entries, so that the squares had two readers
+    # and were written out: 11 instead of 5 times the parameters' bytes (`benchmarks/NOTES.md`).
+    units = [label for label in squares if label not in labels]
+    hidden = {label: lax.optimization_barrier(squares[label]) for label in units}
+    parts = [jnp.sum(mark(sums, bounds[label])) for label, sums in hidden.items()]
+    if stacked is not None:
+        limits = np.array([bounds[label] for label in labels], dtype)
+        parts.insert(0, jnp.sum(mark(stacked, limits)))
+    total = _sums.add(parts)
+    # A total of zero says that all entries are, or that all their squares vanish.
+    return lax.cond(~((total > 0) & (total < jnp.inf)), rescaled, plain)
 
 
 def global_norm(tree: Any, *, axis_name: AxisName = None) -> Array:

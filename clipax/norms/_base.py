@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from clipax import _validate
 from clipax._typing import Array
 from clipax.thresholds import Context
 
-__all__ = ["Decision", "NormRule", "scale_norms"]
+__all__ = ["Decision", "NormRule", "raise_zeros", "scale_norms"]
 
 
 class Decision(NamedTuple):
@@ -67,3 +68,14 @@ class NormRule(_NormRule):
 def scale_norms(decision: Decision, norms: Array) -> Array:
     """Compute the norms that a decision leaves for the next rule, which sees finite ones only."""
     return jnp.minimum(decision.factor * norms, jnp.finfo(norms.dtype).max)
+
+
+def raise_zeros(norms: Array, context: Context) -> Array:
+    """Raise norms of zero to the largest that a block has whose squares all vanish.
+
+    A CPU does not tell such a block from zeros where others are larger. Factors of what is raised
+    are safe for both, and derivatives are as they were.
+    """
+    entries = 2.0**40 if context.sizes is None else context.sizes
+    largest = jnp.sqrt(jnp.asarray(entries * jnp.finfo(norms.dtype).smallest_normal, norms.dtype))
+    return norms + lax.stop_gradient(jnp.where(norms == 0, largest, 0))

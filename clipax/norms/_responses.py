@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from clipax import _validate
 from clipax._typing import Array, Scalar, ScalarOrSchedule
-from clipax.norms._base import Decision, NormRule
+from clipax.norms._base import Decision, NormRule, raise_zeros
 from clipax.norms._factors import RESPONSES
 from clipax.thresholds import Context, Threshold, as_threshold
 
@@ -84,13 +84,15 @@ def clip(
         if floor is not None:
             # A traced floor is not checked, and may exceed 1.
             least = jnp.minimum(jnp.asarray(floor, norms.dtype), 1)
-        sizes = norms if offset is None else norms + jnp.asarray(offset, norms.dtype)
+        sizes = raise_zeros(norms, context)
+        if offset is not None:
+            sizes += _validate.to_float(offset, norms.dtype)
         factor = RESPONSES[response](sizes, limit)
         if floor is not None:
             factor = jnp.maximum(least, factor)
         if offset is not None:
             # In units of the measured norm: where the factor falls below 1.
-            begins = limit - jnp.asarray(offset, norms.dtype)
+            begins = limit - _validate.to_float(offset, norms.dtype)
             limit = jnp.maximum(begins, jnp.finfo(norms.dtype).smallest_normal)
         return Decision(factor, limit), state
 
@@ -124,7 +126,7 @@ def normalize(eps: Scalar) -> NormRule:
     _validate.non_negative("eps", eps)
 
     def update(norms: Array, state: Any, context: Context) -> tuple[Decision, Any]:
-        size = norms + jnp.asarray(eps, norms.dtype)
+        size = raise_zeros(norms, context) + _validate.to_float(eps, norms.dtype)
         # Below this the inverse overflows; such a block is zero for all purposes.
         tiny = size < jnp.finfo(norms.dtype).smallest_normal
         factor = jnp.where(tiny, 0, 1 / jnp.where(tiny, 1, size))

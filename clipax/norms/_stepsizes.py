@@ -87,7 +87,7 @@ def _divide_by(scale: Scale, delay: int | None) -> NormRule:
         return jnp.full(shape, scale.b_init, float)
 
     def update(norms: Array, b: Array, context: Context) -> tuple[Decision, Array]:
-        b = scale.accumulate(b, norms)
+        b = scale.accumulate(b, norms, context.count)
         return Decision(1 / b, jnp.full_like(norms, jnp.inf)), b
 
     return delay_factors(NormRule(init, update), delay, 1 / scale.b_init, counts_zeros=True)

@@ -22,7 +22,7 @@ from clipax.engine import (
     keep,
     lift,
     scales_like,
-    zeros_like,
+    wide_zeros_like,
 )
 
 __all__ = ["acclip"]
@@ -44,7 +44,7 @@ def scale_by_acclip(
     _validate.positive("eps", eps)
 
     def init(leaf: Array) -> Memory:
-        return {"momentum": zeros_like(leaf), "scales": scales_like(leaf, 0.0)}
+        return {"momentum": wide_zeros_like(leaf), "scales": scales_like(leaf, 0.0)}
 
     def update(gradient: Array, memory: Memory, context: EntryContext) -> tuple[Array, Memory]:
         momentum = average(gradient, memory["momentum"], b1, context)

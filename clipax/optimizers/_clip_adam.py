@@ -24,7 +24,7 @@ from clipax.engine import (
     keep,
     lift,
     scales_like,
-    zeros_like,
+    wide_zeros_like,
 )
 from clipax.thresholds import Threshold
 from clipax.transforms._clip_by_value import as_limit, cut_entries
@@ -62,7 +62,7 @@ def scale_by_clipped_entries(
         limit = threshold
 
     def init(leaf: Array) -> Memory:
-        memory = {} if b1 is None else {"momentum": zeros_like(leaf)}
+        memory = {} if b1 is None else {"momentum": wide_zeros_like(leaf)}
         scales = scales_like(leaf, scale.b_init)
         if steps < 2:
             return memory | {"scales": scales}
@@ -96,12 +96,12 @@ def _accumulate(
     """Accumulate sizes: the scales to remember, and those to divide by."""
     held = memory["scales"]
     if delay < 2:
-        new = keep(scale.accumulate(held.astype(sizes.dtype), sizes), held, context)
+        new = keep(scale.accumulate(held.astype(sizes.dtype), sizes, context.count), held, context)
         return {"scales": new}, held if delay else new
     slots, position = delay + 1, memory["position"]
     newest = (position - 1) % slots
     last = lax.dynamic_index_in_dim(held, newest, 0, keepdims=False)
-    new = keep(scale.accumulate(last.astype(sizes.dtype), sizes), last, context)
+    new = keep(scale.accumulate(last.astype(sizes.dtype), sizes, context.count), last, context)
     # A step that does not count writes the newest values again. The write comes before the read,
     # into a slot to spare: XLA then updates the buffer in place, in a jitted loop and in a scan.
     counts = jnp.all(context.finite)

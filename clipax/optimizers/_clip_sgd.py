@@ -35,7 +35,7 @@ def clip_sgd(
 
     Args:
       learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: SGD, bit for bit); in theory
+      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: SGD itself); in theory
         `min(10 L0, L0/L1)` with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
       scope: Which entries share a norm, as for `scale_by_norm`.
       offset: :math:`\tau`, the bound of the noise in `theory.clip_sgd_bounded_noise`, or None.

@@ -47,7 +47,7 @@ def scale_by_sstm(
         return (steps.astype(dtype) + 2) * scale
 
     def threshold(norms: Array, steps: Array, context: Context) -> tuple[Array, Array]:
-        limit = jnp.asarray(clip_constant, norms.dtype) / step_size(steps, norms.dtype)
+        limit = _validate.to_float(clip_constant, norms.dtype) / step_size(steps, norms.dtype)
         return limit, steps + 1
 
     def init(leaf: Any) -> Memory:

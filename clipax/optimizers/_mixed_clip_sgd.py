@@ -131,7 +131,7 @@ def _clip_momentum(
     def threshold(count: Array) -> Array:
         """Compute `G/eta`: a clip there, times `eta`, is `min(eta, G/n)`. Infinite at rate zero."""
         rate, longest = (
-            jnp.asarray(value(count) if callable(value) else value, float)
+            _validate.to_float(value(count) if callable(value) else value, float)
             for value in (learning_rate, max_step)
         )
         moves = rate > 0

@@ -97,9 +97,9 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
     """Make a `Threshold` of a number, of a schedule, or of itself.
 
     Args:
-      value: A positive number (infinity: never clip), an `optax.Schedule` of the 0-based step
-        count, or a `Threshold`. Where a schedule returns NaN or less than the smallest normal
-        number, that number is taken: then next to nothing passes.
+      value: A positive number (infinity, or one beyond the norms' type: never clip), an
+        `optax.Schedule` of the 0-based step count, or a `Threshold`. In place of NaN, and of less
+        than the smallest normal number, that number is taken: then next to nothing passes.
       name: Name of the argument in errors.
 
     Returns:
@@ -127,7 +127,7 @@ def as_threshold(value: ScalarOrSchedule | Threshold, *, name: str = "threshold"
         now = value(context.count) if callable(value) else value
         # A schedule may decay to zero or below. NaN fails the comparison, and is replaced too.
         least = jnp.finfo(norms.dtype).smallest_normal
-        now = jnp.asarray(now, norms.dtype)
+        now = _validate.to_float(now, norms.dtype)
         return jnp.broadcast_to(jnp.where(now >= least, now, least), norms.shape), state
 
     def init(shape: tuple[int, ...]) -> Any:

@@ -104,7 +104,7 @@ def ema(
         seen = is_seen(norms)
         warm = (state.steps < warmup) | (state.average == 0)
         total = size if context.total_norm is None else context.total_norm.astype(dtype)
-        allowed = jnp.asarray(absolute, dtype)
+        allowed = _validate.to_float(absolute, dtype)
         together = total > allowed
         factor = jnp.where(together, allowed / jnp.where(together, total, 1), 1)
         common = jnp.where(together & seen, factor * size, jnp.maximum(size, allowed))

@@ -52,9 +52,9 @@ def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
     def update(norms: Array, state: Any, context: Context) -> tuple[Array, Any]:
         if context.param_norms is None:
             raise ValueError("`context` must hold the norms of the parameters, got None.")
-        least = jnp.asarray(eps, norms.dtype)
+        least = _validate.to_float(eps, norms.dtype)
         # NaN fails the comparison, and counts as `eps`.
         sizes = jnp.where(context.param_norms > least, context.param_norms, least)
-        return raise_to_normal(jnp.asarray(clipping, norms.dtype) * sizes), state
+        return raise_to_normal(_validate.to_float(clipping, norms.dtype) * sizes), state
 
     return Threshold(lambda shape: (), update, needs_params=True, keeps_zeros_out=True)

@@ -138,7 +138,7 @@ def zscore(
         entering = jnp.where(spike, cut, size)
         threshold = jnp.where(spike, cut, begins)
         if max_norm is not None:
-            threshold = jnp.minimum(threshold, jnp.asarray(max_norm, dtype))
+            threshold = jnp.minimum(threshold, _validate.to_float(max_norm, dtype))
         new = remember(state, entering, warm)
         return raise_to_normal(threshold.astype(norms.dtype)), keep_rows(seen & ~alone, new, before)
 

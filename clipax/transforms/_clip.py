@@ -41,9 +41,9 @@ def clip_by_global_norm(
 
     Notes:
       - The norm of the update is at most `max_norm * (1 + 4 eps)`, with `eps` of the leaves' dtype,
-        for any number of leaves. A gradient within keeps every normal number as it is.
-      - Norms up to 1e37 are exact, with float16 leaves too. The update is zero where `c/n` is below
-        1.2e-38, no normal float. The derivative at a zero gradient is 1.
+        for any number of leaves; entries subnormal in it are cut off. A gradient within keeps every
+        normal number. Norms are exact from 1.2e-38 to the largest float, with float16 leaves too.
+      - The update is zero where `c/n` is below 1.2e-38. The derivative at a zero gradient is 1.
       - One all-reduce for each mesh axis under `jit` (up to 256 leaves), one `psum` in `shard_map`.
 
     Example:

@@ -52,7 +52,7 @@ def clip_by_value(
 
     Notes:
       - No entry exceeds the threshold, rounded to the leaf's dtype. Entries within it (`"huber"`:
-        within half of it) are kept bit for bit.
+        within half of it) are kept, but for subnormal ones, which XLA may set to zero.
       - Complex entries keep their phase. An infinite entry becomes 0 if it is complex or the
         threshold is infinite.
 
@@ -115,7 +115,7 @@ def _clip(value: Array, threshold: Any, response: str, *, propagate: bool) -> Ar
 
 def as_limit(threshold: Any, dtype: Any) -> Array:
     """Convert a threshold to an array; a schedule's negative number or NaN is zero."""
-    limit = jnp.asarray(threshold, dtype)
+    limit = _validate.to_float(threshold, dtype)
     return jnp.where(limit >= 0, limit, 0)
 
 

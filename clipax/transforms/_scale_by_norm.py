@@ -63,7 +63,7 @@ def scale_by_norm(
         where needed, leaves unknown to the state, mesh axes without a name.
 
     Notes:
-      - One read of the gradient, or two if the sum of squares overflows. A norm above the largest
+      - One read of the gradient, or two where squares overflow or vanish. A norm above the largest
         float is not finite. Sums are in float32 or better; the update has the gradient's dtype.
       - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite. No NaN
         or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
@@ -71,8 +71,8 @@ def scale_by_norm(
         front made of a bad step, says nothing of sizes. Stepsizes and momentum take it in.
       - Sharded gradients take one `psum` inside `shard_map`, and under `jit` at most one all-reduce
         for each mesh axis outside the overflow branch (up to 256 leaves: XLA merges no more).
-      - In all optimizers of this package momentum and scales of entries are kept in float32 or
-        better, sharded like the parameters, and never as squares: 1e30 does not overflow.
+      - In this package scales of entries are kept in float32 or better, sharded like parameters, no
+        squares: 1e30 does not overflow. Momentum in bfloat16 is rounded up and down by turns.
       - `optax.inject_hyperparams` rounds decay rates to the parameters' dtype (.999 in bfloat16 to
         1): pass it `hyperparam_dtype=jnp.float32`. Concrete integers are `static_args`.
 

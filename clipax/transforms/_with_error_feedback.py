@@ -19,7 +19,15 @@ from clipax._typing import Array, AxisName, Params, Updates
 from clipax.engine import make_transformation
 from clipax.engine._entries import guard, hide, wide_zeros_like
 from clipax.engine._skip import mask_derivatives, select_step, strip_weak_types
-from clipax.measure import Leaf, all_finite, find_row, index_by_path, name_leaves, narrow
+from clipax.measure import (
+    Leaf,
+    all_finite,
+    assume_computed,
+    find_row,
+    index_by_path,
+    name_leaves,
+    narrow,
+)
 from clipax.transforms._skip_nonfinite import SkipNonfiniteState, begin, proceed
 
 __all__ = ["ErrorFeedbackState", "with_error_feedback"]
@@ -95,7 +103,8 @@ def with_error_feedback(
             for value, before in zip(_hide(leaves), old, strict=True)
         ]
         operands = jax.tree.unflatten(structure, changes), clip_state, params
-        passed, clipped = clip.update(*mask_derivatives(finite, operands), **extra)
+        with assume_computed():
+            passed, clipped = clip.update(*mask_derivatives(finite, operands), **extra)
         for leaf, before, part in zip(leaves, old, jax.tree.leaves(passed), strict=True):
             # The clip may make NaN of a change that overflowed: then the estimate stays.
             counted = jnp.where(jnp.isfinite(part), part, 0).astype(before.dtype)

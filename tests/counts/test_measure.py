@@ -64,11 +64,23 @@ def test_zero_leaves_do_not_trigger_it(scope: str, predicates: list[bool]) -> No
     for gradient in (
         grads,
         trees.with_zero_leaves(grads),
-        jax.tree.map(jnp.zeros_like, grads),
-        jax.tree.map(lambda leaf: leaf * 1e-30, grads),
+        jax.tree.map(lambda leaf: leaf * 1e-12, grads),
+        grads | {"leaf_0003": grads["leaf_0003"] * 1e-30},
     ):
         clip.update(gradient, state)
-    assert predicates == [False] * 4
+    assert not any(predicates)
+    assert len(predicates) == 4
+
+
+@pytest.mark.parametrize("scope", ["global", "leaf", "unit"])
+def test_squares_that_vanish_trigger_it(scope: str, predicates: list[bool]) -> None:
+    grads = trees.gradients("many", jnp.float32, scale=0.005)
+    clip = clipax.scale_by_norm(norms.clip(1.0), scope=scope)
+    small = jax.tree.map(lambda leaf: leaf * 1e-30, grads)
+    # Nothing tells a gradient of zeros from squares that all vanish.
+    for gradient in (small, jax.tree.map(jnp.zeros_like, grads)):
+        clip.update(gradient, clip.init(grads))
+    assert predicates == [True, True]
 
 
 @pytest.mark.parametrize("scope", ["global", "leaf", "unit"])

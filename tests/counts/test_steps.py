@@ -67,13 +67,15 @@ def test_adam_reads_the_gradient_once_more(tree: str) -> None:
     assert_moves(counts(optax.chain(clipax.clip_by_global_norm(1.0), ADAM), tree), 11)
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16"])
-def test_momentum_is_read_and_written_once(dtype: str) -> None:
+# Of bfloat16 parameters the momentum takes 2 P, and is touched three times. That of optax is
+# narrow, and stands still far from its limit.
+@pytest.mark.parametrize(("dtype", "wide"), [("f32", 0), ("bf16", 3)])
+def test_momentum_is_read_and_written_once(dtype: str, wide: int) -> None:
     assert_moves(counts(optax.sgd(0.1, momentum=0.9), "shallow", dtype), 6)
-    assert_moves(counts(clipax.clip_adam_norm(0.1, 1.0), "shallow", dtype), 7)
+    assert_moves(counts(clipax.clip_adam_norm(0.1, 1.0), "shallow", dtype), 7 + wide)
 
 
-# Of bfloat16 parameters the momentum takes 2 P, and is touched four times.
+# Here it is touched four times.
 @pytest.mark.parametrize(("dtype", "wide"), [("f32", 0), ("bf16", 4)])
 @pytest.mark.parametrize("tree", TREES)
 def test_momentum_that_is_measured_is_read_once_more(tree: str, dtype: str, wide: int) -> None:

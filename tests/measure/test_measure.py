@@ -26,12 +26,61 @@ def norms_of(tree, scope, dtype=jnp.float32):
     return measure(leaves, dtype).norms
 
 
-@pytest.mark.parametrize("size", [1e-18, 1.0, 1e15, 1e19, 1e30, 1e37])
+@pytest.mark.parametrize(
+    "size", [3e-38, 1e-33, 1e-26, 5e-20, 1e-18, 1e-12, 1e-9, 1.0, 1e15, 1e19, 1e30, 6e37]
+)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_norm_is_exact_over_the_whole_range(size, compiled):
     tree = {"a": jnp.array([3.0, 0.0]) * size, "b": jnp.array(4.0) * size, "zero": jnp.zeros(5)}
     norm = jax.jit(clipax.global_norm) if compiled else clipax.global_norm
     np.testing.assert_allclose(norm(tree), 5 * size, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [3e-38, 1e-26, 1e-18, 1.0, 1e19, 6e37])
+def test_derivatives_over_the_whole_range(size):
+    tree = {"a": jnp.array([3.0, 0.0]) * size, "b": jnp.array(4.0) * size}
+    gradient = jax.jit(jax.grad(clipax.global_norm))(tree)
+    np.testing.assert_allclose(gradient["a"], [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(gradient["b"], 0.8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.complex64])
+@pytest.mark.parametrize("scope", ["global", "leaf"])
+def test_small_and_large_blocks_beside_zeros(scope, dtype):
+    """Every block is in a range of its own, and none hides another."""
+    sizes = {"tiny": 1e-16, "zero": 0.0, "one": 1.0, "huge": 1e28}
+    if dtype == jnp.float16:
+        sizes = {"tiny": 6e-8, "zero": 0.0, "huge": 6e4}
+    tree = {name: jnp.full((64,), size, dtype) for name, size in sizes.items()}
+    norms = norms_of(tree, scope)
+    wide = {name: np.asarray(leaf).astype(np.complex128) for name, leaf in tree.items()}
+    if scope == "leaf":
+        for name, leaf in wide.items():
+            np.testing.assert_allclose(norms[name], np.linalg.norm(leaf), rtol=1e-6)
+    else:
+        total = np.linalg.norm([np.linalg.norm(leaf) for leaf in wide.values()])
+        np.testing.assert_allclose(norms["global"], total, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e-13])
+def test_squares_that_vanish_in_part_are_not_lost(size):
+    """Many entries whose squares vanish beside one whose square does not."""
+    tree = jnp.full((400,), size).at[0].set(20 * size)
+    np.testing.assert_allclose(clipax.global_norm(tree), np.sqrt(799) * size, rtol=1e-5)
+
+
+def test_units_below_the_range_of_squares(platform):
+    kernel = jnp.array([[3e-20, 3e-18], [4e-20, 4e-18]])
+    norms = norms_of({"kernel": kernel}, "unit")["kernel"]
+    # A GPU keeps subnormal squares, a CPU that runs its program does not.
+    if platform != "gpu":
+        np.testing.assert_allclose(norms, [5e-20, 5e-18], rtol=1e-6)
+
+
+def test_small_norms_in_double_precision(x64):
+    for size in (3e-307, 1e-200, 1e-160, 1e-154, 1e-100, 1e300):
+        tree = [jnp.array([3 * size, 4 * size])]
+        np.testing.assert_allclose(clipax.global_norm(tree), 5 * size, rtol=1e-15)
 
 
 def test_float16_norms_beyond_the_range_of_float16():

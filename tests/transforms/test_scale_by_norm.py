@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import clipax
-from clipax import norms
+from clipax import _platforms, norms
 from clipax.norms import Decision, NormRule
 from clipax.thresholds import Threshold
 
@@ -197,3 +197,80 @@ def test_nothing_infinite_is_remembered_of_finite_gradients(method):
         _, state = method.update({"w": jnp.full(2, size)}, state, params)
         for leaf in jax.tree.leaves(state):
             assert jnp.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("scope", ["global", "leaf", "unit"])
+@pytest.mark.parametrize("beside", [None, 1e-12, 1.0])
+def test_no_block_is_too_small_to_be_clipped(platform, scope, beside):
+    """Squares of 5e-20 vanish, and on a CPU nothing tells the block from zeros beside others."""
+    gradient = {"tiny": jnp.full((40, 3), 5e-20)}
+    if beside is not None:
+        gradient["beside"] = jnp.full((3,), beside)
+    clip = clipax.scale_by_norm(norms.clip(1e-21), scope=scope)
+    unit = clipax.scale_by_norm(norms.normalize(eps=1e-30), scope=scope)
+    with _platforms.assume_platform(platform):
+        clipped, _ = jax.jit(clip.update)(gradient, clip.init(gradient))
+        normal, state = jax.jit(unit.update)(gradient, unit.init(gradient))
+    for update, limit in ((clipped, 1e-21), (normal, 1.0)):
+        for leaf in jax.tree.leaves(update):
+            wide = np.asarray(leaf, np.float64)
+            columns = wide.reshape(-1, 3 if scope == "unit" and leaf.ndim == 2 else 1)
+            length = np.linalg.norm(columns, axis=0)
+            assert np.all(length <= limit * (1 + 1e-6))
+    if beside is None and (scope, platform) != ("unit", "gpu"):
+        size = np.sqrt(120 if scope != "unit" else 40) * 5e-20
+        np.testing.assert_allclose(state.telemetry.grad_norm, size, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("threshold", [1e300, np.float64(1e300), 10**100])
+def test_a_number_beyond_float32_never_clips(threshold):
+    gradient = jnp.array([3e30, 4e30])
+    for clip in (
+        clipax.clip_by_global_norm(threshold),
+        clipax.clip_by_global_norm(lambda step: threshold),
+        clipax.clip_by_value(threshold),
+    ):
+        np.testing.assert_array_equal(clip.update(gradient, clip.init(gradient))[0], gradient)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_below_float32_lets_next_to_nothing_pass():
+    clip = clipax.clip_by_global_norm(1e-60)
+    update, state = clip.update(jnp.array([1e-30]), clip.init(jnp.zeros(1)))
+    assert 0 < update[0] <= 1.2e-38
+    assert state.telemetry.threshold == jnp.finfo(jnp.float32).smallest_normal
+
+
+NARROW = [jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("threshold", [1e-4, 1e-2, 1.0, 30.0])
+def test_rounding_to_subnormal_numbers_breaks_no_bound(dtype, threshold):
+    rng = np.random.default_rng(0)
+    limit = threshold * (1 + 4 * float(jnp.finfo(dtype).eps))
+    for entries in (np.ones(30_000), rng.standard_normal(30_000), rng.standard_t(2, 30_000)):
+        gradient = jnp.asarray(np.clip(entries, -200, 200), dtype)
+        clip = clipax.clip_by_global_norm(threshold)
+        update, _ = jax.jit(clip.update)(gradient, clip.init(gradient))
+        wide = np.asarray(update).astype(np.float64)
+        assert np.linalg.norm(wide) <= limit
+        exact = np.asarray(gradient).astype(np.float64)
+        exact *= min(1, threshold / np.linalg.norm(exact))
+        # Off by one number of the type at most, and on its side of zero.
+        unit = np.maximum(np.abs(exact) * float(jnp.finfo(dtype).eps), 0)
+        small = float(jnp.finfo(dtype).smallest_subnormal)
+        assert np.all(np.abs(wide - exact) <= unit + small)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2])
+def test_subnormal_entries_of_narrow_types_pass_as_they_are(dtype):
+    unit = float(jnp.finfo(dtype).smallest_subnormal)
+    gradient = jnp.asarray(np.arange(-4, 5) * unit, dtype)
+    clip = clipax.clip_by_global_norm(100.0)
+    update, _ = jax.jit(clip.update)(gradient, clip.init(gradient))
+    np.testing.assert_array_equal(
+        np.asarray(update).astype(np.float32), np.asarray(gradient).astype(np.float32)
+    )
