@@ -23,7 +23,6 @@ from clipax.measure._leaves import wide_dtype as wide_dtype
 from clipax.measure._matrices import is_matrix as is_matrix
 from clipax.measure._matrices import refuse_parts as refuse_parts
 from clipax.measure._measure import Derived as Derived
-from clipax.measure._measure import Measurement as Measurement
 from clipax.measure._measure import all_finite as all_finite
 from clipax.measure._measure import combine_norms as combine_norms
 from clipax.measure._measure import count_entries as count_entries
@@ -31,6 +30,7 @@ from clipax.measure._measure import global_norm as global_norm
 from clipax.measure._measure import magnitudes as magnitudes
 from clipax.measure._measure import measure as measure
 from clipax.measure._mesh import Mesh as Mesh
+from clipax.measure._reads import Measurement as Measurement
 from clipax.measure._singular_values import Method as Method
 from clipax.measure._singular_values import clamp_singular_values as clamp_singular_values
 from clipax.measure._singular_values import largest_singular_values as largest_singular_values
