@@ -180,7 +180,7 @@ def axis_name(value: Any) -> None:
         )
 
 
-def transformation(name: str, value: Any) -> None:
+def transformation(name: str, value: Any, *, or_else: str = "") -> None:
     """Raise unless `value` has the functions of a gradient transformation.
 
     `optax.MultiSteps` has them too. Rules on norms, whose `init` takes a shape, have them as well.
@@ -190,7 +190,9 @@ def transformation(name: str, value: Any) -> None:
         hint = " Call it to make one." if isinstance(value, type(index)) else ""
         if hasattr(value, "needs_params"):
             hint = " Make one of a rule by `clipax.scale_by_norm` or `clipax.clip_by_global_norm`."
-        raise TypeError(f"`{name}` must be an optax gradient transformation, got {value!r}.{hint}")
+        raise TypeError(
+            f"`{name}` must be an optax gradient transformation{or_else}, got {value!r}.{hint}"
+        )
 
 
 def shapes_only(

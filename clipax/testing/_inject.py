@@ -102,12 +102,9 @@ def inject_faults(
     late = _validate.index("late", late, minimum=early + 1)
     _validate.positive("norm", norm)
     _validate.within("tolerance", tolerance, 0, 1, brackets="()")
-    pair = getattr(transformation, "init", None), getattr(transformation, "update", None)
-    if not (isinstance(transformation, StepByStep) or all(callable(part) for part in pair)):
-        raise TypeError(
-            "`transformation` must be an optax gradient transformation or a `StepByStep`, got "
-            f"{transformation!r}."
-        )
+    seed = _validate.index("seed", seed)
+    if not isinstance(transformation, StepByStep):
+        _validate.transformation("transformation", transformation, or_else=" or a `StepByStep`")
     if faults is None:
         faults = FAULTS
     elif isinstance(faults, str | Fault):
@@ -116,6 +113,8 @@ def inject_faults(
     if not chosen:
         raise ValueError("`faults` must name at least one fault, got none.")
     params = default_params(seed) if params is None else jax.tree.map(np.asarray, params)
+    if not sum(leaf.size for leaf in jax.tree.leaves(params)):
+        raise ValueError("`params` must have at least one entry, got none.")
     longest = max((fault.length for fault in chosen), default=1)
     count = late + 2 * longest + steps + AFTERMATH
     recording = record(params, count, steps=steps, norm=norm, seed=seed)

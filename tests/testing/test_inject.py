@@ -49,6 +49,9 @@ def test_errors_name_the_argument():
         ({"steps": 19}, "`steps` must be at least 20"),
         ({"late": 3}, "`late` must be at least 4"),
         ({"norm": 0.0}, "`norm` must be positive"),
+        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"params": {}}, "`params` must have at least one entry"),
+        ({"params": {"w": np.zeros((0, 3))}}, "`params` must have at least one entry"),
         ({"tolerance": 1.0}, "`tolerance` must be in"),
         ({"faults": [Fault("two", lambda gradients, norm: gradients * 2)]}, "must give 1 gradient"),
     ):
