@@ -128,6 +128,8 @@ def schedule(name: str, value: Callable[..., Any]) -> None:
         # Evaluated, not traced: outside of `jit` a schedule may have branches of Python.
         with jax.ensure_compile_time_eval():
             result = value(jnp.zeros((), jnp.int32))
+            if isinstance(result, numbers.Real) and not isinstance(result, bool):
+                return
             shape, dtype = jnp.shape(result), jnp.asarray(result).dtype
     except Exception as error:
         raise TypeError(f"{text}; with a count it raises {error!r}.") from error

@@ -102,7 +102,7 @@ def inject_faults(
     late = _validate.index("late", late, minimum=early + 1)
     _validate.positive("norm", norm)
     _validate.within("tolerance", tolerance, 0, 1, brackets="()")
-    seed = _validate.index("seed", seed)
+    seed = _validate.index("seed", seed, maximum=None)
     if not isinstance(transformation, StepByStep):
         _validate.transformation("transformation", transformation, or_else=" or a `StepByStep`")
     if faults is None:

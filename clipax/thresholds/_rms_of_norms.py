@@ -25,13 +25,13 @@ class RmsOfNormsState(NamedTuple):
       root: Root of the average of the squared norms, without bias correction.
       within: Average share of the steps whose norm lay within the threshold, likewise.
       weight: The same average of ones: the bias correction of both.
-      low: Whether the last norm was far below the root mean square, 1 or 0.
+      was_low: Whether the last norm was far below the root mean square, 1 or 0.
     """
 
     root: Array
     within: Array
     weight: Array
-    low: Array
+    was_low: Array
 
 
 def rms_of_norms(
@@ -95,7 +95,7 @@ def rms_of_norms(
             most = times * usual
             # One low norm may be an accident, and a spike that was the first has two behind it.
             low = entering < usual / times**2
-            anew = low & (state.low > 0)
+            anew = low & (state.was_low > 0)
             entering = jnp.where(most > 0, jnp.minimum(entering, most), entering)
         kept = jnp.where(anew, 0, old)
         scale = jnp.hypot(jnp.sqrt(kept) * state.root, jnp.sqrt(new) * entering)
@@ -103,7 +103,7 @@ def rms_of_norms(
         info = jnp.finfo(dtype)
         scale = jnp.where(scale < info.smallest_normal, 0, jnp.minimum(scale, info.max))
         flag = (low & ~anew).astype(dtype)
-        state = state._replace(root=scale, weight=kept * state.weight + new, low=flag)
+        state = state._replace(root=scale, weight=kept * state.weight + new, was_low=flag)
         threshold = raise_to_normal(read(state, context).astype(norms.dtype))
         within = kept * state.within + new * (norms <= threshold).astype(dtype)
         return state._replace(within=within)

@@ -25,13 +25,13 @@ class ZscoreState(NamedTuple):
       mean: Mean of the norms: of all in warm-up, a moving average afterwards.
       deviation: Their standard deviation, likewise.
       steps: Number of norms remembered, up to the length of the warm-up, int32.
-      low: Whether the last norm was far below the mean, and is not remembered: 1 or 0, int32.
+      was_low: Whether the last norm was far below the mean, and is not remembered: 1 or 0, int32.
     """
 
     mean: Array
     deviation: Array
     steps: Array
-    low: Array
+    was_low: Array
 
 
 def zscore(
@@ -121,8 +121,8 @@ def zscore(
         low = seen & (size < share * state.mean)
         # Before the warm-up ends nothing is cut: the first norms may be what is far from ordinary.
         high = (state.steps < warmup) & (state.steps > 0) & (share * size > state.mean)
-        alone = low & (state.low == 0)
-        before = state._replace(low=jnp.where(seen, alone.astype(jnp.int32), state.low))
+        alone = low & (state.was_low == 0)
+        before = state._replace(was_low=jnp.where(seen, alone.astype(jnp.int32), state.was_low))
         state = keep_rows((low & ~alone) | high, init(size.shape), before)
         warm = state.steps < warmup
         deviation = jnp.maximum(state.deviation, jnp.asarray(floor, dtype) * state.mean)
@@ -156,6 +156,6 @@ def zscore(
         spread = jnp.sqrt(rest) * jnp.hypot(state.deviation, added)
         largest = jnp.finfo(dtype).max
         mean = state.mean + weight * away
-        return ZscoreState(mean, jnp.minimum(spread, largest), steps, state.low)
+        return ZscoreState(mean, jnp.minimum(spread, largest), steps, state.was_low)
 
     return Threshold(init, update, keeps_zeros_out=True)

@@ -177,7 +177,7 @@ def tree(count, seed=0):
 
 
 def step(limit, leaves, method="polar"):
-    scope = clipax.scopes.stacked(0, where="stack*")
+    scope = clipax.scopes.stacked(0, where=lambda path: path.startswith("stack"))
     clip = clipax.clip_by_singular_values(limit, method=method, scope=scope)
     return clip.update(leaves, clip.init(leaves))[0]
 

@@ -268,7 +268,7 @@ def test_a_first_spike_leaves_the_root_mean_square_after_two_steps():
     assert (found[:, 1] > norms[:, 1]).all()
     np.testing.assert_allclose(found[31:, 2], 2 * norms[31:, 2], rtol=0.2)
     assert (found[:, 3] > 0.05).all()
-    assert (states.low[-1] == [0, 0, 0, 0]).all()
+    assert (states.was_low[-1] == [0, 0, 0, 0]).all()
     # Without a limit all norms are remembered as they are.
     blind, _ = follow(thresholds.rms_of_norms(2.0, limit=None), norms)
     assert blind[-1, 0] > 1e28

@@ -44,7 +44,7 @@ def quantile_interval(runs: int, level: float, confidence: float = 0.95) -> tupl
     References:
       H. A. David, H. N. Nagaraja, "Order Statistics", 3rd edition 2003, section 7.1.
     """
-    runs = _validate.index("runs", runs, minimum=1)
+    runs = _validate.index("runs", runs, minimum=1, maximum=None)
     _validate.within("level", level, 0, 1, brackets="()")
     _validate.within("confidence", confidence, 0, 1, brackets="()")
     # Imported here, as matplotlib below: it takes 1.4 s, for which `import clipax.lab` would wait.

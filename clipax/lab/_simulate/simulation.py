@@ -117,8 +117,8 @@ def simulate(
       Common random numbers: P. Glasserman, D. D. Yao, "Some guidelines and guarantees for common
       random numbers", Management Science 38, 1992.
     """
-    runs = _validate.index("runs", runs, minimum=1)
-    if _validate.index("seed", seed) >= 2**32:
+    runs = _validate.index("runs", runs, minimum=1, maximum=None)
+    if _validate.index("seed", seed, maximum=None) >= 2**32:
         raise ValueError(f"`seed` must be below 2^32, got {seed}.")
     for level in quantiles:
         _validate.within("quantiles", level, 0, 1, brackets="()")

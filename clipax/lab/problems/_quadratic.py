@@ -150,7 +150,7 @@ def wide_least_squares(
       Tucat, Mukherjee et al., "Regularized Gradient Clipping Provably Trains Wide and Deep Neural
       Networks", arXiv 2404.08624.
     """
-    seed = _validate.index("seed", seed)
+    seed = _validate.index("seed", seed, maximum=None)
     rows = _validate.index("rows", rows, minimum=1)
     columns = _validate.index("columns", columns, minimum=rows + 1)
     _validate.positive("scale", scale)
