@@ -51,7 +51,8 @@ class Guard(Counts, _Guard):
 
     def surrounds(self, other: Measuring) -> bool:
         """Tell whether steps that are skipped here do not reach the other."""
-        return other.kind != "guard" and other.path[: len(self.path)] == self.path
+        longer = len(other.path) > len(self.path)
+        return longer and other.path[: len(self.path)] == self.path
 
 
 def find_all(opt_state: Any) -> list[Measuring | Guard]:
@@ -80,15 +81,19 @@ def name_paths(paths: Sequence[Path]) -> list[str]:
     if len(paths) < 2:
         return [""] * len(paths)
     shared = 0
-    while len({path[shared : shared + 1] for path in paths}) == 1:
+    while all(len(path) > shared for path in paths) and len({path[shared] for path in paths}) == 1:
         shared += 1
-    keys = list(dict.fromkeys(path[shared] for path in paths))
+    # One that stands around the others ends here, and has no key.
+    heads = [path[shared] if len(path) > shared else "" for path in paths]
     names = {}
-    for position, key in enumerate(keys):
-        inside = [path[shared + 1 :] for path in paths if path[shared] == key]
+    for position, key in enumerate(dict.fromkeys(heads)):
+        inside = [
+            path[shared + 1 :] for path, head in zip(paths, heads, strict=True) if head == key
+        ]
         here = str(position) if key.isdigit() else key
-        names[key] = iter([f"{here}/{name}" if name else here for name in name_paths(inside)])
-    return [next(names[path[shared]]) for path in paths]
+        below = name_paths(inside) if key else [""] * len(inside)
+        names[key] = iter([f"{here}/{name}" if name else here for name in below])
+    return [next(names[head]) for head in heads]
 
 
 def _match(fields: Mapping[str, Any]) -> tuple[Measuring | Guard, Iterable[str]] | None:

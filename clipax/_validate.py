@@ -6,7 +6,6 @@ injected, scheduled and vectorised.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import numbers
 import operator
@@ -19,6 +18,7 @@ import numpy as np
 
 __all__ = [
     "axis_name",
+    "call_hint",
     "concrete",
     "index",
     "learning_rate",
@@ -56,7 +56,7 @@ def _concrete(name: str, value: Any) -> float | None:
             value, "is_fully_addressable", True
         )
         return float(value) if known else None
-    raise TypeError(f"`{name}` must be a number, got {value!r}.")
+    raise TypeError(f"`{name}` must be a number, got {value!r}{call_hint(value) or '.'}")
 
 
 def _is_real(dtype: Any) -> bool:
@@ -116,21 +116,29 @@ def threshold(name: str, value: Any) -> None:
     number(name, value, "positive", lambda v: v > 0, hint=" Infinity clips nothing.")
 
 
+def call_hint(value: Any) -> str:
+    """Return how to go on where a factory of this package was not called; else nothing."""
+    module, name = getattr(value, "__module__", ""), getattr(value, "__qualname__", "")
+    if not callable(value) or not str(module).startswith("clipax.") or "." in str(name):
+        return ""
+    room = str(module).split(".")[1]
+    made = f"{room}.{name}" if room in ("thresholds", "norms") else f"clipax.{name}"
+    return f"; `{made}` makes one when it is called: `{made}(...)`."
+
+
 def schedule(name: str, value: Callable[..., Any]) -> None:
     """Raise unless a function gives a real scalar for a step count, as an `optax.Schedule` does."""
     text = f"`{name}` must be a number or a schedule, a function from the step count to a number"
-    with contextlib.suppress(AttributeError):
-        module = str(value.__module__)
-        if module.startswith("clipax.") and ".<locals>" not in value.__qualname__:
-            made = f"{module.split('.')[1]}.{value.__name__}"
-            raise TypeError(f"{text}; `{made}` makes one when it is called: `{made}(...)`.")
+    if hint := call_hint(value):
+        raise TypeError(f"{text}{hint}")
     try:
         # Evaluated, not traced: outside of `jit` a schedule may have branches of Python.
         with jax.ensure_compile_time_eval():
             result = value(jnp.zeros((), jnp.int32))
             if isinstance(result, numbers.Real) and not isinstance(result, bool):
                 return
-            shape, dtype = jnp.shape(result), jnp.asarray(result).dtype
+            dtype = result.dtype if hasattr(result, "dtype") else jnp.asarray(result).dtype
+            shape = jnp.shape(result)
     except Exception as error:
         raise TypeError(f"{text}; with a count it raises {error!r}.") from error
     if shape != () or not _is_real(dtype):

@@ -14,7 +14,7 @@ it: `"head"`, `"head/*"` and `"kernel"` all fit `"params/head/kernel"`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol
@@ -217,20 +217,28 @@ def name_leaves(tree: Any) -> list[str]:
 
     A name that comes twice, as in `{"a/b": ..., "a": {"b": ...}}`, is numbered: `"a/b#2"`.
     """
+    return [name for name, missing in _name_places(tree) if not missing]
+
+
+def _name_places(tree: Any) -> list[tuple[str, bool]]:
+    """Pair the names of all leaves with whether they are missing."""
     # None, and what `optax.masked` puts in the place of a leaf, count as leaves: names must not
     # depend on which gradients there are.
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_missing)
     above = Counter(keys[:-1] for keys, _ in pairs)
-    times: Counter[str] = Counter()
+    # NNX keeps an array as the attribute `value` of a variable, which says nothing to a reader; a
+    # field `value` with others beside it does.
+    raw = [_join(keys, strip=above[keys[:-1]] == 1) or "leaf" for keys, _ in pairs]
+    given: set[str] = set()
     names = []
-    for keys, leaf in pairs:
-        # NNX keeps an array as the attribute `value` of a variable, which says nothing to a reader;
-        # a field `value` with others beside it does.
-        name = _join(keys, strip=above[keys[:-1]] == 1) or "leaf"
-        times[name] += 1
-        if not _is_missing(leaf):
-            names.append(name if times[name] == 1 else f"{name}#{times[name]}")
-    return names
+    for name in raw:
+        unique, number = name, 1
+        while unique in given or (number > 1 and unique in raw):
+            number += 1
+            unique = f"{name}#{number}"
+        given.add(unique)
+        names.append(unique)
+    return [(name, _is_missing(leaf)) for name, (_, leaf) in zip(names, pairs, strict=True)]
 
 
 def _is_missing(node: Any) -> bool:
@@ -243,12 +251,12 @@ def _join(keys: tuple[Any, ...], *, strip: bool) -> str:
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def _check_where(where: Where) -> Where:
+def _check_where(where: Where, name: str = "where") -> Where:
     if callable(where) or isinstance(where, str):
         return where
     if isinstance(where, tuple | list) and all(isinstance(pattern, str) for pattern in where):
         return tuple(where)
-    raise TypeError(f"`where` must be glob patterns or a predicate on paths, got {where!r}.")
+    raise TypeError(f"`{name}` must be glob patterns or a predicate on paths, got {where!r}.")
 
 
 def _patterns(where: Where) -> tuple[str, ...]:
@@ -272,12 +280,25 @@ def matches(pattern: str, path: str) -> bool:
     return fnmatchcase(f"/{path}/", f"*/{pattern}/*")
 
 
-def refuse_unmatched(scope: Scope, paths: Sequence[str]) -> None:
-    """Raise where a pattern of the scope fits none of the leaves: it would silently do nothing.
+def check_where(name: str, where: Where | None) -> None:
+    """Raise under the argument's own name where it is no pattern and no predicate."""
+    if where is not None:
+        _check_where(where, name)
+
+
+def refuse_unmatched(scope: Scope, tree: Any) -> None:
+    """Raise where a pattern of the scope fits no leaf of a tree: it would silently do nothing.
 
     Raises:
       ValueError: With the pattern and some paths.
     """
+    # A pattern may be for a leaf that is None. What `optax.masked` and `partition` put in the place
+    # of a part of the tree does not tell the names inside: then nothing is refused.
+    paths = [path for path, _ in _name_places(tree)]
+    if any(
+        isinstance(node, optax.MaskedNode) for node in jax.tree.leaves(tree, is_leaf=_is_missing)
+    ):
+        return
     inner: Any = scope
     while isinstance(inner, _Exclude | _Stacked):
         # The default of `stacked` is every leaf, of which there may be none.
@@ -285,9 +306,10 @@ def refuse_unmatched(scope: Scope, paths: Sequence[str]) -> None:
             if not any(matches(pattern, path) for path in paths):
                 shown = ", ".join(map(repr, paths[:3]))
                 more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+                word = "exclude" if isinstance(inner, _Exclude) else "where"
                 raise ValueError(
-                    f"Every pattern must fit a leaf, {pattern!r} fits none of {shown}{more}. A "
-                    f"pattern fits whole names in a row, as 'head' or 'head/*' fit "
-                    f"'params/head/kernel'; `clipax.block_names(opt_state)` shows all names."
+                    f"`{word}`: every pattern must fit a leaf, {pattern!r} fits none of "
+                    f"{shown}{more}. A pattern fits whole names in a row, as 'head' or 'head/*' "
+                    f"fit 'params/head/kernel'."
                 )
         inner = inner.within if isinstance(inner, _Stacked) else inner.scope

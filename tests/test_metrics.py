@@ -286,3 +286,38 @@ def test_shares_of_units_add_up_over_many_steps():
     far = start.telemetry._replace(counts=start.telemetry.counts.at[..., :2].set(1 << 22))
     state, _ = jax.lax.scan(step, start._replace(telemetry=far), None, 128)
     assert state.telemetry.clipped_count[0] == (1 << 22) + 1
+
+
+NESTED_GUARDS = {
+    "spikes inside": clipax.skip_nonfinite(clipax.skip_spikes(clipax.clip_sgd(0.1, 1.0))),
+    "spikes outside": clipax.skip_spikes(clipax.skip_nonfinite(clipax.clip_sgd(0.1, 1.0))),
+    "spikes alone": clipax.skip_nonfinite(clipax.skip_spikes(optax.sgd(0.1))),
+    "twice": clipax.skip_spikes(clipax.skip_spikes(clipax.clip_sgd(0.1, 1.0))),
+    "feedback": clipax.skip_nonfinite(
+        optax.chain(clipax.with_error_feedback(clipax.clip_by_global_norm(1.0)), optax.sgd(0.1))
+    ),
+    "accumulated": clipax.skip_nonfinite(
+        optax.MultiSteps(clipax.skip_nonfinite(clipax.clip_sgd(0.1, 1.0)), 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NESTED_GUARDS)
+def test_guards_inside_of_guards(name):
+    guarded = NESTED_GUARDS[name]
+    state = guarded.init(PARAMS)
+    for gradient, finite in ((PARAMS, True), (BAD, False), (PARAMS, True)):
+        _, state = guarded.update(gradient, state, PARAMS)
+        metrics = as_json(state, top=0)
+        assert metrics["is_finite"] == finite
+        assert metrics["nonfinite_count"] == metrics["skipped_count"]
+    assert metrics["skipped_count"] == 1
+    assert any(key.endswith("inner/skipped_count") for key in metrics)
+    clipax.advise(state)
+
+
+def test_blocks_inside_of_a_guard_tell_of_skipped_steps():
+    guarded = clipax.skip_nonfinite(clipax.clip_by_leaf_norm(1.0))
+    _, state = guarded.update(BAD, guarded.init(PARAMS), PARAMS)
+    metrics = as_json(state, top=None)
+    assert (metrics["is_finite/b"], metrics["nonfinite_count/b"]) == (0, 1)

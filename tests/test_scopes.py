@@ -252,3 +252,28 @@ def test_leaves_of_one_name_are_numbered():
     assert clipax.block_names(state) == ("a/b", "a/b#2")
     adam = clipax.clip_adam(0.1, 1.0)
     adam.update(tree, adam.init(tree), tree)
+
+
+def test_a_pattern_may_be_for_a_leaf_that_is_missing():
+    params = {
+        "body": {"kernel": jnp.ones((3, 3)), "bias": jnp.ones(3)},
+        "head": {"kernel": jnp.ones((3, 3))},
+    }
+
+    def clip():
+        return clipax.clip_by_param_norm(0.1, exclude="bias")
+
+    groups = {"body": "a", "head": "b"}
+    optax.partition({"a": clip(), "b": clip()}, groups).init(params)
+    mask = {"body": {"kernel": True, "bias": False}, "head": {"kernel": True}}
+    optax.masked(clip(), mask).init(params)
+    clip().init({"body": {"kernel": jnp.ones((3, 3)), "bias": None}})
+    with pytest.raises(ValueError, match="`exclude`: every pattern must fit a leaf, 'bias'"):
+        clip().init({"kernel": jnp.ones(3)})
+
+
+def test_numbered_names_meet_no_other_name():
+    tree = {"a": {"b": jnp.ones(2)}, "a/b": jnp.ones(3), "a/b#2": jnp.ones(4)}
+    assert scopes.name_leaves(tree) == ["a/b", "a/b#3", "a/b#2"]
+    adam = clipax.clip_adam(0.1, 1.0)
+    adam.update(tree, adam.init(tree), tree)

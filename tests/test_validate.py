@@ -295,3 +295,47 @@ def test_what_else_is_no_argument():
 def test_a_threshold_of_zero_says_what_is_off():
     with pytest.raises(ValueError, match=r"got 0\. Infinity clips nothing\."):
         clipax.clip_by_global_norm(0)
+
+
+UNCALLED = {
+    "before": lambda: clipax.scale_by_norm(norms.clip),
+    "rules": lambda: norms.chain(norms.clip),
+    "threshold": lambda: clipax.clipped_grad(lambda w, x: w * x, thresholds.zscore),
+    "percentile": lambda: clipax.clip_by_percentile(thresholds.percentile),
+}
+
+
+@pytest.mark.parametrize("name", UNCALLED)
+def test_more_factories_that_were_not_called(name):
+    with pytest.raises(TypeError, match=rf"`{name}` must be .* makes one when it is called"):
+        UNCALLED[name]()
+
+
+def test_a_threshold_in_place_of_a_rule():
+    with pytest.raises(TypeError, match=r"`norms\.clip\(threshold\)` makes a rule of a threshold"):
+        clipax.scale_by_norm(thresholds.zscore())
+
+
+@pytest.mark.parametrize("name", ["exclude", "stacked"])
+def test_patterns_are_refused_under_their_own_name(name):
+    with pytest.raises(TypeError, match=f"`{name}` must be glob patterns"):
+        clipax.clip_by_param_norm(0.1, **{name: 3})
+
+
+@pytest.mark.parametrize("value", [1e39, 1e300])
+def test_numbers_beyond_float32_do_not_warn(value):
+    params = {"w": jnp.ones((3, 3))}
+    for tx in (
+        clipax.clip_by_median(value),
+        clipax.clip_by_ema(value),
+        clipax.clip_by_zscore(value),
+        clipax.clip_by_zscore(eps=value),
+        clipax.scale_by_norm(norms.clip(thresholds.rms_of_norms(value))),
+        clipax.scale_by_norm(norms.clip(thresholds.tail_power(value))),
+        clipax.skip_spikes(optax.sgd(0.1), thresholds.median(value)),
+        clipax.spam(0.1, theta=value),
+        clipax.clip_by_global_norm(lambda count: np.array(value)),
+    ):
+        updates, _ = tx.update(params, tx.init(params), params)
+        assert np.isfinite(updates["w"]).all()
+    clipax.clipped_grad(lambda params, x: jnp.sum(params["w"]) * x, value)(params, jnp.ones(4))

@@ -39,4 +39,5 @@ from clipax.engine._telemetry import Telemetry as Telemetry
 from clipax.engine._telemetry import decode_names as decode_names
 from clipax.engine._telemetry import known_labels as known_labels
 from clipax.engine._telemetry import stack_telemetry as stack_telemetry
+from clipax.engine._transformation import chain as chain
 from clipax.engine._transformation import make_transformation as make_transformation

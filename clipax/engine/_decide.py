@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from clipax import _platforms
+from clipax import _platforms, _validate
 from clipax._typing import Array, Norms
 from clipax.engine._blocks import (
     BlockStates,
@@ -25,7 +25,7 @@ from clipax.engine._telemetry import Telemetry, known_labels
 from clipax.measure import Measurement, combine_norms
 from clipax.norms import Decision, NormRule, identity
 from clipax.norms._base import scale_norms
-from clipax.thresholds import Context
+from clipax.thresholds import Context, Threshold
 
 __all__ = [
     "BlockFactors",
@@ -101,7 +101,9 @@ class NormRules(NamedTuple):
         before = identity() if before is None else before
         for name, rule in (("before", before), ("total", total), ("after", after)):
             if rule is not None and not isinstance(rule, NormRule):
-                raise TypeError(f"`{name}` must be made by `clipax.norms`, got {rule!r}.")
+                raise TypeError(
+                    f"`{name}` must be made by `clipax.norms`, got {rule!r}{_hint(rule)}"
+                )
         if total is not None and total.needs_params:
             raise ValueError(f"`total` must not depend on the parameters, got {total!r}.")
 
@@ -139,6 +141,13 @@ class NormRules(NamedTuple):
         )
         total = () if self.total is None else init_rule(self.total, (), dtype)
         return RuleStates(before, after, total)
+
+
+def _hint(rule: Any) -> str:
+    """Say how to make a rule of a threshold, or of a factory that was not called."""
+    if isinstance(rule, Threshold):
+        return "; `norms.clip(threshold)` makes a rule of a threshold."
+    return _validate.call_hint(rule) or "."
 
 
 class Measured(NamedTuple):

@@ -13,7 +13,7 @@ from clipax._typing import Params, Updates
 from clipax.engine._spec import ScaleByNormState
 from clipax.thresholds import TimedState
 
-__all__ = ["make_transformation"]
+__all__ = ["chain", "make_transformation"]
 
 
 def make_transformation(
@@ -55,6 +55,24 @@ def make_transformation(
             raise
 
     return optax.GradientTransformationExtraArgs(init, checked)
+
+
+def chain(*links: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Chain the links of an optimizer, which says so where it is given another's state."""
+    inner = optax.with_extra_args_support(optax.chain(*links))
+
+    def update(
+        updates: Updates, state: Any, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, Any]:
+        if not isinstance(state, tuple | list) or len(state) != len(links) or _is_named(state):
+            raise _wrong(state, tuple)
+        return inner.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _is_named(state: Any) -> bool:
+    return hasattr(state, "_fields")
 
 
 def _fits(state: Any, init: Callable[[Params], Any], updates: Updates) -> bool:

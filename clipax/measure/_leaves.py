@@ -54,7 +54,7 @@ def name_leaves(tree: Any, scope: Scope, *, check_patterns: bool = False) -> tup
     raws, structure = jax.tree.flatten(tree)
     names = scopes.name_leaves(tree)
     if check_patterns:
-        scopes.refuse_unmatched(scope, names)
+        scopes.refuse_unmatched(scope, tree)
     leaves = []
     for path, raw in zip(names, raws, strict=True):
         value: Any = raw if isinstance(raw, jax.ShapeDtypeStruct) else jnp.asarray(raw)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from clipax import _validate
 from clipax._typing import Array
 from clipax.norms._base import Decision, NormRule, scale_norms
 from clipax.thresholds import Context
@@ -47,7 +48,8 @@ def chain(*rules: NormRule) -> NormRule:
     """
     for rule in rules:
         if not isinstance(rule, NormRule):
-            raise TypeError(f"`rules` must be made by `clipax.norms`, got {rule!r}.")
+            hint = _validate.call_hint(rule) or "."
+            raise TypeError(f"`rules` must be made by `clipax.norms`, got {rule!r}{hint}")
 
     def init(shape: tuple[int, ...]) -> Any:
         return tuple(rule.init(shape) for rule in rules)

@@ -19,6 +19,7 @@ from clipax.engine import (
     NormRules,
     Spec,
     average,
+    chain,
     keep,
     lift,
     scales_like,
@@ -102,7 +103,7 @@ def acclip(
       Zhang et al., "Why are Adaptive Methods Good for Attention Models?", arXiv 1912.03194.
     """
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_acclip(
             b1=b1, b2=b2, alpha=alpha, eps=eps, nonfinite=nonfinite, axis_name=axis_name
         ),

@@ -21,6 +21,7 @@ from clipax.engine import (
     Spec,
     add_decay,
     average,
+    chain,
     keep,
     lift,
     scales_like,
@@ -247,7 +248,7 @@ def _clip_adam(
 ) -> optax.GradientTransformationExtraArgs:
     """Chain the scaling by entries with the learning rate."""
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_clipped_entries(
             threshold,
             scale,

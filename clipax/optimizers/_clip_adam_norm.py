@@ -10,6 +10,7 @@ import optax
 
 from clipax import _validate, norms
 from clipax._typing import AxisName, NonFinite, Scalar, ScalarOrSchedule
+from clipax.engine import chain
 from clipax.norms import NormRule
 from clipax.thresholds import Threshold
 from clipax.transforms import scale_by_norm
@@ -164,7 +165,7 @@ def _clip_adam_norm(
 ) -> optax.GradientTransformationExtraArgs:
     """Chain clip, momentum and stepsize, on one measurement, with the learning rate."""
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_norm(
             norms.clip(threshold), after=stepsize, b1=b1, nonfinite=nonfinite, axis_name=axis_name
         ),

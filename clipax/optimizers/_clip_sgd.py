@@ -10,6 +10,7 @@ import optax
 
 from clipax import _validate, norms, thresholds
 from clipax._typing import AxisName, NonFinite, Scalar, ScalarOrSchedule
+from clipax.engine import chain
 from clipax.scopes import Scope
 from clipax.thresholds import Threshold
 from clipax.transforms import clip_by_global_norm, normalize_by_global_norm, scale_by_norm
@@ -59,7 +60,7 @@ def clip_sgd(
       Zhang et al., arXiv 1905.11881, Theorem 3; Koloskova et al., ICML 2023, arXiv 2305.01588.
     """
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_norm(
             norms.clip(threshold, offset=offset),
             scope=scope,
@@ -103,7 +104,7 @@ def normalized_sgd(
       As `clip_sgd`: J. Zhang et al., arXiv 1905.11881.
     """
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         normalize_by_global_norm(eps, nonfinite=nonfinite, axis_name=axis_name),
         optax.scale_by_learning_rate(learning_rate),
     )
@@ -153,7 +154,7 @@ def regularized_clip_sgd(
     """
     _validate.learning_rate(learning_rate)
     _validate.within("delta", delta, 0, 1)
-    return optax.chain(
+    return chain(
         scale_by_norm(
             norms.clip(threshold, floor=delta),
             weight_decay=weight_decay,
@@ -200,7 +201,7 @@ def quantile_clip_sgd(
       Merad, Gaiffas, arXiv 2309.17316 (averaged parameters); Shulgin, Richtarik, arXiv 2412.19916.
     """
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         clip_by_global_norm(
             thresholds.quantile(quantile, window=window),
             nonfinite=nonfinite,
@@ -249,7 +250,7 @@ def max_ccc_sgd(
       Marshall et al., arXiv 2406.11733, whose criterion is not empirical: see `thresholds.max_ccc`.
     """
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_norm(norms.max_ccc_clip(window=window), nonfinite=nonfinite, axis_name=axis_name),
         optax.scale_by_learning_rate(learning_rate),
     )

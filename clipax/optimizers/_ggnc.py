@@ -14,7 +14,7 @@ import optax
 
 from clipax import _validate, norms, scopes
 from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
-from clipax.engine import BlockFactors, NormRules, Spec, forget, make_transformation, scale
+from clipax.engine import BlockFactors, NormRules, Spec, chain, forget, make_transformation, scale
 from clipax.measure import (
     Leaf,
     Method,
@@ -243,4 +243,4 @@ def ggnc(
             nonfinite=nonfinite,
             axis_name=axis_name,
         )
-    return optax.chain(scaled, optax.scale_by_learning_rate(learning_rate))
+    return chain(scaled, optax.scale_by_learning_rate(learning_rate))

@@ -11,6 +11,7 @@ import optax
 
 from clipax import _validate, norms
 from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
+from clipax.engine import chain
 from clipax.optimizers._momentum_norm import scale_by_momentum_norm
 
 __all__ = ["mixed_clip_sgd", "momentum_clip_sgd"]
@@ -138,7 +139,7 @@ def _clip_momentum(
         return jnp.where(moves, longest / jnp.where(moves, rate, 1), jnp.inf)
 
     cut = norms.clip(threshold, response="hard" if response == "hard" else "rational")
-    return optax.chain(
+    return chain(
         scale_by_momentum_norm(
             cut,
             decay=decay,

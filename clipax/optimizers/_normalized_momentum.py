@@ -11,6 +11,7 @@ import optax
 
 from clipax import _validate, norms
 from clipax._typing import AxisName, NonFinite, Scalar, ScalarOrSchedule
+from clipax.engine import chain
 from clipax.norms import NormRule
 from clipax.optimizers._momentum_norm import scale_by_momentum_norm
 from clipax.thresholds import Threshold
@@ -104,7 +105,7 @@ def _normalize_momentum(
 ) -> optax.GradientTransformationExtraArgs:
     """Chain normalised momentum, of clipped gradients with `before`, with the learning rate."""
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_momentum_norm(
             norms.normalize(eps=0.0),
             before=before,

@@ -13,7 +13,17 @@ import optax
 
 from clipax import _validate
 from clipax._typing import Array, AxisName, NonFinite, Scalar, ScalarOrSchedule
-from clipax.engine import EntryContext, EntryRule, Memory, Moments, NormRules, Spec, add_decay, lift
+from clipax.engine import (
+    EntryContext,
+    EntryRule,
+    Memory,
+    Moments,
+    NormRules,
+    Spec,
+    add_decay,
+    chain,
+    lift,
+)
 from clipax.transforms._clip_by_value import cut_entries
 
 __all__ = ["spam"]
@@ -48,7 +58,7 @@ def scale_by_spam(
         since = now if every is None else now % every
         fresh = None if every is None else since == 0
         scales = memory["scales"].astype(jnp.finfo(gradient.dtype).dtype)
-        limits = jnp.sqrt(jnp.asarray(theta, scales.dtype)) * scales
+        limits = jnp.sqrt(_validate.to_float(theta, scales.dtype)) * scales
         # An entry whose gradients were all zero has no limit yet: cut at zero it would stay there.
         clips = (scales > 0) & (since >= calm)
         if fresh is not None:
@@ -128,7 +138,7 @@ def spam(
       Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset", arXiv 2501.06842, Algorithm 1.
     """
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_spam(
             b1=b1,
             b2=b2,

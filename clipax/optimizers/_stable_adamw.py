@@ -23,6 +23,7 @@ from clipax.engine import (
     Step,
     adam,
     bias_correction,
+    chain,
     count_steps,
     counted_steps,
     hide,
@@ -177,7 +178,7 @@ def stable_adamw(
       Wortsman et al., arXiv 2304.13013, Algorithm 2; Shazeer, Stern, arXiv 1804.04235.
     """
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_stable_adam(
             b1=b1,
             b2=b2,

@@ -32,6 +32,7 @@ from clipax.engine import (
     Spec,
     Step,
     adam,
+    chain,
     counted_steps,
     forget,
     hide,
@@ -268,7 +269,7 @@ def stable_spam(
       Huang et al., "Stable-SPAM: ... 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
     """
     _validate.learning_rate(learning_rate)
-    return optax.chain(
+    return chain(
         scale_by_stable_spam(
             b1=b1,
             b2=b2,

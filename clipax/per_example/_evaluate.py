@@ -76,6 +76,8 @@ def evaluate(
     """
     size = _check_batch(batch, mask)
     _check_key(key, options.noise_multiplier)
+    if not isinstance(threshold, jax.Array):
+        threshold = _validate.to_float(threshold, float)
     arrays = jax.tree.map(jnp.asarray, (params, batch, threshold, mask, key))
     evaluated = functools.partial(_evaluate, options, size)
     return with_auto_axes(evaluated, *arrays[:2], size, *arrays[2:])

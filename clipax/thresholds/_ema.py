@@ -108,7 +108,7 @@ def ema(
         together = total > allowed
         factor = jnp.where(together, allowed / jnp.where(together, total, 1), 1)
         common = jnp.where(together & seen, factor * size, jnp.maximum(size, allowed))
-        relative = jnp.asarray(ratio, dtype) * state.average
+        relative = _validate.to_float(ratio, dtype) * state.average
         threshold = jnp.where(warm, common, relative)
 
         entering = jnp.minimum(size, threshold)
@@ -130,7 +130,7 @@ def ema(
 
         The first norm may be a spike, or what a spike of another block left: the majority decides.
         """
-        share = jnp.asarray(floor, entering.dtype)
+        share = _validate.to_float(floor, entering.dtype)
         far = (entering < share * state.average) | (share * entering > state.average)
         anew = (state.average == 0) | (far & (state.votes <= 1))
         average = jnp.where(far, state.average, jnp.minimum(state.average, entering))

@@ -6,8 +6,6 @@ and Better Encoder for Automatic Speech Recognition", arXiv 2310.11230.
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-
 from clipax import _validate
 from clipax._statistics import _window
 from clipax._statistics._window import WindowState
@@ -63,6 +61,6 @@ def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
 
     def read(state: WindowState, context: Context) -> Array:
         middle = _window.order_statistic(state, (state.filled + 1) // 2)
-        return jnp.asarray(scale, middle.dtype) * middle
+        return _validate.to_float(scale, middle.dtype) * middle
 
     return follow_norms(init, remember, read)

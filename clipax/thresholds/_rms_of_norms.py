@@ -91,7 +91,7 @@ def rms_of_norms(
         entering = norms.astype(dtype)
         low = anew = jnp.zeros_like(entering, bool)
         if limit is not None:
-            times, usual = jnp.asarray(limit, dtype), _compute_root(state)
+            times, usual = _validate.to_float(limit, dtype), _compute_root(state)
             most = times * usual
             # One low norm may be an accident, and a spike that was the first has two behind it.
             low = entering < usual / times**2
@@ -109,7 +109,7 @@ def rms_of_norms(
         return state._replace(within=within)
 
     def read(state: RmsOfNormsState, context: Context) -> Array:
-        return jnp.asarray(kappa, state.root.dtype) * _compute_root(state)
+        return _validate.to_float(kappa, state.root.dtype) * _compute_root(state)
 
     return follow_norms(init, remember, read)
 

@@ -77,7 +77,7 @@ def tail_power(
         if sigma is None:
             scale = _histogram.quantile(state, jnp.asarray(0.5, float))
         else:
-            scale = jnp.asarray(sigma, alpha.dtype)
+            scale = _validate.to_float(sigma, alpha.dtype)
         time = jnp.asarray(context.count, alpha.dtype) + 1
         return scale * time ** EXPONENTS[regime](alpha)
 

@@ -114,10 +114,10 @@ def zscore(
 
     def update(norms: Array, state: ZscoreState, context: Context) -> tuple[Array, ZscoreState]:
         dtype = state.mean.dtype
-        limit = jnp.asarray(z, dtype)
+        limit = _validate.to_float(z, dtype)
         size = norms.astype(dtype)
         seen = is_seen(norms)
-        share = jnp.asarray(restart, dtype)
+        share = _validate.to_float(restart, dtype)
         low = seen & (size < share * state.mean)
         # Before the warm-up ends nothing is cut: the first norms may be what is far from ordinary.
         high = (state.steps < warmup) & (state.steps > 0) & (share * size > state.mean)
@@ -125,8 +125,8 @@ def zscore(
         before = state._replace(was_low=jnp.where(seen, alone.astype(jnp.int32), state.was_low))
         state = keep_rows((low & ~alone) | high, init(size.shape), before)
         warm = state.steps < warmup
-        deviation = jnp.maximum(state.deviation, jnp.asarray(floor, dtype) * state.mean)
-        wide = deviation + jnp.asarray(eps, dtype)
+        deviation = jnp.maximum(state.deviation, _validate.to_float(floor, dtype) * state.mean)
+        wide = deviation + _validate.to_float(eps, dtype)
         begins = jnp.where(warm, jnp.inf, state.mean + limit * wide)
         spike = size > begins
         away = jnp.where(spike, size - state.mean, 1)

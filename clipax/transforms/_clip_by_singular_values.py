@@ -69,7 +69,7 @@ def clip_by_singular_values(
     Notes:
       - No singular value of an update exceeds `threshold * (1 + 1e-5)` in float32. The error is
         about `eps` of the largest (`"polar"`: 60 times that where many are near the threshold).
-      - Where all are within it the update is the gradient bit for bit. Derivatives are finite.
+      - Where all are within it every normal number stays bit for bit. Derivatives are finite.
       - `"svd"` decomposes where the Euclidean norm exceeds the threshold. `"polar"` takes 156
         products a shape, and no branch; values that rounding lifts above the threshold, by `eps` of
         the largest, are cured by a last scaling. It knows the largest to 1e-6, from below.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -13,15 +13,27 @@ from clipax._typing import Array, AxisName, Updates, Where
 from clipax.measure import Leaf, all_finite, name_leaves
 from clipax.scopes import Scope
 
-__all__ = ["Check", "make_judge", "resolve_scope"]
+__all__ = ["Check", "make_judge", "resolve_scope", "silence_excluded"]
 
 Check = Literal["gradient", "result"]
 
 
 def resolve_scope(scope: str | Scope, exclude: Where | None) -> Scope:
     """Resolve the scope of a guard; the leaves that it excludes are not judged."""
+    scopes.check_where("exclude", exclude)
     resolved = scopes.resolve(scope)
     return resolved if exclude is None else scopes.exclude(exclude, resolved)
+
+
+def silence_excluded(leaves: Sequence[Leaf]) -> list[Array]:
+    """Set entries of excluded leaves that are not finite to zero.
+
+    Else a clip inside would measure them with the others, and zero or spoil the whole update.
+    """
+    return [
+        jnp.where(jnp.isfinite(leaf.value), leaf.value, 0) if leaf.block.excluded else leaf.value
+        for leaf in leaves
+    ]
 
 
 def make_judge(

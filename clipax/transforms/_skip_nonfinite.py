@@ -12,7 +12,7 @@ from clipax._typing import Array, AxisName, Params, Updates, Where
 from clipax.engine import Counts, add_step, init_counts, make_skippable, make_transformation
 from clipax.measure import all_finite, name_leaves
 from clipax.scopes import Scope
-from clipax.transforms._guards import Check, make_judge, resolve_scope
+from clipax.transforms._guards import Check, make_judge, resolve_scope, silence_excluded
 
 __all__ = ["SkipNonfiniteState", "begin", "proceed", "skip_nonfinite"]
 
@@ -53,7 +53,7 @@ def skip_nonfinite(
       inner: The transformation or optimizer to protect, with the state :math:`s`.
       check: `"gradient"` (default) or `"result"`, which skips also where the update, or a number of
         the new state that was finite, is not: `optax.adam` squares 1e38 to infinity, for good.
-      exclude: Leaves that are not judged, frozen ones for example, as for `clip_by_param_norm`.
+      exclude: Leaves, as for `clip_by_param_norm`, that are not judged: frozen ones, for example.
       scope: As for `scale_by_norm`; only what it excludes matters here.
       axis_name: As for `scale_by_norm`; all devices skip together.
 
@@ -89,7 +89,7 @@ def skip_nonfinite(
         updates: Updates, state: SkipNonfiniteState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SkipNonfiniteState]:
         leaves, structure = name_leaves(updates, spec)
-        updates = jax.tree.unflatten(structure, [leaf.value for leaf in leaves])
+        updates = jax.tree.unflatten(structure, silence_excluded(leaves))
         judged = [leaf for leaf in leaves if not leaf.block.excluded]
         finite = all_finite(judged, axis_name=axis_name)
         finite, updates, inner_state = run.update(finite, updates, state.inner, params, extra)

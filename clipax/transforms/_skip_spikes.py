@@ -23,7 +23,7 @@ from clipax.engine import (
 from clipax.norms import Decision, NormRule
 from clipax.scopes import Scope
 from clipax.thresholds import Context, Threshold, as_threshold, median
-from clipax.transforms._guards import Check, make_judge, resolve_scope
+from clipax.transforms._guards import Check, make_judge, resolve_scope, silence_excluded
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
@@ -150,7 +150,7 @@ def skip_spikes(
         before = state.consecutive_spikes
         allowed = finite & (~spike | (before >= most))
         in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
-        updates, watch = step.finish([leaf.value for leaf in step.leaves])
+        updates, watch = step.finish(silence_excluded(step.leaves))
         taken, result, inner_state = run.update(allowed, updates, state.inner, params, extra)
         counts = add_step(
             state.counts,

@@ -191,3 +191,21 @@ def test_bad_words(guard):
     for inner in (clipax.norms.clip(1.0), clipax.thresholds.median(2.0), optax.adam):
         with pytest.raises(TypeError, match="`inner` must be an optax gradient transformation"):
             guard(inner)
+
+
+@GUARDS
+@pytest.mark.parametrize("check", ["gradient", "result"])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)),
+        optax.chain(clipax.clip_by_global_norm(1.0), optax.adam(0.1)),
+        optax.flatten(optax.adam(0.1)),
+    ],
+)
+def test_leaves_that_are_left_out_do_not_spoil_the_others(guard, check, inner):
+    guarded = guard(inner, exclude="frozen", check=check)
+    updates, state = last(guarded, FROZEN_NAN, FROZEN_NAN)
+    assert state.skipped_count == 0
+    np.testing.assert_allclose(updates["train"], [-0.1, -0.1], rtol=1e-3)
+    assert np.isfinite(updates["frozen"]).all()

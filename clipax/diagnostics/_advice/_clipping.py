@@ -58,7 +58,7 @@ def _describe_clip(evidence: Evidence, clip: ClipRecord) -> str:
         text += _describe_blocks(clip.blocks)
     elif series is not None and series.is_largest:
         text += " in at least one block"
-    if clip.recent is not None and abs(clip.recent - clip.share) > _MOVED:
+    if clip.recent is not None and _moved(clip.share, clip.recent, finite):
         lately = percent(round(clip.recent, 2))
         text += f"; lately {lately} (an average that forgets in about 100 steps)"
     if series is not None and series.clipped is not None:
@@ -70,6 +70,15 @@ def _describe_clip(evidence: Evidence, clip: ClipRecord) -> str:
     if clip.share > _MOST:
         text += f". {_describe_most(evidence)}"
     return f"{text}."
+
+
+def _moved(share: float, recent: float, finite: int) -> bool:
+    """Tell whether the clip acts now as it did not over the whole run."""
+    if abs(recent - share) > _MOVED:
+        return True
+    few, many = sorted((share, recent))
+    # Of a small share, a clip that stopped or began to act; after enough steps to say so.
+    return finite >= 200 and many > 0.02 and few < many / 4
 
 
 def _describe_blocks(blocks: tuple[tuple[str, float], ...]) -> str:

@@ -69,7 +69,21 @@ def collect_evidence(history_or_state: Any) -> list[Evidence]:
     # A state is looked for in every node: not in those of a long log.
     if not is_log(history_or_state) and (memories := read_memory(history_or_state)):
         return [_from_memory(memory) for memory in memories]
+    if _is_state(history_or_state):
+        raise ValueError(
+            "`history_or_state` must be an optimizer state with a clipax transformation that "
+            f"measures norms, or a history of norms, got a {type(history_or_state).__name__} "
+            "without any. Make the optimizer of `optax.chain(clipax.monitor_norms(), optimizer)` "
+            "to have norms, and give the state that its `update` returns."
+        )
     return [_from_series(series) for series in read_history(history_or_state)]
+
+
+def _is_state(value: Any) -> bool:
+    """Tell whether something is an optimizer's state, or an optimizer: tuples with names."""
+    return hasattr(value, "_fields") or (
+        isinstance(value, tuple) and any(_is_state(part) for part in value)
+    )
 
 
 def _from_series(series: Series) -> Evidence:

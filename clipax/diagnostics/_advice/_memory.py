@@ -97,8 +97,10 @@ def _find_groups(clips: Sequence[_clips.Measuring]) -> list[Path]:
     if len(paths) < 2:
         return [()] * len(paths)
     shared = 0
-    while len({path[shared] for path in paths}) == 1:
+    while len({path[shared : shared + 1] for path in paths}) == 1:
         shared += 1
+    if any(len(path) == shared for path in paths):
+        return [()] * len(paths)  # a guard around others
     keys = list(dict.fromkeys(path[shared] for path in paths))
     clipping = {clip.path[shared] for clip in clips if clip.kind == "clip"}
     is_group = not any(key.isdigit() for key in keys) and (
@@ -139,6 +141,8 @@ def _read_record(clip: _clips.Measuring, guards: Sequence[_clips.Guard]) -> Reco
     labels = _read_labels(telemetry)
     columns = jax.device_get(_metrics.clip_columns(telemetry))
     clips = np.atleast_1d(np.asarray(_metrics.clips_at_all(columns)))
+    # A guard has a threshold too, but clips nothing.
+    clips &= clip.kind != "guard"
     shares, recent = (
         np.atleast_1d(np.asarray(columns[name], float))
         for name in ("clip_fraction", "recent_clip_fraction")
