@@ -152,10 +152,14 @@ def test_advice_is_frozen():
 
 
 def test_what_cannot_be_judged_is_refused():
-    with pytest.raises(
-        ValueError, match=r"must be an optimizer state with a clipax .* a ScaleByAd"
+    text = r"must be an optimizer state with a clipax .*`optax.chain\(clipax.monitor_norms\(\), opt"
+    for state in (
+        optax.adam(0.1).init(jnp.ones(3)),
+        clipax.skip_nonfinite(optax.adam(0.1)).init(jnp.ones(3)),
+        clipax.clip_by_global_norm(1.0),
     ):
-        clipax.advise(optax.adam(0.1).init(jnp.ones(3)))
+        with pytest.raises(ValueError, match=text):
+            clipax.advise(state)
     for bad in (0, 1, 1.5):
         with pytest.raises(ValueError, match=r"`quantile` must be in \(0, 1\)"):
             clipax.advise([1.0], quantile=bad)

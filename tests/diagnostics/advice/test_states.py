@@ -299,3 +299,22 @@ def test_zeros_that_a_threshold_does_not_remember_are_counted():
     norms = np.where(np.arange(STEPS) % 3, NORMS, 0)
     state, _ = run(clipax.clip_by_percentile(90.0), one(norms))
     assert clipax.advise(state).zero_count == np.sum(norms == 0)
+
+
+def test_a_clip_that_stopped_acting_is_seen():
+    clip = clipax.clip_by_global_norm(3.0)
+    sizes = jnp.concatenate([jnp.full(90, 10.0), jnp.full(910, 1.0)])
+
+    def step(state, size):
+        return clip.update(size[None], state)[1], None
+
+    state, _ = jax.lax.scan(step, clip.init(jnp.ones(1)), sizes)
+    assert "9 % of 1,000 finite steps are clipped; lately 0 %" in str(clipax.advise(state))
+
+
+def test_a_guard_clips_nothing():
+    guarded = clipax.skip_spikes(optax.sgd(0.1), 5.0)
+    state = guarded.init(jnp.ones(1))
+    for size in (1.0, 9.0, 1.0):
+        _, state = guarded.update(jnp.array([size]), state)
+    assert "clipped" not in str(clipax.advise(state))
