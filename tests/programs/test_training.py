@@ -12,8 +12,9 @@ JOBS += [("tpu", "step", "f32")]  # its compiler takes a second for each product
 
 
 EXCEPTIONS = {
-    # With one layer XLA computes more of the gradient twice than for optax's clip.
-    ("gpu", "step", "f32", "traffic, P"): 2.2,
+    # With one layer XLA computes more of the gradient twice than for optax's clip, for each of the
+    # three sums of its squares.
+    ("gpu", "step", "f32", "traffic, P"): 4.9,
     ("gpu", "step", "bf16", "traffic, P"): 0.3,
 }
 """What a clip of ours is known to add to optax's, in P."""
