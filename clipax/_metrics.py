@@ -191,14 +191,8 @@ def _summarize(item: Measuring, top: int | None, guards: Sequence[Guard]) -> dic
     telemetry = item.telemetry
     columns = clip_columns(telemetry)
     left_out = {"clip": (), "monitor": _OF_CLIPS, "guard": _OF_CLIPS[1:]}[item.kind]
-    # Steps that a guard skips do not reach the clips inside, nor their blocks.
-    for guard in guards:
-        if guard.watch is not item:
-            columns["nonfinite_count"] += guard.nonfinite_count
-            columns["consecutive_nonfinite"] += guard.consecutive_nonfinite
-            columns["is_finite"] &= guard.is_finite
     if telemetry.names is None:
-        summary = columns
+        summary = dict(columns)
     else:
         if telemetry.latest.ndim != 2:
             raise ValueError(
@@ -210,10 +204,12 @@ def _summarize(item: Measuring, top: int | None, guards: Sequence[Guard]) -> dic
         if guard.watch is item:  # it may also have judged the result
             summary |= {name: getattr(guard, name) for name in _OF_GUARDS}
     for guard in guards:
-        if guard.watch is not item and (item.kind == "guard" or telemetry.names is not None):
-            summary["nonfinite_count"] += guard.nonfinite_count
-            summary["consecutive_nonfinite"] += guard.consecutive_nonfinite
-            summary["is_finite"] &= guard.is_finite
+        if guard.watch is not item:
+            # Steps that a guard skips do not reach the clips inside, nor their blocks.
+            for numbers in (summary, columns):
+                numbers["nonfinite_count"] += guard.nonfinite_count
+                numbers["consecutive_nonfinite"] += guard.consecutive_nonfinite
+                numbers["is_finite"] &= guard.is_finite
     if telemetry.names is not None and "grad_norm" in summary:
         summary |= _list_blocks(telemetry, columns, top)
     return {

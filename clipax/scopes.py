@@ -189,7 +189,7 @@ def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") 
       Block(label='blocks/kernel', keep=(0,), excluded=False)
     """
     axis = _validate.index("axis", axis, minimum=-64)
-    return _Stacked(axis, _check_where(where), resolve(within))
+    return _Stacked(axis, check_where(where), resolve(within))
 
 
 def exclude(where: Where, scope: str | Scope = "global") -> Scope:
@@ -209,7 +209,7 @@ def exclude(where: Where, scope: str | Scope = "global") -> Scope:
       >>> clipax.scopes.exclude(("*/bias", "head/*")).block("head/kernel", ndim=2).excluded
       True
     """
-    return _Exclude(_check_where(where), resolve(scope))
+    return _Exclude(check_where(where), resolve(scope))
 
 
 def name_leaves(tree: Any) -> list[str]:
@@ -251,7 +251,8 @@ def _join(keys: tuple[Any, ...], *, strip: bool) -> str:
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def _check_where(where: Where, name: str = "where") -> Where:
+def check_where(where: Where, name: str = "where") -> Where:
+    """Return patterns as a tuple; raise under the argument's own name where it is no selection."""
     if callable(where) or isinstance(where, str):
         return where
     if isinstance(where, tuple | list) and all(isinstance(pattern, str) for pattern in where):
@@ -278,12 +279,6 @@ def matches(pattern: str, path: str) -> bool:
     So `"head"` and `"head/*"` fit `"params/head/kernel"`, `"kernel"` does too, `"ker"` does not.
     """
     return fnmatchcase(f"/{path}/", f"*/{pattern}/*")
-
-
-def check_where(name: str, where: Where | None) -> None:
-    """Raise under the argument's own name where it is no pattern and no predicate."""
-    if where is not None:
-        _check_where(where, name)
 
 
 def refuse_unmatched(scope: Scope, tree: Any) -> None:

@@ -64,15 +64,15 @@ def chain(*links: optax.GradientTransformation) -> optax.GradientTransformationE
     def update(
         updates: Updates, state: Any, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, Any]:
-        if not isinstance(state, tuple | list) or len(state) != len(links) or _is_named(state):
+        if (
+            not isinstance(state, tuple | list)
+            or len(state) != len(links)
+            or (hasattr(state, "_fields"))
+        ):
             raise _wrong(state, tuple)
         return inner.update(updates, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
-
-
-def _is_named(state: Any) -> bool:
-    return hasattr(state, "_fields")
 
 
 def _fits(state: Any, init: Callable[[Params], Any], updates: Updates) -> bool:

@@ -67,7 +67,8 @@ def clip_by_param_norm(
       Brock, De, Smith, Simonyan, arXiv 2102.06171, equation 3; more at `thresholds.relative`.
     """
     for name, where in (("exclude", exclude), ("stacked", stacked)):
-        scopes.check_where(name, where)
+        if where is not None:
+            scopes.check_where(where, name)
     if stacked is not None:
         if scopes.is_global(scopes.resolve(scope)):
             raise ValueError("`scope` must not be 'global' beside `stacked`.")

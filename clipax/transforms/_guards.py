@@ -20,9 +20,10 @@ Check = Literal["gradient", "result"]
 
 def resolve_scope(scope: str | Scope, exclude: Where | None) -> Scope:
     """Resolve the scope of a guard; the leaves that it excludes are not judged."""
-    scopes.check_where("exclude", exclude)
     resolved = scopes.resolve(scope)
-    return resolved if exclude is None else scopes.exclude(exclude, resolved)
+    if exclude is None:
+        return resolved
+    return scopes.exclude(scopes.check_where(exclude, "exclude"), resolved)
 
 
 def silence_excluded(leaves: Sequence[Leaf]) -> list[Array]:
