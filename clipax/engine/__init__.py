@@ -7,7 +7,6 @@ from clipax.engine._blocks import keep_rows as keep_rows
 from clipax.engine._counts import Counts as Counts
 from clipax.engine._counts import add_step as add_step
 from clipax.engine._counts import init_counts as init_counts
-from clipax.engine._decide import BlockFactors as BlockFactors
 from clipax.engine._decide import NormRules as NormRules
 from clipax.engine._decide import RuleStates as RuleStates
 from clipax.engine._decide import forget as forget
@@ -23,6 +22,7 @@ from clipax.engine._entries import scale as scale
 from clipax.engine._entries import scales_like as scales_like
 from clipax.engine._entries import wide_zeros_like as wide_zeros_like
 from clipax.engine._entries import zeros_like as zeros_like
+from clipax.engine._factors import BlockFactors as BlockFactors
 from clipax.engine._lift import lift as lift
 from clipax.engine._moments import Moments as Moments
 from clipax.engine._moments import adam as adam

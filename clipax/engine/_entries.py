@@ -17,7 +17,7 @@ from clipax import _validate
 from clipax._statistics._moving import weights
 from clipax._statistics._rounding import round_evenly
 from clipax._typing import Array, Norms, Params, Scalar
-from clipax.engine._decide import BlockFactors
+from clipax.engine._factors import BlockFactors
 from clipax.measure import (
     Leaf,
     accumulation_dtype,

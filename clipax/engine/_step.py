@@ -18,8 +18,9 @@ import jax.numpy as jnp
 
 from clipax._typing import Array, Norms, Params, Scalar, Updates
 from clipax.engine._blocks import Group, group_blocks, read_together
-from clipax.engine._decide import BlockFactors, Measured, NormRules, decide, read_factors
+from clipax.engine._decide import Measured, NormRules, decide
 from clipax.engine._entries import EntryRule, apply_rule, hide_narrow
+from clipax.engine._factors import BlockFactors, read_factors
 from clipax.engine._spec import ScaleByNormState, Spec
 from clipax.engine._telemetry import known_labels, record
 from clipax.measure import (
