@@ -1,0 +1,41 @@
+"""Collects these tests where they are asked for: `pytest tests/clients`.
+
+They need the frameworks, in an environment of its own (the extra `clients`). Asked for where one is
+missing they fail; an ordinary `pytest` leaves them out. A table of the clients ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def asked(config: pytest.Config) -> bool:
+    """Tell whether this folder, or something in it, is among the arguments of the command."""
+    given = [Path(one.partition("::")[0]).resolve() for one in config.args]
+    return any(one == HERE or HERE in one.parents for one in given)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out this folder where nobody asked for it."""
+    inside = HERE in collection_path.parents and collection_path.suffix == ".py"
+    return True if inside and not asked(config) else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the frameworks warn, where this folder alone is run; clipax must not."""
+    if asked(config):
+        config.addinivalue_line("filterwarnings", "default")
+        config.addinivalue_line("filterwarnings", "error:::clipax")
+        jax.config.update("jax_num_cpu_devices", 1)
+
+
+@pytest.fixture(autouse=True)
+def one_device() -> Iterator[None]:
+    """Leave the number of devices as users have it."""
+    yield
