@@ -98,7 +98,7 @@ def rms_of_norms(
             anew = low & (state.was_low > 0)
             entering = jnp.where(most > 0, jnp.minimum(entering, most), entering)
         kept = jnp.where(anew, 0, old)
-        scale = jnp.hypot(jnp.sqrt(kept) * state.root, jnp.sqrt(new) * entering)
+        scale = _moving.hypot(jnp.sqrt(kept) * state.root, jnp.sqrt(new) * entering)
         # A subnormal scale counts as zero: a limit relative to it would never let it grow.
         info = jnp.finfo(dtype)
         scale = jnp.where(scale < info.smallest_normal, 0, jnp.minimum(scale, info.max))

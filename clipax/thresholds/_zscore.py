@@ -153,7 +153,7 @@ def zscore(
         away = entering - state.mean
         # In warm-up the variance of all norms so far, then that around the new mean.
         added = jnp.sqrt(jnp.where(warm, weight, weight * rest)) * away
-        spread = jnp.sqrt(rest) * jnp.hypot(state.deviation, added)
+        spread = jnp.sqrt(rest) * _moving.hypot(state.deviation, jnp.abs(added))
         largest = jnp.finfo(dtype).max
         mean = state.mean + weight * away
         return ZscoreState(mean, jnp.minimum(spread, largest), steps, state.was_low)
