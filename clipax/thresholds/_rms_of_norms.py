@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
 from clipax.thresholds._base import Context, Threshold, follow_norms, raise_to_normal
@@ -18,6 +19,7 @@ from clipax.thresholds._base import Context, Threshold, follow_norms, raise_to_n
 __all__ = ["RmsOfNormsState", "rms_of_norms", "share_within"]
 
 
+@exportable
 class RmsOfNormsState(NamedTuple):
     """State of `rms_of_norms`; each array has the shape of the norms.
 
