@@ -40,7 +40,7 @@ LEVELS: list[list[set[str]]] = [
     [{"_clips", "_metrics"}],
     [{"per_example"}, {"diagnostics"}, {"theory"}, {"testing"}],
     [{"catalogue"}],
-    [{"__init__"}],
+    [{"__init__", "_twins"}],
     [set(TOP)],
 ]
 ROOMS = {
