@@ -7,7 +7,7 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 from clipax import _interruption  # isort: skip  # noqa: F401  (first: imports take seconds)
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from clipax import diagnostics as diagnostics
 from clipax import norms as norms
@@ -18,6 +18,8 @@ from clipax import testing as testing
 from clipax import theory as theory
 from clipax import thresholds as thresholds
 from clipax import transforms as transforms
+from clipax._carry_over import CarriedOver as CarriedOver
+from clipax._carry_over import carry_over as carry_over
 from clipax._metrics import block_names as block_names
 from clipax._metrics import metrics as metrics
 from clipax.diagnostics import advise as advise
@@ -79,7 +81,7 @@ except _PackageNotFoundError:  # a source tree on the path, not installed
 
 
 # Type checkers would take any name for one of the module's.
-if not _TYPE_CHECKING:
+if not TYPE_CHECKING:
 
     def __getattr__(name):
         """Raise an AttributeError that names what optax's function is called here."""
@@ -88,3 +90,6 @@ if not _TYPE_CHECKING:
         raise AttributeError(
             describe_missing(name, [known for known in globals() if known[0] != "_"]), name=name
         )
+
+
+del TYPE_CHECKING

@@ -37,7 +37,7 @@ LEVELS: list[list[set[str]]] = [
     [{"engine"}],
     [{"transforms"}],
     [{"optimizers"}],
-    [{"_clips", "_metrics"}],
+    [{"_clips", "_metrics"}, {"_carry_over"}],
     [{"per_example"}, {"diagnostics"}, {"theory"}, {"testing"}],
     [{"catalogue"}],
     [{"__init__", "_twins"}],
@@ -52,8 +52,10 @@ ROOMS = {
 # Public names that are no methods: types, building blocks, and functions that read or describe.
 HELPERS = {
     "clipax": {
+        "CarriedOver",
         "advise",
         "block_names",
+        "carry_over",
         "clipped_grad",
         "clipped_sstm_eval_params",
         "clipped_value_and_grad",
