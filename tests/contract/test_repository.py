@@ -104,6 +104,7 @@ HELPERS = {
         "Report",
         "Row",
         "StepByStep",
+        "assert_clips",
         "inject_faults",
     },
     "clipax.theory": {
