@@ -61,6 +61,11 @@ def fields_of(node: Any) -> Mapping[str, Any] | None:
 
 
 def unwrap(node: Any) -> Any:
-    """Return the array inside a variable of Flax NNX; anything else as it is."""
+    """Return the array inside a variable of Flax NNX; anything else as it is.
+
+    Orbax restores such a variable without a target as a dictionary.
+    """
+    if isinstance(node, Mapping) and len(node) == 1 and hasattr(node.get("value"), "dtype"):
+        return node["value"]
     read = getattr(node, "get_value", None)
     return read() if callable(read) else node

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint
 import pytest
 from flax import nnx, serialization
 from flax.training import train_state
@@ -73,6 +74,19 @@ def test_found_in_an_nnx_optimizer_and_its_state(scope):
         assert metrics["clip_fraction"] == 1
     expected = ("global",) if scope == "global" else ("dense/bias", "dense/kernel")
     assert clipax.block_names(nnx.state(optimizer)) == expected
+
+
+def test_found_in_what_orbax_restores_of_an_nnx_state_without_a_target(tmp_path):
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, clipax.clip_by_leaf_norm(1.0), wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", nnx.state(optimizer))
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "state")
+    assert clipax.block_names(restored) == clipax.block_names(optimizer)
+    for name, value in clipax.metrics(optimizer).items():
+        np.testing.assert_array_equal(clipax.metrics(restored)[name], value)
 
 
 def test_several_clips_are_prefixed_by_their_position():

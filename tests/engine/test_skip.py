@@ -200,6 +200,19 @@ def test_functions_among_the_extra_arguments(platform):
             assert state == (-0.5 if taken else 0.0)
 
 
+@FORMS
+def test_updates_of_another_structure_than_the_gradient(platform):
+    params = optax.LookaheadParams.init_synced(PARAMS)
+    guarded = clipax.skip_nonfinite(optax.lookahead(optax.sgd(0.1), 2, 0.5))
+    with assume_platform(platform):
+        state = guarded.init(params)
+        updates, kept = guarded.update(BAD, state, params)
+        moved, _ = guarded.update(GOOD, kept, params)
+    chex.assert_trees_all_equal(updates, jax.tree.map(jnp.zeros_like, params))
+    chex.assert_trees_all_equal(kept.inner, state.inner)
+    np.testing.assert_allclose(moved.fast["w"], -0.1 * GOOD["w"], rtol=1e-6)
+
+
 def test_uncompiled_steps_are_compiled_once():
     traced = []
 
