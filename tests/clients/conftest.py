@@ -12,6 +12,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.clients import table
+
 HERE = Path(__file__).parent
 
 
@@ -39,3 +41,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def one_device() -> Iterator[None]:
     """Leave the number of devices as users have it."""
     yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of the clients."""
+    stats = terminalreporter.stats
+    reports = [
+        report
+        for kind in ("passed", "failed", "error", "skipped")
+        for report in stats.get(kind, [])
+        if isinstance(report, pytest.TestReport)
+    ]
+    found = table.rows(table.verdicts(reports))
+    if found:
+        terminalreporter.section("clients")
+        terminalreporter.write_line(table.markdown(found))
