@@ -37,6 +37,15 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_num_cpu_devices", 1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_code() -> Iterator[None]:
+    """Leave out most optimisations on every JAX: a loop of a few steps is compiled, not run."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(autouse=True)
 def one_device() -> Iterator[None]:
     """Leave the number of devices as users have it."""

@@ -34,8 +34,14 @@ def make(optimizer: Optimizer) -> Loop:
         updates, state = optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), value
 
-    return Loop(begin, lambda kept, _: step(*kept), lambda kept: kept[0], lambda kept: kept[1],
-                store, restore)
+    return Loop(
+        begin,
+        lambda kept, _: step(*kept),
+        lambda kept: kept[0],
+        lambda kept: kept[1],
+        store,
+        restore,
+    )
 
 
 def store(kept: Any, folder: Path) -> None:

@@ -93,12 +93,14 @@ class TestLinen(Suite):
 
 def test_a_norm_for_each_scanned_layer() -> None:
     """`scopes.stacked` sees three layers in one leaf, and gives each a norm of its own."""
-    clip = clipax.scale_by_norm(clipax.norms.clip(0.1), scope=clipax.scopes.stacked(0, where="Scan*"))
+    clip = clipax.scale_by_norm(
+        clipax.norms.clip(0.1), scope=clipax.scopes.stacked(0, where="Scan*")
+    )
     loop = make(optax.chain(clip, optax.sgd(0.1)))
     before = loop.begin()
     after, _ = loop.advance(before, 0)
     moved = jax.tree.map(lambda a, b: (a - b) / 0.1, before.params, after.params)
-    layers = moved["ScanLayer_0"]["Dense_0"]["kernel"]
-    norms = jnp.sqrt(jnp.sum(layers**2, axis=(1, 2)))
+    (kernel,) = (leaf for leaf in jax.tree.leaves(moved["ScanLayer_0"]) if leaf.ndim == 3)
+    norms = jnp.sqrt(jnp.sum(kernel**2, axis=(1, 2)))
     assert norms.shape == (3,)
     np.testing.assert_allclose(norms, 0.1, rtol=1e-4)

@@ -33,9 +33,7 @@ def make(optimizer: Optimizer) -> Loop:
     energy = nk.operator.IsingJax(hilbert, chain, h=1.0)
 
     def begin() -> Any:
-        state = nk.vqs.FullSumState(
-            hilbert, nk.models.RBM(alpha=1, param_dtype=complex), seed=0
-        )
+        state = nk.vqs.FullSumState(hilbert, nk.models.RBM(alpha=1, param_dtype=complex), seed=0)
         return nk.driver.VMC(energy, optimizer, variational_state=state)
 
     def advance(driver: Any, index: int) -> Any:

@@ -106,7 +106,7 @@ class TestNnx(Suite):
         assert_same(self.metrics(optimizer), self.metrics(nnx.state(optimizer)))
 
     def test_metrics_inside_jit(self) -> None:
-        model, optimizer = self.whole("zscore").last
+        _, optimizer = self.whole("zscore").last
         inside = nnx.jit(lambda optimizer: clipax.metrics(optimizer, top=0))(optimizer)
         assert_same(inside, self.metrics(optimizer))
 

@@ -41,9 +41,7 @@ def then_adam(clip: Callable[..., Optimizer], max_norm: float) -> Optimizer:
 
 WRAPPERS: dict[str, Wrapper] = {
     "chain": then_adam,
-    "named_chain": lambda clip, c: optax.named_chain(
-        ("clip", clip(c)), ("adam", optax.adam(0.05))
-    ),
+    "named_chain": lambda clip, c: optax.named_chain(("clip", clip(c)), ("adam", optax.adam(0.05))),
     "partition": lambda clip, c: optax.partition(
         {"clipped": then_adam(clip, c), "frozen": optax.sgd(0.01)}, LABELS
     ),
