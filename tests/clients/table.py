@@ -70,7 +70,7 @@ def _judge(found: Sequence[tuple[str, str]]) -> str:
     skipped = sum(outcome == "skipped" for _, outcome in found)
     if failed:
         return f"fails: {', '.join(failed)}"
-    left_out = f", {skipped} do not apply" if skipped else ""
+    left_out = f", {skipped} left out" if skipped else ""
     return f"passes {len(found) - skipped} tests{left_out}"
 
 
