@@ -7,6 +7,7 @@ methods in a chain decide on the norms, and the gradient is multiplied once.
 from clipax import _interruption  # isort: skip  # noqa: F401  (first: imports take seconds)
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
 from clipax import diagnostics as diagnostics
 from clipax import norms as norms
@@ -17,6 +18,8 @@ from clipax import testing as testing
 from clipax import theory as theory
 from clipax import thresholds as thresholds
 from clipax import transforms as transforms
+from clipax._carry_over import CarriedOver as CarriedOver
+from clipax._carry_over import carry_over as carry_over
 from clipax._metrics import block_names as block_names
 from clipax._metrics import metrics as metrics
 from clipax.diagnostics import advise as advise
@@ -75,3 +78,18 @@ try:
     __version__ = _version("clipax")
 except _PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0.0.0"
+
+
+# Type checkers would take any name for one of the module's.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Raise an AttributeError that names what optax's function is called here."""
+        from clipax._twins import describe_missing
+
+        raise AttributeError(
+            describe_missing(name, [known for known in globals() if known[0] != "_"]), name=name
+        )
+
+
+del TYPE_CHECKING

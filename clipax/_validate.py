@@ -10,7 +10,7 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,9 @@ __all__ = [
     "axis_name",
     "call_hint",
     "concrete",
+    "fixed_size",
     "index",
+    "integer",
     "learning_rate",
     "non_negative",
     "number",
@@ -180,6 +182,15 @@ def index(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _INT
     return result
 
 
+def integer(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _INT32_MAX) -> Any:
+    """Return `value` as a Python integer, or as it is where it is traced; it fixes no shape."""
+    if isinstance(value, jax.core.Tracer):
+        if jnp.ndim(value) or not jnp.issubdtype(value.dtype, jnp.integer):
+            raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+        return value
+    return index(name, value, minimum=minimum, maximum=maximum)
+
+
 def axis_name(value: Any) -> None:
     """Raise unless `value` names mesh axes, by itself, in a tuple or in a mapping, or is None."""
     several = isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
@@ -221,6 +232,33 @@ def shapes_only(
         return init(shape)
 
     return checked
+
+
+class _FixedSize:
+    """A default that prints, compares and works as its number, and is no `int`."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == (other._value if isinstance(other, _FixedSize) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def fixed_size(value: int) -> int:
+    """Make the default of an argument that fixes the shape of a state.
+
+    `optax.inject_hyperparams` traces every integer, defaults included, and leaves this alone.
+    """
+    return cast(int, _FixedSize(value))
 
 
 def optional_index(name: str, value: Any) -> int:

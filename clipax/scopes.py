@@ -95,7 +95,7 @@ class _Stacked:
     within: Scope
 
     def block(self, path: str, ndim: int) -> Block:
-        if not _matches(self.where, path):
+        if not fits(self.where, path):
             return self.within.block(path, ndim)
         if not -ndim <= self.axis < ndim:
             raise ValueError(
@@ -114,7 +114,7 @@ class _Exclude:
     scope: Scope
 
     def block(self, path: str, ndim: int) -> Block:
-        if _matches(self.where, path):
+        if fits(self.where, path):
             # A label of its own that no other scope gives.
             return Block(f"\0{path}", excluded=True)
         return self.scope.block(path, ndim)
@@ -267,7 +267,8 @@ def _patterns(where: Where) -> tuple[str, ...]:
     return (where,) if isinstance(where, str) else where
 
 
-def _matches(where: Where, path: str) -> bool:
+def fits(where: Where, path: str) -> bool:
+    """Tell whether a selection takes the leaf at a path."""
     if callable(where):
         return bool(where(path))
     return any(matches(pattern, path) for pattern in _patterns(where))

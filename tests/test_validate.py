@@ -149,6 +149,31 @@ def test_traced_integers_are_refused_with_the_way_out():
         jax.jit(optimizer.init)(jnp.ones(1))
 
 
+@pytest.mark.parametrize("warmup", [2.5, jnp.float32(2), jnp.ones(2, int)])
+def test_a_traced_integer_that_fixes_no_shape_must_still_be_one(warmup):
+    with pytest.raises(TypeError, match="`warmup` must be"):
+        jax.jit(lambda warmup: clipax.clip_by_zscore(warmup=warmup).init(jnp.ones(1)))(warmup)
+
+
+def test_a_run_per_warm_up_is_vectorised():
+    def limit(warmup):
+        clip = clipax.clip_by_zscore(warmup=warmup)
+        state = clip.init(jnp.ones(1))
+        for _ in range(3):
+            _, state = clip.update(jnp.ones(1), state)
+        return state.telemetry.threshold
+
+    limits = jax.vmap(limit)(jnp.array([1, 2, 10]))
+    assert (limits < 2).tolist() == [True, True, False]
+
+
+def test_a_default_that_fixes_a_shape_is_left_alone_when_hyper_parameters_are_injected():
+    default = inspect.signature(clipax.thresholds.median).parameters["window"].default
+    assert (repr(default), default == 100, hash(default)) == ("100", True, hash(100))
+    tx = optax.inject_hyperparams(clipax.clip_by_median)(scale=3.0)
+    assert set(tx.init(jnp.ones(2)).hyperparams) == {"scale"}
+
+
 @pytest.mark.parametrize("delay", [np.int64(1), jnp.array(1)])
 def test_anything_with_an_index_is_a_delay(delay):
     assert clipax.delay_updates(delay).init(jnp.ones(3)).slots.shape == (2, 3)

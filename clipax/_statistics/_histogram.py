@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from clipax._export import exportable
 from clipax._statistics import _window
 from clipax._typing import Array, Scalar
 
@@ -50,6 +51,7 @@ _MOST = np.iinfo(np.int32).max
 _one_program = partial(jax.jit, inline=True)
 
 
+@exportable
 class HistogramState(NamedTuple):
     """The distribution of the norms so far.
 

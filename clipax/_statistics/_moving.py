@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics._rounding import add_evenly
 from clipax._typing import Array, Scalar
 
 __all__ = ["Scale", "adagrad", "adam", "hypot", "power_mean", "weights"]
 
 
+@exportable
 class Scale(NamedTuple):
     """A scale `b` of the sizes seen so far.
 

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from clipax._export import exportable
 from clipax._typing import Array
 
 __all__ = ["WindowState", "init", "insert", "order_statistic", "rank", "select", "update"]
 
 
+@exportable
 class WindowState(NamedTuple):
     """The last norms, in the order of time and of size.
 

@@ -183,7 +183,6 @@ ENTRIES = (
         "g' = sign(g) min(|g|, sqrt(theta v)), Adam on g', m and v reset every so many steps",
         ("huang2025",),
         {"learning_rate": 0.1, "theta": 50.0, "reset": 9, "warmup": 4, "clip_from": 2},
-        static_args=("reset", "warmup", "clip_from"),
     ),
     Entry(
         "stable_adamw",
@@ -203,7 +202,6 @@ ENTRIES = (
         "g'' = g'/n' ema(n')/sqrt(ema(n'^2)), Adam on g'', reset every so many steps",
         ("huang2025_stable",),
         {"learning_rate": 0.1, "peak_decay": 0.9, "reset": 9},
-        static_args=("reset",),
         # The average of the largest entries takes in what it does not clip.
         verdict=DIES,
     ),

@@ -23,7 +23,6 @@ ENTRIES = (
         "c_t = r gamma, gamma = EMA of the clipped norms",
         ("wang2025",),
         {"ratio": 1.05, "warmup": 10},
-        static_args=("warmup",),
         lasting={"alternating": FOLLOWS_DOWN, "fall": FOLLOWS_DOWN},
     ),
     Entry(
@@ -33,7 +32,6 @@ ENTRIES = (
         "c = R/(a eta ln(4(K + 1)/delta))",
         ("sadiev2023",),
         {"radius": 1.0, "learning_rate": 0.01, "steps": 200, "failure_probability": 0.05},
-        static_args=("steps",),
     ),
     Entry(
         "thresholds.geometric_quantile",
@@ -42,7 +40,6 @@ ENTRIES = (
         "c_(t+1) = c_t exp(-eta (b - q)), b = share of the norms within c_t",
         ("andrew2021",),
         {"quantile": 0.5, "initial": 1.0},
-        static_args=("seed",),
     ),
     Entry(
         "thresholds.max_ccc",
@@ -111,7 +108,6 @@ ENTRIES = (
         "c_t = median_t * t^p(alpha_t), alpha_t = Hill's estimate of the tail index",
         ("hill1975", "sadiev2023", "nguyen2023"),
         {"warmup": 20, "fraction": 0.1},
-        static_args=("warmup",),
     ),
     Entry(
         "thresholds.zscore",
@@ -120,6 +116,6 @@ ENTRIES = (
         "c_t = mu + (z^2/z_t) sigma where z_t = (n - mu)/sigma > z",
         ("kumar2025",),
         {"z": 1.5, "warmup": 5},
-        static_args=("warmup", "cut_to"),
+        static_args=("cut_to",),
     ),
 )

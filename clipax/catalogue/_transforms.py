@@ -31,7 +31,7 @@ ENTRIES = (
         "u_i = min(1, r gamma_i/n_i) g_i, gamma_i = EMA of the norm of u_i",
         ("wang2025",),
         {"ratio": 1.05, "warmup": 10},
-        static_args=("warmup", "scope"),
+        static_args=("scope",),
         lasting={"alternating": FOLLOWS_DOWN, "fall": FOLLOWS_DOWN},
     ),
     Entry(
@@ -138,7 +138,7 @@ ENTRIES = (
         "u = min(1, (mu + (z^2/z_t) sigma)/n) g where z_t > z",
         ("kumar2025",),
         {"z": 1.5, "warmup": 5},
-        static_args=("warmup", "cut_to", "scope"),
+        static_args=("cut_to", "scope"),
     ),
     Entry(
         "delay_updates",
@@ -213,7 +213,7 @@ ENTRIES = (
         "inner(g) if n <= c, else no step at all",
         (),
         {"inner": optax.adam(0.1), "threshold": 10.0},
-        static_args=("inner", "max_consecutive"),
+        static_args=("inner",),
         lasting={
             "zeros": _ADAM_COUNTS,
             "fall": "after `max_consecutive` skipped steps in a row the large ones are taken, and "

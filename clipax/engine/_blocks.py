@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from clipax import _platforms
+from clipax._export import exportable
 from clipax._typing import Array, Norms
 from clipax.measure import find_row, narrow
 from clipax.norms import NormRule
@@ -45,6 +46,7 @@ def block_key(label: str) -> str:
     return f"block:{label}"
 
 
+@exportable
 class BlockStates(NamedTuple):
     """The memory of a rule for all blocks.
 

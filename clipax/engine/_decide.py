@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._typing import Array, Norms
 from clipax.engine._blocks import (
     BlockStates,
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+@exportable
 class RuleStates(NamedTuple):
     """The states of the rules of `NormRules`; `()` for a rule that is not there.
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics._moving import hypot, weights
 from clipax._statistics._rounding import round_evenly
 from clipax._typing import Array, Norms, Scalar
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+@exportable
 class CountedState(NamedTuple):
     """A state with the number of steps that counted, for each block.
 

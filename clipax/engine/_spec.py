@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from clipax import _validate, scopes
+from clipax._export import exportable
 from clipax._typing import AxisName, NonFinite, Params
 from clipax.engine._decide import NormRules, RuleStates
 from clipax.engine._entries import EntryRule, init_memory
@@ -15,6 +16,7 @@ from clipax.scopes import Scope
 __all__ = ["ScaleByNormState", "Spec"]
 
 
+@exportable
 class ScaleByNormState(NamedTuple):
     """State of `scale_by_norm` and of all that is made of it; every array is finite at all times.
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from clipax._export import exportable
 from clipax._typing import Array
 from clipax.engine._blocks import Group, block_key
 from clipax.engine._rows import make_row
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 
+@exportable
 class Telemetry(NamedTuple):
     """The records of a transformation, block by block; every number is finite at all times.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._typing import Array, Scalar
 from clipax.norms._base import Decision, NormRule
 from clipax.thresholds import Context
@@ -15,6 +16,7 @@ from clipax.thresholds._base import is_seen, keep_rows
 __all__ = ["delay", "delay_factors"]
 
 
+@exportable
 class DelayState(NamedTuple):
     """State of `delay`.
 

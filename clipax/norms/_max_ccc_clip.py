@@ -6,6 +6,7 @@ Gradient Clipping in High-Dimensions", arXiv 2406.11733.
 
 from __future__ import annotations
 
+from clipax import _validate
 from clipax._typing import Array, Scalar
 from clipax.norms._base import Decision, NormRule
 from clipax.norms._factors import hard
@@ -15,7 +16,9 @@ from clipax.thresholds._max_ccc import MaxCccState
 __all__ = ["max_ccc_clip"]
 
 
-def max_ccc_clip(*, window: int = 500, min_fraction: Scalar = 0.1) -> NormRule:
+def max_ccc_clip(
+    *, window: int = _validate.fixed_size(500), min_fraction: Scalar = 0.1
+) -> NormRule:
     r"""Clip where the comparison criterion is largest, and make up for the bias.
 
     Prefer it to `thresholds.max_ccc` alone in front of plain SGD, as its criterion supposes the

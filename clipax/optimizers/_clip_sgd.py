@@ -169,7 +169,7 @@ def quantile_clip_sgd(
     learning_rate: ScalarOrSchedule,
     quantile: ScalarOrSchedule,
     *,
-    window: int = 100,
+    window: int = _validate.fixed_size(100),
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -214,7 +214,7 @@ def quantile_clip_sgd(
 def max_ccc_sgd(
     learning_rate: ScalarOrSchedule,
     *,
-    window: int = 500,
+    window: int = _validate.fixed_size(500),
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:

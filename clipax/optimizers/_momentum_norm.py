@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, Updates
 from clipax.engine import (
     BlockFactors,
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 
+@exportable
 class MomentumState(NamedTuple):
     """State of momentum that is measured beside the gradient.
 

@@ -45,9 +45,9 @@ def scale_by_spam(
     """Compute Adam's direction on gradients without spikes, then add the weight decay."""
     moments = Moments(b1, b2, eps)
     _validate.threshold("theta", theta)
-    every = None if reset is None else _validate.index("reset", reset, minimum=1)
-    ramp = _validate.optional_index("warmup", warmup)
-    calm = _validate.index("clip_from", clip_from)
+    every = None if reset is None else _validate.integer("reset", reset, minimum=1)
+    ramp = 0 if warmup is None else _validate.integer("warmup", warmup)
+    calm = _validate.integer("clip_from", clip_from)
     if weight_decay is not None:
         _validate.non_negative("weight_decay", weight_decay)
 
@@ -66,7 +66,7 @@ def scale_by_spam(
         clipped = cut_entries(gradient, jnp.where(clips, limits, jnp.inf))
         memory = moments.add(clipped, memory, context, fresh)
         direction = moments.direction(memory, context, now)
-        if every is not None and ramp:
+        if every is not None and not (isinstance(ramp, int) and ramp == 0):
             # The cosine of the authors' code: from .01 at the reset to 1 after `warmup` steps.
             angle = since.astype(dtype) * (math.pi / (ramp + 1))
             rising = 1 - 0.495 * (1 + jnp.cos(angle))
@@ -111,8 +111,8 @@ def spam(
       b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
       eps: :math:`\epsilon`, the least divisor, from 1e-37 on; default 1e-8 (authors: 1e-6).
       theta: Largest square over its average, :math:`\theta`; default 5000 (paper), or infinity.
-      reset: Steps between resets, concrete, at least 1; default 500, the paper's. None: no reset.
-      warmup: Steps :math:`N` of the warm-up after a reset, concrete; default 150, the paper's.
+      reset: Steps between resets, at least 1; default 500, the paper's. None: no reset.
+      warmup: Steps :math:`N` of the warm-up after a reset; default 150, the paper's.
       weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
       clip_from: Step after a reset from which spikes are cut; default 20 (authors' code), paper 0.
       nonfinite: As for `scale_by_norm`; such a step delays the resets.

@@ -14,6 +14,7 @@ import optax
 from jax import lax
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics._moving import hypot
 from clipax._typing import (
     Array,
@@ -48,6 +49,7 @@ from clipax.thresholds._base import is_seen
 __all__ = ["stable_spam"]
 
 
+@exportable
 class PeakState(NamedTuple):
     """State of the spike clip; arrays of the norms' shape.
 
@@ -62,6 +64,7 @@ class PeakState(NamedTuple):
     peak: Array
 
 
+@exportable
 class TypicalNormState(NamedTuple):
     """State of the normalisation; arrays of the norms' shape.
 
@@ -95,7 +98,7 @@ def scale_by_stable_spam(
     and the threshold on it.
     """
     moments = Moments(b1, b2, eps)
-    every = None if reset is None else _validate.index("reset", reset, minimum=1)
+    every = None if reset is None else _validate.integer("reset", reset, minimum=1)
     if weight_decay is not None:
         _validate.non_negative("weight_decay", weight_decay)
     spec = Spec.of("leaf", nonfinite, axis_name)
@@ -242,7 +245,7 @@ def stable_spam(
       norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
       square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.
       peak_decay: Decay rate :math:`\gamma_3` of the average largest entry, in [0, 1); default .999.
-      reset: Steps between resets, concrete, at least 1; default 1000, the paper's. None: no reset.
+      reset: Steps between resets, at least 1; default 1000, the paper's. None: no reset.
       weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.
       axis_name: As for `scale_by_norm`.

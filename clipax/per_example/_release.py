@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from clipax._export import exportable
 from clipax._typing import Array, Norms, Scalar
 from clipax.measure import Leaf, Mesh, combine_norms
 from clipax.per_example._scan import Decide
@@ -16,6 +17,7 @@ from clipax.per_example._scan import Decide
 __all__ = ["ExampleStats", "add_noise", "summarize"]
 
 
+@exportable
 class ExampleStats(NamedTuple):
     """Statistics of the examples of one call. None of it is private.
 

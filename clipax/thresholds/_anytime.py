@@ -109,7 +109,7 @@ def fixed_horizon(
     _validate.positive("radius", radius)
     if not callable(learning_rate):
         _validate.positive("learning_rate", learning_rate)
-    steps = _validate.index("steps", steps, minimum=1)
+    steps = _validate.integer("steps", steps, minimum=1)
     _validate.within("failure_probability", failure_probability, 0, 1, brackets="()")
     _validate.positive("constant", constant)
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._typing import Array, ScalarOrSchedule
 
 __all__ = [
@@ -89,6 +90,7 @@ class Threshold(_Threshold):
         return super().__new__(cls, init, update, needs_params, keeps_zeros_out)
 
 
+@exportable
 class TimedState(NamedTuple):
     """State of a schedule: no array, only the mark that the count of steps is needed."""
 

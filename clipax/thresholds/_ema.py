@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
 from clipax.thresholds._base import Context, Threshold, is_seen, raise_to_normal
@@ -20,6 +21,7 @@ from clipax.thresholds._base import Context, Threshold, is_seen, raise_to_normal
 __all__ = ["EmaState", "ema"]
 
 
+@exportable
 class EmaState(NamedTuple):
     """State of `ema`; each array has the shape of the norms.
 
@@ -89,7 +91,7 @@ def ema(
     """
     _validate.number("ratio", ratio, "above 1 and finite", lambda value: 1 < value < float("inf"))
     _validate.open_unit("decay", decay)
-    warmup = _validate.index("warmup", warmup)
+    warmup = _validate.integer("warmup", warmup)
     _validate.threshold("absolute", absolute)
     _validate.open_unit("floor", floor)
 

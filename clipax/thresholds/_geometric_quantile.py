@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._typing import Array, Scalar, ScalarOrSchedule
 from clipax.thresholds._base import Context, Threshold, is_seen, keep_rows
 from clipax.thresholds._quantile import evaluate_quantile
@@ -25,6 +26,7 @@ _LEAST, _MOST = 1e-30, 1e30
 _GENERATOR = "threefry2x32"
 
 
+@exportable
 class GeometricQuantileState(NamedTuple):
     """State of `geometric_quantile`.
 
@@ -92,7 +94,7 @@ def geometric_quantile(
     _validate.positive("learning_rate", learning_rate)
     if noise is not None:
         _validate.non_negative("noise", noise)
-    seed = _validate.index("seed", seed)
+    seed = _validate.integer("seed", seed)
 
     def init(shape: tuple[int, ...]) -> GeometricQuantileState:
         threshold = jnp.full(shape, initial, float)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics import _window
 from clipax._statistics._window import WindowState
 from clipax._typing import Array, Scalar
@@ -25,6 +26,7 @@ _LEAST_COUNT = 10
 _MARGIN = 5e-10
 
 
+@exportable
 class MaxCccState(NamedTuple):
     """State of `max_ccc`.
 
@@ -37,7 +39,7 @@ class MaxCccState(NamedTuple):
     fraction: Array
 
 
-def max_ccc(*, window: int = 500, min_fraction: Scalar = 0.1) -> Threshold:
+def max_ccc(*, window: int = _validate.fixed_size(500), min_fraction: Scalar = 0.1) -> Threshold:
     r"""Make a threshold where the comparison criterion of clipping is largest.
 
     The criterion (CCC) is the factor by which clipping reduces a step's noise if the rate makes up

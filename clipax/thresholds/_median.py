@@ -15,7 +15,7 @@ from clipax.thresholds._base import Context, Threshold, follow_norms
 __all__ = ["median"]
 
 
-def median(scale: Scalar = 2.0, *, window: int = 100) -> Threshold:
+def median(scale: Scalar = 2.0, *, window: int = _validate.fixed_size(100)) -> Threshold:
     r"""Make a threshold of the median of the last norms.
 
     No spike moves it by more than a rank, and half of the norms may be spikes. Prefer it to

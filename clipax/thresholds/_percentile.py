@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics import _histogram, _window
 from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, Scalar
@@ -19,6 +20,7 @@ from clipax.thresholds._base import Context, Threshold, follow_norms
 __all__ = ["PercentileState", "percentile"]
 
 
+@exportable
 class PercentileState(NamedTuple):
     """State of `percentile`; each array's leading shape is that of the norms.
 
@@ -32,7 +34,7 @@ class PercentileState(NamedTuple):
     histogram: HistogramState
 
 
-def percentile(percentile: Scalar = 10.0, *, window: int = 1000) -> Threshold:
+def percentile(percentile: Scalar = 10.0, *, window: int = _validate.fixed_size(1000)) -> Threshold:
     r"""Make a threshold of a percentile of all norms so far ("AutoClip").
 
     With nine steps in ten clipped, the default, the learning rate means the same throughout, at any

@@ -66,7 +66,7 @@ def power(
     _validate.within("alpha", alpha, 1, 2, brackets="(]")
     _validate.one_of("regime", regime, EXPONENTS)
     if horizon is not None:
-        horizon = _validate.index("horizon", horizon, minimum=1)
+        horizon = _validate.integer("horizon", horizon, minimum=1)
     exponent = EXPONENTS[regime](alpha)
 
     def schedule(count: Scalar) -> Array:

@@ -20,7 +20,7 @@ from clipax.thresholds._base import Context, Threshold, follow_norms
 __all__ = ["evaluate_quantile", "quantile", "quantile_schedule"]
 
 
-def quantile(quantile: ScalarOrSchedule, *, window: int = 100) -> Threshold:
+def quantile(quantile: ScalarOrSchedule, *, window: int = _validate.fixed_size(100)) -> Threshold:
     r"""Make a threshold of a quantile of the last norms.
 
     It follows any scale of the gradients, and a known share of the steps is clipped. Prefer it

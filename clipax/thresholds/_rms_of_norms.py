@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
 from clipax.thresholds._base import Context, Threshold, follow_norms, raise_to_normal
@@ -18,6 +19,7 @@ from clipax.thresholds._base import Context, Threshold, follow_norms, raise_to_n
 __all__ = ["RmsOfNormsState", "rms_of_norms", "share_within"]
 
 
+@exportable
 class RmsOfNormsState(NamedTuple):
     """State of `rms_of_norms`; each array has the shape of the norms.
 
@@ -98,7 +100,7 @@ def rms_of_norms(
             anew = low & (state.was_low > 0)
             entering = jnp.where(most > 0, jnp.minimum(entering, most), entering)
         kept = jnp.where(anew, 0, old)
-        scale = jnp.hypot(jnp.sqrt(kept) * state.root, jnp.sqrt(new) * entering)
+        scale = _moving.hypot(jnp.sqrt(kept) * state.root, jnp.sqrt(new) * entering)
         # A subnormal scale counts as zero: a limit relative to it would never let it grow.
         info = jnp.finfo(dtype)
         scale = jnp.where(scale < info.smallest_normal, 0, jnp.minimum(scale, info.max))

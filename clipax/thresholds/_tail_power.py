@@ -65,7 +65,7 @@ def tail_power(
     if sigma is not None:
         _validate.positive("sigma", sigma)
     _validate.one_of("regime", regime, EXPONENTS)
-    warmup = _validate.index("warmup", warmup, minimum=1)
+    warmup = _validate.integer("warmup", warmup, minimum=1)
     _validate.within("fraction", fraction, 0, 1, brackets="()")
 
     def remember(state: HistogramState, norms: Array, context: Context) -> HistogramState:

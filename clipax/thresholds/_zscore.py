@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._statistics import _moving
 from clipax._typing import Array, Scalar
 from clipax.thresholds._base import Context, Threshold, is_seen, keep_rows, raise_to_normal
@@ -18,6 +19,7 @@ from clipax.thresholds._base import Context, Threshold, is_seen, keep_rows, rais
 __all__ = ["ZscoreState", "zscore"]
 
 
+@exportable
 class ZscoreState(NamedTuple):
     """State of `zscore`; each array has the shape of the norms.
 
@@ -99,7 +101,7 @@ def zscore(
     """
     _validate.positive("z", z)
     _validate.open_unit("decay", decay)
-    warmup = _validate.index("warmup", warmup, minimum=1)
+    warmup = _validate.integer("warmup", warmup, minimum=1)
     _validate.one_of("cut_to", cut_to, ("adaptive", "hard", "mean"))
     if max_norm is not None:
         _validate.threshold("max_norm", max_norm)
@@ -153,7 +155,7 @@ def zscore(
         away = entering - state.mean
         # In warm-up the variance of all norms so far, then that around the new mean.
         added = jnp.sqrt(jnp.where(warm, weight, weight * rest)) * away
-        spread = jnp.sqrt(rest) * jnp.hypot(state.deviation, added)
+        spread = jnp.sqrt(rest) * _moving.hypot(state.deviation, jnp.abs(added))
         largest = jnp.finfo(dtype).max
         mean = state.mean + weight * away
         return ZscoreState(mean, jnp.minimum(spread, largest), steps, state.was_low)

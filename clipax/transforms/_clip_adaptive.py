@@ -6,7 +6,7 @@ import math
 
 import optax
 
-from clipax import norms, thresholds
+from clipax import _validate, norms, thresholds
 from clipax._typing import AxisName, NonFinite, Scalar, ScalarOrSchedule
 from clipax.scopes import Scope
 from clipax.transforms._scale_by_norm import scale_by_norm
@@ -122,7 +122,7 @@ def clip_by_ema(
 def clip_by_median(
     scale: Scalar = 2.0,
     *,
-    window: int = 100,
+    window: int = _validate.fixed_size(100),
     scope: str | Scope = "global",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
@@ -161,7 +161,7 @@ def clip_by_median(
 def clip_by_quantile(
     quantile: ScalarOrSchedule,
     *,
-    window: int = 100,
+    window: int = _validate.fixed_size(100),
     scope: str | Scope = "global",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import optax
 
-from clipax import norms
+from clipax import _validate, norms
 from clipax._typing import AxisName, NonFinite, Scalar
 from clipax.scopes import Scope
 from clipax.thresholds import percentile as percentile_of_norms
@@ -20,7 +20,7 @@ __all__ = ["clip_by_percentile"]
 def clip_by_percentile(
     percentile: Scalar = 10.0,
     *,
-    window: int = 1000,
+    window: int = _validate.fixed_size(1000),
     scope: str | Scope = "global",
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,

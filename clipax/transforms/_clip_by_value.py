@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate, scopes
+from clipax._export import exportable
 from clipax._typing import Array, AxisName, NonFinite, Params, ScalarOrSchedule, Updates
 from clipax.engine import make_transformation
 from clipax.measure import name_leaves, wide_dtype
@@ -17,6 +18,7 @@ from clipax.norms._factors import RESPONSES
 __all__ = ["ClipByValueState", "as_limit", "clip_by_value", "cut_entries"]
 
 
+@exportable
 class ClipByValueState(NamedTuple):
     """State of `clip_by_value`.
 

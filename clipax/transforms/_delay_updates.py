@@ -10,6 +10,7 @@ import optax
 from jax import lax
 
 from clipax import _validate, scopes
+from clipax._export import exportable
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
 from clipax.engine import make_transformation
 from clipax.measure import find_row, index_by_path, name_leaves, narrow
@@ -17,6 +18,7 @@ from clipax.measure import find_row, index_by_path, name_leaves, narrow
 __all__ = ["DelayUpdatesState", "delay_updates"]
 
 
+@exportable
 class DelayUpdatesState(NamedTuple):
     """State of `delay_updates`.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
+from clipax._export import exportable
 from clipax._statistics import _histogram
 from clipax._statistics._histogram import HistogramState
 from clipax._typing import Array, AxisName, NonFinite, Params, Updates
@@ -18,6 +19,7 @@ from clipax.thresholds import Context
 __all__ = ["MonitorNormsState", "monitor_norms"]
 
 
+@exportable
 class MonitorNormsState(NamedTuple):
     """State of `monitor_norms`; every array is finite at all times.
 

@@ -8,6 +8,7 @@ import jax
 import optax
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._typing import Array, AxisName, Params, Updates, Where
 from clipax.engine import Counts, add_step, init_counts, make_skippable, make_transformation
 from clipax.measure import all_finite, name_leaves
@@ -22,6 +23,7 @@ class _State(NamedTuple):
     inner: Any
 
 
+@exportable
 class SkipNonfiniteState(Counts, _State):
     """State of `skip_nonfinite`.
 

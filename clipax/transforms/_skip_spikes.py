@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from clipax import _validate
+from clipax._export import exportable
 from clipax._typing import Array, AxisName, Params, ScalarOrSchedule, Updates, Where
 from clipax.engine import (
     Counts,
@@ -38,6 +39,7 @@ class _State(NamedTuple):
     inner: Any
 
 
+@exportable
 class SkipSpikesState(Counts, _State):
     """State of `skip_spikes`; every array is finite at all times.
 
@@ -126,8 +128,9 @@ def skip_spikes(
     spec = Spec.of(resolve_scope(scope, exclude), axis_name=axis_name)
     run = make_skippable(inner, make_judge(check, spec.scope, axis_name))
     source = as_threshold(median(_SCALE, window=_WINDOW) if threshold is None else threshold)
+    most = _validate.integer("max_consecutive", max_consecutive, minimum=1, maximum=None)
     # The counter is an int32.
-    most = min(_validate.index("max_consecutive", max_consecutive, minimum=1, maximum=None), _MOST)
+    most = min(most, _MOST) if isinstance(most, int) else most
     rules = NormRules.of(_record_threshold(source))
 
     def init(params: Params) -> SkipSpikesState:

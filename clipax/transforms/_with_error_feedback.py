@@ -15,6 +15,7 @@ import optax
 from jax import lax
 
 from clipax import _platforms, _validate, scopes
+from clipax._export import exportable
 from clipax._typing import Array, AxisName, Params, Updates
 from clipax.engine import make_transformation
 from clipax.engine._entries import guard, hide, wide_zeros_like
@@ -33,6 +34,7 @@ from clipax.transforms._skip_nonfinite import SkipNonfiniteState, begin, proceed
 __all__ = ["ErrorFeedbackState", "with_error_feedback"]
 
 
+@exportable
 class ErrorFeedbackState(NamedTuple):
     """State of `with_error_feedback`, inside that of `skip_nonfinite`.
 

@@ -105,6 +105,36 @@ def test_inject_hyperparams(name: str, scheduled: bool) -> None:
     assert floats <= start.hyperparams.keys()
 
 
+@EACH
+def test_inject_hyperparams_with_defaults_left_alone(name: str) -> None:
+    params, gradients = problem()
+    case = CASES[name]
+    arguments = inspect.signature(case.factory).parameters
+    required = {
+        key: value
+        for key, value in case.entry.example.items()
+        if arguments[key].default is inspect.Parameter.empty
+    }
+    static = [key for key in required if key in case.entry.static_args]
+    factory = case.factory_of_updates()
+    plain = factory(**required)
+    injected = optax.inject_hyperparams(factory, static, hyperparam_dtype=jnp.float32)
+    tx = injected(**required)
+    start = tx.init(params)
+    extra = {"value": jnp.ones(())}
+    updates, states = run(
+        jax.jit(lambda *given: tx.update(*given, **extra)), start, gradients[:3], params
+    )
+    expected, _ = run(
+        jax.jit(lambda *given: optax.with_extra_args_support(plain).update(*given, **extra)),
+        plain.init(params),
+        gradients[:3],
+        params,
+    )
+    assert_close(updates, expected, tolerance=1e-4)
+    assert signature(states[-1]) == signature(start)
+
+
 DELAYED = [name for name, case in BASIC.items() if "delay" in case.entry.static_args]
 
 

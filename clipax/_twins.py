@@ -1,0 +1,41 @@
+"""Names that clipax does not have, and what stands for them here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["TWINS", "describe_missing"]
+
+TWINS = {
+    # optax's.
+    "adaptive_grad_clip": "clip_by_param_norm",
+    "apply_if_finite": "skip_nonfinite",
+    "clip": "clip_by_value",
+    "differentially_private_aggregate": "clipped_grad",
+    "normalize_by_update_norm": "normalize_by_global_norm",
+    "per_example_global_norm_clip": "clipped_grad",
+    "per_example_layer_norm_clip": "clipped_grad",
+    "skip_large_updates": "skip_spikes",
+    "skip_not_finite": "skip_nonfinite",
+    # PyTorch's.
+    "clip_grad_norm": "clip_by_global_norm",
+    "clip_grad_norm_": "clip_by_global_norm",
+    "clip_grad_value_": "clip_by_value",
+    # Methods by the names of their papers.
+    "adagc": "clip_by_ema",
+    "agc": "clip_by_param_norm",
+    "autoclip": "clip_by_percentile",
+    "zclip": "clip_by_zscore",
+}
+"""The name in `clipax` that does what a function of optax, PyTorch or a paper does."""
+
+
+def describe_missing(name: str, known: Iterable[str]) -> str:
+    """Say that a name is missing, and which one is meant."""
+    text = f"module 'clipax' has no attribute {name!r}."
+    if twin := TWINS.get(name.lower()):
+        return f"{text} `clipax.{twin}` does that here."
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+        return f"{text} Do you mean `clipax.{close[0]}`?"
+    return text
