@@ -14,8 +14,6 @@ import pytest
 import clipax
 from tests.docs.test_pages import NEEDS, ROOT, python_blocks
 
-OPTIMISED = True  # numbers are compared with those of formulas
-
 
 @pytest.fixture(scope="module")
 def page() -> dict[str, Any]:
