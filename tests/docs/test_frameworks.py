@@ -85,7 +85,7 @@ def test_maxtext() -> None:
 def test_maxtext_steps_it_in_an_nnx_optimizer(skips: bool) -> None:
     names = recipe("MaxText")
     model = nnx.Linear(4, 2, rngs=nnx.Rngs(0))
-    tx = names["clip_first"](clipax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+    tx = names["clip_first"](clipax.clip_by_leaf_norm(1.0), optax.adamw(1e-3))
     tx = callers.maxtext_skip_spikes(tx) if skips else tx
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     grads = nnx.grad(lambda model: 100 * jnp.sum(model(jnp.ones(4)) ** 2))(model)
@@ -94,6 +94,11 @@ def test_maxtext_steps_it_in_an_nnx_optimizer(skips: bool) -> None:
     assert float(scalars["clip/clipped_norm"]) == pytest.approx(1.0)
     assert all(value.ndim == 0 for value in scalars.values())
     assert len(callers.maxtext_find_mu(nnx.state(optimizer).opt_state)) == 1
+    if not skips:
+        saved = callers.maxtext_checkpoint(optimizer)
+        assert None in saved  # weight decay has no state
+        assert clipax.metrics(saved, top=0) == clipax.metrics(optimizer, top=0)
+        assert clipax.block_names(saved) == ("bias", "kernel")
 
 
 def test_levanter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-__all__ = ["brax_gradient_update", "maxtext_find_mu", "maxtext_skip_spikes", "tunix_learning_rate"]
+__all__ = [
+    "brax_gradient_update",
+    "maxtext_checkpoint",
+    "maxtext_find_mu",
+    "maxtext_skip_spikes",
+    "tunix_learning_rate",
+]
 
 
 def maxtext_find_mu(opt_state: Any) -> list[Any]:
@@ -82,3 +88,14 @@ def brax_gradient_update(
         return value, optax.apply_updates(params, updates), optimizer_state
 
     return step
+
+
+def maxtext_checkpoint(optimizer: nnx.Optimizer) -> list[Any]:
+    """`to_linen_checkpoint_dict` of `common/train_state_nnx.py`: a list, None for no arrays."""
+    found = nnx.to_pure_dict(nnx.state(optimizer))["opt_state"]
+    chain: list[Any] = [None] * (max(int(place) for place in found) + 1)
+    for place, one in found.items():
+        chain[int(place)] = {
+            name: {"params": part} if name in ("mu", "nu") else part for name, part in one.items()
+        }
+    return chain
