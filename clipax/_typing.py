@@ -25,7 +25,8 @@ NUMBERS = (jax.Array, np.ndarray, np.generic, float, int, complex)
 AxisName = str | tuple[str, ...] | Mapping[str, str | tuple[str, ...] | PartitionSpec] | None
 # One array of norms for each label of a scope.
 Norms = dict[str, jax.Array]
-# `where=` of a scope: glob patterns on the path "a/kernel", or a predicate on it.
-Where = str | tuple[str, ...] | Callable[[str], bool]
+# A selection of leaves: glob patterns on the path "a/kernel", a predicate on it, or a tree of
+# booleans.
+Where = str | tuple[str, ...] | Callable[[str], bool] | Mapping[str, Any]
 Params = Any
 Updates = Any

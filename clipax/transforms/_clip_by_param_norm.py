@@ -66,15 +66,13 @@ def clip_by_param_norm(
     References:
       Brock, De, Smith, Simonyan, arXiv 2102.06171, equation 3; more at `thresholds.relative`.
     """
-    for name, where in (("exclude", exclude), ("stacked", stacked)):
-        if where is not None:
-            scopes.check_where(where, name)
     if stacked is not None:
+        stacked = scopes.check_where(stacked, "stacked")
         if scopes.is_global(scopes.resolve(scope)):
             raise ValueError("`scope` must not be 'global' beside `stacked`.")
         scope = scopes.stacked(0, where=stacked, within=scope)
     if exclude is not None:
-        scope = scopes.exclude(exclude, scope)
+        scope = scopes.exclude(scopes.check_where(exclude, "exclude"), scope)
     threshold = thresholds.relative(clipping, eps=eps)
     return scale_by_norm(
         norms.clip(threshold), scope=scope, nonfinite=nonfinite, axis_name=axis_name

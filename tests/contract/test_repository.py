@@ -70,7 +70,7 @@ HELPERS = {
         "block_rms",
     },
     "clipax.norms": {"Decision", "NormRule", "chain", "delay", "identity", "observe"},
-    "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked"},
+    "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked", "unit"},
     "clipax.transforms": set(),
     "clipax.per_example": {
         "ExampleStats",

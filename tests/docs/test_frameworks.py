@@ -81,6 +81,15 @@ def test_maxtext() -> None:
     assert float(ours["clip_fraction"]) > 0
 
 
+def test_maxtext_with_an_optimizer_that_is_no_chain() -> None:
+    tx = recipe("MaxText")["clip_first"](
+        clipax.clip_by_global_norm(1.0), optax.chain(optax.scale_by_adam())
+    )
+    _, state = tx.update(SPIKE, tx.init(PARAMS), PARAMS)
+    assert isinstance(state[0], optax.ScaleByAdamState)
+    assert float(clipax.metrics(state)["clipped_norm"]) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("skips", [False, True])
 def test_maxtext_steps_it_in_an_nnx_optimizer(skips: bool) -> None:
     names = recipe("MaxText")

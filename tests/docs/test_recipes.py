@@ -118,7 +118,7 @@ def test_muons_matrices_do_not_touch_the_others(page: dict[str, Any]) -> None:
     naive = optax.chain(clip, optax.partition(branches, labels))
     assert abs(others(naive, 1e6)[0]).max() < 1e-3 * abs(others(naive, 1.0)[0]).max()
     excluding = clipax.scale_by_norm(
-        clipax.norms.clip(1.0), scope=clipax.scopes.exclude(page["is_muon"])
+        clipax.norms.clip(1.0), scope=clipax.scopes.exclude(page["matrices"])
     )
     fixed = optax.chain(excluding, optax.partition(branches, labels))
     assert_close(others(fixed, 1e6), others(fixed, 1.0), rtol=0)
