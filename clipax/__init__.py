@@ -80,6 +80,11 @@ except _PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0.0.0"
 
 
+def __dir__() -> list[str]:
+    """List the public names; those of private modules are no part of the interface."""
+    return [name for name in globals() if not name.startswith("_") or name == "__version__"]
+
+
 # Type checkers would take any name for one of the module's.
 if not TYPE_CHECKING:
 
