@@ -159,7 +159,12 @@ def _read_steps(table: Table, there: np.ndarray) -> np.ndarray | None:
             steps = read_entries(table[name], name).numbers
         except ValueError:
             continue
-        if steps.size == there.size and np.isfinite(steps[there]).all():
+        if steps.size != there.size:
+            raise ValueError(
+                f"`{name}` must be as long as the norms, {there.size:,} entries, got "
+                f"{steps.size:,}."
+            )
+        if np.isfinite(steps[there]).all():
             counted = steps[there]
             if counted.size == 1 or (counted.size and np.ptp(counted) > 0):
                 return steps
@@ -246,7 +251,8 @@ def _order(series: Series, missing: np.ndarray, skipped: np.ndarray) -> Series:
     if (bad := np.flatnonzero(series.norms[kept] < 0)).size:
         place, norm = kept[bad[0]], series.norms[kept[bad[0]]]
         raise ValueError(
-            f"Norms must not be negative, got {norm:g} at {series.word} {steps[place]:g}."
+            f"`history_or_state` must hold norms, which are not negative, got {norm:g} at "
+            f"{series.word} {steps[place]:g}."
         )
     whole = bool(np.all(steps[kept] == np.round(steps[kept])))
 

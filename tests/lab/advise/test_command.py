@@ -135,7 +135,7 @@ def test_what_is_left_out_is_said(tmp_path: Any) -> None:
         ("hello 3", ["--pattern", "(unclosed"], "is no regular expression"),
         ("hello 3", ["--pattern", "hello"], "must have a group"),
         ("hello 3", ["--pattern", r"bye (\d)"], "fits none of the 1 lines"),
-        ("1\n2\n-3", [], "must not be negative"),
+        ("1\n2\n-3", [], "which are not negative"),
         ("1\n2\n3", ["--threshold", "-1"], "--threshold must be positive"),
         ("1\n2\n3", ["--quantile", "2"], "--quantile must be in (0, 1)"),
         ("1\n2\n3", ["--column", "a"], "--column must be None where"),
