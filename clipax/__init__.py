@@ -53,6 +53,7 @@ from clipax.transforms import clip_by_ema as clip_by_ema
 from clipax.transforms import clip_by_global_norm as clip_by_global_norm
 from clipax.transforms import clip_by_group_norm as clip_by_group_norm
 from clipax.transforms import clip_by_leaf_norm as clip_by_leaf_norm
+from clipax.transforms import clip_by_lp_norm as clip_by_lp_norm
 from clipax.transforms import clip_by_median as clip_by_median
 from clipax.transforms import clip_by_param_norm as clip_by_param_norm
 from clipax.transforms import clip_by_percentile as clip_by_percentile
