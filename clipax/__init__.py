@@ -53,6 +53,7 @@ from clipax.transforms import clip_by_ema as clip_by_ema
 from clipax.transforms import clip_by_global_norm as clip_by_global_norm
 from clipax.transforms import clip_by_group_norm as clip_by_group_norm
 from clipax.transforms import clip_by_leaf_norm as clip_by_leaf_norm
+from clipax.transforms import clip_by_lp_norm as clip_by_lp_norm
 from clipax.transforms import clip_by_median as clip_by_median
 from clipax.transforms import clip_by_param_norm as clip_by_param_norm
 from clipax.transforms import clip_by_percentile as clip_by_percentile
@@ -78,6 +79,11 @@ try:
     __version__ = _version("clipax")
 except _PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0.0.0"
+
+
+def __dir__() -> list[str]:
+    """List the public names; those of private modules are no part of the interface."""
+    return [name for name in globals() if not name.startswith("_") or name == "__version__"]
 
 
 # Type checkers would take any name for one of the module's.

@@ -21,11 +21,14 @@ TWINS = {
     # PyTorch's.
     "clip_grad_norm": "clip_by_global_norm",
     "clip_grad_norm_": "clip_by_global_norm",
+    "clip_grad_value": "clip_by_value",
     "clip_grad_value_": "clip_by_value",
     # Methods by the names of their papers.
     "adagc": "clip_by_ema",
     "agc": "clip_by_param_norm",
     "autoclip": "clip_by_percentile",
+    "clip21": "with_error_feedback",
+    "delta_gclip": "regularized_clip_sgd",
     "zclip": "clip_by_zscore",
 }
 """The name in `clipax` that does what a function of optax, PyTorch or a paper does."""

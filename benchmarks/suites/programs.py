@@ -6,7 +6,7 @@ import argparse
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -123,22 +123,29 @@ def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
         yield records.judge(figure, where, len(missed), 0)
 
 
-def _pattern(text: str) -> str:
-    if not any(re.search(text, name) for name in list_compared()):
-        raise argparse.ArgumentTypeError(f"nothing matches {text!r}")
-    return text
+def prepare(options: argparse.Namespace) -> Mapping[str, str]:
+    """Sets the process up for the target, then looks for the methods: making one uses a device."""
+    versions = targets.prepare(options.target)
+    if not any(re.search(options.only, name) for name in list_compared()):
+        raise ValueError(f"`--only`: nothing matches {options.only!r}")
+    return versions
 
 
 def add_options(add: Any) -> None:
     """Adds the command's options."""
     add("--target", choices=targets.PACKAGES, help="what to compile for; needed")
-    add("--only", type=_pattern, default="", help="methods whose name matches, a regex")
+    add("--only", default="", help="methods whose name matches, a regex")
     add("--trees", nargs="+", choices=trees.SHAPES, default=TREES)
     add("--dtypes", nargs="+", choices=DTYPES, default=tuple(DTYPES))
 
 
 class Programs(Suite):
     """A suite whose tables have the peers beside the methods."""
+
+    @property
+    def merged_by(self) -> tuple[str, ...]:
+        """Replace row by row: counts of programs do not depend on what was compiled beside."""
+        return (*self.key, "method")
 
     def render(self, content: Content, *, markdown: bool = False, judged: bool = True) -> str:
         """Writes runs, tables and figures to reach."""
@@ -172,5 +179,5 @@ SUITE = Programs(
     measure,
     judge,
     add_options,
-    prepare=lambda options: targets.prepare(options.target),
+    prepare=prepare,
 )

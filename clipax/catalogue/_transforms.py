@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import optax
 
 from clipax import norms, transforms
@@ -58,6 +60,15 @@ ENTRIES = (
         "u_i = min(1, c/n_i) g_i for each leaf i",
         ("chezhegov2025",),
         {"threshold": 1.0},
+    ),
+    Entry(
+        "clip_by_lp_norm",
+        transforms.clip_by_lp_norm,
+        "transformation",
+        "u = min(1, c/n) g, n = (sum_j |g_j|^p)^(1/p), or max_j |g_j| for p = infinity",
+        (),
+        {"threshold": 1.0, "ord": math.inf},
+        static_args=("ord", "scope"),
     ),
     Entry(
         "clip_by_median",

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from os import PathLike
 from typing import Any
+
+import optax
 
 from clipax import _validate
 from clipax._typing import Scalar
 from clipax.diagnostics._advice import _clipping, _findings, _outliers, _words
 from clipax.diagnostics._advice._evidence import Evidence, collect_evidence
 from clipax.diagnostics._advice._proposal import Proposal, propose
-from clipax.diagnostics._advice._series import LEAST_STEPS, drifts
+from clipax.diagnostics._advice._replay import Replay, candidates, replay
+from clipax.diagnostics._advice._series import LEAST_STEPS, Series, drifts
 
 __all__ = ["Advice", "advise"]
 
@@ -36,6 +41,7 @@ class Advice:
       findings: Sentences for a user.
       groups: The advice on each group of parameters by name, where there are several. Then the
         counts are of the group with most, and what differs between groups is None.
+      series: The norms in the order of their steps, for `replay`; None where that is not known.
     """
 
     steps: int
@@ -50,13 +56,54 @@ class Advice:
     threshold_share: float | None
     findings: tuple[str, ...]
     groups: Mapping[str, Advice] = field(default_factory=dict)
+    series: Series | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return "\n".join(self.findings)
 
+    def replay(
+        self, clips: Mapping[str, optax.GradientTransformation] | None = None
+    ) -> list[Replay]:
+        """Replay the norms through clips, as gradients of one entry, step by step.
+
+        Args:
+          clips: Clips by name; None (default) for the proposed threshold, `clip_by_percentile`,
+            `clip_by_zscore`, `clip_by_ema`, `clip_by_median` and `skip_spikes`, with their
+            defaults.
+
+        Returns:
+          What each would have done: the share of the steps that it clips or skips, its smallest
+          factor, the longest stretch without a step, and its threshold in each step.
+
+        Raises:
+          ValueError: The order of the norms is not known (of a state), or there are groups.
+        """
+        if self.series is None:
+            raise ValueError(
+                "`replay` takes norms in the order of their steps, of one group: a state has no "
+                "order, and of several groups each has its own, in `groups`."
+            )
+        return replay(self.series, candidates(self.threshold) if clips is None else clips)
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Any:
+        """Draw the norms, spikes and the thresholds of `replay`; it takes the extra `lab`.
+
+        Args:
+          path: File to write, in a format of matplotlib's; None (default) writes none.
+
+        Returns:
+          The `matplotlib.figure.Figure`.
+        """
+        # The picture needs matplotlib, which only the laboratory imports.
+        return import_module("clipax.lab._advise.picture").draw(self, path)
+
 
 def advise(
-    history_or_state: Any, *, quantile: Scalar = 0.9, threshold: Scalar | None = None
+    history_or_state: Any,
+    *,
+    quantile: Scalar = 0.9,
+    threshold: Scalar | None = None,
+    column: str | None = None,
 ) -> Advice:
     """Advise on the clip of a run from its gradient norms, and propose a threshold.
 
@@ -77,6 +124,7 @@ def advise(
         step in ten would be clipped.
       threshold: A threshold to judge: which share of the steps it clips, in which tenths of the
         run, how many in a row. Positive; default None.
+      column: The column of a log with the norms; None (default) to find it by its name.
 
     Returns:
       An `Advice`. The norms of several blocks in a state are pooled, as for a clip with the same
@@ -129,7 +177,7 @@ data) first.
         threshold = _validate.concrete("threshold", threshold)
     found = {
         evidence.name: _judge(evidence, quantile, threshold)
-        for evidence in collect_evidence(history_or_state)
+        for evidence in collect_evidence(history_or_state, column)
     }
     return _join(found) if len(found) > 1 else next(iter(found.values()))
 
@@ -188,6 +236,7 @@ def _judge(evidence: Evidence, quantile: float, threshold: float | None) -> Advi
         threshold=proposal.threshold,
         threshold_share=proposal.share,
         findings=tuple(findings),
+        series=series,
     )
 
 

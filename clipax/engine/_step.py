@@ -120,10 +120,18 @@ class Step:
         with assume_computed():
             return self._measure(replace_values(self.leaves, values), self.params, derived)
 
-    def magnitudes(self, order: Literal["max", "sum"]) -> Norms:
-        """Measure the largest magnitude of each block's entries, or the sum of all, by label."""
+    def magnitudes(
+        self, order: Literal["max", "sum"], values: Sequence[Array] | None = None
+    ) -> Norms:
+        """Measure the largest magnitude of each block's entries, or the sum of all, by label.
+
+        Args:
+          order: Which of the two.
+          values: The values to measure in place of the leaves.
+        """
         wide = accumulation_dtype([self.dtype, *(leaf.value.dtype for leaf in self.leaves)])
-        sizes = magnitudes(self.leaves, wide, order, axis_name=self.spec.axis_name)
+        leaves = self.leaves if values is None else replace_values(self.leaves, values)
+        sizes = magnitudes(leaves, wide, order, axis_name=self.spec.axis_name)
         return {label: size.astype(self.dtype) for label, size in sizes.items()}
 
     def decide(self, rules: NormRules, norms: Measurement | Norms) -> dict[str, BlockFactors]:

@@ -10,6 +10,7 @@ from clipax.transforms._clip_adaptive import clip_by_quantile as clip_by_quantil
 from clipax.transforms._clip_adaptive import clip_by_zscore as clip_by_zscore
 from clipax.transforms._clip_by_block_rms import clip_by_block_rms as clip_by_block_rms
 from clipax.transforms._clip_by_group_norm import clip_by_group_norm as clip_by_group_norm
+from clipax.transforms._clip_by_lp_norm import clip_by_lp_norm as clip_by_lp_norm
 from clipax.transforms._clip_by_param_norm import clip_by_param_norm as clip_by_param_norm
 from clipax.transforms._clip_by_percentile import clip_by_percentile as clip_by_percentile
 from clipax.transforms._clip_by_singular_values import (

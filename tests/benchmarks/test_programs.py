@@ -173,9 +173,6 @@ def test_the_command_refuses_without_the_packages(capsys: pytest.CaptureFixture[
         command.main(["programs", "--target", "tpu", "--only", "clip_sgd"])
     assert "needs libtpu" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        command.main(["programs", "--target", "gpu", "--only", "nothing"])
-    assert "nothing matches" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
         command.main(["training"])
     assert "must be one of tpu, gpu" in capsys.readouterr().err
 
@@ -189,3 +186,26 @@ def test_tables_have_the_peers_beside(tmp_path: Any) -> None:
     assert "clip_by_global_norm  6        0      4.01       4.00     0.010" in text
     assert "clip_by_global_norm  4        0      4.00       0.000" in text
     assert "kernels            leaf, f32: all 1 " in text
+
+
+def test_a_method_that_is_not_there_is_refused_once_the_target_is_set_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def set_up(target: str) -> dict[str, str]:
+        asked.append(target)
+        return {"device": "gpu"}
+
+    monkeypatch.setattr(programs.targets, "prepare", set_up)
+    with pytest.raises(SystemExit):
+        command.main(["programs", "--target", "gpu", "--only", "nothing"])
+    assert "nothing matches" in capsys.readouterr().err
+    assert asked == ["gpu"]
+
+
+def test_counts_of_one_method_leave_those_of_others() -> None:
+    old = {"tree": "leaf", "dtype": "f32", "kernels": 1}
+    rows = [old | {"method": "a"}, old | {"method": "b"}]
+    new = old | {"method": "b", "kernels": 2}
+    assert records.replace(rows, [new], programs.SUITE.merged_by) == [rows[0], new]

@@ -112,6 +112,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"cut_to": "mean", "decay": 0.9},
     ),
     "clip_by_param_norm": ({"exclude": is_dense_bias},),
+    "clip_by_lp_norm": ({"ord": 1}, {"ord": 2}, {"ord": 3.5}),
     "clip_by_value": ({"response": "huber"},),
     "clip_by_smooth_norm": ({"response": "huber"},),
     "norms.adagrad_norm": ({"delay": 1},),

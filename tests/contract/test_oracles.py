@@ -134,6 +134,7 @@ MEASURED = {
     "clip_by_leaf_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
     "clip_by_group_norm": lambda tree: max(np.linalg.norm(leaf) for leaf in tree.values()),
     "clip_by_value": lambda tree: max(np.abs(leaf).max(initial=0.0) for leaf in tree.values()),
+    "clip_by_lp_norm": lambda tree: max(np.abs(leaf).max(initial=0.0) for leaf in tree.values()),
     "clip_by_block_rms": lambda tree: max(
         np.linalg.norm(leaf) / max(leaf.size, 1) ** 0.5 for leaf in tree.values()
     ),

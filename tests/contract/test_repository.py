@@ -41,7 +41,7 @@ LEVELS: list[list[set[str]]] = [
     [{"per_example"}, {"diagnostics"}, {"theory"}, {"testing"}],
     [{"catalogue"}],
     [{"__init__", "_twins"}],
-    [set(TOP)],
+    [set(TOP), {"integrations"}],
 ]
 ROOMS = {
     module: (level, place)

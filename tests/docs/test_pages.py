@@ -17,7 +17,9 @@ README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
-NOT_RUN = "# not run: "  # the first line of a block that cannot run here; a reason follows
+# The first line of a block that cannot run here: why, or the framework that it needs. The latter
+# run in `test_frameworks.py` and `tests/clients`.
+NOT_RUN, NEEDS = "# not run: ", "# needs: "
 
 
 def name_of(page: Path) -> str:
@@ -44,6 +46,9 @@ def test_the_code_runs_and_prints_what_it_says(page: Path) -> None:
     for above, block in python_blocks(page.read_text()):
         if block.startswith(NOT_RUN):
             assert block.splitlines()[0].removeprefix(NOT_RUN)
+            continue
+        if block.startswith(NEEDS):
+            assert page.name in ("frameworks.md", "recipes.md")
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):

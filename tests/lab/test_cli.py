@@ -21,7 +21,7 @@ def run(capsys, *words):
     return status, out, err
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["--nonsense"], ["methods", "nonsense"]])
+@pytest.mark.parametrize("words", [["nonsense"], ["--nonsense"], ["methods", "--nonsense"]])
 def test_bad_commands_end_likewise(capsys, words):
     status, out, err = run(capsys, *words)
     assert (status, out, err.count("\n")) == (2, "", 1)

@@ -64,7 +64,7 @@ class Evidence(NamedTuple):
         return self.steps - self.nonfinite - self.skipped
 
 
-def collect_evidence(history_or_state: Any) -> list[Evidence]:
+def collect_evidence(history_or_state: Any, column: str | None = None) -> list[Evidence]:
     """Collect evidence from an optimizer state or a history, group by group."""
     # A state is looked for in every node: not in those of a long log.
     if not is_log(history_or_state) and (memories := read_memory(history_or_state)):
@@ -76,7 +76,7 @@ def collect_evidence(history_or_state: Any) -> list[Evidence]:
             "without any. Make the optimizer of `optax.chain(clipax.monitor_norms(), optimizer)` "
             "to have norms, and give the state that its `update` returns."
         )
-    return [_from_series(series) for series in read_history(history_or_state)]
+    return [_from_series(series) for series in read_history(history_or_state, column)]
 
 
 def _is_state(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipax.diagnostics._advice._entries import Entries, is_missing, read_entries
-from clipax.diagnostics._advice._names import NormColumn, find_norms, find_steps
+from clipax.diagnostics._advice._names import NormColumn, find_norms, find_steps, name_column
 from clipax.diagnostics._advice._series import Series
 from clipax.diagnostics._advice._tables import Table, read_table
 
@@ -20,13 +20,20 @@ _MOST = 8
 """Columns of norms that are judged side by side."""
 
 
-def read_history(history: Any) -> list[Series]:
-    """Read the norms of each group, in the order of the steps; one series where there is one."""
+def read_history(history: Any, column: str | None = None) -> list[Series]:
+    """Read the norms of each group, in the order of the steps; one series where there is one.
+
+    Args:
+      history: Norms, rows or columns.
+      column: The column of norms, levels joined by "/"; None to find those that are called so.
+    """
     if isinstance(history, Iterator):
         history = list(history)
-    table = read_table(history)
+    table = read_table(history, column)
     if table is not None:
-        return _from_table(table)
+        return _from_table(table, column)
+    if column is not None:
+        raise ValueError(f"`column` must be None where there are no columns, got {column!r}.")
     shape = getattr(history, "shape", None)
     is_listed = isinstance(history, list | tuple | range) or (shape is not None and len(shape) == 1)
     try:
@@ -51,14 +58,17 @@ def _describe(history: Any) -> str:
     return f"Got {what}."
 
 
-def _from_table(table: Table) -> list[Series]:
-    columns = find_norms(table)
+def _from_table(table: Table, column: str | None) -> list[Series]:
+    if column is not None and column not in table:
+        names = ", ".join(f"`{name}`" for name in list(table)[:20])
+        raise ValueError(f"`column` must be one of {names}, got {column!r}.")
+    columns = find_norms(table) if column is None else [name_column(column)]
     if not columns:
         names = ", ".join(f"`{name}`" for name in list(table)[:20]) or "none"
         raise ValueError(
             "`history_or_state` must have a column of gradient norms (`grad_norm`, "
             "`train/grad_norm`, `gnorm`, ...), as `clipax.metrics` and trainers call it. Its "
-            f"columns: {names}. Under another name, give the norms themselves."
+            f"columns: {names}. Is it one of these, name it as `column`."
         )
     # What `skip_spikes` judged by, beside a clip: of the clip's norms, and those that it skipped.
     columns = [one for one in columns if not one.prefix.endswith("skip_spikes/")] or columns
@@ -149,7 +159,12 @@ def _read_steps(table: Table, there: np.ndarray) -> np.ndarray | None:
             steps = read_entries(table[name], name).numbers
         except ValueError:
             continue
-        if steps.size == there.size and np.isfinite(steps[there]).all():
+        if steps.size != there.size:
+            raise ValueError(
+                f"`{name}` must be as long as the norms, {there.size:,} entries, got "
+                f"{steps.size:,}."
+            )
+        if np.isfinite(steps[there]).all():
             counted = steps[there]
             if counted.size == 1 or (counted.size and np.ptp(counted) > 0):
                 return steps
@@ -236,7 +251,8 @@ def _order(series: Series, missing: np.ndarray, skipped: np.ndarray) -> Series:
     if (bad := np.flatnonzero(series.norms[kept] < 0)).size:
         place, norm = kept[bad[0]], series.norms[kept[bad[0]]]
         raise ValueError(
-            f"Norms must not be negative, got {norm:g} at {series.word} {steps[place]:g}."
+            f"`history_or_state` must hold norms, which are not negative, got {norm:g} at "
+            f"{series.word} {steps[place]:g}."
         )
     whole = bool(np.all(steps[kept] == np.round(steps[kept])))
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["NormColumn", "find_norms", "find_steps"]
+__all__ = ["NormColumn", "find_norms", "find_steps", "name_column"]
 
 # `grad_norm`, `train_grad_norm`, `gradient/global_norm`, `grad_2.0_norm_total`, `gnorm`, ...
 _NORM = re.compile(
@@ -50,6 +50,12 @@ def find_norms(names: Iterable[str]) -> list[NormColumn]:
     found = [(rank, column) for name in names if (pair := _match(name)) for rank, column in [pair]]
     best = min((rank for rank, _ in found), default=0)
     return [column for rank, column in found if rank == best]
+
+
+def name_column(name: str) -> NormColumn:
+    """Take a column for one of norms, whatever it is called."""
+    prefix, slash, _ = name.rpartition("/")
+    return NormColumn(name, prefix + slash, "", is_raw=True)
 
 
 def _match(name: str) -> tuple[int, NormColumn] | None:

@@ -14,6 +14,7 @@ __all__ = [
     "Series",
     "Stretch",
     "drifts",
+    "find_longest",
     "judge",
     "medians_by_tenth",
     "middle",
@@ -148,7 +149,7 @@ def judge(series: Series, clipped: np.ndarray) -> Clipping:
         tenths = np.divide(hits, sizes, out=np.full(TENTHS, np.nan), where=sizes > 0)
         even = _is_even(hits, sizes)
     last = int(np.flatnonzero(clipped)[-1]) if count else -1
-    return Clipping(count, total, tenths, _longest(clipped), last, even)
+    return Clipping(count, total, tenths, find_longest(clipped), last, even)
 
 
 def _is_even(hits: np.ndarray, sizes: np.ndarray) -> bool:
@@ -162,7 +163,8 @@ def _is_even(hits: np.ndarray, sizes: np.ndarray) -> bool:
     return bool(deviation <= _CHI_SQUARED or np.ptp(shares) < min(share, 1 - share))
 
 
-def _longest(clipped: np.ndarray) -> Stretch | None:
+def find_longest(clipped: np.ndarray) -> Stretch | None:
+    """Find the longest stretch of steps in a row for which something holds; None without any."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], clipped.astype(np.int8), [0]])))
     if not edges.size:
         return None

@@ -16,15 +16,20 @@ Table = dict[str, Sequence[Any]]
 """Columns by name, levels joined by "/"; None where a row has no such entry."""
 
 
-def read_table(history: Any) -> Table | None:
-    """Read rows (a sequence of mappings) or columns (a mapping of vectors); None for others."""
+def read_table(history: Any, column: str | None = None) -> Table | None:
+    """Read rows (a sequence of mappings) or columns (a mapping of vectors); None for others.
+
+    Args:
+      history: The log.
+      column: The column of norms, where it is known.
+    """
     names = getattr(getattr(history, "dtype", None), "names", None)
     if names:  # a structured array
         history = {name: history[name] for name in names}
     elif hasattr(history, "columns") and hasattr(history, "to_dict"):  # a data frame
         history = {name: list(history[name]) for name in history.columns}
     if isinstance(history, Mapping):
-        return _from_mapping(history)
+        return _from_mapping(history, column)
     return _from_rows(history) if _has_rows(history) else None
 
 
@@ -41,12 +46,13 @@ def _has_rows(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(isinstance(row, Mapping) for row in value)
 
 
-def _from_mapping(history: Mapping[Any, Any]) -> Table:
+def _from_mapping(history: Mapping[Any, Any], column: str | None) -> Table:
     columns = dict(_flatten(history))
     for value in columns.values():
         if _has_rows(value):
             return _from_rows(value)  # `log_history` of a `trainer_state.json`
-    if any(_is_column(columns[norm.name]) for norm in find_norms(columns)):
+    norms = [norm.name for norm in find_norms(columns)] if column is None else [column]
+    if any(_is_column(columns.get(name)) for name in norms):
         return {name: value for name, value in columns.items() if _is_column(value)}
     return {name: [value] for name, value in columns.items()}  # one row
 

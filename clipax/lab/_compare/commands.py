@@ -7,39 +7,35 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 import clipax
+from clipax.lab._advise.command import advise_on_file
 from clipax.lab._compare.comparison import compare
 from clipax.lab._compare.files import make_folder_error, write_whole
-from clipax.lab._compare.methods import BASELINES, DEFAULT_METHODS, list_untunable
+from clipax.lab._compare.methods import DEFAULT_METHODS
 from clipax.lab._compare.plots import plot_curves
 from clipax.lab._compare.report import make_table, make_title, write_remarks, write_summary
 from clipax.lab._compare.results import MethodResult
 from clipax.lab._compare.settings import QUICK, Settings, parse_learning_rates
+from clipax.lab._console import make_console
+from clipax.lab._methods.command import list_methods
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="clipax",
-    help="Gradient clipping for JAX: compare methods on real data, list what there is.",
+    help="Gradient clipping for JAX: advice on the run that you have, methods compared on real "
+    "data, and the list of what there is.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("advise", short_help="Say what a run's gradient norms tell about its clip.")(
+    advise_on_file
+)
+app.command("methods", short_help="List the methods, find some, or show one.")(list_methods)
 _INTERRUPTED = 130
-# Tables that go to a file or a pipe are not folded.
-_PIPE_WIDTH = 120
-
-
-def _console(*, stderr: bool = False) -> Console:
-    console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    return console
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,40 +58,6 @@ def _root(
         typer.echo(context.get_help())
 
 
-@app.command("methods", short_help="List the methods.")
-def _methods(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table of the documentation instead.")
-    ] = False,
-) -> None:
-    """List the catalogue: every method of clipax, what it computes and where it comes from."""
-    if markdown:
-        typer.echo(clipax.catalogue.markdown_table())
-        return
-    console = _console()
-    listed = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("name", "kind", "formula", "source"):
-        listed.add_column(column, no_wrap=column == "name")
-    for entry in clipax.catalogue.ENTRIES.values():
-        listed.add_row(entry.name, entry.kind, _escape(entry.formula), entry.source)
-        for variant, extra in entry.variants.items():
-            given = ", ".join(f"{name}={value}" for name, value in extra.items())
-            listed.add_row(variant, entry.kind, f"{entry.name} with {given}", entry.source)
-    for name, (_, formula) in BASELINES.items():
-        listed.add_row(name, "baseline", _escape(formula), "optax")
-    console.print(listed)
-    console.print(
-        "`clipax compare --methods` takes the optimizers and the baselines.", markup=False
-    )
-    if left_out := list_untunable():
-        console.print(f"Except those without a learning rate: {', '.join(left_out)}.", markup=False)
-
-
-def _escape(text: str) -> str:
-    """Escape brackets, which rich would read as markup."""
-    return text.replace("[", r"\[")
-
-
 class _Bar:
     """Shows progress on stderr, so that stdout holds the table alone."""
 
@@ -107,7 +69,7 @@ class _Bar:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
-            console=_console(stderr=True),
+            console=make_console(stderr=True),
         )
         self._task = self._progress.add_task("")
 
@@ -239,7 +201,7 @@ def _pick_given(*values: Any) -> Any:
 
 
 def _report(results: Sequence[MethodResult], settings: Settings, out: Path) -> None:
-    console = _console()
+    console = make_console()
     console.print(make_table(results, settings))
     for remark in write_remarks(results):
         console.print(remark, markup=False)

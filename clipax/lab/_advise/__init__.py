@@ -1,0 +1,1 @@
+"""Advice on the clip of a run from a file: the command `clipax advise`."""

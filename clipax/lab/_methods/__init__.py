@@ -1,0 +1,1 @@
+"""The catalogue in the terminal: the command `clipax methods`."""

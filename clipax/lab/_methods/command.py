@@ -1,0 +1,94 @@
+"""The command `clipax methods`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from clipax import catalogue
+from clipax.catalogue import Entry
+from clipax.lab._compare.methods import BASELINES, list_untunable
+from clipax.lab._errors import InputError
+from clipax.lab._methods.page import write_page
+from clipax.lab._methods.search import find_exact, list_usual_names, search
+
+__all__ = ["list_methods"]
+
+_WIDTH = 79
+_KINDS = {
+    "transformation": "Transformations: links of an optax.chain",
+    "optimizer": "Optimizers",
+    "threshold": "Thresholds: where to clip; `clip_by_global_norm` takes one in place of a number",
+    "norm": "Rules on norms: `scale_by_norm` makes a transformation of one",
+}
+
+
+def list_methods(
+    word: Annotated[
+        str | None,
+        typer.Argument(
+            help="A name shows one method; other words search names, what optax, PyTorch and "
+            "papers call them (zclip, AutoClip, AGC, clip_grad_norm_), titles and authors.",
+            show_default=False,
+        ),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of the documentation instead.")
+    ] = False,
+) -> None:
+    """List the methods, find some by a word, or show one by its name."""
+    if markdown:
+        typer.echo(catalogue.markdown_table())
+        return
+    if word is None:
+        _list(catalogue.ENTRIES.values())
+        _list_baselines()
+    elif (entry := find_exact(word)) is not None:
+        typer.echo(write_page(entry))
+    elif found := search(word):
+        _list(found)
+        typer.echo("\n`clipax methods NAME` shows one of them.")
+    else:
+        raise InputError(f"no method, usual name or paper has {word!r}; `clipax methods` lists all")
+
+
+def _list(entries: Iterable[Entry]) -> None:
+    entries = list(entries)
+    first = True
+    for kind, title in _KINDS.items():
+        chosen = [entry for entry in entries if entry.kind == kind]
+        if not chosen:
+            continue
+        typer.echo(title if first else f"\n{title}")
+        first = False
+        for entry in chosen:
+            names = list_usual_names(entry)
+            also = f" Also: {', '.join(names)}." if names else ""
+            typer.echo(_fold(f"{entry.name}: {entry.summary}{also}"))
+            for variant, extra in entry.variants.items():
+                given = ", ".join(f"{name}={value!r}" for name, value in extra.items())
+                typer.echo(_fold(f"{variant}: {entry.name} with {given}."))
+
+
+def _list_baselines() -> None:
+    typer.echo("\nBaselines of optax, for `clipax compare`")
+    for name, (_, formula) in BASELINES.items():
+        typer.echo(_fold(f"{name}: {formula}"))
+    typer.echo("\n`clipax compare --methods` takes the optimizers and the baselines.")
+    if left_out := list_untunable():
+        typer.echo(_fold(f"Except those without a learning rate: {', '.join(left_out)}.").strip())
+    typer.echo("`clipax methods NAME` shows one method, `clipax methods WORD` searches.")
+
+
+def _fold(text: str) -> str:
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,98 @@
+"""Writes what the catalogue and the docstring say of one method, as plain text."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import clipax
+from clipax.catalogue import PAPERS, RECOVERS, Entry
+from clipax.lab._methods.search import list_usual_names
+
+__all__ = ["write_page"]
+
+_WIDTH = 79
+_ENTRIES = 1000
+
+
+def write_page(entry: Entry) -> str:
+    """Write the page of a method: what it does, its formula, arguments, memory and faults."""
+    about, arguments = _read_docstring(entry)
+    parts = [f"clipax.{entry.name} ({entry.kind})", "", *_wrap(about)]
+    rows = [("Formula", entry.formula)]
+    if names := list_usual_names(entry):
+        rows.append(("Also", ", ".join(names)))
+    rows += [
+        ("Paper", f"{paper}: {paper.title}") for paper in (PAPERS[key] for key in entry.papers)
+    ]
+    rows += [("State", _describe_state(entry)), ("Faults", _describe_faults(entry))]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        parts += _wrap(f"{name:{width}}  {text}", hanging=width + 2)
+    parts += ["", "Arguments"]
+    for name, text in arguments:
+        parts += _wrap(f"  {name}: {text}", hanging=6)
+    return "\n".join([*parts, "", f"More: help(clipax.{entry.name}); docs/speed.md has times."])
+
+
+def _wrap(text: str, hanging: int = 0) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _read_docstring(entry: Entry) -> tuple[str, list[tuple[str, str]]]:
+    """Read the first two paragraphs and the arguments."""
+    text = inspect.getdoc(entry.factory) or ""
+    paragraphs = text.split("\n\n")
+    about = " ".join(" ".join(part.split()) for part in paragraphs[:2] if ".. math" not in part)
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    found = (
+        re.findall(r"^  (\w+): (.*?)(?=^  \w+: |\Z)", section[1], re.M | re.S) if section else []
+    )
+    return _plain(about), [(name, _plain(" ".join(said.split()))) for name, said in found]
+
+
+def _plain(text: str) -> str:
+    """Write formulas in a sentence without marks of LaTeX."""
+    text = re.sub(r":math:`([^`]*)`", r"\1", text)
+    text = re.sub(r"\\(?:mathrm|hat|tilde)\{(\w+)\}|\\([a-zA-Z]+)", r"\1\2", text)
+    return text.replace(r"\|", "||")
+
+
+def _describe_state(entry: Entry) -> str:
+    """Say what it remembers beside copies of the parameters."""
+    method = entry.factory(**entry.example)
+    transformation: optax.GradientTransformation = method
+    if entry.kind == "threshold":
+        transformation = clipax.clip_by_global_norm(method)
+    elif entry.kind == "norm":
+        transformation = clipax.scale_by_norm(method)
+    state = jax.eval_shape(transformation.init, jnp.zeros(_ENTRIES))
+    sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)]
+    whole = _ENTRIES * 4
+    copies = sum(size // whole for size in sizes if size % whole == 0)
+    rest = sum(size for size in sizes if size % whole)
+    text = f"{rest:,} bytes for each norm"
+    return f"{copies:g} times the parameters in float32, and {text}" if copies else text
+
+
+def _describe_faults(entry: Entry) -> str:
+    """Say what becomes of it after bad steps."""
+    if entry.verdict != RECOVERS:
+        text = "by its definition it does not recover from one huge gradient in 200 steps"
+    else:
+        text = "a NaN, an infinity or one huge gradient leaves no trace after 200 steps"
+    for fault, why in entry.lasting.items():
+        text += f"; {fault}: {why}"
+    return f"{text}."

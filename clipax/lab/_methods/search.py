@@ -1,0 +1,46 @@
+"""Finds methods by their names, usual names and papers."""
+
+from __future__ import annotations
+
+import re
+
+from clipax._twins import TWINS
+from clipax.catalogue import ENTRIES, PAPERS, Entry
+
+__all__ = ["find_exact", "list_usual_names", "search"]
+
+
+def list_usual_names(entry: Entry) -> list[str]:
+    """List what a method is called elsewhere."""
+    return [name for name, twin in TWINS.items() if twin == entry.name]
+
+
+def find_exact(word: str) -> Entry | None:
+    """Find the method of that name or usual name; None where it is of none or of several."""
+    wanted = _simplify(word)
+    found = [entry for entry in ENTRIES.values() if _simplify(entry.name) == wanted]
+    found = found or [
+        entry
+        for entry in ENTRIES.values()
+        if wanted in map(_simplify, (entry.name.partition(".")[2], *list_usual_names(entry)))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def search(word: str) -> list[Entry]:
+    """Find the methods with a word in their name, usual names, first line or papers."""
+    wanted = _simplify(word)
+    return [entry for entry in ENTRIES.values() if any(wanted in text for text in _texts(entry))]
+
+
+def _texts(entry: Entry) -> list[str]:
+    papers = [PAPERS[key] for key in entry.papers]
+    texts = [entry.name, *entry.variants, *list_usual_names(entry), entry.summary]
+    for paper in papers:
+        texts += [paper.authors, paper.title, str(paper)]
+    return [_simplify(text) for text in texts]
+
+
+def _simplify(text: str) -> str:
+    """Leave out case and everything between letters: `delta-GClip` is `delta_gclip`."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
