@@ -127,10 +127,10 @@ def _make_forms(
     def stay(updates: Updates, state: Any, given: Any) -> tuple[Updates, Any]:
         shapes, _ = jax.eval_shape(take, updates, state, given)
         # `optax.lookahead` returns updates of two sets of parameters for a gradient of one.
-        alike = jax.tree.structure(updates) == jax.tree.structure(shapes)
+        structures: list[Any] = [jax.tree.structure(updates), jax.tree.structure(shapes)]
         zeros = jax.tree.map(
             lambda leaf, like: jnp.zeros_like(leaf, dtype=like.dtype),
-            updates if alike else shapes,
+            updates if structures[0] == structures[1] else shapes,
             shapes,
         )
         return zeros, state
