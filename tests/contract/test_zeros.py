@@ -17,6 +17,7 @@ from clipax.thresholds import Context, Threshold, as_threshold
 from tests.contract.cases import BASIC
 from tests.contract.gradients import NESTED, mild, nest, parameters
 from tests.contract.harness import assert_all_finite, assert_same, jitted, memory, method, run
+from tests.double import enable_x64
 
 EACH = pytest.mark.parametrize("name", BASIC)
 THRESHOLDS = [name for name, entry in ENTRIES.items() if entry.kind == "threshold"]
@@ -67,7 +68,7 @@ def test_a_threshold_keeps_the_rows_of_zeros(name: str, dtype: str, x64: None) -
     made = ENTRIES[name].factory(**ENTRIES[name].example)
     threshold = as_threshold(made)
     norms = np.exp(np.random.default_rng(0).standard_normal((40, 4)))
-    with jax.enable_x64(dtype == "float64"):
+    with enable_x64(dtype == "float64"):
         for warm in (0, 40):
             start = threshold.init((4,))
             before = _follow(threshold, norms[:warm], start)[-1][1] if warm else start

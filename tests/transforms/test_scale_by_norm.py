@@ -223,7 +223,7 @@ def test_no_block_is_too_small_to_be_clipped(platform, scope, beside):
         np.testing.assert_allclose(state.telemetry.grad_norm, size, rtol=1e-6)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("threshold", [1e300, np.float64(1e300), 10**100])
 def test_a_number_beyond_float32_never_clips(threshold):
     gradient = jnp.array([3e30, 4e30])
@@ -235,7 +235,7 @@ def test_a_number_beyond_float32_never_clips(threshold):
         np.testing.assert_array_equal(clip.update(gradient, clip.init(gradient))[0], gradient)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_number_below_float32_lets_next_to_nothing_pass():
     clip = clipax.clip_by_global_norm(1e-60)
     update, state = clip.update(jnp.array([1e-30]), clip.init(jnp.zeros(1)))
