@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import pytest
 
 from clipax.catalogue import ENTRIES
-from tests.contract.cases import TWINS, Case, case_of
+from tests.contract.cases import REPRESENTATIVES, TWINS, Case, case_of
 from tests.contract.harness import assert_close, problem, run, same
+from tests.thorough import thorough
 
 SCHEDULED = [
     (name, argument.name)
@@ -20,13 +21,20 @@ SCHEDULED = [
     if "ScalarOrSchedule" in str(argument.annotation) and name not in TWINS
 ]
 
+# A learning rate is a link of optax in most optimizers: of representatives only.
+OWN = [
+    (name, argument)
+    for name, argument in SCHEDULED
+    if argument != "learning_rate" or name in REPRESENTATIVES
+]
+
 
 def _value(case: Case, argument: str) -> float:
     given = case.keywords.get(argument, case.entry.defaults.get(argument))
     return 1.0 if given is None else float(given)
 
 
-@pytest.mark.parametrize(("name", "argument"), SCHEDULED)
+@pytest.mark.parametrize(("name", "argument"), thorough(SCHEDULED, OWN))
 def test_an_argument_follows_a_schedule(name: str, argument: str) -> None:
     case = case_of(ENTRIES[name], {})
     usual = _value(case, argument)

@@ -14,10 +14,11 @@ import pytest
 import clipax
 from clipax.catalogue import ENTRIES
 from clipax.thresholds import Context, Threshold, as_threshold
-from tests.contract.cases import BASIC
+from tests.contract.cases import BASIC, REPRESENTATIVES
 from tests.contract.gradients import NESTED, mild, nest, parameters
 from tests.contract.harness import assert_all_finite, assert_same, jitted, memory, method, run
 from tests.double import enable_x64
+from tests.thorough import thorough
 
 EACH = pytest.mark.parametrize("name", BASIC)
 THRESHOLDS = [name for name, entry in ENTRIES.items() if entry.kind == "threshold"]
@@ -139,7 +140,7 @@ def test_a_block_that_was_frozen_is_scaled_as_if_it_had_not_been(name: str) -> N
             assert (factors[0][key] >= factors[1][key] * (1 - 1e-5)).all(), key
 
 
-@EACH
+@pytest.mark.parametrize("name", thorough(BASIC, {*REPRESENTATIVES, *REMEMBERING_ZEROS}))
 def test_a_link_behind_a_clip_takes_no_bad_step_for_a_small_one(name: str) -> None:
     params, good = nest(parameters(NESTED)), [nest(tree) for tree in mild(NESTED, 12)]
     bad = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
