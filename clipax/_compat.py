@@ -1,6 +1,6 @@
-"""What JAX's releases name differently, in one place, chosen when the package is imported.
+"""What the releases of JAX that are supported name differently, in one place.
 
-A traced program is the same as if the newer name stood where these are called.
+A choice is made while a function is traced: the program is the same as without it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from clipax._typing import Array
 __all__ = ["vary", "varying_axes"]
 
 
-def _pcast(value: Array, axes: tuple[str, ...]) -> Array:
-    return lax.pcast(value, axes, to="varying")
-
-
-vary = _pcast if hasattr(lax, "pcast") else lax.pvary
-"""Mark a value as varying over manual mesh axes, over none of which it varies yet.
-
-`pcast` is new in jax 0.8.2; `pvary`, which it replaces, is deprecated since.
-"""
+def vary(value: Array, axes: tuple[str, ...]) -> Array:
+    """Mark a value as varying over manual mesh axes, over none of which it varies yet."""
+    # New in jax 0.8.2, where `pvary` is deprecated.
+    if hasattr(lax, "pcast"):
+        return lax.pcast(value, axes, to="varying")
+    return lax.pvary(value, axes)  # type: ignore[attr-defined]
 
 
 def varying_axes(value: Any) -> frozenset[str]:
