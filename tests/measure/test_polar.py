@@ -188,7 +188,7 @@ def step(limit, leaves, method="polar"):
 @pytest.mark.parametrize("large", [2**18, 24])
 def test_matrices_of_a_shape_go_together(large, monkeypatch):
     # In a loop if they are large; the program is cached by its arguments.
-    jax.clear_caches()
+    _singular_values._run.clear_cache()
     monkeypatch.setattr(_singular_values, "LARGE", large)
     leaves = tree(5)
     together = step(1.0, leaves)
@@ -196,7 +196,7 @@ def test_matrices_of_a_shape_go_together(large, monkeypatch):
         alone = step(1.0, {name: leaf})[name]
         np.testing.assert_allclose(together[name], alone, atol=1e-5)
         np.testing.assert_allclose(alone, step(1.0, {name: leaf}, "svd")[name], atol=1e-5)
-    jax.clear_caches()
+    _singular_values._run.clear_cache()
 
 
 def products_of(count):
