@@ -18,7 +18,7 @@ def thorough(values: Iterable[Any], but: Iterable[Any]) -> list[Any]:
     """Mark the parameters of a test, but those that are (or are written as) one of `but`."""
     marked = []
     for value in values:
-        whole = value if isinstance(value, tuple) else (value,)
+        whole = value if type(value) is tuple else (value,)  # a `Threshold` is one value
         kept = any(one in (value, str(value)) for one in but)
         marked.append(pytest.param(*whole, marks=() if kept else pytest.mark.thorough))
     return marked

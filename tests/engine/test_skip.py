@@ -130,6 +130,7 @@ def slope(inner, platform, gradient, mode):
         return jax.jit(mode(size))(gradient["w"][0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "mode",
     thorough([jax.grad, jax.jacfwd, lambda f: jax.jacfwd(jax.grad(f))], but=[jax.grad]),

@@ -146,7 +146,7 @@ def test_the_polynomials_do_what_is_said_of_them():
         np.testing.assert_allclose(values, 1, atol=2.0**-bits)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 5])
+@pytest.mark.parametrize("rank", thorough([1, 2, 5], but=[2]))
 @pytest.mark.parametrize(("rows", "columns"), [(3, 4), (16, 64), (64, 64)])
 def test_noise_has_no_direction(rank, rows, columns):
     random = np.random.default_rng(rank)
@@ -185,6 +185,7 @@ def step(limit, leaves, method="polar"):
     return clip.update(leaves, clip.init(leaves))[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("large", [2**18, 24])
 def test_matrices_of_a_shape_go_together(large, monkeypatch):
     # In a loop if they are large; the program is cached by its arguments.
