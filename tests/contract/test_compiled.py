@@ -28,7 +28,7 @@ EACH = pytest.mark.parametrize("name", BASIC)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
 
 
-@pytest.mark.parametrize("name", SEES_LEAVES)
+@pytest.mark.parametrize("name", thorough(SEES_LEAVES, REPRESENTATIVES))
 def test_jit_equals_eager(name: str) -> None:
     params, gradients = problem()
     state = method(name).init(params)
