@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from collections.abc import Iterator
 
 import jax
 import pytest
 
 from clipax.measure import assume_devices
+from tests.double import enable_x64
 from tests.quick_code import quick_code
 
 __all__ = ["quick_code"]
 
-# The releases on which every warning is an error; on newer ones only those that clipax raises are.
-PINNED = "0.10."
-
 # Nine tenths of the tests' time is XLA's, and its newer emitters of fusions take twice the time of
-# the older ones, which make the same results. Programs that are counted are compiled as they are
-# for users (`tests/counts/programs.py`), and so is the whole contract on the newest JAX. The
-# compiler for TPUs (`tests/programs`) ends a process that has options of the CPU's.
+# the older ones, which make the same results; the newest JAX has no older ones. Programs that are
+# counted are compiled as they are for users (`tests/counts/programs.py`), and so is the whole
+# contract on the newest JAX. The compiler for TPUs (`tests/programs`) ends a process that has
+# options of the CPU's.
 _AS_FOR_USERS = {"CLIPAX_DEFAULT_CODEGEN", "CLIPAX_PROGRAMS"}
-if jax.__version__.startswith(PINNED) and not _AS_FOR_USERS & os.environ.keys():
+if jax.__version_info__ < (0, 11) and not _AS_FOR_USERS & os.environ.keys():
     os.environ["XLA_FLAGS"] = " ".join(
         [
             os.environ.get("XLA_FLAGS", ""),
@@ -40,17 +40,29 @@ jax.config.update("jax_num_cpu_devices", 8)
 gc.set_threshold(100_000, 50, 100)
 
 
+class _OwnWarnings:
+    """Turns warnings that a line of clipax causes into errors, on whatever versions.
+
+    Those by which a dependency announces a change (of deprecation, `FutureWarning`) are shown: they
+    are not errors but where pytest is told so (`-W error`), as on the pinned versions.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        for category in (UserWarning, RuntimeWarning):
+            # Behind all other filters: what a test's own mark says comes first.
+            warnings.filterwarnings("error", "", category, r"clipax(\.|\Z)", append=True)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Relax the filter of warnings where JAX is newer than the pinned release."""
-    if not jax.__version__.startswith(PINNED):
-        config.addinivalue_line("filterwarnings", "default")
-        config.addinivalue_line("filterwarnings", "error:::clipax")
+    """Register what must hold for doctests, too, which do not see this file's fixtures."""
+    config.pluginmanager.register(_OwnWarnings())
 
 
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Switch to double precision for one test."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

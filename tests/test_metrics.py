@@ -14,8 +14,9 @@ from flax import nnx, serialization
 from flax.training import train_state
 
 import clipax
-from tests.contract.cases import CASES
+from tests.contract.cases import CASES, REPRESENTATIVES
 from tests.contract.harness import method
+from tests.thorough import thorough
 
 PARAMS = {"a": {"kernel": jnp.array([3.0, 4.0])}, "b": jnp.array([12.0])}
 
@@ -167,7 +168,7 @@ def as_json(state, **keywords):
     return json.loads(json.dumps(metrics, allow_nan=False))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", thorough(CASES, REPRESENTATIVES))
 def test_all_values_are_finite_scalars_for_strict_json(name):
     optimizer = method(name)
     if CASES[name].entry.name in WITHOUT_NORMS:

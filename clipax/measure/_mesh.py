@@ -16,9 +16,10 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from clipax import scopes
+from clipax._compat import vary, varying_axes
 from clipax._typing import Array, AxisName
 
-__all__ = ["Mesh", "varying_axes"]
+__all__ = ["Mesh"]
 
 T = TypeVar("T")
 
@@ -165,7 +166,7 @@ class Mesh(NamedTuple):
     def _vary(self, value: Array) -> Array:
         """Mark a value as varying over all named axes, as collectives over them demand."""
         missing = tuple(axis for axis in self.axes if axis not in varying_axes(value))
-        return lax.pcast(value, missing, to="varying") if missing else value
+        return vary(value, missing) if missing else value
 
 
 def _as_tuple(axes: Any) -> tuple[str, ...]:
@@ -181,13 +182,6 @@ def _lookup(axis_name: Mapping[str, Any], path: str) -> Any:
     raise ValueError(
         f"`axis_name` must match every leaf, none of its patterns {list(axis_name)} fits {path!r}."
     )
-
-
-def varying_axes(value: Any) -> frozenset[str]:
-    """Return the manual mesh axes over which JAX knows an array to vary."""
-    kind = jax.typeof(value)
-    manual = getattr(kind, "manual_axis_type", None)
-    return frozenset(manual.varying if manual is not None else getattr(kind, "vma", ()))
 
 
 def _tracks_variation(axes: tuple[str, ...]) -> bool:

@@ -12,12 +12,12 @@ from jax import lax
 from clipax import _platforms
 from clipax._typing import Array
 
-__all__ = ["adjoint", "multiply_in_passes", "product"]
+__all__ = ["adjoint", "multiply", "multiply_in_passes", "product"]
 
 
 def product(first: Array, second: Array) -> Array:
     """Multiply matrices at the highest precision of the device."""
-    return _product(first, second) if first.dtype == jnp.float32 else _multiply(first, second)
+    return _product(first, second) if first.dtype == jnp.float32 else multiply(first, second)
 
 
 def adjoint(stack: Array) -> Array:
@@ -27,17 +27,18 @@ def adjoint(stack: Array) -> Array:
 
 @jax.custom_jvp
 def _product(first: Array, second: Array) -> Array:
-    return _platforms.choose(first, second, cpu=_multiply, gpu=_multiply, tpu=multiply_in_passes)
+    return _platforms.choose(first, second, cpu=multiply, gpu=multiply, tpu=multiply_in_passes)
 
 
 @_product.defjvp
 def _product_jvp(primals: Any, tangents: Any) -> Any:
     # By the plain product: a derivative of the passes would be a derivative of roundings.
     (first, second), (change, shift) = primals, tangents
-    return _multiply(first, second), _multiply(change, second) + _multiply(first, shift)
+    return multiply(first, second), multiply(change, second) + multiply(first, shift)
 
 
-def _multiply(first: Array, second: Array) -> Array:
+def multiply(first: Array, second: Array) -> Array:
+    """Multiply by one product of XLA's: a linear function, as derivatives must be made of."""
     return jnp.matmul(first, second, precision=lax.Precision.HIGHEST)
 
 
@@ -54,7 +55,7 @@ def multiply_in_passes(first: Array, second: Array) -> Array:
         parts = firsts[pair[0]], seconds[pair[1]]
         return total + jnp.matmul(*parts, preferred_element_type=jnp.float32), None
 
-    start = jnp.zeros_like(_multiply(first, second))
+    start = jnp.zeros_like(multiply(first, second))
     order = np.array([[2, 0], [1, 1], [0, 2], [1, 0], [0, 1], [0, 0]])
     return lax.scan(add, start, jnp.asarray(order))[0]
 

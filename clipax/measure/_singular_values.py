@@ -18,12 +18,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from clipax import _platforms
+from clipax._compat import varying_axes
 from clipax._typing import Array, AxisName
 from clipax.measure import _polar, _svd
 from clipax.measure._gather import lay_out
 from clipax.measure._leaves import Leaf
 from clipax.measure._matrices import from_matrices, to_matrices
-from clipax.measure._mesh import varying_axes
 
 __all__ = [
     "Method",

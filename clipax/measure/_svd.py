@@ -11,7 +11,7 @@ from jax import lax
 from clipax._typing import Array
 from clipax.measure._leaves import wide_dtype
 from clipax.measure._matrices import scale_to_unit, widen
-from clipax.measure._products import adjoint, product
+from clipax.measure._products import adjoint, multiply, product
 
 __all__ = ["clamp", "largest_values", "orthogonalize"]
 
@@ -81,8 +81,8 @@ def _clamp_jvp(primals: Any, tangents: Any) -> Any:
     total = first + second
     mean = jnp.where(total > 0, (cut_first + cut_second) / jnp.where(total > 0, total, 1), 1)
 
-    seen = product(adjoint(left), change)
-    core = product(seen, adjoint(right))
+    seen = multiply(adjoint(left), change)
+    core = multiply(seen, adjoint(right))
     other = adjoint(core)
     inner = (slope * (core + other) + mean * (core - other)) / 2
     # The part of the derivative that comes from the limit.
@@ -91,11 +91,11 @@ def _clamp_jvp(primals: Any, tangents: Any) -> Any:
     weight = ratio.astype(stack.dtype)
     beside_right = left * weight[..., None, :]
     beside_left = weight[..., None] * right
-    outside = product(change - product(left, seen), adjoint(right))
+    outside = multiply(change - multiply(left, seen), adjoint(right))
     tangent = (
-        product(product(left, inner), right)
-        + product(outside, beside_left)
-        + product(beside_right, seen - product(core, right))
+        multiply(multiply(left, inner), right)
+        + multiply(outside, beside_left)
+        + multiply(beside_right, seen - multiply(core, right))
     )
     cut_matrix = product(left * cut.astype(stack.dtype)[..., None, :], right)
     return (cut_matrix, values[..., 0]), (tangent, core[..., 0, 0].real)

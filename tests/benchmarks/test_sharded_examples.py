@@ -67,6 +67,7 @@ def _value(output: str, label: str) -> list[str]:
     return line.removeprefix(label).split()
 
 
+@pytest.mark.thorough
 def test_sharded_training_resumes_on_as_many_devices_and_on_half_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +103,7 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.mark.thorough
 def test_two_processes_are_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     address = f"127.0.0.1:{_free_port()}"
     tiny = ("--width", "16", "--layers", "1")

@@ -63,6 +63,7 @@ def test_command_line(
     assert [row for row in both.rows if row["run"] == 0] == one
 
 
+@pytest.mark.thorough
 def test_repeats_run_in_fresh_processes(tmp_path: Path) -> None:
     """As a user runs it."""
     choice = "steps --trees 1e4x1 --dtypes f32 --cases sgd --rounds 2 --repeats 2"

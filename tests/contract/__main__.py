@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     name, *options = arguments
     selection = Selection(name)
     # In one process, as workers would know nothing of the selection.
-    where = ["-q", "-n", "0", str(TESTS), str(selection.module)]
+    where = ["-q", "-n", "0", "-m", "", str(TESTS), str(selection.module)]
     status = pytest.main([*where, *options], plugins=[selection])
     print(f"{name} is {'complete' if status == 0 else 'not complete'}")
     return int(status)

@@ -13,8 +13,7 @@ import pytest
 
 from tests.contract.cases import BASIC, REPRESENTATIVES
 from tests.contract.harness import assert_same, jitted, method, problem, run, signature
-
-EACH = pytest.mark.parametrize("name", sorted(BASIC.keys() | set(REPRESENTATIVES)))
+from tests.thorough import thorough
 
 
 def _first_half(name: str, problem: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -41,7 +40,9 @@ def test_flax_bytes(name: str) -> None:
     assert_same(_second_half(name, problem(), restored), expected)
 
 
-@EACH
+@pytest.mark.parametrize(
+    "name", thorough(sorted(BASIC.keys() | set(REPRESENTATIVES)), REPRESENTATIVES)
+)
 def test_flax_state_dict(name: str) -> None:
     start, middle = _first_half(name, problem())
     stored = flax.serialization.to_state_dict(middle)

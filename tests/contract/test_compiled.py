@@ -21,13 +21,14 @@ from tests.contract.harness import (
     run,
     signature,
 )
+from tests.thorough import thorough
 
 ALL = pytest.mark.parametrize("name", CASES)
 EACH = pytest.mark.parametrize("name", BASIC)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
 
 
-@pytest.mark.parametrize("name", SEES_LEAVES)
+@pytest.mark.parametrize("name", thorough(SEES_LEAVES, REPRESENTATIVES))
 def test_jit_equals_eager(name: str) -> None:
     params, gradients = problem()
     state = method(name).init(params)
@@ -36,7 +37,7 @@ def test_jit_equals_eager(name: str) -> None:
     assert_close(compiled, eager)
 
 
-@pytest.mark.parametrize("name", SEES_LEAVES)
+@pytest.mark.parametrize("name", thorough(SEES_LEAVES, REPRESENTATIVES))
 def test_a_scan_equals_a_loop(name: str) -> None:
     params, gradients = problem()
     state = method(name).init(params)
@@ -164,7 +165,7 @@ def test_a_zero_gradient_makes_no_nan_on_the_way(name: str, compiled: bool) -> N
     assert_all_finite((updates, states))
 
 
-@EACH
+@pytest.mark.parametrize("name", thorough(BASIC, REPRESENTATIVES))
 def test_the_derivative_at_a_zero_gradient_is_finite(name: str) -> None:
     params, _ = problem()
     zero = jax.tree.map(jnp.zeros_like, params)

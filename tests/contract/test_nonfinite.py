@@ -23,6 +23,7 @@ from tests.contract.harness import (
     run,
 )
 from tests.oracles import Tree
+from tests.thorough import thorough
 
 ALL = pytest.mark.parametrize("name", CASES)
 BAD = [np.nan, np.inf, -np.inf]
@@ -121,7 +122,7 @@ POLICY = [
 ]
 
 
-@pytest.mark.parametrize("name", POLICY)
+@pytest.mark.parametrize("name", thorough(POLICY, REPRESENTATIVES))
 def test_propagate_gives_nan_and_a_clean_memory(name: str) -> None:
     params, gradients = problem()
     tx = CASES[name].make(nonfinite="propagate")
@@ -156,7 +157,7 @@ def test_no_state_is_ever_anything_but_finite_in_float32(name: str) -> None:
     _assert_state_stays_finite(name, jnp.float32)
 
 
-@pytest.mark.parametrize("name", SEES_LEAVES)
+@pytest.mark.parametrize("name", thorough(SEES_LEAVES, REPRESENTATIVES))
 def test_no_state_is_ever_anything_but_finite_in_float16(name: str) -> None:
     _assert_state_stays_finite(name, jnp.float16)
 

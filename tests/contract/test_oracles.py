@@ -26,15 +26,18 @@ from tests.contract.gradients import (
 from tests.contract.harness import jitted, method, run, same
 from tests.oracles import Tree
 from tests.oracles.clip_by_singular_values import singular_values
+from tests.thorough import thorough
 
 # Compared to rounding, over many steps: in the code that users get.
 OPTIMISED = True
 STEPS = 60
 DOUBLE, SINGLE = 1e-12, 1e-5
-ALL = pytest.mark.parametrize("case", CASES.values(), ids=str)
-EACH = pytest.mark.parametrize("case", BASIC.values(), ids=str)
+ALL = pytest.mark.parametrize("case", thorough(CASES.values(), {*BASIC, *REPRESENTATIVES}), ids=str)
+EACH = pytest.mark.parametrize("case", thorough(BASIC.values(), REPRESENTATIVES), ids=str)
 FULL = pytest.mark.parametrize("case", [CASES[name] for name in REPRESENTATIVES], ids=str)
-OF_LEAVES = pytest.mark.parametrize("case", SEES_LEAVES.values(), ids=str)
+OF_LEAVES = pytest.mark.parametrize(
+    "case", thorough(SEES_LEAVES.values(), REPRESENTATIVES), ids=str
+)
 
 
 def _follow(case: Case, layout: Layout, dtype: Any) -> tuple[list[Tree], list[Tree]]:
@@ -76,7 +79,7 @@ def test_float64_of_a_vector(case: Case, x64: None) -> None:
     _assert_follows(*_follow(case, VECTOR, jnp.float64), DOUBLE)
 
 
-@EACH  # options too are followed in float32, with steps that are not finite, in test_nonfinite.py
+@EACH  # all cases are followed in float32, with steps that are not finite, in test_nonfinite.py
 def test_float32(case: Case) -> None:
     _assert_follows(*_follow(case, NESTED, jnp.float32), SINGLE)
 

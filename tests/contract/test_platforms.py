@@ -12,6 +12,7 @@ from clipax._platforms import assume_platform
 from tests.contract.cases import BASIC, CASES
 from tests.contract.gradients import NESTED, flatten, heavy_tailed, nest, parameters
 from tests.contract.harness import assert_all_finite, assert_close, jitted, method, run
+from tests.thorough import thorough
 
 STEPS = 16
 BAD = {0: np.nan, 4: np.inf, 5: -np.inf, 10: np.nan}
@@ -26,6 +27,7 @@ ON_TPU = (
     "with_error_feedback",
 )
 JOBS = [("gpu", name) for name in BASIC] + [("tpu", name) for name in ON_TPU]
+QUICK = [(platform, name) for name in ON_TPU for platform in ("gpu", "tpu")]
 
 
 def _gradients(scale: float = 1.0) -> list[Any]:
@@ -36,7 +38,7 @@ def _gradients(scale: float = 1.0) -> list[Any]:
     return jax.tree.map(lambda leaf: leaf * np.asarray(scale, leaf.dtype), gradients)
 
 
-@pytest.mark.parametrize(("platform", "name"), JOBS)
+@pytest.mark.parametrize(("platform", "name"), thorough(JOBS, QUICK))
 def test_a_run_with_bad_steps_against_the_oracle(platform: Any, name: str) -> None:
     params, gradients = nest(parameters(NESTED)), _gradients()
     with assume_platform(platform):

@@ -28,7 +28,7 @@ TOP = ("lab", "cli", "__main__")
 # The rows of CONTRIBUTING's table: rooms of one level, which do not import each other. The modules
 # of one room may.
 LEVELS: list[list[set[str]]] = [
-    [{"_validate", "_typing", "_export", "_platforms", "_interruption"}],
+    [{"_validate", "_typing", "_export", "_compat", "_platforms", "_interruption"}],
     [{"_statistics"}],
     [{"scopes"}, {"_states"}],
     [{"measure"}],

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import pytest
 
 from clipax.catalogue import ENTRIES
-from tests.contract.cases import TWINS, Case, case_of
+from tests.contract.cases import REPRESENTATIVES, TWINS, Case, case_of
 from tests.contract.harness import assert_close, problem, run, same
+from tests.thorough import thorough
 
 SCHEDULED = [
     (name, argument.name)
@@ -20,13 +21,19 @@ SCHEDULED = [
     if "ScalarOrSchedule" in str(argument.annotation) and name not in TWINS
 ]
 
+QUICK = [
+    (name, argument)
+    for name, argument in SCHEDULED
+    if name in REPRESENTATIVES or name in ("clip_by_global_norm", "clip_by_value")
+]
+
 
 def _value(case: Case, argument: str) -> float:
     given = case.keywords.get(argument, case.entry.defaults.get(argument))
     return 1.0 if given is None else float(given)
 
 
-@pytest.mark.parametrize(("name", "argument"), SCHEDULED)
+@pytest.mark.parametrize(("name", "argument"), thorough(SCHEDULED, QUICK))
 def test_an_argument_follows_a_schedule(name: str, argument: str) -> None:
     case = case_of(ENTRIES[name], {})
     usual = _value(case, argument)

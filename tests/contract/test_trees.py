@@ -23,6 +23,7 @@ from tests.contract.harness import (
     signature,
     structure,
 )
+from tests.double import enable_x64
 
 EACH = pytest.mark.parametrize("name", SEES_LEAVES)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
@@ -39,7 +40,7 @@ DTYPES = {
 @EACH
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_updates_have_the_dtype_of_the_gradients(name: str, dtype: Any) -> None:
-    with jax.enable_x64(True) if dtype == jnp.float64 else contextlib.nullcontext():
+    with enable_x64(True) if dtype == jnp.float64 else contextlib.nullcontext():
         gradients = nest(parameters(NESTED), dtype)
         tx = method(name)
         # Traced, not run: types are known before there is a number.

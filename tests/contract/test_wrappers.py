@@ -22,6 +22,7 @@ from tests.contract.harness import (
     run,
     signature,
 )
+from tests.thorough import thorough
 
 EACH = pytest.mark.parametrize("name", BASIC)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
@@ -78,9 +79,10 @@ INJECTED = [
     # A schedule is called outside of the method, whatever it is.
     *((name, True) for name in REPRESENTATIVES),
 ]
+QUICK = [(name, scheduled) for name in REPRESENTATIVES for scheduled in (False, True)]
 
 
-@pytest.mark.parametrize(("name", "scheduled"), INJECTED)
+@pytest.mark.parametrize(("name", "scheduled"), thorough(INJECTED, QUICK))
 def test_inject_hyperparams(name: str, scheduled: bool) -> None:
     case = CASES[name]
     params, gradients = problem()

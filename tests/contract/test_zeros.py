@@ -14,9 +14,11 @@ import pytest
 import clipax
 from clipax.catalogue import ENTRIES
 from clipax.thresholds import Context, Threshold, as_threshold
-from tests.contract.cases import BASIC
+from tests.contract.cases import BASIC, REPRESENTATIVES
 from tests.contract.gradients import NESTED, mild, nest, parameters
 from tests.contract.harness import assert_all_finite, assert_same, jitted, memory, method, run
+from tests.double import enable_x64
+from tests.thorough import thorough
 
 EACH = pytest.mark.parametrize("name", BASIC)
 THRESHOLDS = [name for name, entry in ENTRIES.items() if entry.kind == "threshold"]
@@ -67,7 +69,7 @@ def test_a_threshold_keeps_the_rows_of_zeros(name: str, dtype: str, x64: None) -
     made = ENTRIES[name].factory(**ENTRIES[name].example)
     threshold = as_threshold(made)
     norms = np.exp(np.random.default_rng(0).standard_normal((40, 4)))
-    with jax.enable_x64(dtype == "float64"):
+    with enable_x64(dtype == "float64"):
         for warm in (0, 40):
             start = threshold.init((4,))
             before = _follow(threshold, norms[:warm], start)[-1][1] if warm else start
@@ -138,7 +140,7 @@ def test_a_block_that_was_frozen_is_scaled_as_if_it_had_not_been(name: str) -> N
             assert (factors[0][key] >= factors[1][key] * (1 - 1e-5)).all(), key
 
 
-@EACH
+@pytest.mark.parametrize("name", thorough(BASIC, {*REPRESENTATIVES, *REMEMBERING_ZEROS}))
 def test_a_link_behind_a_clip_takes_no_bad_step_for_a_small_one(name: str) -> None:
     params, good = nest(parameters(NESTED)), [nest(tree) for tree in mild(NESTED, 12)]
     bad = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
@@ -160,7 +162,7 @@ def _rules(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {path: value for path, value in found.items() if ".rules" in path}
 
 
-@pytest.mark.parametrize("scope", ["leaf", "unit"])
+@pytest.mark.parametrize("scope", thorough(["leaf", "unit"], but=["leaf"]))
 @pytest.mark.parametrize("name", THRESHOLDS)
 def test_a_frozen_block_freezes_its_rows_alone(name: str, scope: str) -> None:
     rule = clipax.norms.clip(ENTRIES[name].factory(**ENTRIES[name].example))

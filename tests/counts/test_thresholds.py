@@ -13,6 +13,7 @@ import clipax
 from benchmarks.harness import hlo, trees
 from clipax import thresholds
 from tests.counts.programs import SCALES, SLACK, TREES, compiled
+from tests.thorough import thorough
 
 WINDOW = 1000
 PASSES = 120
@@ -44,10 +45,12 @@ def constant_program(tree: str) -> Any:
 
 # What a threshold decides on is one number, of whatever tree: one of them shows that.
 ON_MANY_LEAVES = ("thresholds.quantile", "shallow")
+# A histogram, a window that is ordered, and moving averages.
+QUICK = [(f"thresholds.{name}", "leaf") for name in ("geometric_quantile", "quantile", "zscore")]
 
 
 @pytest.mark.parametrize(
-    ("name", "tree"), [*((name, "leaf") for name in REMEMBERING), ON_MANY_LEAVES]
+    ("name", "tree"), thorough([*((name, "leaf") for name in REMEMBERING), ON_MANY_LEAVES], QUICK)
 )
 def test_memory_of_norms_costs_its_window_alone(name: str, tree: str) -> None:
     constant = hlo.count(constant_program(tree), large=2 * WINDOW)

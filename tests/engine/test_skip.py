@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 import clipax
 from clipax._platforms import assume_platform
 from clipax.engine import make_skippable
+from tests.thorough import thorough
 
 PARAMS = {"w": jnp.array([1.0, -2.0]), "b": jnp.array([0.5], jnp.bfloat16)}
 GOOD = {"w": jnp.array([0.3, 0.4]), "b": jnp.array([-0.1], jnp.bfloat16)}
@@ -129,7 +130,11 @@ def slope(inner, platform, gradient, mode):
         return jax.jit(mode(size))(gradient["w"][0])
 
 
-@pytest.mark.parametrize("mode", [jax.grad, jax.jacfwd, lambda f: jax.jacfwd(jax.grad(f))])
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "mode",
+    thorough([jax.grad, jax.jacfwd, lambda f: jax.jacfwd(jax.grad(f))], but=[jax.grad]),
+)
 @FORMS
 def test_derivatives_are_finite_where_a_step_is_skipped(platform, mode):
     # Adam divides by a root: its derivatives at NaN are NaN, and remain so times zero.

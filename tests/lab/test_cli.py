@@ -61,10 +61,11 @@ def test_importing_the_command_line_needs_no_extra():
     assert done.stdout == "[]\n"
 
 
-def test_python_dash_m_runs_it_and_passes_the_status_on():
+def test_python_dash_m_runs_it_and_passes_the_status_on(request):
     root = Path(clipax.__file__).parent.parent
+    filters = request.config.getoption("pythonwarnings") or ["ignore"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "clipax", "compare", "--data", "digit"],
+        [sys.executable, "-W", filters[-1], "-m", "clipax", "compare", "--data", "digit"],
         cwd=root,
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import AxisType, NamedSharding
 
 from tests.contract.cases import BASIC
@@ -55,6 +56,7 @@ def _assert_sharded(name: str, tree: Any, specs: Any) -> None:
         assert leaf.sharding.is_equivalent_to(like, leaf.ndim), f"{place}: {leaf.sharding}"
 
 
+@pytest.mark.thorough
 def test_under_jit_with_an_explicit_and_an_automatic_axis() -> None:
     """One program for both; test_sharding.py has meshes of one sort, for representatives."""
     mesh = every.mesh(AxisType.Explicit, AxisType.Auto)
@@ -129,6 +131,7 @@ def _assert_follows_in_shards(tracked: bool) -> None:
     assert every.collectives(compiled) == expected
 
 
+@pytest.mark.thorough
 def test_inside_shard_map() -> None:
     _assert_follows_in_shards(tracked=True)
 
@@ -152,6 +155,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@pytest.mark.thorough
 def test_inside_shard_map_where_jax_does_not_track_what_varies() -> None:
     one, other = (_main(_shard_map(tracked)[0].as_text()) for tracked in (True, False))
     # The very program of the test above, most probably; to compile it again takes seconds.

@@ -19,12 +19,13 @@ from benchmarks.papers.loops import steps_until
 from benchmarks.papers.paper import measure
 from tests.papers.test_real_data import REAL_DATA
 from tests.quick_code import compiled_quickly
+from tests.thorough import thorough
 
 # In quick form these compile for longer than they run.
 COMPILING = ("marshall2025", "zhang2020_mixed", "andrew2021")
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", thorough(PAPERS, but=["zhang2020", "tucat2025"]))
 def test_figures_of_a_paper(name: str) -> None:
     # What learns from real data has a file of its own.
     parts = tuple(part for part in PAPERS[name].parts if part not in REAL_DATA)

@@ -36,6 +36,7 @@ def test_the_command_runs_every_part() -> None:
     assert [named.count(part) for part in REAL_DATA] == [1] * len(REAL_DATA)
 
 
+@pytest.mark.thorough
 def test_every_part_measures_and_draws(outcomes: dict[str, Outcome]) -> None:
     names = [claim.name for outcome in outcomes.values() for claim in outcome.claims]
     assert len(set(names)) == len(names) > 12
@@ -51,6 +52,7 @@ def test_every_part_measures_and_draws(outcomes: dict[str, Outcome]) -> None:
             assert axes.get_legend() is not None
 
 
+@pytest.mark.thorough
 def test_a_clip_costs_only_the_start_without_noise_and_a_bias_with_it(
     outcomes: dict[str, Outcome],
 ) -> None:
@@ -59,14 +61,17 @@ def test_a_clip_costs_only_the_start_without_noise_and_a_bias_with_it(
     assert _find(found, "SGD", "without a clip") > 3
 
 
+@pytest.mark.thorough
 def test_the_floor_of_a_tenth_acts(outcomes: dict[str, Outcome]) -> None:
     assert _find(outcomes["vae"], "delta .1:", "floor") > 0.5
 
 
+@pytest.mark.thorough
 def test_the_note_on_cola_says_what_it_is_not(outcomes: dict[str, Outcome]) -> None:
     assert "not the pre-trained ALBERT" in outcomes["cola"].notes[0]
     assert _find(outcomes["cola"], "median") < 1.1
 
 
+@pytest.mark.thorough
 def test_the_models_learn(outcomes: dict[str, Outcome]) -> None:
     assert _find(outcomes["smoothness_real"], "LSTM", "last loss") < 0.9

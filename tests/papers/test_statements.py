@@ -32,6 +32,7 @@ def test_normalised_steps_are_between_half_and_all_of_clipped_ones():
     assert (normalised >= clipped / 2 * (1 - 1e-6)).all()
 
 
+@pytest.mark.thorough
 def test_growing_thresholds_remove_bias_and_outliers():
     # Online estimation of a mean under noise of tail index 1.55, which has no variance.
     alpha, sigma, runs, steps = 1.5, 9.412, 1000, 20_000

@@ -67,6 +67,7 @@ def test_a_sharded_batch_under_jit_moves_no_example(batch, expected):
     assert all(np.prod(shape) <= SIZE for shape in _gathered(text)), text
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("compiled", [True, False], ids=["jit", "eager"])
 @pytest.mark.parametrize("options", [{}, {"microbatch_size": DEVICES}, {"scope": "leaf"}])
 def test_a_batch_on_explicit_axes(batch, expected, compiled, options):

@@ -18,9 +18,10 @@ from clipax.testing import DIES as DEAD
 from clipax.testing import RECOVERS as RECOVERED
 from clipax.testing._report import CLIPS, DOES_NOT_CLIP
 from clipax.thresholds import as_threshold
-from tests.contract.cases import BASIC, TWINS
+from tests.contract.cases import BASIC, REPRESENTATIVES, TWINS
+from tests.thorough import thorough
 
-EACH = pytest.mark.parametrize("name", BASIC)
+EACH = pytest.mark.parametrize("name", thorough(BASIC, REPRESENTATIVES))
 
 # Entries are finite, their norm is not: a guard on norms must leave the step out.
 OVERFLOW = Fault(
@@ -100,6 +101,7 @@ REMEMBERING = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [name for name in REMEMBERING if name not in BASIC or _windows(ENTRIES[name]) != DEFAULT_STEPS],
@@ -109,6 +111,7 @@ def test_a_threshold_clips_again_within_two_windows(name):
     assert {row.clipping for row in report.rows} == {CLIPS}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["clip_by_leaf_norm", "thresholds.max_ccc", "mixed_clip_sgd"])
 def test_float16_and_leaves_without_entries(name):
     report = inject_faults(made(name), faults=["float16_overflow", "empty_leaf"], late=40)

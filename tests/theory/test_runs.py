@@ -46,6 +46,7 @@ def heavy_tailed(x, key):
     return x + PARETO.sample(key, x.shape)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("delayed", [True, False])
 @pytest.mark.parametrize("method", ["adagrad", "adam"])
 def test_non_convex_parameters_do_not_stall_as_a_scale_of_one_makes_them(method, delayed):

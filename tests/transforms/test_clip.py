@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 import clipax
+from tests.thorough import thorough
 
 OPTIMISED = True
 
 
 @pytest.mark.parametrize(
     ("dtype", "leaves"),
-    [(jnp.float32, 1), (jnp.float16, 150), (jnp.float32, 150), (jnp.bfloat16, 700)],
+    thorough(
+        [(jnp.float32, 1), (jnp.float16, 150), (jnp.float32, 150), (jnp.bfloat16, 700)],
+        but=[(jnp.float32, 1), (jnp.float32, 150)],
+    ),
 )
 def test_norms_are_accurate_and_clipped_ones_within_the_bound_for_any_number_of_leaves(
     dtype, leaves

@@ -12,6 +12,7 @@ import clipax
 from clipax import _platforms, norms
 from clipax.norms import Decision, NormRule
 from clipax.thresholds import Threshold
+from tests.thorough import thorough
 
 
 def test_a_chain_of_norms_equals_a_chain_of_transformations():
@@ -199,7 +200,7 @@ def test_nothing_infinite_is_remembered_of_finite_gradients(method):
             assert jnp.isfinite(leaf).all()
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("platform", thorough(["cpu", "gpu", "tpu"], but=["cpu"]))
 @pytest.mark.parametrize("scope", ["global", "leaf", "unit"])
 @pytest.mark.parametrize("beside", [None, 1e-12, 1.0])
 def test_no_block_is_too_small_to_be_clipped(platform, scope, beside):
@@ -223,7 +224,7 @@ def test_no_block_is_too_small_to_be_clipped(platform, scope, beside):
         np.testing.assert_allclose(state.telemetry.grad_norm, size, rtol=1e-6)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("threshold", [1e300, np.float64(1e300), 10**100])
 def test_a_number_beyond_float32_never_clips(threshold):
     gradient = jnp.array([3e30, 4e30])
@@ -235,7 +236,7 @@ def test_a_number_beyond_float32_never_clips(threshold):
         np.testing.assert_array_equal(clip.update(gradient, clip.init(gradient))[0], gradient)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_number_below_float32_lets_next_to_nothing_pass():
     clip = clipax.clip_by_global_norm(1e-60)
     update, state = clip.update(jnp.array([1e-30]), clip.init(jnp.zeros(1)))
@@ -247,7 +248,7 @@ NARROW = [jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.bfloat16]
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize("threshold", [1e-4, 1e-2, 1.0, 30.0])
+@pytest.mark.parametrize("threshold", thorough([1e-4, 1e-2, 1.0, 30.0], but=[1e-4]))
 def test_rounding_to_subnormal_numbers_breaks_no_bound(dtype, threshold):
     rng = np.random.default_rng(0)
     limit = threshold * (1 + 4 * float(jnp.finfo(dtype).eps))

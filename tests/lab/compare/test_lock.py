@@ -17,6 +17,7 @@ import clipax
 from clipax.lab._compare import lock as lock_module
 from clipax.lab._compare.lock import FolderLock
 from clipax.lab._errors import InputError
+from tests.thorough import thorough
 
 ROOT = Path(clipax.__file__).parent.parent
 HOST = socket.gethostname()
@@ -193,6 +194,7 @@ def test_an_interruption_while_a_method_compiles(tmp_path):
     assert not (out / "results.lock").exists()
 
 
+@pytest.mark.thorough
 def test_of_two_at_once_one_is_refused_and_the_other_resumes_where_it_was_terminated(tmp_path):
     out = tmp_path / "out"
     thresholds = {}
@@ -226,7 +228,7 @@ def test_of_two_at_once_one_is_refused_and_the_other_resumes_where_it_was_termin
     assert {path.name for path in out.iterdir()} == {"results.jsonl", "summary.md", "curves.png"}
 
 
-@pytest.mark.parametrize("wait", [0.3, 1.0])
+@pytest.mark.parametrize("wait", thorough([0.3, 1.0], but=[0.3]))
 def test_an_interruption_of_the_imports_has_no_traceback(tmp_path, wait):
     process = run(tmp_path / "out", "sgd")
     time.sleep(wait)

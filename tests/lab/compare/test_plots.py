@@ -13,7 +13,14 @@ from tests.lab.compare.made_results import RESULTS, make
 
 @pytest.mark.parametrize(
     "results",
-    [RESULTS, RESULTS[:1], RESULTS[2:], [make(f"method_{i}", [0.1 + i]) for i in range(25)]],
+    [
+        RESULTS,
+        pytest.param(RESULTS[:1], marks=pytest.mark.thorough),
+        pytest.param(RESULTS[2:], marks=pytest.mark.thorough),
+        pytest.param(
+            [make(f"method_{i}", [0.1 + i]) for i in range(25)], marks=pytest.mark.thorough
+        ),
+    ],
     ids=["mixed", "one", "all diverged", "many"],
 )
 def test_pictures_are_drawn_whatever_diverged(tmp_path, results):
