@@ -107,7 +107,7 @@ def test_inject_hyperparams(name: str, scheduled: bool) -> None:
     assert floats - set(static) <= start.hyperparams.keys()
 
 
-@EACH
+@pytest.mark.parametrize("name", thorough(BASIC, REPRESENTATIVES))
 def test_inject_hyperparams_with_defaults_left_alone(name: str) -> None:
     params, gradients = problem()
     case = CASES[name]

@@ -15,6 +15,7 @@ from clipax.catalogue import ENTRIES
 from clipax.testing import assert_clips
 from tests.contract.cases import BASIC
 from tests.contract.harness import method, problem
+from tests.thorough import thorough
 
 PARAMS = {"body": {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}, "head": jnp.ones(5)}
 BASES = {
@@ -119,7 +120,10 @@ def test_leaves_that_are_no_real_numbers_get_no_gradient() -> None:
     assert_clips(optax.chain(CLIPS["optax"], BASES["adamw"]), params)
 
 
-@pytest.mark.parametrize("name", [name for name in BASIC if ENTRIES[name].kind == "optimizer"])
+OPTIMIZERS = [name for name in BASIC if ENTRIES[name].kind == "optimizer"]
+
+
+@pytest.mark.parametrize("name", thorough(OPTIMIZERS, ["clip_adam", "mixed_clip_sgd"]))
 def test_every_optimizer(name: str) -> None:
     params, _ = problem()
     if name not in PASS_ON:
