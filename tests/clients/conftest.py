@@ -45,9 +45,8 @@ def quick_code() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def one_device() -> Iterator[None]:
+def one_device() -> None:
     """Leave the number of devices as users have it."""
-    yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
