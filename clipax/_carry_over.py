@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from clipax._states import Path, fields_of, unwrap
-from clipax.scopes import name_leaves
+from clipax._links import (
+    Node,
+    children,
+    find_links,
+    find_optimizer_state,
+    find_parts,
+    fits,
+    has_its_fields,
+    is_open,
+    open_wrapper,
+    read_arrays,
+)
+from clipax._states import Path
 
 __all__ = ["CarriedOver", "carry_over"]
 
@@ -40,18 +49,22 @@ def carry_over(old_state: Any, new_state: Any) -> CarriedOver:
 
     Args:
       old_state: A state of the optimizer of before: optax's clip in it or one of this package,
-        live, or restored from a checkpoint as nested dictionaries.
+        live, or restored from a checkpoint as nested dictionaries; an `nnx.Optimizer` or a
+        `TrainState` will do.
       new_state: What `init(params)` of the new optimizer returned.
 
     Returns:
       The state, of the structure of `new_state`, and what was carried, started anew and dropped.
 
     Raises:
+      TypeError: Called inside of compiled code.
       ValueError: Nothing fits.
 
     Notes:
-      A momentum, a threshold's memory or a step count is carried over as a whole or not at all: all
-      its arrays must have the names and shapes of before. They are cast to the new types.
+      - The state of an optimizer or the memory of a threshold is carried over as a whole or not at
+        all: all its arrays must have the names and shapes of before. They are cast to new types.
+      - A schedule that comes in starts at its first step. States of one form are taken for the
+        same: the scale of `scale_by_adagrad_norm`, a sum, for that of Adam-Norm, an average.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -60,21 +73,23 @@ def carry_over(old_state: Any, new_state: Any) -> CarriedOver:
       >>> new = optax.chain(clipax.clip_by_zscore(), optax.adam(0.1)).init(params)
       >>> result = clipax.carry_over(old, new)
       >>> result.carried, result.started
-      (('1/0',), ('0/telemetry', '0/rules/before/rows'))
+      (('1/0',), ('0/telemetry', '0/rules/before'))
     """
+    old_state = find_optimizer_state(old_state)
+    leaves = jax.tree.leaves((old_state, new_state))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        raise TypeError("`carry_over` must be called outside of compiled code: it compares names.")
+    new, old = list(find_links((), new_state)), list(find_links((), old_state))
     carry = _Carry(new_state)
-    carry.align(list(_links((), new_state)), list(_links((), old_state)))
-    if not carry.carried and carry.leaves:
+    carry.align(new, old)
+    if not carry.carried and new:
         raise ValueError(
-            f"`old_state` must have a part that fits one of `new_state`, got "
-            f"{jax.tree.structure(old_state)} for {jax.tree.structure(new_state)}."
+            f"`old_state` must have a part that fits one of `new_state`: none of "
+            f"{_describe(old)} has the names and shapes of one of {_describe(new)}."
         )
-    started = [path for path in _parts((), new_state) if path not in carry.carried]
-    names = (tuple(map("/".join, paths)) for paths in (carry.carried, started, carry.dropped))
+    started = [path for path in find_parts((), new_state) if path not in carry.carried]
+    names = (tuple(map(_write, paths)) for paths in (carry.carried, started, carry.dropped))
     return CarriedOver(carry.state(), *names)
-
-
-_Node = tuple[Path, Any]
 
 
 class _Carry:
@@ -90,7 +105,7 @@ class _Carry:
         values = [self.values.get(at, leaf) for at, (_, leaf) in enumerate(self.leaves)]
         return jax.tree.unflatten(self.structure, values)
 
-    def align(self, new: list[_Node], old: list[_Node]) -> None:
+    def align(self, new: list[Node], old: list[Node]) -> None:
         """Pair the links of two chains in order; those that are left, with links inside of them."""
         while True:
             pairs = _pair(new, old)
@@ -99,29 +114,31 @@ class _Carry:
             new = [link for place, link in enumerate(new) if place not in dict(pairs)]
             old = [link for place, link in enumerate(old) if place not in dict(pairs).values()]
             # Links may have changed places: what is left is tried again.
-            if not (pairs or _open_wrapper(new) or _open_wrapper(old)):
+            if not (pairs or open_wrapper(new) or open_wrapper(old)):
                 break
         self.dropped += [path for path, _ in old]
 
-    def fill(self, new: _Node, old: _Node) -> None:
+    def fill(self, new: Node, old: Node) -> None:
         """Take over a link as a whole, or part by part where it has others inside."""
         path, node = new
         before = old[1]
-        if not _has_links(node):
-            if jax.tree.leaves(node) and _fits(node, before):
+        if not is_open(node):
+            if jax.tree.leaves(node) and fits(node, before):
                 self._take(path, node, before)
-        elif _has_its_fields(node, before):
-            parts = dict(_children(before))
-            for name, part in _children(node):
+            elif jax.tree.leaves(before):
+                self.dropped.append(old[0])
+        elif has_its_fields(node, before):
+            parts = dict(children(before))
+            for name, part in children(node):
                 if name in parts:
                     self.fill(((*path, name), part), ((*old[0], name), parts[name]))
         else:
-            self.align(list(_links(path, node)), list(_links(*old)))
+            self.align(list(find_links(path, node)), list(find_links(*old)))
 
     def _take(self, path: Path, node: Any, before: Any) -> None:
         places = [at for at, (keys, _) in enumerate(self.leaves) if _starts(keys, path)]
-        found = _read_arrays(before)
-        for at, (name, leaf) in zip(places, _read_arrays(node).items(), strict=True):
+        found = read_arrays(before)
+        for at, (name, leaf) in zip(places, read_arrays(node).items(), strict=True):
             self.values[at] = _convert(found[name], leaf)
         self.carried.append(path)
 
@@ -131,57 +148,30 @@ def _starts(keys: tuple[Any, ...], path: Path) -> bool:
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in keys[: len(path)]) == path
 
 
-def _children(node: Any) -> list[tuple[str, Any]]:
-    """List what is directly inside a node of a state, by name or position."""
-    fields = fields_of(unwrap(node))
-    if fields is not None:
-        # A checkpoint may have turned a tuple into a dictionary.
-        in_order = sorted(fields, key=int) if _is_numbered(fields) else fields
-        return [(str(name), fields[name]) for name in in_order]
-    if isinstance(node, list | tuple):
-        return [(str(place), child) for place, child in enumerate(node)]
-    return []
+def _convert(old: Any, new: Any) -> Any:
+    """Give an array the type of another, and its place where that is fixed."""
+    dtype = jnp.result_type(new)
+    value = old if jnp.result_type(old) == dtype else jnp.asarray(old, dtype)
+    if getattr(new, "committed", False):
+        return jax.device_put(value, new.sharding)
+    return jnp.asarray(value)
 
 
-def _is_numbered(fields: Mapping[str, Any]) -> bool:
-    return bool(fields) and all(str(name).isdigit() for name in fields)
+def _describe(links: list[Node]) -> str:
+    """List the first links, with the names of their fields."""
+    shown = [
+        f"{_write(path)} ({', '.join(name for name, _ in children(node)[:4]) or 'an array'})"
+        for path, node in links[:4]
+    ]
+    return ", ".join(shown) + (", ..." if len(links) > 4 else "") if shown else "no arrays"
 
 
-def _links(path: Path, node: Any) -> Iterator[_Node]:
-    """Find the states of the links of a chain, in order; those without arrays are left out."""
-    fields = fields_of(unwrap(node))
-    if isinstance(node, list | tuple) if fields is None else _is_numbered(fields):
-        for name, child in _children(node):
-            yield from _links((*path, name), child)
-    elif jax.tree.leaves(node):
-        yield path, node
+def _write(path: Path) -> str:
+    """Write a place; that of the whole state has no name."""
+    return "/".join(path) or "(all)"
 
 
-def _has_links(node: Any) -> bool:
-    """Tell whether there are states of others inside a node."""
-    return any(
-        (hasattr(child, "_fields") and bool(jax.tree.leaves(child))) or _has_links(child)
-        for _, child in _children(node)
-    )
-
-
-def _open_wrapper(links: list[_Node]) -> bool:
-    """Replace the first wrapper by the links inside; tell whether there was one."""
-    for place, (path, node) in enumerate(links):
-        found: list[_Node] = []
-        for name, child in _children(node):
-            if name == "inner_states":  # of `optax.partition`: a dictionary from label to state
-                for label, part in _children(child):
-                    found += _links((*path, name, label), part)
-            elif name.startswith("inner"):
-                found += _links((*path, name), child)
-        if found:
-            links[place : place + 1] = found
-            return True
-    return False
-
-
-def _pair(new: list[_Node], old: list[_Node]) -> list[tuple[int, int]]:
+def _pair(new: list[Node], old: list[Node]) -> list[tuple[int, int]]:
     """Pair as much as possible of two chains without a change of order, by position.
 
     A link counts twice if all of it fits: of two clips that which did not change.
@@ -193,61 +183,10 @@ def _pair(new: list[_Node], old: list[_Node]) -> list[tuple[int, int]]:
             choices: list[tuple[int, list[tuple[int, int]]]] = [(0, [])]
             if ours and theirs:
                 target, source = new[ours - 1][1], old[theirs - 1][1]
-                value = 2 if _fits(target, source) else int(_has_its_fields(target, source))
+                value = 2 if fits(target, source) else int(has_its_fields(target, source))
                 before, pairs = best[ours - 1, theirs - 1]
                 choices += [best[ours - 1, theirs], best[ours, theirs - 1]]
                 if value:
                     choices.append((before + value, [*pairs, (ours - 1, theirs - 1)]))
             best[ours, theirs] = max(choices, key=lambda choice: choice[0])
     return best[len(new), len(old)][1]
-
-
-def _parts(path: Path, node: Any) -> Iterator[Path]:
-    """Find what is carried over as a whole or not at all."""
-    if _has_links(node):
-        for name, child in _children(node):
-            yield from _parts((*path, name), child)
-    elif jax.tree.leaves(node):
-        yield path
-
-
-def _read_arrays(node: Any) -> dict[str, Any]:
-    return dict(zip(name_leaves(node), jax.tree.leaves(node), strict=True))
-
-
-def _fits(new: Any, old: Any) -> bool:
-    """Tell whether two nodes have arrays of the same names and shapes, and name the same blocks."""
-    if hasattr(new, "_fields") and hasattr(old, "_fields") and type(new) is not type(old):
-        return False
-    ours, theirs = _read_arrays(new), _read_arrays(old)
-    return ours.keys() == theirs.keys() and all(
-        _agree(leaf, theirs[name]) for name, leaf in ours.items()
-    )
-
-
-def _agree(new: Any, old: Any) -> bool:
-    if jnp.shape(new) != jnp.shape(old):
-        return False
-    ours, theirs = jnp.result_type(new), jnp.result_type(old)
-    if ours == jnp.uint8:  # names of blocks
-        return np.array_equal(new, old)
-    kinds = (jnp.floating, jnp.integer, jnp.complexfloating)
-    return ours == theirs or any(
-        jnp.issubdtype(ours, kind) and jnp.issubdtype(theirs, kind) for kind in kinds
-    )
-
-
-def _convert(old: Any, new: Any) -> Any:
-    """Give an array the type of another, and its place where that is fixed."""
-    value = old if jnp.result_type(old) == new.dtype else jnp.asarray(old, new.dtype)
-    if getattr(new, "committed", False):
-        return jax.device_put(value, new.sharding)
-    return jnp.asarray(value)
-
-
-def _has_its_fields(new: Any, old: Any) -> bool:
-    """Tell whether a node has the fields of another, but for those that hold nothing."""
-    ours, theirs = fields_of(unwrap(new)), fields_of(unwrap(old))
-    if not ours or not theirs or not theirs.keys() <= ours.keys():
-        return False
-    return not any(jax.tree.leaves(ours[name]) for name in ours.keys() - theirs.keys())

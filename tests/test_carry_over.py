@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.serialization
 import jax
@@ -12,6 +12,7 @@ import optax
 import orbax.checkpoint
 import pytest
 from flax import nnx
+from flax.training.train_state import TrainState
 
 import clipax
 from tests.contract.harness import assert_same
@@ -122,7 +123,7 @@ def test_inject_hyperparams_comes_and_goes() -> None:
 def test_records_go_on_where_a_number_becomes_a_threshold_with_memory() -> None:
     result = carry(optax.chain(CLIP, ADAM), optax.chain(ZSCORE, ADAM))
     assert result.carried == ("0/telemetry", "1/0")
-    assert result.started == ("0/rules/before/rows",)
+    assert result.started == ("0/rules/before",)
     assert int(result.state[0].telemetry.steps) == 3
     assert int(result.state[0].rules.before.rows.steps) == 0
 
@@ -218,6 +219,118 @@ def test_the_place_of_arrays_is_that_of_the_new_state() -> None:
 def test_links_that_changed_places_go_on() -> None:
     result = carry(optax.chain(CLIP, ADAM), optax.chain(ADAM, CLIP))
     assert result.started == result.dropped == ()
+
+
+class Pair(NamedTuple):
+    """Parameters as a named tuple."""
+
+    w: Any
+    b: Any
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (clipax.thresholds.percentile(10.0, window=30), clipax.thresholds.percentile(10.0)),
+        (clipax.thresholds.max_ccc(window=20), clipax.thresholds.max_ccc(window=30)),
+        (clipax.thresholds.median(window=3), clipax.thresholds.median(window=4)),
+    ],
+)
+def test_a_memory_of_another_size_begins_anew_as_a_whole(before: Any, after: Any) -> None:
+    old, new = clipax.clip_by_global_norm(before), clipax.clip_by_global_norm(after)
+    result = carry(old, new)
+    assert result.carried == ("telemetry",)
+    assert result.started == result.dropped == ("rules/before",)
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    _, went_on = new.update(grads, result.state)
+    _, fresh = new.update(grads, new.init(PARAMS))
+    assert went_on.telemetry.threshold == fresh.telemetry.threshold
+
+
+def test_the_state_of_parameters_in_named_tuples_is_one_whole_too() -> None:
+    params = {"l": Pair(jnp.ones(3), jnp.ones(2)), "m": jnp.ones(4)}
+    larger = {**params, "l": Pair(jnp.ones(5), jnp.ones(2))}
+    result = clipax.carry_over(
+        optax.chain(CLIP, ADAM).init(params), optax.chain(CLIP, ADAM).init(larger)
+    )
+    assert result.carried == ("0/telemetry",)
+    assert result.started == result.dropped == ("1/0",)
+    same = clipax.carry_over(ADAM.init(params), ADAM.init(params))
+    assert same.carried == ("0",)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_named_chain_comes_goes_and_is_renamed(restored: bool) -> None:
+    def named(first: str, clip: Any) -> Any:
+        return optax.named_chain((first, clip), ("adam", ADAM))
+
+    plain = optax.chain(CLIP, ADAM)
+    for old, new in (
+        (plain, named("clip", ZSCORE)),
+        (named("clip", CLIP), optax.chain(ZSCORE, ADAM)),
+        (named("clip", CLIP), named("zclip", ZSCORE)),
+    ):
+        state = train(old)
+        stored = jax.tree.map(np.asarray, flax.serialization.to_state_dict(state))
+        result = clipax.carry_over(stored if restored else state, new.init(PARAMS))
+        assert_same(momentum(result.state), momentum(state))
+
+
+def test_all_that_has_no_place_is_named() -> None:
+    old = optax.chain(clipax.clip_by_zscore(scope="leaf", warmup=1), ADAM)
+    assert carry(old, optax.chain(ZSCORE, ADAM)).dropped == ("0/telemetry", "0/rules/before")
+    assert carry(optax.chain(ZSCORE, ADAM), optax.chain(CLIP, ADAM)).dropped == ("0/rules/before",)
+
+
+def test_labels_of_a_partition_change() -> None:
+    def parts(*names: str) -> Any:
+        labels = {"dense": names[0], "0": names[1]}
+        return optax.partition(dict.fromkeys(names, optax.chain(CLIP, ADAM)), labels)
+
+    result = carry(parts("a", "b"), parts("c", "d"))
+    assert result.started == ()
+
+
+def test_what_a_framework_keeps_is_taken_for_its_optimizer_state() -> None:
+    old = optax.chain(CLIP, ADAM)
+    state = TrainState.create(apply_fn=None, params=PARAMS, tx=old)
+    result = clipax.carry_over(state, optax.chain(ZSCORE, ADAM).init(PARAMS))
+    assert result.carried == ("0/telemetry", "1/0")
+
+
+def test_it_is_called_outside_of_compiled_code() -> None:
+    with pytest.raises(TypeError, match="outside of compiled code"):
+        jax.jit(lambda state: clipax.carry_over(state, state).state)(ADAM.init(PARAMS))
+
+
+@pytest.mark.parametrize("wrap", [lambda tx: tx, lambda tx: optax.MultiSteps(tx, 2)])
+def test_an_nnx_state_that_orbax_restored_without_a_target(wrap: Any, tmp_path: Any) -> None:
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    grads = nnx.grad(lambda model: jnp.sum(model(jnp.ones(2)) ** 2))(model)
+    old, new = (
+        nnx.Optimizer(model, wrap(optax.chain(clip, ADAM)), wrt=nnx.Param)
+        for clip in (CLIP, ZSCORE)
+    )
+    for _ in range(3):
+        old.update(model, grads)
+    stored = _restore_by_orbax(nnx.to_pure_dict(nnx.state(old)), tmp_path)
+    pure = clipax.carry_over(stored, new.opt_state)
+    whole = clipax.carry_over(_restore_by_orbax(nnx.state(old), tmp_path / "x"), new.opt_state)
+    live = clipax.carry_over(old, new.opt_state)
+    for result in (pure, whole, live):
+        assert_same(
+            jax.tree.leaves(momentum(result.state)), jax.tree.leaves(momentum(old.opt_state))
+        )
+        assert all("0/rules" in path for path in result.started)
+
+
+def test_the_error_names_the_links_and_stays_short() -> None:
+    layers = {f"layer{i}": jnp.ones(3) for i in range(50)}
+    with pytest.raises(
+        ValueError, match=r"none of 0 \(trace\) has .* of 0 \(count, mu, nu\)"
+    ) as caught:
+        clipax.carry_over(optax.sgd(0.1, momentum=0.9).init(layers), ADAM.init(layers))
+    assert len(str(caught.value)) < 300
 
 
 def test_nothing_in_common_is_an_error() -> None:

@@ -11,6 +11,7 @@ linen and Flax NNX. A glob pattern fits a leaf if it fits the path or some whole
 it: `"head"`, `"head/*"` and `"kernel"` all fit `"params/head/kernel"`.
 """
 
+from clipax.scopes._names import leaves_by_name as leaves_by_name
 from clipax.scopes._names import name_leaves as name_leaves
 from clipax.scopes._scopes import GLOBAL as GLOBAL
 from clipax.scopes._scopes import Block as Block

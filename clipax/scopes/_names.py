@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-__all__ = ["is_missing", "name_leaves", "name_places"]
+__all__ = ["is_missing", "leaves_by_name", "name_leaves", "name_places"]
 
 
 def name_leaves(tree: Any) -> list[str]:
@@ -17,6 +17,11 @@ def name_leaves(tree: Any) -> list[str]:
     A name that comes twice, as in `{"a/b": ..., "a": {"b": ...}}`, is numbered: `"a/b#2"`.
     """
     return [name for name, missing in name_places(tree) if not missing]
+
+
+def leaves_by_name(tree: Any) -> dict[str, Any]:
+    """Flatten a tree to a dictionary of leaves by name, as they are."""
+    return dict(zip(name_leaves(tree), jax.tree.leaves(tree), strict=True))
 
 
 def name_places(tree: Any) -> list[tuple[str, bool]]:

@@ -37,7 +37,7 @@ LEVELS: list[list[set[str]]] = [
     [{"engine"}],
     [{"transforms"}],
     [{"optimizers"}],
-    [{"_clips", "_metrics"}, {"_carry_over"}],
+    [{"_clips", "_metrics"}, {"_carry_over", "_links"}],
     [{"per_example"}, {"diagnostics"}, {"theory"}, {"testing"}],
     [{"catalogue"}],
     [{"__init__", "_twins"}],
