@@ -45,6 +45,7 @@ PASS_ON = {
     "normalized_momentum",
     "regularized_clip_sgd",
     "stable_adamw",
+    "stable_spam",  # a spike raises its threshold
 }
 
 
@@ -93,6 +94,42 @@ def test_leaves_that_are_not_clipped_are_named() -> None:
     assert_clips(optimizer, PARAMS, where="body/*")
 
 
+@pytest.mark.parametrize("limit", [10.0, 999.0])
+def test_what_is_above_the_threshold_by_less_than_the_spike_passes(limit: float) -> None:
+    assert_clips(optax.chain(optax.clip_by_global_norm(limit), optax.adam(1e-3)), PARAMS)
+
+
+@pytest.mark.parametrize("limit", [2e3, 1e4, 1e5])
+def test_what_lets_the_spike_pass_fails_however_many_entries_there_are(limit: float) -> None:
+    large = {f"layer{i}": jnp.ones((64, 64)) for i in range(20)}
+    with pytest.raises(AssertionError, match="goes through"):
+        assert_clips(optax.chain(optax.clip_by_global_norm(limit), optax.adam(1e-3)), large)
+    for clip in (optax.clip(1.0), clipax.clip_by_leaf_norm(1.0), clipax.clip_by_global_norm(1.0)):
+        assert_clips(optax.chain(clip, optax.adam(1e-3)), large)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.sgd(0.0),
+        optax.sgd(optax.linear_schedule(0.0, 1e-3, 10, transition_begin=500)),
+        optax.chain(optax.sgd(0.1), optax.set_to_zero()),
+    ],
+)
+def test_where_nothing_moves_no_clip_is_seen(optimizer: Any) -> None:
+    with pytest.raises(AssertionError, match=r"must move the leaves .* of 3 leaves 3"):
+        assert_clips(optimizer, PARAMS)
+
+
+def test_a_frozen_leaf_is_named() -> None:
+    labels = {"body": "trained", "head": "frozen"}
+    clipped = optax.chain(CLIPS["optax"], BASES["adamw"])
+    optimizer = optax.partition({"trained": clipped, "frozen": optax.set_to_zero()}, labels)
+    with pytest.raises(AssertionError, match=r"of 3 leaves 1 \('head'\) all updates are zero"):
+        assert_clips(optimizer, PARAMS)
+    assert_clips(optimizer, PARAMS, where="body")
+
+
 def test_a_threshold_beyond_the_one_that_is_meant_fails() -> None:
     optimizer = optax.chain(optax.clip_by_global_norm(3e4), optax.sgd(0.1))
     with pytest.raises(AssertionError):
@@ -138,13 +175,20 @@ def test_every_optimizer(name: str) -> None:
     [
         ({"optimizer": optax.sgd}, TypeError, "`optimizer` must be an optax"),
         ({"threshold": 0.0}, ValueError, "`threshold` must be positive"),
-        ({"where": "tail"}, ValueError, "`where` must select"),
+        (
+            {"where": "tail"},
+            ValueError,
+            "`where`: every pattern must fit .* 'tail' fits none of 'bo",
+        ),
+        ({"where": ("head", "tail")}, ValueError, "'tail' fits none of 'body/bias'"),
+        ({"where": lambda path: False}, ValueError, "`params` must have a leaf"),
         (
             {"params": {"a": jnp.ones(1, jnp.float16)}, "threshold": 100.0},
             ValueError,
             "at most 3.3",
         ),
-        ({"params": {"a": jnp.arange(3)}}, ValueError, "`where` must select"),
+        ({"params": {"a": jnp.arange(3)}}, ValueError, "`params` must have a leaf"),
+        ({"params": {}}, ValueError, "`params` must have a leaf"),
     ],
 )
 def test_arguments(arguments: Any, error: type[Exception], text: str) -> None:
