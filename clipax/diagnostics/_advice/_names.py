@@ -25,7 +25,7 @@ _OTHER = frozenset(
 _BEHIND = frozenset({"clipped", "postclip", "post", "after"})
 """Words of norms behind a clip: they are read where there are no others."""
 _STEP = re.compile(r"(?:\w+_)?step|iteration|iter|(?:num_|n_)?updates?")
-_FIRST = ("global_step", "optimizer_step", "step", "train_step", "iteration", "iter")
+_FIRST = ("global_step", "optimizer_step", "step", "train_step", "iteration", "iter", "num_updates")
 _NO_STEP = frozenset({"eval", "time", "per", "max", "val", "test", "num"})
 
 

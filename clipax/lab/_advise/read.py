@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import gzip
 import json
 import re
 import sys
@@ -16,11 +17,19 @@ from clipax.lab._errors import InputError
 
 __all__ = ["read_log"]
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
+_NUMBER = (
+    r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|"
+    r"inf(?:inity)?)"
+)
 # A name and a number: `grad_norm: 1.5`, `"gnorm": "1.5"`, `grad norm = 1.5`, `iteration 20/ 100`.
 _PAIR = re.compile(
     rf"([a-z][\w./ -]*?)[\"']?\s*(?:[:=]\s*|\s)[\"']?({_NUMBER})(?![\w.])", re.IGNORECASE
 )
+# `np.float32(1.5)`, `Array(1.5, dtype=float32)`, `tensor(1.5, device='cuda:0')`.
+_BOXED = re.compile(rf"\b(?:\w+\.)?\w+\(({_NUMBER})(?:,[^()]*)?\)", re.IGNORECASE)
+_BARE = re.compile(r"(?<=[:\s\[,])([-+]?(?:nan|inf))(?=\s*[,}\]])", re.IGNORECASE)
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_RULE = re.compile(r"[\s|:+=-]+")
 _ROW_LIKE = re.compile(r"\s*[{(]")
 
 
@@ -43,14 +52,15 @@ def read_log(file: str, pattern: str | None = None) -> tuple[Any, list[str]]:
         if pattern is not None:
             raise InputError("--pattern is for text, not for TensorBoard's event files.")
         return read_events(Path(file)), []
-    text = _read_text(file)
-    lines = [line for line in text.splitlines() if line.strip()]
+    text = _COLOUR.sub("", _read_text(file))
+    # Not `splitlines`, which also splits at characters that JSON has within a text.
+    lines = [line for line in re.split(r"\r\n?|\n", text) if line.strip()]
     if not lines:
         raise InputError(f"{file} is empty.")
     if pattern is not None:
         return _search(lines, pattern, file)
     try:
-        return json.loads(text), []
+        return _turn(json.loads(text)), []
     except ValueError:
         pass
     for read in (_read_rows, _read_numbers, _read_csv, _read_pairs):
@@ -63,10 +73,28 @@ def read_log(file: str, pattern: str | None = None) -> tuple[Any, list[str]]:
 
 
 def _read_text(file: str) -> str:
+    """Read a file as text, compressed by gzip or not, whatever mark it begins with."""
+    if file == "-":
+        return sys.stdin.read().removeprefix("\ufeff")
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8", "replace")
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror or error}.") from None
+        content = Path(file).read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise InputError(f"{file} cannot be read: {error}.") from None
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return content.decode("utf-16" if wide else "utf-8-sig", "replace")
+
+
+def _turn(history: Any) -> Any:
+    """Turn columns by row number, as pandas writes them, to columns."""
+    if not isinstance(history, dict) or not history:
+        return history
+    if all(
+        isinstance(one, dict) and one and all(map(str.isdigit, one)) for one in history.values()
+    ):
+        return {name: list(column.values()) for name, column in history.items()}
+    return history
 
 
 def _read_rows(lines: list[str]) -> tuple[Any, list[str]] | None:
@@ -81,12 +109,15 @@ def _read_rows(lines: list[str]) -> tuple[Any, list[str]] | None:
 
 
 def _parse(line: str) -> Any:
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(line.strip().rstrip(","))
-        except (ValueError, SyntaxError):
-            continue
-    return None
+    line = line.strip().rstrip(",")
+    try:
+        return json.loads(line)
+    except ValueError:
+        pass
+    try:  # of Python, whose `nan` is a name
+        return ast.literal_eval(_BARE.sub(r"'\1'", _BOXED.sub(r"\1", line)))
+    except (ValueError, SyntaxError):
+        return None
 
 
 def _read_numbers(lines: list[str]) -> tuple[Any, list[str]] | None:
@@ -100,10 +131,15 @@ def _read_numbers(lines: list[str]) -> tuple[Any, list[str]] | None:
 
 def _read_csv(lines: list[str]) -> tuple[Any, list[str]] | None:
     """Read a table whose first line names the columns."""
-    header = lines[0]
+    # Lines of dashes are below the names in tables for readers.
+    header, *others = [line for line in lines if not _RULE.fullmatch(line)] or lines
     delimiter = max(",;\t|", key=header.count)
+    if not header.count(delimiter):  # aligned by spaces
+        delimiter, header, *others = " ", *(" ".join(line.split()) for line in (header, *others))
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
-    rows = [row for row in csv.reader(lines[1:], delimiter=delimiter) if row]
+    rows = [
+        [cell.strip() for cell in row] for row in csv.reader(others, delimiter=delimiter) if row
+    ]
     whole = [row for row in rows if len(row) == len(names)]
     is_table = len(names) > 1 or bool(find_norms(names))
     if not is_table or not whole or 2 * len(whole) < len(rows) or _PAIR.search(header):
@@ -118,7 +154,10 @@ def _read_pairs(lines: list[str]) -> tuple[Any, list[str]] | None:
     """Read lines of text that name a norm: `step: 10 | loss: 2.3 | grad_norm: 1.5`."""
     rows = []
     for line in lines:
-        row = {name.strip().lower(): float(value) for name, value in _PAIR.findall(line)}
+        row = {
+            name.strip().lower(): float(value.replace(",", ""))
+            for name, value in _PAIR.findall(_BOXED.sub(r"\1", line))
+        }
         if find_norms(row):
             rows.append(row)
     return (rows, [_count(len(rows), len(lines))]) if rows else None

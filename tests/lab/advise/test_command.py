@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import clipax
 from clipax import cli
 from clipax.lab._advise.read import read_log
 from clipax.lab._errors import InputError
@@ -42,6 +44,33 @@ FILES = {
     "equals.log": _lines(
         lambda step, norm: f"INFO train step={step} loss=2.5 gnorm={norm} lr=1e-4"
     ),
+    "stdout.log": _lines(
+        lambda step, norm: f"{{'step': {step}, 'loss': 0.5, 'grad_norm': {norm}}}"
+    ),
+    "boxed.log": _lines(
+        lambda step, norm: f"{{'step': {step}, 'grad_norm': np.float32({norm}), 'lr': 1e-05}}"
+    ),
+    "arrays.log": _lines(
+        lambda step, norm: f"step: {step} grad_norm: Array({norm}, dtype=float32) loss: 2"
+    ),
+    "fairseq.log": _lines(
+        lambda step, norm: (
+            "2026-01-01 10:00:00 | INFO | train_inner | "
+            f'{{"epoch": 1, "update": {step / 1000}, "loss": "9.1", "num_updates": "{step}", '
+            f'"gnorm": "{norm}", "clip": "0"}}'
+        )
+    ),
+    "coloured.log": _lines(
+        lambda step, norm: (
+            f"\x1b[31mstep: {step}  \x1b[32mloss: 2.1 \x1b[33mgrad_norm: {norm}\x1b[0m"
+        )
+    ),
+    "table.md": "| step | grad_norm |\n| --- | ---: |\n"
+    + _lines(lambda step, norm: f"| {step} | {norm} |"),
+    "aligned.txt": " step   grad_norm\n" + _lines(lambda step, norm: f"{step:5d}  {norm:10.6f}"),
+    "pandas.json": json.dumps(
+        {key: {str(at): row[key] for at, row in enumerate(ROWS)} for key in ROWS[0]}
+    ),
     "spaces.log": _lines(lambda step, norm: f"step {step} loss 2.5 grad_norm {norm}"),
 }
 
@@ -66,6 +95,30 @@ def test_what_is_in_a_file_is_found(name: str, tmp_path: Any, capsys: Any) -> No
     assert "Spikes: 1 of 58 norms is more than 10 times" in out
     assert "clip_by_zscore" in out
     assert "(step 500)" in out.rpartition("longest stretch")[2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gzip", "windows"])
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "text.csv"])
+def test_however_it_is_written(name: str, encoding: str, tmp_path: Any) -> None:
+    file = tmp_path / name
+    text = FILES[name]
+    if encoding == "gzip":
+        file.write_bytes(gzip.compress(text.encode()))
+    elif encoding == "windows":
+        file.write_bytes(text.replace("\n", "\r\n").encode())
+    else:
+        file.write_text(text, encoding=encoding)
+    series = clipax.advise(read_log(str(file))[0]).series
+    np.testing.assert_allclose(series.norms, NORMS, rtol=1e-6)
+    np.testing.assert_array_equal(series.steps, [row["step"] for row in ROWS])
+
+
+def test_thousands_and_separators_within_texts(tmp_path: Any) -> None:
+    file = tmp_path / "log"
+    file.write_text("step: 1,000 | grad_norm: 1,100.5\nstep: 2,000 | grad_norm: 3")
+    assert [row["grad_norm"] for row in read_log(str(file))[0]] == [1100.5, 3.0]
+    file.write_text('{"grad_norm": 1.0, "text": "a\u2028b"}\n{"grad_norm": 2.0}')
+    assert len(read_log(str(file))[0]) == 2
 
 
 def test_the_input_is_read(monkeypatch: Any, capsys: Any) -> None:
