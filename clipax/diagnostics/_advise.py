@@ -56,7 +56,7 @@ class Advice:
     threshold_share: float | None
     findings: tuple[str, ...]
     groups: Mapping[str, Advice] = field(default_factory=dict)
-    series: Series | None = field(default=None, repr=False)
+    series: Series | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return "\n".join(self.findings)

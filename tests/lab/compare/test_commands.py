@@ -54,7 +54,7 @@ def test_help_names_every_option_and_default(capsys):
 def test_the_catalogue_is_listed_whole(capsys):
     status, out, err = run(capsys, "methods")
     assert (status, err) == (0, "")
-    names = {line.split()[0] for line in out.splitlines() if line.strip()}
+    names = {line.partition(":")[0].strip() for line in out.splitlines()}
     expected = set(ENTRIES) | {name for entry in ENTRIES.values() for name in entry.variants}
     assert expected | {"sgd", "adam"} <= names
     words = out.split()
