@@ -10,7 +10,7 @@ import pytest
 
 import clipax
 from clipax import cli
-from clipax.catalogue import ENTRIES, PAPERS
+from clipax.catalogue import ENTRIES
 from clipax.lab._compare import commands
 from clipax.lab._compare.methods import DEFAULT_METHODS
 
@@ -57,12 +57,6 @@ def test_the_catalogue_is_listed_whole(capsys):
     names = {line.partition(":")[0].strip() for line in out.splitlines()}
     expected = set(ENTRIES) | {name for entry in ENTRIES.values() for name in entry.variants}
     assert expected | {"sgd", "adam"} <= names
-    words = out.split()
-    for entry in ENTRIES.values():
-        for key in entry.papers:
-            assert (PAPERS[key].arxiv or PAPERS[key].authors) in out
-        for part in entry.formula.split():
-            assert part in words
 
 
 def test_the_catalogue_is_printed_as_the_table_of_the_documentation(capsys):
