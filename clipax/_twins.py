@@ -16,13 +16,19 @@ TWINS = {
     "normalize_by_update_norm": "normalize_by_global_norm",
     "per_example_global_norm_clip": "clipped_grad",
     "per_example_layer_norm_clip": "clipped_grad",
+    "unitwise_clip": "clip_by_param_norm",
     "skip_large_updates": "skip_spikes",
     "skip_not_finite": "skip_nonfinite",
-    # PyTorch's.
+    # PyTorch's, TensorFlow's and Keras's.
     "clip_grad_norm": "clip_by_global_norm",
     "clip_grad_norm_": "clip_by_global_norm",
     "clip_grad_value": "clip_by_value",
     "clip_grad_value_": "clip_by_value",
+    "clip_by_norm": "clip_by_leaf_norm",
+    "clip_gradients": "clip_by_global_norm",
+    "clipnorm": "clip_by_leaf_norm",
+    "clipvalue": "clip_by_value",
+    "global_clipnorm": "clip_by_global_norm",
     # Methods by the names of their papers.
     "adagc": "clip_by_ema",
     "agc": "clip_by_param_norm",
@@ -39,6 +45,6 @@ def describe_missing(name: str, known: Iterable[str]) -> str:
     text = f"module 'clipax' has no attribute {name!r}."
     if twin := TWINS.get(name.lower()):
         return f"{text} `clipax.{twin}` does that here."
-    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.85):
         return f"{text} Do you mean `clipax.{close[0]}`?"
     return text

@@ -166,20 +166,11 @@ def one_of(name: str, value: Any, allowed: Collection[str]) -> None:
 
 def index(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _INT32_MAX) -> int:
     """Return `value` as a Python integer; it fixes the shape of a state, so it cannot be traced."""
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
-    try:
-        result = operator.index(value)
-    except TypeError as error:  # tracers raise a subclass of TypeError here
-        raise TypeError(
-            f"`{name}` must be a concrete integer, got {value!r}. It fixes the shape of the "
-            f"state: under `optax.inject_hyperparams` name it in `static_args`."
-        ) from error
-    if result < minimum:
-        raise ValueError(f"`{name}` must be at least {minimum}, got {result}.")
-    if maximum is not None and result > maximum:
-        raise ValueError(f"`{name}` must be at most {maximum}, got {result}.")
-    return result
+    hint = (
+        " It fixes the shape of the state: under `optax.inject_hyperparams` name it in "
+        "`static_args`."
+    )
+    return _to_integer(name, value, "a concrete integer", minimum, maximum, hint)
 
 
 def integer(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _INT32_MAX) -> Any:
@@ -188,7 +179,23 @@ def integer(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _I
         if jnp.ndim(value) or not jnp.issubdtype(value.dtype, jnp.integer):
             raise TypeError(f"`{name}` must be an integer, got {value!r}.")
         return value
-    return index(name, value, minimum=minimum, maximum=maximum)
+    return _to_integer(name, value, "an integer", minimum, maximum)
+
+
+def _to_integer(
+    name: str, value: Any, what: str, minimum: int, maximum: int | None, hint: str = ""
+) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+    try:
+        result = operator.index(value)
+    except TypeError as error:  # tracers raise a subclass of TypeError here
+        raise TypeError(f"`{name}` must be {what}, got {value!r}.{hint}") from error
+    if result < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}, got {result}.")
+    if maximum is not None and result > maximum:
+        raise ValueError(f"`{name}` must be at most {maximum}, got {result}.")
+    return result
 
 
 def axis_name(value: Any) -> None:

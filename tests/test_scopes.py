@@ -308,6 +308,29 @@ def test_a_tree_of_booleans_must_say_something_of_each_leaf():
         clipax.clip_by_param_norm(0.1, exclude={"body": "kernel"})
 
 
+@pytest.mark.parametrize("true", [True, np.True_, jnp.array(True)], ids=str)
+def test_flags_of_any_library(true):
+    exclude = {"body": {"kernel": np.False_, "bias": true}, "head": true}
+    assert clipax.block_names(clipax.clip_by_param_norm(0.1, exclude=exclude).init(LEAVES)) == (
+        "body/kernel",
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda tree: clipax.clip_by_param_norm(0.1, exclude=tree), "exclude"),
+        (lambda tree: clipax.monitor_norms(scope=scopes.unit(0, where=tree)), "where"),
+        (lambda tree: clipax.clip_by_group_norm(1.0, labels=tree), "labels"),
+    ],
+)
+def test_a_tree_that_says_something_of_a_leaf_that_is_not_there_is_refused(make, name):
+    with pytest.raises(ValueError, match=rf"`{name}` must be a tree like .* no 'tail'"):
+        make({**FLAGS, "tail": True}).init(LEAVES)
+    make(FLAGS).init(LEAVES)
+    make(FLAGS).init({**LEAVES, "body": {"kernel": jnp.ones((3, 4)), "bias": None}})
+
+
 def test_the_names_that_a_pattern_misses_are_shown():
     with pytest.raises(ValueError, match="'body/bias', 'body/kernel', 'head/w'") as caught:
         clipax.clip_by_param_norm(0.1, exclude="tail").init(LEAVES)
@@ -369,9 +392,9 @@ def test_units_of_some_leaves_within_stacked_layers():
         (lambda: scopes.unit(2).block("w", 2), ValueError, "`axis` must be an axis .* got 2 for"),
         (lambda: scopes.unit((0, 3)).block("w", 2), ValueError, r"got \(0, 3\) for 'w'"),
         (lambda: scopes.unit(0.5), TypeError, "`axis` must be"),
-        (lambda: scopes.unit(()), TypeError, "`axis` must be"),
+        (lambda: scopes.unit(()), ValueError, "`axis` must be an axis or several"),
         (lambda: scopes.unit(0, where=3), TypeError, "`where` must be glob patterns"),
-        (lambda: scopes.unit(0, otherwise="row"), ValueError, "`scope` must be one of"),
+        (lambda: scopes.unit(0, otherwise="row"), ValueError, "`otherwise` must be one of"),
         (
             lambda: clipax.monitor_norms(scope=scopes.unit(0, where="w")).init({"v": jnp.ones(1)}),
             ValueError,

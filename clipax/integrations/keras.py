@@ -52,6 +52,16 @@ class ClipGradients:
     variables: Sequence[Any]
     built: bool
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Refuse an order of the bases in which Keras's own method would clip nothing."""
+        super().__init_subclass__(**keywords)
+        owner = next(one for one in cls.__mro__ if "_clip_gradients" in vars(one))
+        if not issubclass(owner, ClipGradients):
+            raise TypeError(
+                f"`ClipGradients` must be the first base of {cls.__name__}, in front of "
+                f"{owner.__name__}: else nothing is clipped."
+            )
+
     def build(self, variables: Sequence[Any]) -> None:
         """Make the optimizer's variables, and after them those of the clip."""
         if self.built:
@@ -79,7 +89,12 @@ class ClipGradients:
 
     @property
     def clip_state(self) -> Any:
-        """Return the state of the clip."""
+        """Return the state of the clip; there is one once the optimizer is built."""
+        if not self.built:
+            raise ValueError(
+                "`clip_state` must be asked for after the optimizer was built: by `fit`, or by "
+                "`optimizer.build(model.trainable_variables)`."
+            )
         values = iter([variable.value for variable in self._clip_variables])
         leaves = [next(values) if known is None else known for known in self._clip_names]
         return jax.tree.unflatten(self._clip_structure, leaves)
@@ -141,8 +156,8 @@ def _check(optimizer: Any, variables: Sequence[Any]) -> None:
     for name in _CLIPS:
         if getattr(optimizer, name, None) is not None:
             raise ValueError(
-                f"`{name}` must be left out: {kind} clips by its `clip`. Make it "
-                f"`optax.chain(...)` of both to have two."
+                f"`{name}` must be left out: {kind} clips by its `clip`. For two clips make it "
+                f"`optax.chain(first, second)`."
             )
     if not all(isinstance(variable.value, jax.Array) for variable in variables):
         raise TypeError(

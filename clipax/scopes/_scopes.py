@@ -12,7 +12,7 @@ import optax
 from clipax import _validate
 from clipax._typing import Where
 from clipax.scopes._names import is_missing, name_places
-from clipax.scopes._where import Selection, check_where, fits, label_places, matches
+from clipax.scopes._where import Labelled, Selection, check_where, fits, label_places, matches
 
 __all__ = [
     "GLOBAL",
@@ -130,14 +130,14 @@ class _Exclude:
 _WORDS: dict[str, Scope] = {GLOBAL: _Global(), "leaf": _Leaf(), "unit": _Unit()}
 
 
-def resolve(scope: str | Scope) -> Scope:
-    """Return the scope of a word; scope objects pass."""
+def resolve(scope: str | Scope, name: str = "scope") -> Scope:
+    """Return the scope of a word; scope objects pass. Errors have the argument's own name."""
     if isinstance(scope, str):
-        _validate.one_of("scope", scope, _WORDS)
+        _validate.one_of(name, scope, _WORDS)
         return _WORDS[scope]
     if not hasattr(scope, "block"):
         raise TypeError(
-            f"`scope` must be 'global', 'leaf', 'unit' or made by `clipax.scopes`, got {scope!r}."
+            f"`{name}` must be 'global', 'leaf', 'unit' or made by `clipax.scopes`, got {scope!r}."
         )
     return scope
 
@@ -193,8 +193,8 @@ def stacked(axis: int = 0, *, where: Where = "*", within: str | Scope = "leaf") 
       >>> clipax.scopes.stacked(0, where="blocks/*").block("blocks/kernel", ndim=3)
       Block(label='blocks/kernel', keep=(0,), excluded=False)
     """
-    axis = _validate.index("axis", axis, minimum=-64)
-    return _Stacked(axis, check_where(where), resolve(within))
+    axis = _validate.integer("axis", axis, minimum=-64)
+    return _Stacked(axis, check_where(where), resolve(within, "within"))
 
 
 def unit(
@@ -222,9 +222,11 @@ def unit(
       >>> heads.block("attention/query/kernel", ndim=3).keep, heads.block("mlp/kernel", ndim=2).keep
       ((1, 2), (1,))
     """
-    axes = axis if isinstance(axis, tuple) and axis else (axis,)
-    kept = tuple(_validate.index("axis", one, minimum=-64) for one in axes)
-    return _Unit(kept, check_where(where), resolve(otherwise))
+    axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    if not axes:
+        raise ValueError("`axis` must be an axis or several, got none.")
+    kept = tuple(_validate.integer("axis", one, minimum=-64) for one in axes)
+    return _Unit(kept, check_where(where), resolve(otherwise, "otherwise"))
 
 
 def exclude(where: Where, scope: str | Scope = "global") -> Scope:
@@ -262,6 +264,8 @@ def refuse_unmatched(scope: Scope, tree: Any) -> None:
     ):
         return
     for word, where in _list_selections(scope):
+        if isinstance(where, Labelled):
+            where.refuse_unknown(paths)
         for pattern in () if callable(where) else where:
             if not any(matches(pattern, path) for path in paths):
                 shown = ", ".join(map(repr, paths[:3]))
@@ -279,3 +283,5 @@ def _list_selections(scope: Any) -> Iterator[tuple[str, Selection]]:
     while isinstance(scope, _Exclude | _Stacked | _Unit):
         yield scope.word, scope.where
         scope = scope.inner
+    if isinstance(scope, _ByLabel):
+        yield "labels", scope.labels

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
+import numpy as np
 
 from clipax.scopes._names import name_leaves
 
@@ -41,6 +42,16 @@ class Labelled:
         shown = ", ".join(repr(place) for place in list(known)[:8])
         raise ValueError(f"`{self.name}` has nothing for the leaf {path!r}; it has {shown}.")
 
+    def refuse_unknown(self, paths: Sequence[str]) -> None:
+        """Raise where the tree says something of a leaf that is none of these."""
+        for place, _ in self.places:
+            if place and not any(f"{path}/".startswith(f"{place}/") for path in paths):
+                shown = ", ".join(map(repr, paths[:3])) + (", ..." if len(paths) > 3 else "")
+                raise ValueError(
+                    f"`{self.name}` must be a tree like the parameters' or a prefix of it: there "
+                    f"is no {place!r} in {shown}."
+                )
+
 
 def label_places(tree: Any, name: str) -> Labelled:
     """Read a tree of labels or flags, which may be a prefix of the parameters' tree."""
@@ -61,12 +72,16 @@ def check_where(where: Any, name: str = "where") -> Selection:
     if isinstance(found, tuple | list) and all(isinstance(pattern, str) for pattern in found):
         return tuple(found)
     flags = jax.tree.leaves(where)
-    if flags and all(isinstance(flag, bool) for flag in flags):
+    if flags and all(_is_flag(flag) for flag in flags):
         return label_places(where, name)
     raise TypeError(
         f"`{name}` must be glob patterns, a predicate on paths or a tree of booleans, got "
         f"{where!r}."
     )
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == np.bool_
 
 
 def fits(where: Selection, path: str) -> bool:

@@ -239,3 +239,14 @@ def test_another_backend() -> None:
     optimizer = clipped(clipax.clip_by_global_norm(1.0))(1e-2)
     with pytest.raises(TypeError, match="KERAS_BACKEND=jax"):
         optimizer.build([Variable()])
+
+
+def test_bases_in_the_other_order_are_refused() -> None:
+    with pytest.raises(TypeError, match="must be the first base of Clipped, in front of"):
+        type("Clipped", (keras.optimizers.SGD, ClipGradients), {"clip": optax.clip(1.0)})
+
+
+def test_there_is_no_state_before_the_optimizer_is_built() -> None:
+    optimizer = clipped(clipax.clip_by_zscore())(0.1)
+    with pytest.raises(ValueError, match="`clip_state` must be asked for after"):
+        optimizer.clip_metrics()

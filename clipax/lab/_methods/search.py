@@ -42,5 +42,5 @@ def _texts(entry: Entry) -> list[str]:
 
 
 def _simplify(text: str) -> str:
-    """Leave out case and everything between letters: `delta-GClip` is `delta_gclip`."""
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+    """Leave out case, a module, and everything between letters: `delta-GClip` is `delta_gclip`."""
+    return re.sub(r"^(clipax|optax|torch)\.|[^a-z0-9]", "", text.lower())
