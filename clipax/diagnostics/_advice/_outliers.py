@@ -14,7 +14,7 @@ from clipax.diagnostics._advice._series import Series, medians_by_tenth, middle,
 from clipax.diagnostics._advice._tail import Tail, estimate_tail
 from clipax.diagnostics._advice._words import number, percent
 
-__all__ = ["describe_spikes", "describe_tail", "measure_tail"]
+__all__ = ["SPIKE", "describe_spikes", "describe_tail", "measure_tail"]
 
 _LEAST_TAIL = 25
 """Norms in the tail that give an index with a standard deviation of a fifth."""
@@ -22,7 +22,7 @@ _LEAST_BEYOND = 10
 """Norms that stand out of the bin in which the tail begins, for an index from bins."""
 _LIGHT = 2.0
 """The ratio of the largest norm to the quantile where the tail begins, below which it is light."""
-_SPIKE = 10.0
+SPIKE = 10.0
 """A spike, in units of the median."""
 _CLASSES = (
     (1.0, "heavy (no mean): a clip is needed"),
@@ -122,14 +122,14 @@ def describe_spikes(evidence: Evidence, drift: bool) -> list[str]:
             ):
                 reference[part] = median
         # Divided, not multiplied: nothing overflows.
-        far = series.has_gradient & (series.norms / _SPIKE > reference)
+        far = series.has_gradient & (series.norms / SPIKE > reference)
         spikes = int(far.sum())
         where = f": {series.where(far)}" if spikes else ""
     else:
         blocks = evidence.blocks or (("", norms),)
         of = "the median of their block" if evidence.blocks else of
         bounds = [
-            block.count_above(_SPIKE * block.quantile(0.5)) for _, block in blocks if block.total
+            block.count_above(SPIKE * block.quantile(0.5)) for _, block in blocks if block.total
         ]
         spikes, at_most = (sum(bound) for bound in zip(*bounds, strict=True))
     if not (spikes or at_most):
@@ -138,5 +138,5 @@ def describe_spikes(evidence: Evidence, drift: bool) -> list[str]:
     count = count.replace("0 to", "up to") if not spikes else count
     verb = _words.verb(max(spikes, at_most), "is")
     return [
-        f"Spikes: {count} of {norms.total:,} norms {verb} more than {_SPIKE:g} times {of}{where}."
+        f"Spikes: {count} of {norms.total:,} norms {verb} more than {SPIKE:g} times {of}{where}."
     ]

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from clipax.diagnostics import Advice
+from clipax.diagnostics._advice._outliers import SPIKE
 
 __all__ = ["draw"]
 
 _COLOURS = ("tab:red", "tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown")
-_SPIKE = 10.0
-"""A spike, in units of the median, as `advise` counts them."""
 
 
 def draw(advice: Advice, path: str | PathLike[str] | None = None) -> Any:
@@ -40,7 +39,7 @@ def draw(advice: Advice, path: str | PathLike[str] | None = None) -> Any:
         rasterized=True,
     )
     if useful.any():
-        far = useful & (series.norms / _SPIKE > np.median(series.norms[useful]))
+        far = useful & (series.norms / SPIKE > np.median(series.norms[useful]))
         if far.any():
             axes.plot(
                 series.steps[far],
@@ -49,7 +48,7 @@ def draw(advice: Advice, path: str | PathLike[str] | None = None) -> Any:
                 marker="o",
                 markerfacecolor="none",
                 color="black",
-                label=f"{far.sum():,} above {_SPIKE:g} times the median",
+                label=f"{far.sum():,} above {SPIKE:g} times the median",
             )
         axes.set_yscale("log")
         low, high = np.min(series.norms[useful]), np.max(series.norms[useful])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -12,12 +11,11 @@ from clipax import catalogue
 from clipax.catalogue import Entry
 from clipax.lab._compare.methods import BASELINES, list_untunable
 from clipax.lab._errors import InputError
-from clipax.lab._methods.page import write_page
+from clipax.lab._methods.page import wrap, write_page
 from clipax.lab._methods.search import find_exact, list_usual_names, search
 
 __all__ = ["list_methods"]
 
-_WIDTH = 79
 _KINDS = {
     "transformation": "Transformations: links of an optax.chain",
     "optimizer": "Optimizers",
@@ -84,11 +82,4 @@ def _list_baselines() -> None:
 
 
 def _fold(text: str) -> str:
-    return textwrap.fill(
-        text,
-        _WIDTH,
-        initial_indent="  ",
-        subsequent_indent="      ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return "\n".join(wrap(f"  {text}", hanging=6))

@@ -15,7 +15,7 @@ import clipax
 from clipax.catalogue import PAPERS, RECOVERS, Entry
 from clipax.lab._methods.search import list_usual_names
 
-__all__ = ["write_page"]
+__all__ = ["wrap", "write_page"]
 
 _WIDTH = 79
 _ENTRIES = 1000
@@ -24,7 +24,7 @@ _ENTRIES = 1000
 def write_page(entry: Entry) -> str:
     """Write the page of a method: what it does, its formula, arguments, memory and faults."""
     about, arguments = _read_docstring(entry)
-    parts = [f"clipax.{entry.name} ({entry.kind})", "", *_wrap(about)]
+    parts = [f"clipax.{entry.name} ({entry.kind})", "", *wrap(about)]
     rows = [("Formula", entry.formula)]
     if names := list_usual_names(entry):
         rows.append(("Also", ", ".join(names)))
@@ -34,14 +34,15 @@ def write_page(entry: Entry) -> str:
     rows += [("State", _describe_state(entry)), ("Faults", _describe_faults(entry))]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        parts += _wrap(f"{name:{width}}  {text}", hanging=width + 2)
+        parts += wrap(f"{name:{width}}  {text}", hanging=width + 2)
     parts += ["", "Arguments"]
     for name, text in arguments:
-        parts += _wrap(f"  {name}: {text}", hanging=6)
+        parts += wrap(f"  {name}: {text}", hanging=6)
     return "\n".join([*parts, "", f"More: help(clipax.{entry.name}); docs/speed.md has times."])
 
 
-def _wrap(text: str, hanging: int = 0) -> list[str]:
+def wrap(text: str, hanging: int = 0) -> list[str]:
+    """Break a text into lines of a terminal; all but the first are indented."""
     return textwrap.wrap(
         text,
         _WIDTH,
