@@ -96,13 +96,17 @@ class _Carry:
     """A new state that is being filled."""
 
     def __init__(self, new_state: Any) -> None:
-        self.leaves, self.structure = jax.tree_util.tree_flatten_with_path(new_state)
+        pairs, self.structure = jax.tree_util.tree_flatten_with_path(new_state)
+        self.leaves = [leaf for _, leaf in pairs]
+        self.paths = [
+            tuple(jax.tree_util.keystr((key,), simple=True) for key in keys) for keys, _ in pairs
+        ]
         self.values: dict[int, Any] = {}
         self.carried: list[Path] = []
         self.dropped: list[Path] = []
 
     def state(self) -> Any:
-        values = [self.values.get(at, leaf) for at, (_, leaf) in enumerate(self.leaves)]
+        values = [self.values.get(at, leaf) for at, leaf in enumerate(self.leaves)]
         return jax.tree.unflatten(self.structure, values)
 
     def align(self, new: list[Node], old: list[Node]) -> None:
@@ -136,16 +140,11 @@ class _Carry:
             self.align(list(find_links(path, node)), list(find_links(*old)))
 
     def _take(self, path: Path, node: Any, before: Any) -> None:
-        places = [at for at, (keys, _) in enumerate(self.leaves) if _starts(keys, path)]
+        places = [at for at, place in enumerate(self.paths) if place[: len(path)] == path]
         found = read_arrays(before)
         for at, (name, leaf) in zip(places, read_arrays(node).items(), strict=True):
             self.values[at] = _convert(found[name], leaf)
         self.carried.append(path)
-
-
-def _starts(keys: tuple[Any, ...], path: Path) -> bool:
-    """Tell whether the keys of a leaf begin with a path."""
-    return tuple(jax.tree_util.keystr((key,), simple=True) for key in keys[: len(path)]) == path
 
 
 def _convert(old: Any, new: Any) -> Any:

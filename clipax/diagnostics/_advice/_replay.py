@@ -48,9 +48,10 @@ class Replay(NamedTuple):
 
 def candidates(threshold: float | None) -> dict[str, optax.GradientTransformation]:
     """Make the clips that people run, with their defaults; a constant where one is known."""
-    constant = {} if threshold is None else {f"{threshold:g}": clip_by_global_norm(threshold)}
-    return {
-        **{f"clip_by_global_norm({name})": clip for name, clip in constant.items()},
+    constant = {}
+    if threshold is not None:
+        constant[f"clip_by_global_norm({threshold:g})"] = clip_by_global_norm(threshold)
+    return constant | {
         "clip_by_percentile": clip_by_percentile(),
         "clip_by_zscore": clip_by_zscore(),
         "clip_by_ema": clip_by_ema(),
