@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import diffrax
 import equinox as eqx
@@ -36,27 +36,14 @@ def loss(field: eqx.nn.MLP) -> jax.Array:
     return jnp.mean((solution.ys - PATHS) ** 2)
 
 
+def build() -> eqx.nn.MLP:
+    """Make the field, the same at every call."""
+    return eqx.nn.MLP(2, 2, 16, 1, activation=jax.nn.softplus, key=jax.random.key(1))
+
+
 def make(optimizer: Optimizer) -> Loop:
     """Diffrax's examples are Equinox's loop."""
-
-    def begin() -> Any:
-        field = eqx.nn.MLP(2, 2, 16, 1, activation=jax.nn.softplus, key=jax.random.key(1))
-        return field, optimizer.init(eqx.filter(field, eqx.is_inexact_array))
-
-    @eqx.filter_jit
-    def step(field: eqx.nn.MLP, state: Any) -> Any:
-        value, gradient = eqx.filter_value_and_grad(loss)(field)
-        updates, state = optimizer.update(gradient, state, field)
-        return (eqx.apply_updates(field, updates), state), value
-
-    return Loop(
-        begin,
-        lambda kept, _: step(*kept),
-        lambda kept: eqx.filter(kept[0], eqx.is_array),
-        lambda kept: kept[1],
-        test_equinox.store,
-        test_equinox.restore,
-    )
+    return test_equinox.make(optimizer, whole=True, build=build, loss=loss)
 
 
 class TestDiffrax(Suite):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,22 @@ def loss(model: eqx.nn.MLP) -> jax.Array:
     return jnp.mean((jax.vmap(model)(INPUTS)[:, 0] - TARGETS) ** 2)
 
 
-def make(optimizer: Optimizer, *, whole: bool) -> Loop:
+def build() -> eqx.nn.MLP:
+    """Make the model, the same at every call."""
+    return eqx.nn.MLP(4, 1, 16, 1, activation=jax.nn.tanh, key=jax.random.key(0))
+
+
+def make(
+    optimizer: Optimizer,
+    *,
+    whole: bool,
+    build: Callable[[], eqx.nn.MLP] = build,
+    loss: Callable[[eqx.nn.MLP], jax.Array] = loss,
+) -> Loop:
     """Equinox's loop; `params` are the arrays of the model or all of it, as both are written."""
 
     def begin() -> Any:
-        model = eqx.nn.MLP(4, 1, 16, 1, activation=jax.nn.tanh, key=jax.random.key(0))
+        model = build()
         return model, optimizer.init(eqx.filter(model, eqx.is_inexact_array))
 
     @eqx.filter_jit
