@@ -9,7 +9,8 @@ import typer
 
 from clipax import catalogue
 from clipax.catalogue import Entry
-from clipax.lab._compare.methods import BASELINES, list_untunable
+from clipax.lab._compare.grids import BASELINES
+from clipax.lab._compare.methods import list_untunable
 from clipax.lab._errors import InputError
 from clipax.lab._methods.page import wrap, write_page
 from clipax.lab._methods.search import find_exact, list_usual_names, search
@@ -72,10 +73,12 @@ def _list(entries: Iterable[Entry]) -> None:
 
 
 def _list_baselines() -> None:
-    typer.echo("\nBaselines of optax, for `clipax compare`")
-    for name, (_, formula) in BASELINES.items():
-        typer.echo(_fold(f"{name}: {formula}"))
-    typer.echo("\n`clipax compare --methods` takes the optimizers and the baselines.")
+    typer.echo("\nOptimizers of optax, for `clipax compare`")
+    typer.echo(_fold(", ".join(BASELINES)))
+    typer.echo(
+        "\n`clipax compare --methods` takes optimizers, and transformations in front of"
+        "\nthem, as in clip_by_zscore+adamw."
+    )
     if left_out := list_untunable():
         typer.echo(_fold(f"Except those without a learning rate: {', '.join(left_out)}.").strip())
     typer.echo("`clipax methods NAME` shows one method, `clipax methods WORD` searches.")
