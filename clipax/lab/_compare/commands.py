@@ -13,6 +13,7 @@ from clipax.lab._compare.methods import DEFAULT_METHODS
 from clipax.lab._compare.outcome import Comparison
 from clipax.lab._compare.settings import QUICK, Settings, parse_learning_rates
 from clipax.lab._compare.words import split_methods
+from clipax.lab._console import make_console
 
 __all__ = ["compare_methods"]
 
@@ -32,10 +33,10 @@ def compare_methods(
     task: Annotated[
         str,
         typer.Option(
-            help="text (a small transformer), digits, breast-cancer, wine, the path of an .npz "
+            help="digits, text (a small transformer), breast-cancer, wine, the path of an .npz "
             "(x and y) or LIBSVM file, or module:task of your own."
         ),
-    ] = "text",
+    ] = "digits",
     model: Annotated[
         str | None,
         typer.Option(
@@ -112,7 +113,7 @@ def compare_methods(
     """Train a model with several clips and optimizers, each at its best setting.
 
     For each method eight settings of learning rate and threshold are tried, by the loss on a
-    validation part over two seeds; the results are those of other seeds on a test part. All methods
+    validation part over four seeds; the results are those of other seeds on a test part. All methods
     see the same weights, batches and noise. Every finished method is saved at once: the same
     command resumes after an interruption, and more methods can be added with the same settings.
     """
@@ -146,10 +147,11 @@ def _pick_given(*values: Any) -> Any:
 
 
 def _report(found: Comparison, out: Path) -> None:
-    typer.echo(str(found))
+    console = make_console()
+    found.print(console)
     try:
         write_whole(out / "summary.md", found.to_markdown().encode())
         found.plot(out / "curves.png")
     except OSError as error:
         raise make_folder_error(out, error) from None
-    typer.echo(f"Written to {out}: results.jsonl, summary.md, curves.png")
+    console.print(f"Written to {out}: results.jsonl, summary.md, curves.png", markup=False)

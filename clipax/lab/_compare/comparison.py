@@ -34,7 +34,7 @@ _WATCHED = "adamw"
 
 
 def compare(
-    task: Task | str = "text",
+    task: Task | str = "digits",
     methods: Sequence[str] = DEFAULT_METHODS,
     *,
     steps: int = Settings.steps,
@@ -52,16 +52,16 @@ def compare(
     """Train a task with several clips and optimizers, each at its best setting.
 
     For each method eight settings of learning rate and threshold are tried, by the loss on
-    `task.validation` over two seeds; the results are those of other seeds on `task.test`. All
+    `task.validation` over four seeds; the results are those of other seeds on `task.test`. All
     methods meet the same initial weights, batches and noise.
 
     Args:
-      task: A `Task` of your own, `"text"` (default), `"digits"`, `"breast-cancer"`, `"wine"`, the
+      task: A `Task` of your own, `"digits"` (default), `"text"`, `"breast-cancer"`, `"wine"`, the
         path of an `.npz` or LIBSVM file, or `"module:task"`.
       methods: Names such as `"adamw"`, `"clip_by_global_norm+adamw"`,
         `"clip_by_percentile:percentile=20+lion"` or `"clip_adam_norm"`.
-      steps: Updates in a run, from 1; default 300.
-      seeds: Seeds of the results, from 1; default 8.
+      steps: Updates in a run, from 1; default 400.
+      seeds: Seeds of the results, from 1; default 16.
       noise: Law of the noise on gradients: `"none"`, `"pareto:1.5"` and the like in every entry,
         `"norm:pareto:3"` in the norm. Default: the latter for built-in tasks, none for others.
       noise_scale: Its scale s, positive; default 0.3. The noise is `s ||g|| / sqrt(d) xi`.

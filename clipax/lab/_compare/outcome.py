@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from clipax.lab._compare.norms import Norms
 from clipax.lab._compare.report import make_table, make_title, write_document, write_remarks
 from clipax.lab._compare.results import MethodResult
 from clipax.lab._compare.settings import Settings
 from clipax.lab._compare.verdict import write_verdict
-from clipax.lab._console import make_console
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Comparison"]
+
+_WIDTH = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +57,20 @@ class Comparison:
         raise KeyError(f"no method {method!r}; there are {known}")
 
     def __str__(self) -> str:
-        console = make_console()
-        with console.capture() as captured:
-            console.print(make_table(self.results, self.title))
-            for note in (*write_remarks(self.results), *self.summary):
-                console.print(note, markup=False)
-        return captured.get().rstrip()
+        # Plain text: of a notebook's own console nothing is wanted.
+        text = io.StringIO()
+        self.print(Console(file=text, width=_WIDTH, force_jupyter=False, highlight=False))
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    def print(self, console: Console) -> None:
+        """Print the table and the summary.
+
+        Args:
+          console: A console of rich, whose width decides where lines break.
+        """
+        console.print(make_table(self.results, self.title))
+        for note in (*write_remarks(self.results), *self.summary):
+            console.print(note, markup=False)
 
     def to_markdown(self) -> str:
         """Write table, summary and settings as a Markdown document."""

@@ -10,7 +10,7 @@ from clipax.lab._compare.plan import Setting
 __all__ = ["SELECTION_SEEDS", "choose", "list_first", "list_second"]
 
 # Seeds that choose the settings; the seeds of the results follow them.
-SELECTION_SEEDS = (0, 1)
+SELECTION_SEEDS = (0, 1, 2, 3)
 _SECOND = 4
 
 

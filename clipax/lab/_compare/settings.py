@@ -38,8 +38,8 @@ class Settings:
     noise: str = "norm:pareto:3"
     noise_scale: float = 0.3
     corrupt: float = 0.01
-    steps: int = 300
-    seeds: int = 8
+    steps: int = 400
+    seeds: int = 16
     learning_rates: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:

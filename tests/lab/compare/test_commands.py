@@ -170,7 +170,7 @@ def test_an_error_inside_the_module_of_a_task_is_shown_whole(capsys):
         (["--task", "unequal.npz"], "x and y do not match, 12 examples but 11 labels"),
         (["--task", "digit"], "unknown task 'digit'"),
         (["--task", "wine", "--model", "vgg"], "unknown model 'vgg'"),
-        (["--model", "mlp"], "--model does not apply to the task text"),
+        (["--task", "text", "--model", "mlp"], "--model does not apply to the task text"),
         (["--model", "cnn", "--task", "wine"], "model cnn needs images"),
         (["--out", "file/below"], "output folder file/below cannot be used: Not a directory"),
         (["--out", "file"], "output folder file cannot be used: File exists"),

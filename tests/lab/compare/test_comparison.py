@@ -89,15 +89,15 @@ def test_settings_are_chosen_on_validation_and_results_come_from_other_seeds(tra
     assert watched[0] == "adamw"
     assert [part for _, part, _ in trained] == ["validation"] * 3 + ["test"]
     for _, _, runs in (first, second):
-        assert {run.seed for run in runs} == set(SELECTION_SEEDS) == {0, 1}
-        assert len(runs) == 4 * 2
+        assert {run.seed for run in runs} == set(SELECTION_SEEDS) == {0, 1, 2, 3}
+        assert len(runs) == 4 * 4
     # Quantiles of the norms, which go from 1 to 3.
     assert result.settings[0][1] == 2.8
     assert (result.learning_rate, result.threshold, result.argument) == (0.1, 2.0, "max_norm")
-    assert reported[2] == [(seed, (0.1, 2.0)) for seed in (2, 3, 4)]
-    assert result.seeds == (2, 3, 4)
+    assert reported[2] == [(seed, (0.1, 2.0)) for seed in (4, 5, 6)]
+    assert result.seeds == (4, 5, 6)
     assert result.edge is None
-    assert np.shape(result.validation_loss) == (8, 2)
+    assert np.shape(result.validation_loss) == (8, 4)
     assert np.isinf(result.validation_loss[2]).all()
     assert "max_norm=2), optax.sgd(learning_rate=0.1)" in result.python
     assert seen.results == [result]
@@ -207,7 +207,7 @@ def test_bad_input_is_found_before_anything_is_trained_or_written(tmp_path, trai
     out = tmp_path / "out"
     for bad, message in (
         ({"methods": ["clip_sdg"]}, "unknown method"),
-        ({"task": "nothing"}, "unknown task 'nothing': give text, digits"),
+        ({"task": "nothing"}, "unknown task 'nothing': give digits, breast-cancer, wine, text"),
         ({"model": "vgg"}, "unknown model"),
         ({"model": "cnn"}, "needs images"),
         ({"task": "text", "model": "mlp"}, "--model does not apply to the task text"),
@@ -247,10 +247,10 @@ def test_real_training_end_to_end_learns_and_counts_divergence(tmp_path):
     assert np.isinf(result.validation_loss[1]).all()
     assert max(result.final_loss) < 0.5 < min(curve[0] for curve in result.loss)
     assert min(result.final("accuracy")) > 0.8
-    assert "sgd diverged at learning rates 1e+09 (2 of 2 runs)." in str(found)
+    assert "sgd diverged at learning rates 1e+09 (4 of 4 runs)." in str(found)
     stored = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert stored[0]["settings"]["steps"] == 40
-    assert stored[2]["result"]["validation_loss"][1] == [None] * 2
+    assert stored[2]["result"]["validation_loss"][1] == [None] * 4
 
 
 def test_a_task_of_ones_own_is_trained_without_noise(tmp_path):

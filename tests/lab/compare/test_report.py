@@ -47,7 +47,7 @@ def test_a_narrow_window_folds_names_and_never_numbers():
 
 def test_the_title_says_task_and_noise():
     assert make_title("text, transformer", Settings()) == (
-        "text, transformer: 1 % corrupt batches, noise 0.3 norm:pareto:3, 300 steps"
+        "text, transformer: 1 % corrupt batches, noise 0.3 norm:pareto:3, 400 steps"
     )
     other = Settings(noise="none", corrupt=0, steps=7)
     assert make_title("mine", other) == "mine: no noise added, 7 steps"
@@ -78,5 +78,5 @@ def test_the_document_holds_the_table_the_words_and_the_settings():
         assert f"- {remark}" in text
     for line in ("- task: mine", "- noise: norm:pareto:3", "- steps: 20", "(curves.png)"):
         assert line in text
-    for line in ("# title", "What it says.", f"- `{RESULTS[0].python}`", "seeds 2 to 5"):
+    for line in ("# title", "What it says.", f"- `{RESULTS[0].python}`", "seeds 4 to 7"):
         assert line in text

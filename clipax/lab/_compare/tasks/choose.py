@@ -23,7 +23,7 @@ def make_task(task: Task | str, model: str | None = None, batch_size: int | None
     """Make a task of what was named.
 
     Args:
-      task: `text`, `digits`, `breast-cancer`, `wine`, the path of an `.npz` or LIBSVM file,
+      task: `digits`, `text`, `breast-cancer`, `wine`, the path of an `.npz` or LIBSVM file,
         `module:attribute`, or a `Task` itself.
       model: `mlp` (default) or `cnn`, for tasks of examples.
       batch_size: for built-in tasks; None for their own.
@@ -49,7 +49,7 @@ def make_task(task: Task | str, model: str | None = None, batch_size: int | None
             return import_task(task)
         if not task.endswith(".npz"):
             raise InputError(
-                f"unknown task {task[:200]!r}: give text, {', '.join(BUILT_IN)}, the path of an "
+                f"unknown task {task[:200]!r}: give {', '.join(BUILT_IN)}, text, the path of an "
                 f".npz or LIBSVM file, or module:task of your own."
             )
     return make_examples_task(task, model or MODELS[0], batch_size or BATCH_SIZES["examples"])
