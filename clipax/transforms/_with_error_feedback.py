@@ -84,7 +84,8 @@ def with_error_feedback(
     r"""Remember what a clip cuts off, and give it later.
 
     A clip that bites often is biased, this is not. Prefer Clip21, the default, where gradients have
-    little noise, else a `b1`, or `"buffer"` where no outlier fills it for long.
+    little noise, else a `b1` or `"buffer"`: these remember outliers, which a looser clip in front
+    bounds.
 
     .. math:: u_t = u_{t-1} + s\, \mathrm{clip}(v_t - u_{t-1}) \qquad \text{or} \qquad u_t =
         \mathrm{clip}(g_t + r_t), \quad r_{t+1} = g_t + r_t - u_t

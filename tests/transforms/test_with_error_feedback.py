@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import clipax
+from clipax import testing
 from clipax._platforms import assume_platform
 
 
@@ -235,3 +236,15 @@ def test_under_noise_clips_and_clip21_stay_away_from_the_minimum(options, conver
             assert distance > 0.5
     if converges:
         assert distance < 0.15
+
+
+@pytest.mark.parametrize("options", [{"memory": "buffer"}, {"b1": 0.9}], ids=str)
+def test_a_looser_clip_in_front_bounds_what_an_outlier_leaves(options):
+    faults = ("1e38", "spike", "alternating", "fall")
+    method = clipax.with_error_feedback(clipax.clip_by_global_norm(1.0), **options)
+    alone = testing.inject_faults(method, faults=faults)
+    assert testing.DIES in {row.verdict for row in alone.rows}
+    bounded = optax.chain(clipax.clip_by_global_norm(10.0), method)
+    rows = testing.inject_faults(bounded, faults=faults).rows
+    assert testing.DIES not in {row.verdict for row in rows}
+    assert max(row.steps for row in rows) <= 50
