@@ -58,6 +58,12 @@ PAPERS: dict[str, Paper] = {
         "High-probability Bounds for Non-Convex Stochastic Optimization with Heavy Tails",
         "2106.14343",
     ),
+    "elesedy2023": Paper(
+        "Elesedy & Hutter",
+        2023,
+        "U-Clip: On-Average Unbiased Stochastic Gradient Clipping",
+        "2302.02971",
+    ),
     "gorbunov2020": Paper(
         "Gorbunov, Danilova & Gasnikov",
         2020,
@@ -78,6 +84,12 @@ PAPERS: dict[str, Paper] = {
         2025,
         "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam",
         "2502.17055",
+    ),
+    "islamov2025": Paper(
+        "Islamov et al.",
+        2025,
+        "Double Momentum and Error Feedback for Clipping with Fast Rates and Differential Privacy",
+        "2502.11682",
     ),
     "jiang2026": Paper(
         "Jiang, Semenov & Stich",

@@ -44,6 +44,11 @@ def test_the_list_has_every_method_once_and_fits_a_terminal(capsys: Any) -> None
         ("clip_by_zscore", "clip_by_zscore"),
         ("thresholds.zscore", "thresholds.zscore"),
         ("tail_power", "thresholds.tail_power"),
+        ("U-Clip", "with_error_feedback"),
+        ("Clip21-SGD2M", "with_error_feedback"),
+        ("AUTO-S", "clipped_grad"),
+        ("PSAC", "clipped_grad"),
+        ("clipped_grad", "clipped_grad"),
     ],
 )
 def test_a_usual_name_shows_its_method(word: str, name: str, capsys: Any) -> None:
