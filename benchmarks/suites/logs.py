@@ -65,18 +65,20 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
     yield [describe(one) | {"table": "our own runs"} for one in norms.load(norms.OWN)]
 
 
+COLUMNS = (
+    Column("run", "of"),
+    Column("every", "every"),
+    Column("norms", "norms"),
+    *(Column(name, name, "{:.2f}") for name in QUANTILES),
+    *(Column(f"> {one}x", f"above {one}", "{:.1%}") for one in (2, 3, 10)),
+    Column("in a row", "in a row", "{:.0%}"),
+    Column("tail index", "tail"),
+    Column("zero", "zero", "{:.0%}"),
+)
+
 SUITE = Suite(
     "the norm of a gradient over the median of up to 100 logged before it",
     ("table",),
-    (
-        Column("run", "of"),
-        Column("every", "every"),
-        Column("norms", "norms"),
-        *(Column(name, name, "{:.2f}") for name in QUANTILES),
-        *(Column(f"> {one}x", f"above {one}", "{:.1%}") for one in (2, 3, 10)),
-        Column("in a row", "in a row", "{:.0%}"),
-        Column("tail index", "tail"),
-        Column("zero", "zero", "{:.0%}"),
-    ),
+    COLUMNS,
     measure,
 )

@@ -8,7 +8,7 @@ were its entries heavy one by one, the sizes would hardly differ.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -78,13 +78,14 @@ def _measure_run(name: str, batch_size: int, steps: int, draws: int) -> tuple[li
             seen[step] = params
 
     found = train(task, adamw(task, steps), steps, observe)
-    rows: list[Row] = []
-    for step, params in seen.items():
-        row = {"of": name, "batch": batch_size, "step": step}
-        rows.append(row | split_moments(draw(task, params, draws)))
+    title = f"{name}, batch {batch_size}"
+    rows: list[Row] = [
+        {"of": title, "step": step} | split_moments(draw(task, params, draws))
+        for step, params in seen.items()
+    ]
     about = f"AdamW, batches of {batch_size}, rate {task.rate:g} after 10 % of warm-up, cosine"
     stretch = norms.Stretch(0, found["grad_norm"])
-    return rows, norms.Log(f"{name}, batch {batch_size}", name, about, 1, (stretch,))
+    return rows, norms.Log(title, name, about, 1, (stretch,))
 
 
 def _controls(draws: int) -> Iterator[Row]:
@@ -119,29 +120,26 @@ def add_options(add: Any) -> None:
     about = "default " + " ".join(map(str, BATCH_SIZES))
     add("--batch-sizes", nargs="+", type=count, default=BATCH_SIZES, help=about)
     add("--steps", type=count, default=800, help="of each run; default 800")
-    add("--draws", type=count, default=300, help="gradients at each place; default 300")
+    add("--draws", type=count, default=200, help="gradients at each place; default 200")
     add("--write-norms", action="store_true", help="into norms/own.json")
 
 
-def _columns() -> Sequence[Column]:
-    return (
-        Column("noise of", "of"),
-        Column("batch", "batch"),
-        Column("step", "step"),
-        Column("largest norm", "largest", "{:.1f}x"),
-        Column("tail of norms", "norm tail", "{:.1f}"),
-        Column("largest entry", "largest entry", "{:.0f} sd"),
-        Column("tail of entries", "entry tail", "{:.1f}"),
-        Column("in the norm", "in norm", "{:.2f}"),
-        Column("in entries", "in entries", "{:.2f}"),
-        Column("heavy in", "heavy"),
-    )
-
+COLUMNS = (
+    Column("noise of", "of"),
+    Column("step", "step"),
+    Column("largest norm", "largest", "{:.1f}x"),
+    Column("its tail", "norm tail", "{:.1f}"),
+    Column("largest entry", "largest entry", "{:.0f} sd"),
+    Column("its tail", "entry tail", "{:.1f}"),
+    Column("in the norm", "in norm", "{:.2f}"),
+    Column("in entries", "in entries", "{:.2f}"),
+    Column("heavy in", "heavy"),
+)
 
 SUITE = Suite(
     "the noise of gradients: in the norm, or in single entries?",
     (),
-    _columns(),
+    COLUMNS,
     measure,
     add_options=add_options,
     prepare=lambda options: {"draws": str(options.draws), "steps": str(options.steps)},
