@@ -23,7 +23,7 @@ from benchmarks.runs import TASKS, Task, train
 from benchmarks.runs.task import adamw
 from clipax.diagnostics import tail_index
 
-BATCH_SIZES = (8, 32, 128)
+BATCH_SIZES = {"text": (8, 32), "digits": (8, 32, 128)}
 PLACES = (0.02, 0.2, 0.9)
 """Where along a run the noise is looked at, as shares of its steps."""
 
@@ -103,24 +103,22 @@ def _controls(draws: int) -> Iterator[Row]:
 
 
 def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
-    """Trains, and looks at the noise on the way; the norms are written at the end."""
+    """Trains, and looks at the noise on the way."""
     yield list(_controls(options.draws))
     logs = []
-    for name in TASKS:
-        for batch_size in options.batch_sizes:
+    for name, batch_sizes in BATCH_SIZES.items():
+        for batch_size in batch_sizes:
             rows, log = _measure_run(name, batch_size, options.steps, options.draws)
             logs.append(log)
+            if options.write_norms:
+                norms.save(norms.OWN, logs)
             yield rows
-    if options.write_norms:
-        norms.save(norms.OWN, logs)
 
 
 def add_options(add: Any) -> None:
     """Adds the command's options."""
-    about = "default " + " ".join(map(str, BATCH_SIZES))
-    add("--batch-sizes", nargs="+", type=count, default=BATCH_SIZES, help=about)
-    add("--steps", type=count, default=800, help="of each run; default 800")
-    add("--draws", type=count, default=200, help="gradients at each place; default 200")
+    add("--steps", type=count, default=400, help="of each run; default 400")
+    add("--draws", type=count, default=150, help="gradients at each place; default 150")
     add("--write-norms", action="store_true", help="into norms/own.json")
 
 
