@@ -213,9 +213,10 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
     logs = {one.name: one for path in (norms.PUBLIC, norms.OWN) for one in norms.load(path)}
     for name in (*REPLAYED, TEXT):
         yield [row | {"on": name} for row in replay(logs[name]).values()]
-    task = make_text(BATCH_SIZE)
+    task, live = make_text(BATCH_SIZE), list[Row]()
     for choice in CHOICES:
-        yield [{"on": LIVE, "use": choice.use} | _run(choice, task, options.steps)]
+        live.append({"on": LIVE, "use": choice.use} | _run(choice, task, options.steps))
+        yield live  # all so far: rows of one table are replaced together
 
 
 LIVE = "text, live"

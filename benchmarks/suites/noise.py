@@ -8,6 +8,7 @@ were its entries heavy one by one, the sizes would hardly differ.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,12 +55,18 @@ def split_moments(gradients: np.ndarray) -> Row:
     return {
         "largest": float(sizes.max() / np.median(sizes)),
         "largest entry": float(np.abs(scaled).max()),
-        "norm tail": float(tail_index(jnp.asarray(sizes))),
-        "entry tail": float(tail_index(jnp.asarray(np.abs(scaled), jnp.float32).ravel())),
+        "norm tail": _estimate_tail(sizes),
+        "entry tail": _estimate_tail(np.abs(scaled)),
         "in norm": float(in_norm),
         "in entries": float(in_entries),
         "heavy": " and ".join(heavy) or "neither",
     }
+
+
+def _estimate_tail(sizes: np.ndarray) -> float | None:
+    """Returns the tail index, None where no size stands out."""
+    index = float(tail_index(jnp.asarray(sizes, jnp.float32).ravel()))
+    return index if math.isfinite(index) else None
 
 
 def draw(task: Task, params: Any, draws: int) -> np.ndarray:
