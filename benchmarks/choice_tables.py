@@ -21,8 +21,10 @@ CHOICES = (
     Column("use", "use"),
     Column("logs", "logs"),
     Column("text", "share", "{:.0%}"),
-    Column("first 100", "first share", "{:.0%}"),
-    Column("factor", "first smallest", "{:.2g}"),
+    Column("first 100", "first"),
+)
+COSTS = (
+    Column("use", "use"),
     Column("CPU", "cpu", "{:.2f}"),
     Column("kernels", "kernels"),
     Column("traffic", "traffic", "{:.0f} P"),
@@ -60,18 +62,29 @@ def _range(shares: Sequence[float]) -> str:
     return f"{low:.0%}" if low == high else f"{100 * low:.0f} to {high:.0%}"
 
 
+def _write_first(row: Row) -> str:
+    """Writes the share of the first steps that are clipped, and the smallest factor there."""
+    return f"{row['first share']:.0%}, {row['first smallest']:.2g}"
+
+
 def write_choices() -> str:
-    """Writes what is known of each row of the table that says which clip to use."""
-    measured, costs = _load("choose"), _costs()
-    rows = []
+    """Writes what each row of the table that says which clip to use cuts."""
+    measured, rows = _load("choose").rows, []
     for choice in choose.CHOICES:
-        found = {row["on"]: row for row in measured.rows if row["use"] == choice.use}
-        row = {"case": choice.case, "use": f"`{choice.use}`"} | found[choose.LIVE]
-        shares = [found[name]["share"] for name in choose.REPLAYED if name in found]
-        rows.append(
-            row | costs.get(choice.method, {}) | ({"logs": _range(shares)} if shares else {})
-        )
+        found = {row["on"]: row for row in measured if row["use"] == choice.use}
+        live = found[choose.LIVE]
+        row = live | {"case": choice.case, "use": f"`{choice.use}`", "first": _write_first(live)}
+        if shares := [found[name]["share"] for name in choose.REPLAYED if name in found]:
+            row["logs"] = _range(shares)
+        rows.append(row)
     return records.table(CHOICES, rows, markdown=True)
+
+
+def write_costs() -> str:
+    """Writes what each of these rows costs."""
+    costs = _costs()
+    rows = [{"use": f"`{one.use}`"} | costs[one.method] for one in choose.CHOICES]
+    return records.table(COSTS, rows, markdown=True)
 
 
 def _by_log(names: Iterable[str], write: Callable[[Row], str | None]) -> str:
@@ -98,9 +111,7 @@ def write_first_steps() -> str:
         for row in _load("choose").rows
         if "first share" in row and row["on"] != choose.LIVE
     )
-    return _by_log(
-        tuple(names), lambda row: f"{row['first share']:.0%}, {row['first smallest']:.2g}"
-    )
+    return _by_log(tuple(names), _write_first)
 
 
 def write_phases() -> str:
@@ -143,6 +154,7 @@ def write_noise() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "choices": write_choices,
+    "costs": write_costs,
     "phases": write_phases,
     "real-norms": write_real_norms,
     "first-steps": write_first_steps,
