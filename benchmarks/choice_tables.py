@@ -135,21 +135,33 @@ def write_phases() -> str:
     return records.table(PHASES, rows, markdown=True)
 
 
+def _leave_out(columns: Sequence[Column], *keys: str) -> list[Column]:
+    """Returns the columns that a page has room for."""
+    return [one for one in columns if one.key not in keys]
+
+
 def write_logs(path: Path) -> str:
     """Writes how far the norms of runs stray from those before them."""
-    return records.table(
-        logs.COLUMNS, [logs.describe(one) for one in norms.load(path)], markdown=True
-    )
+    rows = [logs.describe(one) for one in norms.load(path)]
+    columns = [
+        one
+        for one in _leave_out(logs.COLUMNS, "99.9 %", "zero")
+        if any(row.get(one.key) is not None for row in rows)
+    ]
+    return records.table(columns, rows, markdown=True)
 
 
 def write_sources() -> str:
     """Writes where the public logs are from."""
-    return "\n".join(f"- {one.name} ({one.kind}): {one.about}" for one in norms.load(norms.PUBLIC))
+    columns = Column("run", "name"), Column("of", "kind"), Column("what is known", "about")
+    rows = [one._asdict() for one in norms.load(norms.PUBLIC)]
+    return records.table(columns, rows, markdown=True)
 
 
 def write_noise() -> str:
     """Writes whether the noise of our own runs is in the norm or in single entries."""
-    return records.table(noise.COLUMNS, _load("noise").rows, markdown=True)
+    columns = _leave_out(noise.COLUMNS, "largest entry")
+    return records.table(columns, _load("noise").rows, markdown=True)
 
 
 TABLES: dict[str, Callable[[], str]] = {
