@@ -1,7 +1,7 @@
 """Writes tables out of results: for users into pages, with figures to reach for ourselves.
 
 `docs/speed.md` has markers `<!-- speed:NAME begin -->` and `<!-- speed:NAME end -->` for each table
-of `TABLES` that it shows, `docs/choose.md` such with `choose`.
+of `TABLES` that it shows, `docs/choose.md` and `docs/real_norms.md` such with `choose`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.suites.programs import join
 
 ROOT = Path(__file__).parents[1]
 SPEED, CHOOSE = ROOT / "docs" / "speed.md", ROOT / "docs" / "choose.md"
+REAL_NORMS = ROOT / "docs" / "real_norms.md"
 RESULTS = Path(__file__).parent / "results"
 
 FILES = {
@@ -204,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing: is it as it should?")
     options = parser.parse_args(arguments)
     pages = {RESULTS / "figures.md": write_figures()}
-    pages |= {page: fill(page.read_text()) for page in (SPEED, CHOOSE)}
+    pages |= {page: fill(page.read_text()) for page in (SPEED, CHOOSE, REAL_NORMS)}
     for name in ("faults", "tail_index"):
         text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)
         pages[RESULTS / f"{name}.md"] = text
