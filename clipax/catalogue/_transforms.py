@@ -31,7 +31,7 @@ ENTRIES = (
         transforms.clip_by_ema,
         "transformation",
         "u_i = min(1, r gamma_i/n_i) g_i, gamma_i = EMA of the norm of u_i",
-        ("wang2025",),
+        ("wang2026",),
         {"ratio": 1.05, "warmup": 10},
         static_args=("scope",),
         lasting={"alternating": FOLLOWS_DOWN, "fall": FOLLOWS_DOWN},

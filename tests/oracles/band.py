@@ -1,0 +1,55 @@
+"""Norms brought into a band around their average: AGGC (2601.11864), AdaNorm (2210.06364)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tests.oracles._registry import oracle
+from tests.oracles._tree import Schedule, Tree, Updates, at, is_remembered, norm, scale, zeros
+
+
+@oracle("norms.band")
+def band(
+    gradients: Sequence[Tree],
+    params: Tree,
+    *,
+    low: Schedule,
+    high: Schedule,
+    decay: float = 0.95,
+    max_factor: float = 10.0,
+) -> Updates:
+    """Cut to ``high`` times the average before the step, raised to ``low`` times that behind it.
+
+    A norm enters the average as the cut left it. Two norms in a row that even the largest factor
+    does not raise into the band begin the average anew.
+    """
+    entered: list[float] = []
+    far = False
+
+    def average() -> float:
+        weights = [decay**age for age in range(len(entered))]
+        pairs = zip(weights, reversed(entered), strict=True)
+        return math.fsum(weight * value for weight, value in pairs) / math.fsum(weights)
+
+    updates = []
+    for step, gradient in enumerate(gradients):
+        if not is_remembered(gradient):
+            updates.append(zeros(gradient))
+            continue
+        size = norm(gradient)
+        before = average() if entered else math.inf
+        hopeless = bool(entered) and size * max_factor < at(low, step) * before
+        if hopeless and far:
+            entered, before = [], math.inf
+        far = hopeless and not far
+        upper = at(high, step) * before
+        entered.append(min(size, upper))
+        lower = at(low, step) * average()
+        factor = 1.0
+        if size > upper:
+            factor = upper / size
+        elif size < lower:
+            factor = min(max_factor, lower / size)
+        updates.append(scale(factor, gradient))
+    return updates
