@@ -34,7 +34,7 @@ ENTRIES = (
         "norm",
         "h S/n where n > h S, min(M, l S/n) where n < l S, S = EMA of min(n, h S)",
         ("li2026", "dubey2023"),
-        {"low": 0.5, "high": 2.0},
+        {"low": 0.5, "high": 3.0},
     ),
     Entry(
         "norms.clip",

@@ -31,12 +31,12 @@ class BandState(NamedTuple):
     Attributes:
       average: Average of the norms, spikes cut, with bias correction.
       steps: Number of norms in it, int32.
-      was_low: Whether the last norm was too small to be raised into the band, 1 or 0, int32.
+      was_far: Whether the last norm was too far from the band: below -1, above 1, else 0, int32.
     """
 
     average: Array
     steps: Array
-    was_low: Array
+    was_far: Array
 
 
 def band(
@@ -65,8 +65,9 @@ def band(
       A `NormRule` with a `BandState`. A block counts as clipped where `n > h S`.
 
     Notes:
-      - Two norms in a row that even `M` does not raise into the band begin the average anew. So a
-        spike in the first step, or a fall for good, raises two steps and no more.
+      - Two norms in a row that even `M` does not raise into the band begin the average anew; so do
+        two above `M` times the band, among the first :math:`1/(1 - \beta)`. After a spike or a dip
+        in the first step, or a fall for good, two steps are off and no more.
       - The average has bias correction and leaves zeros out. Papers: from zero, `M` none (AdaNorm)
         or 1.1 (AGGC's code); AdaNorm lets spikes in whole, and raises the steps after one.
       - AGGC's scripts have :math:`h < 1`, which scales nearly every step; here that is refused.
@@ -97,8 +98,8 @@ def band(
     _validate.number("max_factor", max_factor, "at least 1 and finite", lambda m: 1 <= m < math.inf)
 
     def init(shape: tuple[int, ...]) -> BandState:
-        steps, low = (jnp.zeros(shape, jnp.int32) for _ in range(2))
-        return BandState(jnp.zeros(shape, float), steps, low)
+        steps, far = (jnp.zeros(shape, jnp.int32) for _ in range(2))
+        return BandState(jnp.zeros(shape, float), steps, far)
 
     def update(norms: Array, state: BandState, context: Context) -> tuple[Decision, BandState]:
         dtype = state.average.dtype
@@ -110,23 +111,26 @@ def band(
         # Schedules and traced numbers are not checked.
         lower, upper = jnp.clip(lower, 0, 1), jnp.maximum(upper, 1)
         most = _validate.to_float(max_factor, dtype)
-        far = size < lower * state.average / most
-        anew = far & (state.was_low > 0)
+        # The division keeps a product from overflowing.
+        young = state.steps.astype(dtype) * _validate.to_float(1 - decay, dtype) < 1
+        beyond = young & (state.steps > 0) & (size / most > upper * state.average)
+        below = size < lower * state.average / most
+        far = beyond.astype(jnp.int32) - below.astype(jnp.int32)
+        anew = (far != 0) & (far == state.was_far)
         steps = jnp.where(anew, 0, state.steps)
-        limit = jnp.where(steps > 0, upper * state.average, jnp.inf)
+        first = steps == 0
+        limit = jnp.where(first, jnp.inf, upper * state.average)
         entering = jnp.minimum(size, limit)
-        average = state.average + weigh_newest(decay, steps, dtype) * (entering - state.average)
-        average = raise_to_normal(average)
+        later = state.average + weigh_newest(decay, steps, dtype) * (entering - state.average)
+        average = raise_to_normal(jnp.where(first, entering, later))
         floor = lower * average
         above, below = size > limit, seen & (size < floor)
         # The division last, as in `hard`; of a norm that is not too small for it.
         wanted = jnp.where(above, limit, jnp.where(below, floor, 1))
         found = jnp.where(above, size, jnp.where(below, jnp.maximum(size, floor / most), 1))
-        was_low = (far & ~anew).astype(jnp.int32)
-        new = BandState(average, optax.safe_increment(steps), was_low)
+        new = BandState(average, optax.safe_increment(steps), jnp.where(anew, 0, far))
         factor = (wanted / found).astype(norms.dtype)
-        return Decision(factor, raise_to_normal(limit).astype(norms.dtype)), keep_rows(
-            seen, new, state
-        )
+        decision = Decision(factor, raise_to_normal(limit).astype(norms.dtype))
+        return decision, keep_rows(seen, new, state)
 
     return NormRule(init, update)

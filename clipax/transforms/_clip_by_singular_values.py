@@ -86,7 +86,8 @@ def clip_by_singular_values(
       [1.  0.5] [0.6 0.8]
 
     References:
-      Jiang et al., "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.
+      Jiang et al., "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315; Yukhimchuk et
+      al., arXiv 2605.11838 (thresholds that follow the largest singular values).
     """
     _validate.one_of("method", method, ("auto", "svd", "polar"))
     if scopes.is_global(scopes.resolve(scope)):

@@ -22,10 +22,11 @@ def band(
     """Cut to ``high`` times the average before the step, raised to ``low`` times that behind it.
 
     A norm enters the average as the cut left it. Two norms in a row that even the largest factor
-    does not raise into the band begin the average anew.
+    does not raise into the band begin the average anew; among the first norms, two that are as far
+    above it do so too.
     """
     entered: list[float] = []
-    far = False
+    was = 0
 
     def average() -> float:
         weights = [decay**age for age in range(len(entered))]
@@ -39,10 +40,19 @@ def band(
             continue
         size = norm(gradient)
         before = average() if entered else math.inf
-        hopeless = bool(entered) and size * max_factor < at(low, step) * before
-        if hopeless and far:
+        far = 0
+        if entered and size * max_factor < at(low, step) * before:
+            far = -1
+        elif (
+            entered
+            and len(entered) * (1 - decay) < 1
+            and size > max_factor * at(high, step) * before
+        ):
+            far = 1
+        anew = far != 0 and far == was
+        was = 0 if anew else far
+        if anew:
             entered, before = [], math.inf
-        far = hopeless and not far
         upper = at(high, step) * before
         entered.append(min(size, upper))
         lower = at(low, step) * average()
