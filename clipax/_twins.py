@@ -29,12 +29,19 @@ TWINS = {
     "clipnorm": "clip_by_leaf_norm",
     "clipvalue": "clip_by_value",
     "global_clipnorm": "clip_by_global_norm",
+    # Of trainers: OLMo-core, Levanter, MaxText.
+    "skip_step": "skip_spikes",
+    "skip_step_on_spikes": "skip_spikes",
+    "skipstepoptimizer": "skip_spikes",
     # Methods by the names of their papers.
     "adagc": "clip_by_ema",
+    "adanorm": "norms.band",
     "agc": "clip_by_param_norm",
+    "aggc": "norms.band",
     "autoclip": "clip_by_percentile",
     "clip21": "with_error_feedback",
     "delta_gclip": "regularized_clip_sgd",
+    "gradientstabilizer": "norms.stabilize",
     "zclip": "clip_by_zscore",
 }
 """The name in `clipax` that does what a function of optax, PyTorch or a paper does."""

@@ -48,8 +48,8 @@ def band(
 ) -> NormRule:
     r"""Keep norms in a band around their average: cut what is above, raise what is below.
 
-    `band(1, inf)` raises small norms to their average (AdaNorm), `band(0.9, 1.5)` with a scope of
-    labels bounds each group's norm on both sides (AGGC). Most steps should pass as they are.
+    `band(1, inf)` raises small norms to their average (AdaNorm); `band(0.9, 1.5)`, with a scope of
+    labels, bounds each group on both sides (AGGC).
 
     .. math:: f_t = \begin{cases} h S_{t-1}/n_t & n_t > h S_{t-1} \\
         \min(M, l S_t/n_t) & n_t < l S_t \\ 1 & \text{otherwise} \end{cases} \qquad
@@ -66,11 +66,9 @@ def band(
 
     Notes:
       - Two norms in a row that even `M` does not raise into the band begin the average anew; so do
-        two above `M` times the band, among the first :math:`1/(1 - \beta)`. After a spike or a dip
-        in the first step, or a fall for good, two steps are off and no more.
-      - The average has bias correction and leaves zeros out. Papers: from zero, `M` none (AdaNorm)
-        or 1.1 (AGGC's code); AdaNorm lets spikes in whole, and raises the steps after one.
-      - AGGC's scripts have :math:`h < 1`, which scales nearly every step; here that is refused.
+        two above `M` times it, among the first :math:`1/(1 - \beta)`: a first step may be anything.
+      - The papers' averages start at zero. AdaNorm has no `M` and lets spikes in; AGGC's scripts
+        have 1.1, and :math:`h < 1`, which scales nearly every step and is refused here.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -78,10 +76,8 @@ def band(
       >>> state, context = rule.init(()), clipax.thresholds.Context(count=jnp.array(0))
       >>> for norm in (3.0, 9.0, 1.0):  # within; above 2 times 3; below half of the average 19/7
       ...     decision, state = rule.update(jnp.array(norm), state, context)
-      ...     print(f"{decision.factor * norm:.3f}")
-      3.000
-      6.000
-      1.357
+      ...     print(f"{decision.factor * norm:.3f}", end=" ")
+      3.000 6.000 1.357
 
     References:
       Li et al., "AGGC", arXiv 2601.11864; Dubey et al., "AdaNorm", arXiv 2210.06364.

@@ -42,8 +42,8 @@ def stabilize(
 ) -> NormRule:
     r"""Give every block the length of its average norm over its root mean square norm.
 
-    About 1 where norms are steady, less where one is small, below .95 for a spike of any size
-    (GradientStabilizer). Prefer it in very low precision, and per leaf; there is no threshold.
+    About 1 where norms are steady, .95 for a spike of any size (GradientStabilizer). Prefer it per
+    leaf in very low precision; there is no threshold.
 
     .. math:: f_t = \frac{1}{n_t} \cdot \frac{m_t}{\sqrt{v_t} + \epsilon}, \qquad
         m_t = \mathrm{ema}_{\gamma_1}(n), \quad v_t = \mathrm{ema}_{\gamma_2}(n^2)
@@ -57,10 +57,9 @@ def stabilize(
       A `NormRule` with a `StabilizeState`. Nothing counts as clipped.
 
     Notes:
-      - Both averages have bias correction and leave zeros out; a zero has the factor 0.
-      - A spike stays in the root mean square, which falls by a twentieth a step: what follows
-        counts for little until then, for 260 steps after one of a million times the usual norm.
-      - `stable_spam` is Adam behind it, with single entries cut first.
+      - Averages have bias correction and leave zeros out. `stable_spam` is Adam behind it.
+      - A spike stays in the root mean square, which falls by a twentieth a step: after one of a
+        million times the usual norm, gradients count for less than half for 230 steps.
 
     Example:
       >>> import jax.numpy as jnp, clipax

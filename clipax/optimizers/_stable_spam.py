@@ -225,8 +225,7 @@ def stable_spam(
       5.0
 
     References:
-      Huang et al., "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv
-      2502.17055v2 (from v3 on "GradientStabilizer", the norms alone: `norms.stabilize`).
+      Huang et al., "Stable-SPAM", arXiv 2502.17055v2; from v3 on norms alone: `norms.stabilize`.
     """
     _validate.learning_rate(learning_rate)
     return chain(

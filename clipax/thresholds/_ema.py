@@ -87,8 +87,7 @@ def ema(
       1.5 1.25
 
     References:
-      Wang et al., "AdaGC: Enhancing LLM Pretraining Stability via Adaptive Gradient Clipping", ICML
-      2026, arXiv 2502.11034v3, Algorithm 1.
+      Wang et al., "AdaGC: Enhancing LLM ...", ICML 2026, arXiv 2502.11034v3, Algorithm 1.
     """
     _validate.number("ratio", ratio, "above 1 and finite", lambda value: 1 < value < float("inf"))
     _validate.open_unit("decay", decay)

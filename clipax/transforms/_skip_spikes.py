@@ -89,9 +89,8 @@ def skip_spikes(
     A clipped spike still pushes in the direction of a bad batch; a skipped one leaves no trace.
     Prefer it for rare, far-out spikes, around the whole optimizer, as `skip_nonfinite`.
 
-    .. math:: (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } k_t \le K \text{
-        and } (n_t > c_t \text{ or } l_t > d_t) \\ \mathrm{inner}(g_t, s_{t-1}) &
-        \text{otherwise} \end{cases}
+    .. math:: (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } k_t \le K
+        \text{ and } (n_t > c_t \text{ or } l_t > d_t) \\ \mathrm{inner}(g_t, s_{t-1}) \end{cases}
 
     with :math:`n` the norm and :math:`k_t` the number of spikes in a row, this one included.
 
@@ -99,10 +98,10 @@ def skip_spikes(
       inner: The transformation or optimizer to protect, with the state :math:`s`.
       threshold: The largest norm :math:`c` that is no spike, as for `norms.clip` (infinity: only
         the non-finite are); schedules count all steps. Default: `thresholds.median(10, window=50)`.
-      loss: The largest loss :math:`d` likewise, best `thresholds.deviation()`; None (default): not
-        judged. Then `update(..., value=loss)` needs the loss :math:`l` (`loss=loss` will do).
+      loss: The largest loss :math:`d` likewise, best `thresholds.deviation()`, of the :math:`l` in
+        `update(..., value=l)` (or `loss=l`). None (default): it is not judged.
       max_consecutive: How many spikes in a row are skipped, :math:`K`, at least 1; default 25, half
-        the window. Then they are taken, until a norm and loss are within.
+        the window. Then they are taken, until a step is within.
       check: As for `skip_nonfinite`.
       exclude: As for `skip_nonfinite`.
       scope: As for `scale_by_norm`; a spike of any block, by its own threshold, skips the step.
@@ -115,13 +114,10 @@ def skip_spikes(
       - A skipped step leaves `inner` alone, as in `skip_nonfinite`. Sharded: one norm's all-reduce.
         To skip a group of parameters only, put it around that branch of `optax.partition`.
       - A `Threshold` is fed all finite norms but zeros, spikes included: a permanent change of
-        level stops at most `max_consecutive` finite steps, and the default accepts it after at most
-        half of its window. Fed only the norms that pass, a detector never accepts it.
-      - Non-finite norms, always skipped, and zeros, always taken, are not remembered; nor is a
-        non-finite loss, which is a spike.
-      - The default takes the first step whatever its size and skips spikes from the second on; it
-        never skips norms that stay the same. Its scale and window are this library's choice.
-      - A norm that the global clip of `thresholds.ema` would cut in warm-up counts as a spike.
+        level stops at most `max_consecutive` steps. Non-finite norms, always skipped, and zeros,
+        always taken, are not remembered; nor is a non-finite loss, which is a spike.
+      - The default is this library's: it takes the first step, judges from the second on, and one
+        spike does not hide the next. Trainers take `thresholds.deviation()` for norm and loss.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax

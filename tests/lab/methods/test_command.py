@@ -44,6 +44,10 @@ def test_the_list_has_every_method_once_and_fits_a_terminal(capsys: Any) -> None
         ("clip_by_zscore", "clip_by_zscore"),
         ("thresholds.zscore", "thresholds.zscore"),
         ("tail_power", "thresholds.tail_power"),
+        ("GradientStabilizer", "norms.stabilize"),
+        ("AGGC", "norms.band"),
+        ("AdaNorm", "norms.band"),
+        ("SkipStepOptimizer", "skip_spikes"),
     ],
 )
 def test_a_usual_name_shows_its_method(word: str, name: str, capsys: Any) -> None:
