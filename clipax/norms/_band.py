@@ -74,10 +74,10 @@ def band(
       >>> import jax.numpy as jnp, clipax
       >>> rule = clipax.norms.band(0.5, 2.0, decay=0.5)
       >>> state, context = rule.init(()), clipax.thresholds.Context(count=jnp.array(0))
-      >>> for norm in (3.0, 9.0, 1.0):  # within; above 2 times 3; below half of the average 19/7
+      >>> for norm in (3.0, 9.0, 1.0):  # 9 is cut to 6
       ...     decision, state = rule.update(jnp.array(norm), state, context)
-      ...     print(f"{decision.factor * norm:.3f}", end=" ")
-      3.000 6.000 1.357
+      >>> print(f"{decision.factor * norm:.3f}")  # half of the average of 3, 6 and 1
+      1.357
 
     References:
       Li et al., "AGGC", arXiv 2601.11864; Dubey et al., "AdaNorm", arXiv 2210.06364.
@@ -117,7 +117,11 @@ def band(
         first = steps == 0
         limit = jnp.where(first, jnp.inf, upper * state.average)
         entering = jnp.minimum(size, limit)
-        later = state.average + weigh_newest(decay, steps, dtype) * (entering - state.average)
+        weight = weigh_newest(decay, steps, dtype)
+        change = weight * (entering - state.average)
+        # Of equal norms exactly that norm; after a fall by more than half no digits are left of it.
+        fallen = (1 - weight) * state.average + weight * entering
+        later = jnp.where(entering < state.average / 2, fallen, state.average + change)
         average = raise_to_normal(jnp.where(first, entering, later))
         floor = lower * average
         above, below = size > limit, seen & (size < floor)

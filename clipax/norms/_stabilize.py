@@ -42,8 +42,8 @@ def stabilize(
 ) -> NormRule:
     r"""Give every block the length of its average norm over its root mean square norm.
 
-    About 1 where norms are steady, .95 for a spike of any size (GradientStabilizer). Prefer it per
-    leaf in very low precision; there is no threshold.
+    1 where norms are steady, then at most 1.2 for a spike of any size (GradientStabilizer). Prefer
+    it per leaf in very low precision; there is no threshold.
 
     .. math:: f_t = \frac{1}{n_t} \cdot \frac{m_t}{\sqrt{v_t} + \epsilon}, \qquad
         m_t = \mathrm{ema}_{\gamma_1}(n), \quad v_t = \mathrm{ema}_{\gamma_2}(n^2)

@@ -14,6 +14,9 @@ import numpy as np
 import optax
 import pytest
 
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
 import clipax
 from clipax import thresholds
 from clipax._platforms import assume_platform
@@ -199,6 +202,33 @@ def test_in_a_chain_in_a_scan_and_for_many_seeds() -> None:
     np.testing.assert_allclose(many[0], updates, rtol=1e-5, atol=1e-7)
     found = jax.vmap(clipax.metrics)(states)
     np.testing.assert_array_equal(found["loss_spike_count"][0], state[0].loss.spikes[0])
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_all_devices_skip_by_the_loss_that_they_share(tracked: bool) -> None:
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
+    axes = "x" if tracked else {"*": "x"}
+    guarded = clipax.skip_spikes(optax.trace(0.5), loss=2.0, axis_name=axes)
+
+    def train(gradients: Any, losses: Any) -> Any:
+        def step(state: Any, given: Any) -> Any:
+            gradient, loss = given
+            updates, state = guarded.update(gradient, state, value=jax.lax.pmean(loss[0], "x"))
+            return state, updates
+
+        return jax.lax.scan(step, guarded.init(gradients[0]), (gradients, losses))[1]
+
+    gradients = jnp.ones((3, 8))
+    losses = jnp.ones((3, 4)).at[1, 2].set(9.0)  # the mean is 3
+    sharded = jax.shard_map(
+        train,
+        mesh=mesh,
+        in_specs=(P(None, "x"), P(None, "x")),
+        out_specs=P(None, "x"),
+        check_vma=tracked,
+    )
+    found = jax.jit(sharded)(gradients, losses)
+    np.testing.assert_array_equal(found, np.array([1.0, 0.0, 1.5])[:, None] * np.ones((3, 8)))
 
 
 def test_around_and_inside_multi_steps() -> None:
