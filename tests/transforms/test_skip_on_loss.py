@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
