@@ -27,8 +27,7 @@ __all__ = [
 ]
 
 _PARTS = frozenset(
-    {"telemetry", "rules", "before", "after", "total", "of_gradient", "of_momentum"}
-    | {"watch", "clip_state"}
+    {"telemetry", "rules", "before", "after", "total", "of_gradient", "of_momentum", "watch"}
 )
 """Fields of states that are carried over one by one; so are those called `inner...`."""
 

@@ -38,10 +38,17 @@ TWINS = {
     "adanorm": "norms.band",
     "agc": "clip_by_param_norm",
     "aggc": "norms.band",
+    "auto_s": "clipped_grad",
+    "auto_v": "clipped_grad",
     "autoclip": "clip_by_percentile",
+    "automatic_clipping": "clipped_grad",
     "clip21": "with_error_feedback",
+    "clip21_sgd2m": "with_error_feedback",
     "delta_gclip": "regularized_clip_sgd",
     "gradientstabilizer": "norms.stabilize",
+    "ps_clip_sgd": "clipped_grad",
+    "psac": "clipped_grad",
+    "uclip": "with_error_feedback",
     "zclip": "clip_by_zscore",
 }
 """The name in `clipax` that does what a function of optax, PyTorch or a paper does."""

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(
             f'{", ".join(missing)} not found; the command needs: pip install "clipax[lab]"'
         )
-    from clipax.lab._compare.commands import app
+    from clipax.lab._app import app
     from clipax.lab._errors import InputError
 
     words = sys.argv[1:] if arguments is None else list(arguments)

@@ -1,6 +1,7 @@
-"""Writes what the pages say of the catalogue: names in README.md, the table in docs/methods.md.
+"""Writes what the pages say of the catalogue and of the comparisons that are kept.
 
-Run it with `python docs/write_tables.py` after a change of the catalogue.
+Run it with `python docs/write_tables.py` after a change of the catalogue, or a new `clipax compare
+--out benchmarks/results/compare/digits` (`--task text` for `text`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from clipax import catalogue
 
-__all__ = ["ROOT", "main", "names_by_kind", "tables"]
+__all__ = ["ROOT", "compared", "main", "names_by_kind", "tables"]
 
 ROOT = Path(__file__).parents[1]
 KINDS = {
@@ -31,12 +32,27 @@ def names_by_kind() -> str:
     return "\n".join(lines)
 
 
-def tables() -> dict[str, tuple[str, str]]:
-    """By page: the name of the markers, and what stands between them."""
-    return {
-        "README.md": ("names", names_by_kind()),
-        "docs/methods.md": ("methods", catalogue.markdown_table()),
-    }
+def compared(task: str) -> str:
+    """The table of a comparison that is kept, and what it says."""
+    summary = (ROOT / "benchmarks" / "results" / "compare" / task / "summary.md").read_text()
+    _, table, *said = summary.split("\n\n")
+    words = [text.strip() for text in said[: said.index(next(filter(_explains, said)))]]
+    quoted = "\n>\n".join(f"> {line}" for text in words for line in text.splitlines() if line)
+    return f"{table.strip()}\n\n{quoted}"
+
+
+def _explains(paragraph: str) -> bool:
+    return paragraph.strip().startswith("`loss` is")
+
+
+def tables() -> list[tuple[str, str, str]]:
+    """The page, the name of the markers, and what stands between them."""
+    return [
+        ("README.md", "names", names_by_kind()),
+        ("docs/methods.md", "methods", catalogue.markdown_table()),
+        ("docs/compare.md", "digits", compared("digits")),
+        ("docs/compare.md", "text", compared("text")),
+    ]
 
 
 def replace(text: str, name: str, content: str) -> str:
@@ -54,7 +70,7 @@ def replace(text: str, name: str, content: str) -> str:
 
 def main() -> None:
     """Writes the tables into their pages."""
-    for page, (name, content) in tables().items():
+    for page, name, content in tables():
         path = ROOT / page
         path.write_text(replace(path.read_text(), name, content))
 

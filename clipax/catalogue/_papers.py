@@ -64,6 +64,12 @@ PAPERS: dict[str, Paper] = {
         "AdaNorm: Adaptive Gradient Norm Correction Based Optimizer for CNNs",
         "2210.06364",
     ),
+    "elesedy2023": Paper(
+        "Elesedy & Hutter",
+        2023,
+        "U-Clip: On-Average Unbiased Stochastic Gradient Clipping",
+        "2302.02971",
+    ),
     "gorbunov2020": Paper(
         "Gorbunov, Danilova & Gasnikov",
         2020,
@@ -87,6 +93,12 @@ PAPERS: dict[str, Paper] = {
     ),
     "huang2026": Paper(
         "Huang et al.", 2026, "GradientStabilizer: Fix the Norm, Not the Gradient", "2502.17055"
+    ),
+    "islamov2025": Paper(
+        "Islamov et al.",
+        2025,
+        "Double Momentum and Error Feedback for Clipping with Fast Rates and Differential Privacy",
+        "2502.11682",
     ),
     "jiang2026": Paper(
         "Jiang, Semenov & Stich",

@@ -235,9 +235,10 @@ ENTRIES = (
         "with_error_feedback",
         transforms.with_error_feedback,
         "transformation",
-        "v <- v + clip(g - v), u = v",
-        ("khirirat2023",),
+        "u <- u + s clip(v - u), v = g or EMA(g); or u = clip(g + r), r <- r + g - u",
+        ("khirirat2023", "islamov2025", "elesedy2023"),
         {"inner": transforms.clip_by_global_norm(1.0)},
-        static_args=("inner",),
+        static_args=("inner", "memory"),
+        variants={"clip21_sgd2m": {"b1": 0.9, "step": 0.5}, "uclip": {"memory": "buffer"}},
     ),
 )

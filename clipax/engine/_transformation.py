@@ -95,8 +95,9 @@ def _depends(part: Any) -> bool:
 
 
 def _wrong(state: Any, kind: type) -> ValueError:
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
     return ValueError(
-        f"`state` must be what `init` or the last `update` of this transformation returned (a "
-        f"{kind.__name__}): it remembers. Got {type(state).__name__}. Keep the state between "
-        f"steps; of a checkpoint, restore it with `init(params)` as the target."
+        f"`state` must be what `init` or the last `update` of this transformation returned "
+        f"({article} {kind.__name__}): it remembers. Got {type(state).__name__}. Keep the state "
+        f"between steps; of a checkpoint, restore it with `init(params)` as the target."
     )

@@ -6,12 +6,12 @@ It needs the extra `lab`: `pip install "clipax[lab]"`. Nothing else in the packa
 from clipax.lab import noise as noise
 from clipax.lab import problems as problems
 from clipax.lab._compare.comparison import compare as compare
-from clipax.lab._compare.data import Dataset as Dataset
-from clipax.lab._compare.data import Split as Split
-from clipax.lab._compare.data import load_data as load_data
-from clipax.lab._compare.plots import plot_curves as plot_curves
+from clipax.lab._compare.outcome import Comparison as Comparison
 from clipax.lab._compare.results import MethodResult as MethodResult
-from clipax.lab._compare.settings import Settings as Settings
+from clipax.lab._compare.tasks.data import Dataset as Dataset
+from clipax.lab._compare.tasks.data import Split as Split
+from clipax.lab._compare.tasks.data import load_data as load_data
+from clipax.lab._compare.tasks.task import Task as Task
 from clipax.lab._errors import InputError as InputError
 from clipax.lab._simulate.result import Curve as Curve
 from clipax.lab._simulate.result import Simulation as Simulation

@@ -127,6 +127,10 @@ class Mesh(NamedTuple):
         """Count the devices along the named axes."""
         return math.prod(lax.axis_size(axis) for axis in self.axes)
 
+    def place(self) -> Array | int:
+        """Return the place of this device among those along the named axes."""
+        return lax.axis_index(self.axes) if self.axes else 0
+
     def psum(self, values: T) -> T:
         """Sum over all named axes, in one collective."""
         return self._reduce(lax.psum, values)
@@ -141,7 +145,7 @@ class Mesh(NamedTuple):
             return values
         # A sum, not `all_gather`: JAX knows that a sum is the same on every device.
         rows = jnp.zeros((self.devices(), *values.shape), values.dtype)
-        return self.psum(rows.at[lax.axis_index(self.axes)].set(values)).reshape(-1)
+        return self.psum(rows.at[self.place()].set(values)).reshape(-1)
 
     def _reduce(self, collective: Any, values: T) -> T:
         if not self.axes:

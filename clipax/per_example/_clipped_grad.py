@@ -10,19 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 from clipax import _validate, scopes
-from clipax._typing import Array, Params, Scalar
-from clipax.per_example._evaluate import Options, evaluate
+from clipax._typing import Array, Params, Scalar, ScalarOrSchedule
+from clipax.per_example._clipped import ClippedGrad
+from clipax.per_example._evaluate import evaluate
+from clipax.per_example._options import Options
 from clipax.per_example._release import ExampleStats
+from clipax.per_example._responses import RESPONSES
 from clipax.scopes import Scope
 
 __all__ = ["ExampleStats", "clipped_grad", "clipped_value_and_grad"]
 
-_RESPONSES = ("hard", "normalize", "sqrt", "rational", "tanh", "huber")
-
 
 def clipped_value_and_grad(
     fun: Callable[..., Any],
-    threshold: Scalar,
+    threshold: ScalarOrSchedule,
     *,
     scope: str | Scope = "global",
     response: str = "hard",
@@ -32,15 +33,15 @@ def clipped_value_and_grad(
     has_aux: bool = False,
     noise_multiplier: Scalar | None = None,
     axis_name: str | tuple[str, ...] | None = None,
-) -> Callable[..., tuple[tuple[Array, ExampleStats], Any]]:
+) -> ClippedGrad[tuple[tuple[Array, ExampleStats], Any]]:
     """Make `clipped_grad` that returns the loss as well.
 
     Args:
       fun: As for `clipped_grad`, and so are all other arguments.
-      threshold: Largest norm of one example's contribution.
+      threshold: Largest norm of one example's contribution, or a function of the example's place.
       scope: Which entries of one example's gradient share a norm.
       response: How norms are brought under the threshold.
-      eps: For `response="normalize"`.
+      eps: For the responses `"normalize"` and `"psac"`.
       reduction: `"mean"` or `"sum"`, of the losses too.
       microbatch_size: Examples that are worked on at a time.
       has_aux: Whether `fun` returns a pair of the loss and anything else.
@@ -48,9 +49,10 @@ def clipped_value_and_grad(
       axis_name: Mesh axes over which the batch is sharded, inside `shard_map`.
 
     Returns:
-      A function `(params, *batch, threshold=None, mask=None, key=None) -> ((value, stats), grads)`.
-      The value is the mean or sum of the losses; an example that adds nothing to the gradient adds
-      nothing to it either. It is not clipped and gets no noise: it is not private.
+      A `ClippedGrad`, from `(params, *batch, threshold=None, mask=None, key=None)` to `((value,
+      stats), grads)`. The value is the mean or sum of the losses; an example that adds nothing to
+      the gradient adds nothing to it either. It is not clipped and gets no noise: it is not
+      private.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -59,8 +61,8 @@ def clipped_value_and_grad(
       >>> print(value, grad, stats.norms)
       4.0625 -0.75 [0.5 4. ]
     """
-    _validate.one_of("response", response, _RESPONSES)
-    _validate.positive("eps", eps)
+    _validate.one_of("response", response, RESPONSES)
+    _validate.non_negative("eps", eps)
     _validate.one_of("reduction", reduction, ("mean", "sum"))
     if noise_multiplier is not None:
         _validate.non_negative("noise_multiplier", noise_multiplier)
@@ -84,7 +86,7 @@ def clipped_value_and_grad(
     def value_and_grad(
         params: Params,
         *batch: Any,
-        threshold: Scalar | None = None,
+        threshold: ScalarOrSchedule | None = None,
         mask: Any = None,
         key: Array | None = None,
     ) -> tuple[tuple[Array, ExampleStats], Any]:
@@ -93,12 +95,12 @@ def clipped_value_and_grad(
         now = options.threshold if threshold is None else threshold
         return evaluate(options, params, batch, now, mask, key)
 
-    return value_and_grad
+    return ClippedGrad(value_and_grad, options)
 
 
 def clipped_grad(
     fun: Callable[..., Any],
-    threshold: Scalar,
+    threshold: ScalarOrSchedule,
     *,
     scope: str | Scope = "global",
     response: str = "hard",
@@ -108,7 +110,7 @@ def clipped_grad(
     has_aux: bool = False,
     noise_multiplier: Scalar | None = None,
     axis_name: str | tuple[str, ...] | None = None,
-) -> Callable[..., tuple[Any, ExampleStats]]:
+) -> ClippedGrad[tuple[Any, ExampleStats]]:
     r"""Clip the gradient of every example, then average or sum them, in little memory.
 
     No example moves the result by more than the threshold, whatever its gradient is. Use it for
@@ -126,13 +128,17 @@ def clipped_grad(
     Args:
       fun: From parameters and one example (the batch's arrays without their first axis) to a
         scalar loss; with `has_aux`, to a pair of the loss and anything else.
-      threshold: Largest norm of one example's contribution, positive (infinity: never clip). Each
-        call may take another, as a number or an array.
+      threshold: Largest norm of one example's contribution, positive (infinity: never clip), or a
+        function of the example's place in the batch, from 0: `thresholds.power(alpha, beta,
+        "convex")` is PS-Clip-SGD's :math:`\alpha k^{1/\beta}`. Each call may take another.
       scope: Which entries of one example's gradient share a norm, as for `scale_by_norm`. Each
         block is clipped at the threshold.
       response: `"hard"` (default), as above; `"normalize"` is AUTO-S, :math:`f(n) = C/(n +
-        \epsilon)`; `"sqrt"`, `"rational"`, `"tanh"` and `"huber"` as for `clipax.norms.clip`.
-      eps: :math:`\epsilon` of `"normalize"`, positive; default .01 as in the paper.
+        \epsilon)`; `"psac"` is that of DP-PSAC, :math:`f(n) = C/(n + \epsilon/(n + \epsilon))`,
+        which leaves the smallest gradients small; `"sqrt"`, `"rational"`, `"tanh"` and `"huber"` as
+        for `clipax.norms.clip`.
+      eps: :math:`\epsilon` of `"normalize"` and `"psac"`, non-negative; default .01 as in the paper
+        of AUTO-S. Zero is AUTO-V, :math:`f(n) = C/n`.
       reduction: `"mean"` (default) over the examples that the mask lets in, or `"sum"`. Private
         training on sampled batches should take the sum and divide it by the expected batch size:
         the actual size is not public.
@@ -146,15 +152,17 @@ def clipped_grad(
       axis_name: Mesh axes over which the batch is sharded, inside `shard_map`; None under `jit`.
 
     Returns:
-      A function `(params, *batch, threshold=None, mask=None, key=None) -> (grads, stats)`, to be
-      compiled with `jax.jit` or within a training step. `mask` is a vector, false for the examples
+      A `ClippedGrad`: a function `(params, *batch, threshold=None, mask=None, key=None) -> (grads,
+      stats)`, to be compiled with `jax.jit` or within a training step, whose method `sensitivity`
+      says how far one example can move the gradients. `mask` is a vector, false for the examples
       that are padding; `key`, with a `noise_multiplier`, a fresh key of `jax.random` for each call.
       The gradients have the parameters' types; `stats` is an `ExampleStats`.
 
     Raises:
-      ValueError: `threshold` infinite with noise or `"normalize"`. When called: no example, arrays
-        of different lengths, a mask of another shape, a `key` without a `noise_multiplier` or the
-        reverse, noise in a scope that leaves parameters out, mesh axes not named.
+      ValueError: `threshold` infinite with noise, `"normalize"` or `"psac"`, or a function with
+        noise. When called: no example, arrays of different lengths, a mask of another shape,
+        a `key` without a `noise_multiplier` or the reverse, noise in a scope that leaves parameters
+        out, mesh axes not named.
       TypeError: When called: `fun` does not return a scalar, or with `has_aux` a pair with arrays;
         `key` is not one key; a parameter is not floating-point.
 
@@ -223,7 +231,9 @@ def clipped_grad(
       M. Abadi, A. Chu, I. Goodfellow et al., "Deep Learning with Differential Privacy", CCS 2016,
       arXiv 1607.00133, Algorithm 1. G. Andrew et al., arXiv 1905.03871 (the threshold that
       follows). Z. Bu, Y.-X. Wang, S. Zha, G. Karypis, "Automatic Clipping", arXiv 2206.07136
-      (AUTO-S).
+      (AUTO-S, AUTO-V). T. Xia et al., "Differentially Private Learning with Per-Sample Adaptive
+      Clipping", arXiv 2212.00328 (DP-PSAC). D. Nobile, P. Grohs, "Robust and Fast Training via
+      Per-Sample Clipping", arXiv 2605.02701 (PS-Clip-SGD).
     """
     both = clipped_value_and_grad(
         fun,
@@ -241,11 +251,11 @@ def clipped_grad(
     def grad(
         params: Params,
         *batch: Any,
-        threshold: Scalar | None = None,
+        threshold: ScalarOrSchedule | None = None,
         mask: Any = None,
         key: Array | None = None,
     ) -> tuple[Any, ExampleStats]:
         (_, stats), grads = both(params, *batch, threshold=threshold, mask=mask, key=key)
         return grads, stats
 
-    return grad
+    return ClippedGrad(grad, both.options)

@@ -3,69 +3,34 @@
 from __future__ import annotations
 
 import functools
-import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from clipax import _validate, norms
-from clipax._typing import Array, Params, Scalar
+from clipax import _validate
+from clipax._typing import Array, Params, Scalar, ScalarOrSchedule
 from clipax.measure import Mesh, accumulation_dtype, name_leaves, narrow
-from clipax.norms import Decision
 from clipax.per_example._explicit import with_auto_axes
+from clipax.per_example._options import Options
 from clipax.per_example._release import ExampleStats, add_noise, summarize
+from clipax.per_example._responses import respond
 from clipax.per_example._scan import Microbatches, add_up
-from clipax.scopes import Scope
-from clipax.thresholds import Context
 
-__all__ = ["Options", "evaluate"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """The checked arguments of `clipped_value_and_grad`."""
-
-    fun: Callable[..., Any]
-    threshold: Scalar
-    scope: Scope
-    response: str
-    eps: Scalar
-    reduction: str
-    microbatch_size: int
-    has_aux: bool
-    noise_multiplier: Scalar | None
-    axis_name: str | tuple[str, ...] | None
-
-    def decide(self, threshold: Array, sizes: Array) -> Decision:
-        """Compute factors for blocks of these norms."""
-        if self.response == "normalize":
-            decision, _ = norms.normalize(self.eps).update(sizes, (), Context(jnp.array(0)))
-            factor = threshold.astype(sizes.dtype) * decision.factor
-        else:
-            response = norms.clip(threshold, response=self.response)
-            decision, _ = response.update(sizes, (), Context(jnp.array(0)))
-            # A response reads a zero threshold as the smallest positive number.
-            factor = jnp.where(threshold > 0, decision.factor, 0)
-        return decision._replace(factor=factor)
-
-    def check(self, threshold: Scalar) -> None:
-        """Raise unless the threshold, if it is known by now, fits the other options."""
-        _validate.threshold("threshold", threshold)
-        bounded = self.response == "normalize" or self.noise_multiplier is not None
-        if bounded and isinstance(threshold, numbers.Real) and math.isinf(threshold):
-            raise ValueError(
-                f"`threshold` must be finite with noise or with response 'normalize', got "
-                f"{threshold!r}."
-            )
+__all__ = ["evaluate"]
 
 
 def evaluate(
-    options: Options, params: Params, batch: Any, threshold: Scalar, mask: Any, key: Array | None
+    options: Options,
+    params: Params,
+    batch: Any,
+    threshold: ScalarOrSchedule,
+    mask: Any,
+    key: Array | None,
 ) -> tuple[tuple[Array, ExampleStats], Any]:
     """Compute value, statistics and gradient of a batch.
 
@@ -76,39 +41,46 @@ def evaluate(
     """
     size = _check_batch(batch, mask)
     _check_key(key, options.noise_multiplier)
-    if not isinstance(threshold, jax.Array):
-        threshold = _validate.to_float(threshold, float)
-    arrays = jax.tree.map(jnp.asarray, (params, batch, threshold, mask, key))
-    evaluated = functools.partial(_evaluate, options, size)
+    schedule = threshold if callable(threshold) else None
+    number = None if callable(threshold) else threshold
+    if number is not None and not isinstance(number, jax.Array):
+        number = _validate.to_float(number, float)
+    arrays = jax.tree.map(jnp.asarray, (params, batch, number, mask, key))
+    evaluated = functools.partial(_evaluate, options, size, schedule)
     return with_auto_axes(evaluated, *arrays[:2], size, *arrays[2:])
 
 
 def _evaluate(
     options: Options,
     size: int,
+    schedule: optax.Schedule | None,
     params: Params,
     batch: Any,
-    threshold: Array,
+    threshold: Array | None,
     mask: Array | None,
     key: Array | None,
 ) -> tuple[tuple[Array, ExampleStats], Any]:
     """Compute value, statistics and gradient of a batch on checked arguments."""
     leaves, structure = name_leaves(params, options.scope, check_patterns=True)
     dtype = accumulation_dtype([leaf.value.dtype for leaf in leaves])
-    limit = jnp.asarray(threshold, dtype)
-    # A traced threshold is not checked: NaN, zero and negative numbers let nothing through.
-    limit = jnp.where(limit > 0, limit, 0)
-    decide = functools.partial(options.decide, limit)
     mesh = Mesh.of_batch((batch, mask), params, options.axis_name)
-    cut = Microbatches.of(batch, mask, size, options.microbatch_size)
+    if schedule is not None:
+        threshold = jax.vmap(schedule)(mesh.place() * size + jnp.arange(size))
+    limits = jnp.asarray(threshold, dtype)
+    # A traced threshold is not checked: NaN, zero and negative numbers let nothing through.
+    limits = jnp.where(limits > 0, limits, 0)
+    decide = functools.partial(respond, options.response, options.eps)
+    cut = Microbatches.of(batch, mask, limits, size, options.microbatch_size)
 
     fun = functools.partial(_loss_and_aux, options.fun, options.has_aux)
     sums = add_up(fun, params, cut, scope=options.scope, decide=decide, mesh=mesh)
     real = jnp.ones(size, bool) if mask is None else jnp.asarray(mask, bool)
-    stats = summarize(sums.norms, sums.finite, real, decide, mesh, sums.aux)
+    stats = summarize(
+        sums.norms, sums.finite, real, functools.partial(decide, limits), mesh, sums.aux
+    )
     total, value, number = mesh.psum((sums.leaves, sums.value, jnp.sum(real)))
     if options.noise_multiplier is not None and key is not None:
-        total = add_noise(total, leaves, key, options.noise_multiplier, limit)
+        total = add_noise(total, leaves, key, options.noise_multiplier, limits)
     if options.reduction == "mean":
         share = 1 / jnp.maximum(number, 1).astype(dtype)
         total, value = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from clipax._export import exportable
 from clipax._typing import Array, Norms, Scalar
 from clipax.measure import Leaf, Mesh, combine_norms
-from clipax.per_example._scan import Decide
+from clipax.norms import Decision
 
-__all__ = ["ExampleStats", "add_noise", "summarize"]
+__all__ = ["ExampleStats", "add_noise", "count_blocks", "summarize"]
 
 
 @exportable
@@ -42,7 +42,12 @@ class ExampleStats(NamedTuple):
 
 
 def summarize(
-    norms: Norms, finite: Array, real: Array, decide: Decide, mesh: Mesh, aux: Any
+    norms: Norms,
+    finite: Array,
+    real: Array,
+    decide: Callable[[Array], Decision],
+    mesh: Mesh,
+    aux: Any,
 ) -> ExampleStats:
     """Compute `ExampleStats`, with counts over all devices.
 
@@ -98,16 +103,8 @@ def add_noise(
     Raises:
       ValueError: A leaf is excluded from clipping, so that nothing bounds the contribution.
     """
-    blocks: dict[str, int] = {}
-    for leaf in leaves:
-        if leaf.block.excluded:
-            raise ValueError(
-                f"`scope` must leave no parameter out where noise is added, it excludes "
-                f"{leaf.path!r}: an example's contribution to it is not bounded."
-            )
-        blocks[leaf.block.label] = math.prod(leaf.value.shape[axis] for axis in leaf.block.keep)
     # B blocks, each clipped at c, have a joint norm of at most c sqrt(B).
-    sensitivity = threshold * math.sqrt(sum(blocks.values()))
+    sensitivity = threshold * math.sqrt(count_blocks(leaves))
     noisy = []
     for value, leaf_key in zip(sums, jax.random.split(key, max(len(sums), 1)), strict=False):
         drawn = jax.random.normal(leaf_key, value.shape, value.dtype)
@@ -116,3 +113,20 @@ def add_noise(
         deviation = jnp.asarray(multiplier * sensitivity, value.real.dtype)
         noisy.append(value + drawn * deviation)
     return noisy
+
+
+def count_blocks(leaves: Sequence[Leaf]) -> int:
+    """Count the norms that one example's gradient has.
+
+    Raises:
+      ValueError: A leaf is excluded from clipping, so that nothing bounds the contribution.
+    """
+    blocks: dict[str, int] = {}
+    for leaf in leaves:
+        if leaf.block.excluded:
+            raise ValueError(
+                f"`scope` must leave no parameter out where noise is added, it excludes "
+                f"{leaf.path!r}: an example's contribution to it is not bounded."
+            )
+        blocks[leaf.block.label] = math.prod(leaf.value.shape[axis] for axis in leaf.block.keep)
+    return sum(blocks.values())

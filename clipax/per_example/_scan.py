@@ -6,6 +6,7 @@ One sum in float32 is the only array of a gradient's size that outlives a microb
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +30,8 @@ from clipax.scopes import Scope
 
 __all__ = ["Microbatches", "Sums", "add_up"]
 
-Decide = Callable[[Array], Decision]
+Decide = Callable[[Array, Array], Decision]
+"""From thresholds, one or one for each example, and norms to factors."""
 
 
 class Microbatches(NamedTuple):
@@ -40,15 +42,19 @@ class Microbatches(NamedTuple):
         Neighbours in a microbatch are far apart in the batch, so that the microbatches of a sharded
         batch are sharded as well, without moving an example.
       real: True for examples that count, with the same two axes.
+      limits: The threshold of each example, with the same two axes; or a scalar, that of all.
       size: Number of examples, padding behind the batch's end apart.
     """
 
     examples: Any
     real: Array
+    limits: Array
     size: int
 
     @staticmethod
-    def of(batch: Any, mask: Array | None, size: int, microbatch_size: int) -> Microbatches:
+    def of(
+        batch: Any, mask: Array | None, limits: Array, size: int, microbatch_size: int
+    ) -> Microbatches:
         """Cut the batch; copies of the first examples pad the last microbatch."""
         length = min(microbatch_size, size)
         padding = -size % length
@@ -61,19 +67,22 @@ class Microbatches(NamedTuple):
 
         real = jnp.ones(size, bool) if mask is None else jnp.asarray(mask, bool)
         real = jnp.concatenate([real, jnp.zeros(padding, bool)]) if padding else real
-        return Microbatches(jax.tree.map(cut, batch), real.reshape(length, -1), size)
+        limits = cut(limits) if limits.ndim else limits
+        return Microbatches(jax.tree.map(cut, batch), real.reshape(length, -1), limits, size)
 
     @property
     def length(self) -> int:
         """Examples in a microbatch."""
         return self.real.shape[0]
 
-    def at(self, place: Array) -> tuple[Any, Array]:
-        """Read the examples of one microbatch, and which of them count."""
-        return jax.tree.map(
-            lambda array: lax.dynamic_index_in_dim(array, place, axis=1, keepdims=False),
-            (self.examples, self.real),
-        )
+    def at(self, place: Array) -> tuple[Any, Array, Array]:
+        """Read the examples of one microbatch, which of them count, and their thresholds."""
+
+        def read(array: Array) -> Array:
+            return lax.dynamic_index_in_dim(array, place, axis=1, keepdims=False)
+
+        limits = read(self.limits) if self.limits.ndim else self.limits
+        return jax.tree.map(read, self.examples), read(self.real), limits
 
     def in_order(self, values: Any) -> Any:
         """Join the loop's outputs to one axis of examples in the batch's order."""
@@ -119,7 +128,7 @@ def add_up(
       params: The parameters.
       batch: The batch.
       scope: Which entries of one example's gradient share a norm.
-      decide: From norms to factors.
+      decide: From thresholds and norms to factors.
       mesh: The devices that hold the other examples.
 
     Returns:
@@ -132,7 +141,7 @@ def add_up(
     gradient = jax.value_and_grad(fun, has_aux=True)
 
     def add_microbatch(sums: tuple[list[Array], Array], place: Array) -> tuple[Any, Any]:
-        examples, real = batch.at(place)
+        examples, real, limits = batch.at(place)
         if batch.length == 1:
             # Without `vmap`, products with a single example stay dense and unbatched.
             single = gradient(params, *jax.tree.map(lambda array: array[0], examples))
@@ -145,7 +154,7 @@ def add_up(
         norms, _ = measure(leaves, dtype, axis_name=())
         finite = _find_finite(value, norms)
         enter = finite & real
-        added = _add_scaled(leaves, norms, decide, enter, sums[0])
+        added = _add_scaled(leaves, norms, partial(decide, limits), enter, sums[0])
         loss = jnp.sum(jnp.where(enter, value, 0).astype(sums[1].dtype))
         excluded = {leaf.block.label for leaf in leaves if leaf.block.excluded}
         shown = {label: norm for label, norm in norms.items() if label not in excluded}
@@ -171,7 +180,11 @@ def _find_finite(value: Array, norms: Norms) -> Array:
 
 
 def _add_scaled(
-    leaves: Sequence[Leaf], norms: Norms, decide: Decide, enter: Array, sums: Sequence[Array]
+    leaves: Sequence[Leaf],
+    norms: Norms,
+    decide: Callable[[Array], Decision],
+    enter: Array,
+    sums: Sequence[Array],
 ) -> list[Array]:
     """Add the examples' scaled gradients to the sums."""
     factors: Norms = {}

@@ -15,7 +15,7 @@ from clipax.measure import all_finite, name_leaves
 from clipax.scopes import Scope
 from clipax.transforms._guards import Check, make_judge, resolve_scope, silence_excluded
 
-__all__ = ["SkipNonfiniteState", "begin", "proceed", "skip_nonfinite"]
+__all__ = ["SkipNonfiniteState", "skip_nonfinite"]
 
 
 class _State(NamedTuple):
@@ -85,7 +85,7 @@ def skip_nonfinite(
 
     def init(params: Params) -> SkipNonfiniteState:
         name_leaves(params, spec, check_patterns=True)
-        return begin(run.init(params))
+        return SkipNonfiniteState(init_counts(), run.init(params))
 
     def update(
         updates: Updates, state: SkipNonfiniteState, params: Params | None = None, **extra: Any
@@ -95,16 +95,7 @@ def skip_nonfinite(
         judged = [leaf for leaf in leaves if not leaf.block.excluded]
         finite = all_finite(judged, axis_name=axis_name)
         finite, updates, inner_state = run.update(finite, updates, state.inner, params, extra)
-        return updates, proceed(state, finite, inner_state)
+        counts = add_step(state.counts, skipped=~finite, nonfinite=~finite)
+        return updates, SkipNonfiniteState(counts, inner_state)
 
     return make_transformation(init, update, SkipNonfiniteState)
-
-
-def begin(inner: Any) -> SkipNonfiniteState:
-    """Make the state before the first step."""
-    return SkipNonfiniteState(init_counts(), inner)
-
-
-def proceed(state: SkipNonfiniteState, finite: Array, inner: Any) -> SkipNonfiniteState:
-    """Count a step, which is skipped unless what was judged is finite."""
-    return SkipNonfiniteState(add_step(state.counts, skipped=~finite, nonfinite=~finite), inner)

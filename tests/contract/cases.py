@@ -147,14 +147,20 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"norm": "spectral", "radius": 30.0, "method": "polar"},
     ),
     "clip_by_singular_values": ({"method": "polar"},),
+    "with_error_feedback": ({"memory": "buffer"}, {"b1": 0.9}, {"b1": 0.5, "step": 0.25}),
 }
 
 
-# Arguments that say the same to an oracle in its own words.
+# Arguments that say the same to an oracle in its own words, by entry or by case.
 IN_WORDS_OF_THE_ORACLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "with_error_feedback": (
         {"inner": clipax.clip_by_global_norm(1.0)},
         {"inner": functools.partial(clip_by_global_norm, max_norm=1.0)},
+    ),
+    # A buffer that this sequence fills and empties.
+    "with_error_feedback-memory=buffer": (
+        {"inner": clipax.clip_by_global_norm(30.0)},
+        {"inner": functools.partial(clip_by_global_norm, max_norm=30.0)},
     ),
     "skip_nonfinite": ({"inner": optax.trace(HEAVY_BALL)}, {"inner": heavy_ball}),
     "skip_spikes": (
@@ -202,7 +208,8 @@ def case_of(entry: Entry, options: Mapping[str, Any]) -> Case:
             f"{entry.name} has no oracle: register one in tests/oracles/ with "
             f'`@oracle("{entry.name}")`.'
         )
-    ours, theirs = IN_WORDS_OF_THE_ORACLE.get(entry.name, (given, given))
+    by_entry = IN_WORDS_OF_THE_ORACLE.get(entry.name, (given, given))
+    ours, theirs = IN_WORDS_OF_THE_ORACLE.get(name, by_entry)
     reference = functools.partial(ORACLES[entry.name], **{**theirs, **options})
     return Case(name, entry, {**ours, **options}, reference)
 

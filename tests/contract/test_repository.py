@@ -73,6 +73,7 @@ HELPERS = {
     "clipax.scopes": {"Block", "Scope", "by_label", "exclude", "stacked", "unit"},
     "clipax.transforms": set(),
     "clipax.per_example": {
+        "ClippedGrad",
         "ExampleStats",
         "clipped_grad",
         "clipped_value_and_grad",

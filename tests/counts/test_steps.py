@@ -174,14 +174,25 @@ def test_skipped_spikes_cost_what_other_skipped_steps_do() -> None:
 
 
 # The check 1, the change 3 and its norm 1, the estimate 3, the step 3. Of bfloat16 parameters the
-# change and the estimate take 2 P each.
+# change and the estimate take 2 P each. An average of the gradients is read and written before it,
+# and read where the change is computed again; a buffer is made of the sum that is clipped alone.
 @pytest.mark.thorough
-@pytest.mark.parametrize(("dtype", "traffic", "change"), [("f32", 11, 1), ("bf16", 17, 2)])
+@pytest.mark.parametrize(
+    ("dtype", "change", "options", "traffic"),
+    [
+        ("f32", 1, {}, 11),
+        ("bf16", 2, {}, 17),
+        ("f32", 1, {"b1": 0.9, "step": 0.5}, 14),
+        ("bf16", 2, {"b1": 0.9, "step": 0.5}, 24),
+        ("f32", 1, {"memory": "buffer"}, 10),
+        ("bf16", 2, {"memory": "buffer"}, 16),
+    ],
+)
 def test_error_feedback_writes_the_change_and_nothing_else(
-    dtype: str, traffic: float, change: float
+    dtype: str, change: float, options: dict[str, Any], traffic: float
 ) -> None:
     """XLA for CPU sums up the squares of what is in memory only."""
-    method = clipax.with_error_feedback(clipax.clip_by_global_norm(1.0))
+    method = clipax.with_error_feedback(clipax.clip_by_global_norm(1.0), **options)
     found = counts(optax.chain(method, SGD), "leaf", dtype)
     assert found.traffic == pytest.approx(traffic, abs=SLACK)
     assert found.temporaries < change + SCRATCH

@@ -102,6 +102,75 @@ def test_the_average_of_small_batches_is_clipped(page: dict[str, Any]) -> None:
     assert float(optax.tree.norm(results[1])) == pytest.approx(0.5)
 
 
+def centered_clipping(
+    x: np.ndarray, wrong: int | None, sent: float, rounds: int, steps: int
+) -> list[np.ndarray]:
+    """Centered clipping (arXiv 2012.10333) of workers with a momentum, in float64.
+
+    Each minimises half the squared distance from its row of `x`; one sends `sent` times its
+    gradient. The threshold is 0.1, the momentum's decay 0.9, the learning rate 0.2.
+    """
+    w, middle, momenta = np.zeros(x.shape[1]), np.zeros(x.shape[1]), np.zeros(x.shape)
+    found = []
+    for _ in range(steps):
+        gradients = w - x
+        if wrong is not None:
+            gradients[wrong] *= sent
+        momenta = 0.9 * momenta + 0.1 * gradients
+        for _ in range(rounds):
+            clipped = []
+            for momentum in momenta:
+                offset = momentum - middle
+                size = np.linalg.norm(offset)
+                if not np.isfinite(size):
+                    continue
+                clipped.append(offset * min(1.0, 0.1 / size) if size else offset)
+            middle = middle + sum(clipped) / len(momenta)
+        w = w - 0.2 * middle
+        found.append(w)
+    return found
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("bad", [None, -100.0, 1e30, np.nan])
+def test_centered_clipping_is_that_of_the_paper(
+    page: dict[str, Any], rounds: int, bad: float | None, x64: None
+) -> None:
+    x = np.tile([1.0, -2.0], (8, 1)) + 0.1 * np.random.default_rng(0).normal(size=(8, 2))
+    expected = centered_clipping(x, None if bad is None else 3, bad or 0.0, rounds, 200)
+
+    def step(w: Any, middle: Any, momentum: Any, x: Any) -> Any:
+        own = jax.lax.pcast(w, "workers", to="varying")
+        gradient = jax.grad(lambda w: jnp.sum((w - x[0]) ** 2) / 2)(own)
+        if bad is not None:
+            wrong = jax.lax.axis_index("workers") == 3
+            gradient = jnp.where(wrong, bad, 1.0) * gradient
+        momentum = 0.9 * momentum + 0.1 * gradient
+        middle = page["center"](momentum[0], middle, rounds=rounds)
+        return w - 0.2 * middle, middle, momentum
+
+    mapped = jax.jit(jax.shard_map(step, mesh=page["workers"], **page["specs"]))
+    w, middle, momentum = jnp.zeros(2), jnp.zeros(2), jnp.zeros((8, 2))
+    for wanted in expected:
+        w, middle, momentum = mapped(w, middle, momentum, x)
+        np.testing.assert_allclose(w, wanted, rtol=1e-9, atol=1e-12)
+    good = np.delete(x, 3, axis=0).mean(axis=0) if bad is not None else x.mean(axis=0)
+    # Whatever one of them sends: it moves a step by no more than its share of the threshold.
+    assert np.linalg.norm(np.asarray(w) - good) < 0.1
+
+
+def test_one_worker_of_eight_does_not_rule_the_step(page: dict[str, Any]) -> None:
+    x = jnp.tile(jnp.array([1.0, -2.0]), (8, 1))
+    np.testing.assert_allclose(page["w"], x[0], atol=0.05)
+    # The mean of what the workers send points uphill.
+    w, momentum = jnp.zeros(2), jnp.zeros((8, 2))
+    scale = jnp.where(jnp.arange(8) == 3, -100.0, 1.0)[:, None]
+    for _ in range(200):
+        momentum = 0.9 * momentum + 0.1 * scale * (w - x)
+        w = w - 0.2 * jnp.mean(momentum, axis=0)
+    assert not np.linalg.norm(w) < 1e6
+
+
 def test_muons_matrices_do_not_touch_the_others(page: dict[str, Any]) -> None:
     params, grads = page["params"], page["grads"]
 

@@ -29,7 +29,7 @@ def test_bad_commands_end_likewise(capsys, words):
 
 
 def test_faults_of_our_own_keep_their_traceback(monkeypatch):
-    def faulty(*_):
+    def faulty(*_, **__):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(commands, "compare", faulty)

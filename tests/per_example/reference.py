@@ -59,3 +59,12 @@ def clipped_sum(
             for name, index in block:
                 total[name][index] += factor(size) * gradient[name][index]
     return total, losses, np.array(norms)
+
+
+def clipped_by_place(gradients: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    """PS-Clip-SGD: the mean; the k-th example's norm is at most `alpha k^(1/beta)`, k from 1."""
+    total = np.zeros(gradients.shape[1])
+    for place, gradient in enumerate(gradients):
+        limit = alpha * (place + 1) ** (1 / beta)
+        total += min(1.0, limit / float(np.linalg.norm(gradient))) * gradient
+    return total / len(gradients)

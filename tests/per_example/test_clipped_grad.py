@@ -45,13 +45,19 @@ def compare(found, expected, rtol=2e-6):
 FACTORS = {
     "hard": lambda n: min(1.0, 1 / n),
     "normalize": lambda n: 1 / (n + 0.01),
+    "psac": lambda n: 1 / (n + 0.01 / (n + 0.01)),
     "sqrt": lambda n: 1 / math.sqrt(1 + n * n),
 }
 
 
 @pytest.mark.parametrize(
     ("scope", "response", "microbatch"),
-    [("global", "hard", None), ("unit", "hard", 3), ("leaf", "normalize", 100)],
+    [
+        ("global", "hard", None),
+        ("unit", "hard", 3),
+        ("leaf", "normalize", 100),
+        ("unit", "psac", 2),
+    ],
 )
 def test_sum_is_that_of_numpy(scope, response, microbatch):
     params, (x, y) = problem()
@@ -165,8 +171,11 @@ def test_an_example_that_is_not_finite_adds_zero_and_sums_that_overflow_are_norm
     np.testing.assert_array_equal(grads, [0, 0])
     assert stats.nonfinite_count == 1
     # A threshold at run time that has fallen to zero, or is none, lets nothing through.
-    scaled = clipax.clipped_grad(lambda w, x: w @ x, 0.5, response="normalize")
-    for step in jax.jit(grad), jax.jit(scaled):
+    scaled = [
+        clipax.clipped_grad(lambda w, x: w @ x, 0.5, response=response)
+        for response in ("normalize", "psac")
+    ]
+    for step in map(jax.jit, (grad, *scaled)):
         for nothing in (0.0, -1.0, np.nan):
             grads, _ = step(jnp.zeros(2), batch[::3], threshold=jnp.array(nothing))
             np.testing.assert_array_equal(grads, [0, 0])
@@ -227,8 +236,13 @@ def test_memory_does_not_grow_with_the_batch():
 BAD = {
     "`threshold` must be positive, got -1.0": {"threshold": -1.0},
     "`threshold` must be finite": {"threshold": math.inf, "response": "normalize"},
+    "or with response 'psac', got inf": {"threshold": math.inf, "response": "psac"},
+    "`threshold` must be one number for all": {
+        "threshold": lambda place: 1.0 + place,
+        "noise_multiplier": 1.0,
+    },
     "`response` must be one of": {"response": "soft"},
-    "`eps` must be positive and finite, got 0": {"eps": 0},
+    "`eps` must be non-negative and finite, got -1": {"eps": -1},
     "`reduction` must be one of": {"reduction": "max"},
     "`scope` must be one of": {"scope": "all"},
     "`microbatch_size` must be at least 1, got 0": {"microbatch_size": 0},
@@ -247,3 +261,5 @@ def test_what_is_no_function_or_number_is_refused():
         clipax.clipped_grad(1.0, 1.0)
     with pytest.raises(TypeError, match="`threshold` must be a number, got 'x'"):
         clipax.clipped_grad(loss, "x")
+    with pytest.raises(TypeError, match="`threshold` must be a number here, got a Threshold, whic"):
+        clipax.clipped_grad(loss, clipax.thresholds.median(2.0))

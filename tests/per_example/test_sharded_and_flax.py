@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import clipax
 from clipax import norms, per_example, thresholds
-from tests.per_example.reference import clipped_sum
+from tests.per_example.reference import clipped_by_place, clipped_sum
 
 PARAMS = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
 SIZE, DEVICES = 16, 4
@@ -112,6 +112,25 @@ def _gathered(text):
         if " all-gather(" in line:
             shape = line.split("[", 1)[1].split("]", 1)[0]
             yield [int(size) for size in shape.split(",") if size]
+
+
+@pytest.mark.parametrize("kind", ["shard_map", "auto", "explicit"])
+def test_places_go_on_from_device_to_device(kind):
+    gradients = np.random.default_rng(0).standard_t(1.5, (SIZE, 4)).astype(np.float32)
+    power = thresholds.power(0.8, 1.5, "convex")
+    axis_name = "data" if kind == "shard_map" else None
+    grad = clipax.clipped_grad(lambda w, x: w @ x, power, axis_name=axis_name)
+    where = mesh(AxisType.Explicit if kind == "explicit" else AxisType.Auto)
+
+    def step(w, x):
+        return grad(w, x)[0]
+
+    if kind == "shard_map":
+        step = jax.shard_map(step, mesh=where, in_specs=(P(), P("data")), out_specs=P())
+    placed = jax.device_put(gradients, NamedSharding(where, P("data")))
+    found = jax.jit(step)(jnp.zeros(4), placed)
+    expected = clipped_by_place(gradients.astype(np.float64), 0.8, 1.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_inside_shard_map_norms_of_all_devices_move_the_threshold(batch, expected):

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import clipax
+from clipax import testing
 from clipax._platforms import assume_platform
 
 
@@ -73,7 +74,7 @@ def test_a_bad_step_leaves_no_trace(clip, platform):
         expected, wanted = run(method, gradients)
     np.testing.assert_array_equal(updates[1:4], np.zeros((3, 2)))
     np.testing.assert_array_equal([updates[0], updates[4]], expected)
-    assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, state.inner, wanted.inner)))
+    assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, state[1:], wanted[1:])))
     assert state.skipped_count == 3
 
 
@@ -84,7 +85,7 @@ def test_derivatives_are_finite_where_a_step_is_bad(mode):
     def size(first, second):
         gradient = jnp.stack([first, second])
         update, state = method.update(gradient, method.init(jnp.zeros(2)))
-        return jnp.sum(update) + jnp.sum(state.inner.estimate)
+        return jnp.sum(update) + jnp.sum(state.memory["estimate"])
 
     slope = jax.jit(mode(size))
     assert slope(1.0, jnp.nan) == 0
@@ -123,12 +124,66 @@ def test_a_leaf_without_gradient_keeps_what_is_remembered():
     _, before = method.update(params, state)
     update, after = method.update({"a": params["a"], "b": None}, before)
     assert update["b"] is None
-    np.testing.assert_array_equal(after.inner.estimate["b"], before.inner.estimate["b"])
+    np.testing.assert_array_equal(after.memory["estimate"]["b"], before.memory["estimate"]["b"])
 
 
 def test_bad_arguments():
+    clip = clipax.clip_by_global_norm(1.0)
     with pytest.raises(TypeError, match="`inner` must be an optax gradient transformation"):
         clipax.with_error_feedback(1.0)
+    with pytest.raises(ValueError, match="`memory` must be one of 'difference', 'buffer'"):
+        clipax.with_error_feedback(clip, memory="estimate")
+    for options in ({"b1": 0.9}, {"step": 0.5}):
+        with pytest.raises(ValueError, match="`b1` and `step` must be left out with `memory='buff"):
+            clipax.with_error_feedback(clip, memory="buffer", **options)
+
+
+def test_a_missing_state_is_called_by_its_own_name():
+    method = clipax.with_error_feedback(clipax.clip_by_global_norm(1.0))
+    with pytest.raises(ValueError, match=r"`state` must be .*\(an ErrorFeedbackState\).*NoneType"):
+        method.update(jnp.ones(2), None)
+
+
+MODES = [{}, {"memory": "buffer"}, {"b1": 0.75}, {"b1": 0.75, "step": 0.5}]
+
+
+@pytest.mark.parametrize("options", MODES, ids=str)
+def test_every_memory_passes_over_bad_steps(options):
+    method = clipax.with_error_feedback(clipax.clip_by_global_norm(2.0), **options)
+    gradients = [jnp.array([3.0, 4.0]), jnp.array([1.0, -2.0]), jnp.array([0.5, 0.5])]
+    bad = [jnp.array([1.0, value]) for value in (np.nan, np.inf, -np.inf)]
+    updates, state = run(method, [gradients[0], *bad, *gradients[1:]])
+    expected, wanted = run(method, gradients)
+    np.testing.assert_array_equal(updates[1:4], np.zeros((3, 2)))
+    np.testing.assert_array_equal([updates[0], *updates[4:]], expected)
+    assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, state[1:], wanted[1:])))
+    assert state.skipped_count == 3
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
+def test_the_buffer_gives_all_that_was_cut_off(dtype):
+    draw = np.random.default_rng(0)
+    gradients = [jnp.asarray(draw.integers(-8, 9, 5), dtype) for _ in range(40)]
+    method = clipax.with_error_feedback(optax.clip(2.0), memory="buffer")
+    if dtype == jnp.complex64:
+        method = clipax.with_error_feedback(clipax.clip_by_value(2.0), memory="buffer")
+    updates, state = run(method, gradients)
+    given, asked = sum(map(jnp.asarray, updates)), sum(gradients)
+    np.testing.assert_array_equal(given + state.memory["buffer"].astype(dtype), asked)
+    assert (jnp.abs(state.memory["buffer"]) > 0).any()
+    updates, state = run(method, [*gradients, *[jnp.zeros(5, dtype)] * 60])
+    np.testing.assert_array_equal(sum(map(jnp.asarray, updates)), asked)
+    assert not state.memory["buffer"].any()
+
+
+def test_hyperparameters_may_be_traced():
+    clip = clipax.clip_by_global_norm(2.0)
+    made = optax.inject_hyperparams(clipax.with_error_feedback, static_args=("inner", "memory"))(
+        clip, b1=0.75, step=0.5
+    )
+    plain = clipax.with_error_feedback(clip, b1=0.75, step=0.5)
+    gradients = [jnp.array([3.0, 4.0]), jnp.array([1.0, -2.0])]
+    np.testing.assert_allclose(run(made, gradients)[0], run(plain, gradients)[0], rtol=1e-6)
 
 
 def test_what_a_clip_makes_of_an_overflow_is_not_remembered():
@@ -136,5 +191,60 @@ def test_what_a_clip_makes_of_an_overflow_is_not_remembered():
     clip = clipax.clip_by_global_norm(1.0, nonfinite="propagate")
     gradients = [jnp.full(4, 3e38), jnp.full(4, 0.1)]
     updates, state = run(clipax.with_error_feedback(clip), gradients)
-    assert np.isfinite(state.inner.estimate).all()
+    assert np.isfinite(state.memory["estimate"]).all()
     np.testing.assert_allclose(updates[1], gradients[1])
+
+
+# Their mean is zero. Their geometric median is not, and that is what small clipped steps lead to.
+POINTS = [[2.0, 0.0], [0.0, 1.0], [-2.0, -1.0]]
+
+
+def descend(method, rate, steps=20_000):
+    """Root mean square of the iterates of the second half: gradient `x` and noise of `POINTS`."""
+    drawn = jax.random.randint(jax.random.key(0), (steps,), 0, len(POINTS))
+
+    def step(carry, noise):
+        x, state = carry
+        update, state = method.update(x + noise, state)
+        return (x - rate * update, state), jnp.sum(x**2)
+
+    x = jnp.array([1.0, 1.0])
+    _, squares = jax.lax.scan(step, (x, method.init(x)), jnp.array(POINTS)[drawn])
+    return math.sqrt(jnp.mean(squares[steps // 2 :]))
+
+
+@pytest.mark.parametrize(
+    ("options", "converges"),
+    [
+        (None, False),
+        ({}, False),
+        ({"memory": "buffer"}, True),
+        ({"b1": 0.99}, True),
+        ({"b1": 0.99, "step": 0.5}, True),
+    ],
+    ids=["clip", "Clip21", "U-Clip", "momentum", "Clip21-SGD2M"],
+)
+def test_under_noise_clips_and_clip21_stay_away_from_the_minimum(options, converges, x64):
+    clip = clipax.clip_by_global_norm(0.1)
+    method = clip if options is None else clipax.with_error_feedback(clip, **options)
+    for rate in (0.05, 0.0125):
+        distance, unclipped = descend(method, rate), descend(optax.identity(), rate)
+        if converges:
+            # As without a clip, where the distance falls with the root of the learning rate.
+            assert distance == pytest.approx(unclipped, rel=0.1)
+        else:
+            assert distance > 0.5
+    if converges:
+        assert distance < 0.15
+
+
+@pytest.mark.parametrize("options", [{"memory": "buffer"}, {"b1": 0.9}], ids=str)
+def test_a_looser_clip_in_front_bounds_what_an_outlier_leaves(options):
+    faults = ("1e38", "spike", "alternating", "fall")
+    method = clipax.with_error_feedback(clipax.clip_by_global_norm(1.0), **options)
+    alone = testing.inject_faults(method, faults=faults)
+    assert testing.DIES in {row.verdict for row in alone.rows}
+    bounded = optax.chain(clipax.clip_by_global_norm(10.0), method)
+    rows = testing.inject_faults(bounded, faults=faults).rows
+    assert testing.DIES not in {row.verdict for row in rows}
+    assert max(row.steps for row in rows) <= 50

@@ -4,28 +4,57 @@ from __future__ import annotations
 
 import io
 import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clipax.lab._compare.files import write_whole
+from clipax.lab._compare.norms import Norms
 from clipax.lab._compare.results import MethodResult, quantile
 
-__all__ = ["plot_curves"]
+__all__ = ["draw"]
 
-_COLOURS = 10
 # The loss axes end at this multiple of the first loss; curves of diverged runs leave the picture.
-_HEADROOM = 2.0
+_HEADROOM = 1.1
 _BAND = (0.05, 0.95)
+# Each method has its colour in every picture; the others share what is left.
+_PALETTE = (
+    *("#222222", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2"),
+    *("#17becf", "#bcbd22", "#7f7f7f", "#aec7e8", "#98df8a", "#c5b0d5", "#ffbb78", "#c49c94"),
+)
+_OWN = {
+    "adamw": 0,
+    "clip_by_global_norm": 1,
+    "clip_by_zscore": 2,
+    "clip_by_percentile": 3,
+    "clip_by_ema": 4,
+    "skip_spikes": 5,
+    "clip_adam_norm": 6,
+    "clip_by_median": 7,
+    "clip_by_value": 8,
+    "sgd": 9,
+    "adam": 10,
+}
+# Median curves nearer than this share of the axis are said to lie on each other.
+_NEAR = 0.004
 
 
-def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None:
-    """Draw test loss against step, its values at the end, and how the rates were chosen.
+def draw(
+    results: Sequence[MethodResult], norms: Norms, title: str, path: Path | None = None
+) -> Any:
+    """Draw test loss against step and at the end, the norms, and how the rates were chosen.
 
     Args:
-      results: the best first; every panel keeps the order and the colours.
+      results: the best first.
+      norms: those without a clip.
       title: what was compared.
-      path: the PNG file to write.
+      path: the PNG file to write, if any.
+
+    Returns:
+      The figure.
 
     Raises:
       OSError: if the file cannot be written.
@@ -33,18 +62,23 @@ def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None
     # Imported here: matplotlib takes 0.7 s, which the command line need not wait for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(15, 6.5 + 0.05 * len(results)), layout="constrained")
+    figure = Figure(
+        figsize=(13, 9 + 0.12 * len(results)),
+        layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.1, hspace=0.04, wspace=0.04),
+    )
     FigureCanvasAgg(figure)
-    curves, ends, rates = figure.subplots(1, 3, width_ratios=(6, 3, 4))
+    (curves, ends), (seen, rates) = figure.subplots(2, 2, width_ratios=(6, 5))
     ceiling = _HEADROOM * max(min(curve[0], 1e3) for result in results for curve in result.loss)
+    colours = choose_colours([result.method for result in results])
+    labels = _label(results, ceiling)
     for place, result in enumerate(results):
-        style = _style(place)
-        # The best method is drawn last, on top of the others.
-        style["zorder"] = 2 + 1 / (1 + place)
-        _draw_curve(curves, result, style, ceiling)
-        _draw_end(ends, place, result, style, ceiling)
-        _draw_rates(rates, result, style, ceiling)
+        colour = colours[result.method]
+        _draw_curve(curves, result, colour, ceiling, labels[result.method], place)
+        _draw_end(ends, place, result, colour, ceiling)
+        _draw_rates(rates, result, colour, ceiling)
+    _draw_norms(seen, norms, results, colours)
     curves.set(title="Test loss: median, band 5-95 % over seeds", xlabel="step", ylabel="test loss")
     curves.margins(x=0.01)
     ends.set(title="Test loss after the last step", xlabel="test loss")
@@ -53,47 +87,101 @@ def plot_curves(results: Sequence[MethodResult], title: str, path: Path) -> None
     rates.set(
         title="Choice of the learning rate (circled)",
         xlabel="learning rate",
-        ylabel="mean validation loss",
+        ylabel="mean validation loss, best threshold",
     )
     rates.set_xscale("log")
     for axes, axis in ((curves, curves.yaxis), (rates, rates.yaxis), (ends, ends.xaxis)):
         axes.grid(True, axis="both" if axes is not ends else "x", color="0.9")
+        axes.set_axisbelow(True)
         _scale_losses(axes, axis, results, ceiling)
     # Final losses are usually below the start; wider bands leave the picture at the right.
-    widest = max(_bands(result.final_loss, ceiling)[2] for result in results)
-    ends.set_xlim(right=min(1.5 * widest, ceiling))
+    finals = [_bands(result.final_loss, ceiling) for result in results]
+    widest = min(max(high for _, _, high in finals), ceiling)
+    lowest = max(min(low for low, _, _ in finals), 1e-9)
+    room = (widest / lowest) ** 0.15 * 1.02
+    ends.set_xlim(lowest / room, widest * room)
+    tried = [loss for result in results for row in result.validation_loss for loss in row]
+    usable = [loss for loss in tried if loss < ceiling] or [ceiling]
+    rates.set_ylim(0.97 * min(usable), min(1.05 * max(usable), ceiling))
     figure.legend(
         *curves.get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=min(5, len(results)),
+        ncols=min(3, len(results)),
         frameon=False,
-        fontsize=11,
+        fontsize=10,
         handlelength=3,
     )
-    figure.suptitle(title, fontsize=15)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
-    write_whole(path, picture.getvalue())
+    figure.suptitle(title, fontsize=14)
+    if path is not None:
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=110, format="png")
+        write_whole(path, picture.getvalue())
+    return figure
 
 
-def _style(place: int) -> dict[str, Any]:
-    """Choose colour and dashes; every second line is dashed, so that equal curves both show."""
-    from matplotlib import colormaps
+def choose_colours(methods: Sequence[str]) -> dict[str, str]:
+    """Choose a colour for each method, by its name and not by its place.
 
-    dashes = ("-", (0, (4, 2)), "-.", ":")
-    rounds = 2 * (place // _COLOURS % 2)
-    return {"color": colormaps["tab10"](place % _COLOURS), "linestyle": dashes[rounds + place % 2]}
+    Args:
+      methods: names of methods.
+
+    Returns:
+      The colours. A method has the same one in every picture, unless two of those without a colour
+      of their own would share it.
+    """
+    places: dict[str, int] = {}
+    for method in sorted(methods, key=lambda name: (_first(name) not in _OWN, name)):
+        wanted = _OWN.get(_first(method), len(_OWN) + zlib.crc32(method.encode()) % 5)
+        free = [place for place in range(len(_PALETTE)) if place not in places.values()]
+        places[method] = wanted if wanted in free or not free else _nearest(free, wanted)
+    return {method: _PALETTE[place] for method, place in places.items()}
+
+
+def _first(method: str) -> str:
+    return method.partition("+")[0].partition(":")[0]
+
+
+def _nearest(free: list[int], wanted: int) -> int:
+    """Choose a free colour, those that are nobody's own first."""
+    return min(free, key=lambda place: (place < len(_OWN), (place - wanted) % len(_PALETTE)))
+
+
+def _label(results: Sequence[MethodResult], ceiling: float) -> dict[str, str]:
+    """Name each curve, and say on which better one it lies."""
+    medians = {
+        result.method: np.log(
+            [max(_bands(losses, ceiling)[1], 1e-12) for losses in zip(*result.loss, strict=True)]
+        )
+        for result in results
+    }
+    every = np.concatenate(list(medians.values()))
+    width = max(float(every.max() - every.min()), 1e-9)
+    labels: dict[str, str] = {}
+    for method, curve in medians.items():
+        under = [
+            other
+            for other, label in labels.items()
+            if label == other and np.abs(medians[other] - curve).max() < _NEAR * width
+        ]
+        labels[method] = f"{method} (lies on {under[0]})" if under else method
+    return labels
 
 
 def _scale_losses(axes: Any, axis: Any, results: Sequence[MethodResult], ceiling: float) -> None:
     """Set a log scale with plain numbers, from the lowest loss to the ceiling."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
     losses = [loss for r in results for curve in r.loss for loss in curve if 0 < loss < math.inf]
     name = axis.axis_name
+    lowest = min([*losses, ceiling / 2])
     getattr(axes, f"set_{name}scale")("log")
-    getattr(axes, f"set_{name}lim")(0.8 * min([*losses, ceiling / _HEADROOM]), ceiling)
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    getattr(axes, f"set_{name}lim")(0.97 * lowest, ceiling)
+    _write_plainly(axis, few=ceiling / lowest > 30)
+
+
+def _write_plainly(axis: Any, *, few: bool) -> None:
+    """Label a log scale with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1, 1.5, 2, 2.5, 3, 4, 5, 7)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -104,42 +192,87 @@ def _bands(losses: Sequence[float], ceiling: float) -> tuple[float, float, float
     return low, median, high
 
 
-def _draw_curve(axes: Any, result: MethodResult, style: dict[str, Any], ceiling: float) -> None:
+def _draw_curve(
+    axes: Any, result: MethodResult, colour: str, ceiling: float, label: str, place: int
+) -> None:
     bands = [_bands(losses, ceiling) for losses in zip(*result.loss, strict=True)]
     low, median, high = zip(*bands, strict=True)
-    axes.fill_between(result.points, low, high, color=style["color"], alpha=0.14, linewidth=0)
-    axes.plot(result.points, median, linewidth=2, label=result.method, **style)
+    axes.fill_between(result.points, low, high, color=colour, alpha=0.1, linewidth=0)
+    axes.plot(
+        result.points,
+        median,
+        label=label,
+        color=colour,
+        linewidth=2,
+        # A curve that lies on a better one is dashed, so that both show.
+        linestyle="-" if label == result.method else (0, (4, 4)),
+        # The best method is drawn last, on top of the others; dashes on top of what they lie on.
+        zorder=2 + 1 / (1 + place) + (label != result.method),
+    )
 
 
-def _draw_end(
-    axes: Any, place: int, result: MethodResult, style: dict[str, Any], ceiling: float
-) -> None:
+def _draw_end(axes: Any, place: int, result: MethodResult, colour: str, ceiling: float) -> None:
     low, median, high = _bands(result.final_loss, ceiling)
-    axes.plot([low, high], [place, place], linewidth=7, alpha=0.3, color=style["color"])
-    axes.plot([median], [place], marker="o", markersize=8, color=style["color"])
+    axes.plot([low, high], [place, place], linewidth=7, alpha=0.3, color=colour)
+    axes.plot([median], [place], marker="o", markersize=8, color=colour)
     if result.diverged:
         axes.text(
             0.98,
-            place - 0.18,
+            place - 0.2,
             f"{100 * result.diverged:.0f} % diverged",
             ha="right",
             va="bottom",
             transform=axes.get_yaxis_transform(),
-            color=style["color"],
+            color=colour,
         )
 
 
-def _draw_rates(axes: Any, result: MethodResult, style: dict[str, Any], ceiling: float) -> None:
+def _draw_rates(axes: Any, result: MethodResult, colour: str, ceiling: float) -> None:
     if not result.validation_loss:
         return
-    means = [min(sum(losses) / len(losses), 100 * ceiling) for losses in result.validation_loss]
-    axes.plot(result.learning_rates, means, marker="o", markersize=4, **style)
-    chosen = result.learning_rates.index(result.learning_rate)
+    best: dict[float, float] = {}
+    for (rate, _), losses in zip(result.settings, result.validation_loss, strict=True):
+        mean = min(sum(losses) / len(losses), 100 * ceiling)
+        best[rate] = min(best.get(rate, math.inf), mean)
+    tried = sorted(best)
+    axes.plot(tried, [best[rate] for rate in tried], marker="o", markersize=4, color=colour)
     axes.plot(
         [result.learning_rate],
-        [means[chosen]],
+        [best[result.learning_rate]],
         marker="o",
         markersize=11,
         markerfacecolor="none",
-        color=style["color"],
+        color=colour,
     )
+
+
+def _draw_norms(
+    axes: Any, norms: Norms, results: Sequence[MethodResult], colours: dict[str, str]
+) -> None:
+    axes.semilogy(norms.steps, norms.series, color="0.55", linewidth=0.8)
+    drawn: list[float] = []
+    for result in results:
+        if result.argument not in ("max_norm", "threshold") or result.threshold is None:
+            continue
+        if _first(result.method) not in ("clip_by_global_norm", *_GLOBAL):
+            continue
+        # Lines at one place are drawn beside each other by their dashes.
+        offset = 5 * sum(math.isclose(result.threshold, other) for other in drawn)
+        axes.axhline(
+            result.threshold, color=colours[result.method], linestyle=(offset, (5, 5)), linewidth=2
+        )
+        drawn.append(result.threshold)
+    axes.set(
+        title="Gradient norms without a clip" + (", constant thresholds chosen" if drawn else ""),
+        xlabel="step",
+        ylabel="norm",
+    )
+    low, high = axes.get_ylim()
+    _write_plainly(axes.yaxis, few=high / low > 30)
+    axes.grid(True, color="0.9")
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
+
+
+# Methods whose constant threshold is one on the norm of the whole gradient.
+_GLOBAL = ("clip_by_smooth_norm", "clip_by_regularized_norm", "clip_sgd", "clip_adam_norm")

@@ -11,7 +11,7 @@ __all__ = ["check_result", "read_line", "write_line"]
 
 
 def write_line(record: dict[str, Any]) -> str:
-    """Write one line of strict JSON, with null for infinite losses."""
+    """Write one line of strict JSON, with null for what is not finite."""
     return json.dumps(_finite_or_null(record), allow_nan=False)
 
 
@@ -39,6 +39,10 @@ def check_result(record: Any, names: Sequence[str]) -> dict[str, Any]:
         if name not in names:
             raise ValueError(f"has an unknown field {name[:40]}")
     values = {name: _to_tuples(name, value) for name, value in fields.items()}
+    if isinstance(fields["scores"], dict):
+        values["scores"] = {
+            name: _to_tuples(name, value) for name, value in fields["scores"].items()
+        }
     for name, rule, holds in _rules(values):
         try:
             good = bool(holds(values[name]))
@@ -51,33 +55,37 @@ def check_result(record: Any, names: Sequence[str]) -> dict[str, Any]:
 
 def _rules(fields: dict[str, Any]) -> list[tuple[str, str, Callable[[Any], Any]]]:
     """List name, rule and check of each field, those first that others refer to."""
-    rates, seeds, points = (fields[name] for name in ("learning_rates", "seeds", "points"))
+    settings, seeds, points = (fields[name] for name in ("settings", "seeds", "points"))
     return [
         ("method", "a name", lambda v: isinstance(v, str) and v),
+        ("plain", "a name, or null", lambda v: v is None or (isinstance(v, str) and v)),
+        ("argument", "a name, or null", lambda v: v is None or (isinstance(v, str) and v)),
         (
-            "learning_rates",
-            "positive numbers",
-            lambda v: v and all(_number(x) and x > 0 for x in v),
+            "settings",
+            "pairs of a learning rate and a threshold",
+            lambda v: v and all(_setting(x) for x in v),
         ),
-        ("learning_rate", "one of the learning_rates", lambda v: _number(v) and v in rates),
+        ("chosen", "the place of a setting", lambda v: type(v) is int and settings[v] and v >= 0),
+        ("python", "a text", lambda v: isinstance(v, str)),
         ("seeds", "whole numbers", lambda v: v and all(type(x) is int for x in v)),
         ("points", "whole numbers", lambda v: v and all(type(x) is int for x in v)),
         (
             "validation_loss",
-            "a loss for each learning rate and seed, or nothing",
+            "a loss for each setting and seed, or nothing",
             lambda v: (
-                v == () or (len(v) == len(rates) and _is_matrix(v, len(v[0]), _loss) and v[0])
+                v == () or (len(v) == len(settings) and _is_matrix(v, len(v[0]), _loss) and v[0])
             ),
         ),
         (
-            "loss",
-            "a loss for each seed and point",
-            lambda v: len(v) == len(seeds) and _is_matrix(v, len(points), _loss),
-        ),
-        (
-            "accuracy",
-            "a share for each seed and point",
-            lambda v: len(v) == len(seeds) and _is_matrix(v, len(points), _share),
+            "scores",
+            "a loss, and other numbers, for each seed and point",
+            lambda v: (
+                _is_matrix(v["loss"], len(points), _loss)
+                and all(
+                    len(rows) == len(seeds) and _is_matrix(rows, len(points), _score)
+                    for rows in v.values()
+                )
+            ),
         ),
         (
             "clip_fraction",
@@ -98,8 +106,17 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _setting(value: Any) -> bool:
+    rate, threshold = value
+    return _number(rate) and rate > 0 and (threshold is None or _number(threshold))
+
+
 def _loss(value: Any) -> bool:
-    return type(value) in (int, float) and value >= 0
+    return type(value) in (int, float) and not math.isnan(value)
+
+
+def _score(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _share(value: Any) -> bool:
@@ -115,12 +132,15 @@ def _finite_or_null(value: Any) -> Any:
         return {name: _finite_or_null(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite_or_null(item) for item in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _to_tuples(name: str, value: Any) -> Any:
-    """Convert lists to tuples, and null to infinity where it stands for that."""
+    """Convert lists to tuples, and null to what it stands for: an infinite loss, a score of NaN."""
     if isinstance(value, list):
         return tuple(_to_tuples(name, item) for item in value)
-    lossy = name in ("loss", "validation_loss")
-    return math.inf if value is None and lossy else value
+    if value is None and name in ("loss", "validation_loss"):
+        return math.inf
+    # The fields of a result, whose null means what it says.
+    fields = ("plain", "argument", "settings", "clip_fraction")
+    return math.nan if value is None and name not in fields else value

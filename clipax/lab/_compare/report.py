@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,83 +13,114 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import clipax
-from clipax.lab._compare.results import MethodResult, quantile
-from clipax.lab._compare.settings import SELECTION_SEEDS, Settings
+from clipax.lab._compare.results import Losses, MethodResult, quantile
+from clipax.lab._compare.search import SELECTION_SEEDS
+from clipax.lab._compare.settings import Settings
+from clipax.lab._compare.verdict import count_wins
 
-__all__ = ["make_table", "make_title", "write_remarks", "write_summary"]
-
-_COLUMNS = ("method", "loss", "5-95 %", "acc %", "5-95 %", "div %", "clip %", "rate")
+__all__ = ["make_table", "make_title", "write_document", "write_remarks"]
 
 
-class _Row(NamedTuple):
-    method: str
-    loss: str
-    loss_band: str
-    accuracy: str
-    accuracy_band: str
-    diverged: str
-    clipped: str
-    rate: str
+class _Column(NamedTuple):
+    name: str
+    write: Callable[[MethodResult], str]
 
 
 def _loss(value: float) -> str:
     if math.isinf(value):
         return "inf"
-    return f"{value:.3f}" if value < 100 else f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def _row(result: MethodResult) -> _Row:
-    low, median, high = (quantile(result.final_loss, q) for q in (0.05, 0.5, 0.95))
-    worst, middle, best = (100 * quantile(result.final_accuracy, q) for q in (0.05, 0.5, 0.95))
-    clipped = "-"
-    if result.clip_fraction is not None:
-        clipped = f"{100 * sum(result.clip_fraction) / len(result.clip_fraction):.0f}"
-    return _Row(
-        result.method,
-        _loss(median),
-        f"{_loss(low)}-{_loss(high)}",
-        f"{middle:.1f}",
-        f"{worst:.1f}-{best:.1f}",
-        f"{100 * result.diverged:.0f}",
-        clipped,
-        f"{result.learning_rate:g}" + ("*" if result.edge else ""),
-    )
+def _write_band(result: MethodResult) -> str:
+    low, high = (quantile(result.final_loss, q) for q in (0.05, 0.95))
+    return f"{_loss(low)}-{_loss(high)}"
 
 
-def make_title(settings: Settings) -> str:
+def _write_score(name: str, result: MethodResult) -> str:
+    kept = [value for value in result.final(name) if math.isfinite(value)]
+    if not kept:
+        return "-"
+    median = quantile(kept, 0.5)
+    return f"{100 * median:.1f}" if name == "accuracy" else _loss(median)
+
+
+def _write_clipped(result: MethodResult) -> str:
+    shares = result.clip_fraction
+    return "-" if shares is None else f"{100 * sum(shares) / len(shares):.2g}"
+
+
+def _write_threshold(result: MethodResult) -> str:
+    return "-" if result.threshold is None else f"{result.threshold:.3g}"
+
+
+def _list_columns(results: Sequence[MethodResult]) -> list[_Column]:
+    """List the columns that these results need."""
+    by_name = {result.method: result for result in results}
+
+    def write_wins(result: MethodResult) -> str:
+        plain = by_name.get(result.plain or "")
+        return "-" if plain is None else f"{count_wins(result, plain)}/{len(result.seeds)}"
+
+    columns = [
+        _Column("method", lambda result: result.method),
+        _Column("loss", lambda result: _loss(quantile(result.final_loss, 0.5))),
+        _Column("5-95 %", _write_band),
+    ]
+    for name in dict.fromkeys(name for result in results for name in result.scores):
+        if name != "loss":
+            title = "acc %" if name == "accuracy" else name
+            columns.append(_Column(title, functools.partial(_write_score, name)))
+    if any(result.plain in by_name for result in results):
+        columns.append(_Column("wins", write_wins))
+    if any(result.diverged for result in results):
+        columns.append(_Column("div %", lambda result: f"{100 * result.diverged:.0f}"))
+    return [
+        *columns,
+        _Column("clip %", _write_clipped),
+        _Column("rate", lambda r: f"{r.learning_rate:.3g}" + ("*" if r.edge else "")),
+        _Column("thresh.", _write_threshold),
+        _Column("tried", lambda result: f"{len(result.settings)}"),
+    ]
+
+
+def make_title(task: str, settings: Settings) -> str:
     """Make the title of a comparison, one line.
 
     Args:
+      task: its name.
       settings: the comparison's.
 
     Returns:
-      Data, model, noise and length.
+      Task, noise and length.
     """
-    noise = "no gradient noise"
+    noise = "no noise added"
     if settings.noise != "none":
-        scale = "" if settings.noise_scale == 1 else f", scale {settings.noise_scale:g}"
-        noise = f"gradient noise {settings.noise}{scale}"
-    data = Path(settings.data).name
-    return f"{data}, {settings.model}, {noise}, {settings.steps} steps"
+        noise = f"noise {settings.noise_scale:g} {settings.noise}"
+    corrupt = f"{100 * settings.corrupt:g} % corrupt batches, " if settings.corrupt else ""
+    return f"{task}: {corrupt}{noise}, {settings.steps} steps"
 
 
-def make_table(results: Sequence[MethodResult], settings: Settings) -> Table:
+def make_table(results: Sequence[MethodResult], title: str) -> Table:
     """Make a table of the results for the terminal.
 
     Args:
       results: the best first.
-      settings: what they were made with.
+      title: stands above it.
 
     Returns:
       A rich table, which fits a window of 80 columns.
     """
-    shown = Table(box=SIMPLE_HEAD, title=make_title(settings), padding=0, show_edge=False)
-    shown.add_column(_COLUMNS[0], overflow="fold")
-    for column in _COLUMNS[1:]:
+    columns = _list_columns(results)
+    shown = Table(box=SIMPLE_HEAD, title=title, padding=0, show_edge=False)
+    shown.add_column(columns[0].name, overflow="fold")
+    for column in columns[1:]:
         # In a narrow window the names are folded, never the numbers.
-        shown.add_column(column, justify="right", no_wrap=True)
+        shown.add_column(column.name, justify="right", no_wrap=True)
     for position, result in enumerate(results):
-        shown.add_row(*_row(result), style="bold" if position == 0 else None)
+        shown.add_row(
+            *(column.write(result) for column in columns), style="bold" if position == 0 else None
+        )
     return shown
 
 
@@ -100,7 +131,7 @@ def write_remarks(results: Sequence[MethodResult]) -> list[str]:
       results: the best first.
 
     Returns:
-      Warnings about rates at the edge of the grid, the rates at which methods diverged, and
+      Warnings about rates at the edge of those tried, the rates at which methods diverged, and
       methods that took the same steps.
     """
     remarks = []
@@ -109,7 +140,7 @@ def write_remarks(results: Sequence[MethodResult]) -> list[str]:
             further = "smaller" if result.edge == "smallest" else "larger"
             remarks.append(
                 f"Warning: the best rate of {result.method}, {result.learning_rate:g}, is the "
-                f"{result.edge} tried; a {further} one may do better (--learning-rates)."
+                f"{result.edge} tried; a {further} one may do better (learning_rates)."
             )
     for result in results:
         if lost := _lost(result):
@@ -121,65 +152,84 @@ def write_remarks(results: Sequence[MethodResult]) -> list[str]:
 
 def _lost(result: MethodResult) -> str:
     """List the rates at which selection runs diverged, and how many of them did."""
-    # `validation_loss` is empty where only one rate was given.
-    tried = zip(result.learning_rates, result.validation_loss, strict=False)
+    # `validation_loss` is empty where only one setting was given.
+    tried: dict[float, list[float]] = {}
+    for (rate, _), losses in zip(result.settings, result.validation_loss, strict=False):
+        tried.setdefault(rate, []).extend(losses)
     return ", ".join(
-        f"{rate:g} ({count} of {len(losses)} seeds)"
-        for rate, losses in tried
+        f"{rate:g} ({count} of {len(losses)} runs)"
+        for rate, losses in sorted(tried.items())
         if (count := sum(map(math.isinf, losses)))
     )
 
 
 def _twins(results: Sequence[MethodResult]) -> list[list[str]]:
     """Group methods whose curves are equal, except those that diverged everywhere."""
-    groups: dict[tuple[tuple[float, ...], ...], list[str]] = {}
+    groups: dict[Losses, list[str]] = {}
     for result in results:
         if result.diverged < 1:
             groups.setdefault(result.loss, []).append(result.method)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def write_summary(results: Sequence[MethodResult], settings: Settings) -> str:
+def write_document(
+    results: Sequence[MethodResult],
+    title: str,
+    task: str,
+    settings: Settings,
+    summary: Sequence[str],
+) -> str:
     """Write the results as a Markdown document.
 
     Args:
       results: the best first.
-      settings: what they were made with.
+      title: the document's.
+      task: the task's name.
+      settings: what the results were made with.
+      summary: what they say.
 
     Returns:
-      The table, the remarks, how to read them, and how to make them again.
+      The table, the summary, the remarks, how to read them, and how to make them again.
     """
-    header = f"| {' | '.join(_COLUMNS)} |"
-    rule = "| --- |" + " ---: |" * (len(_COLUMNS) - 1)
-    rows = [f"| {' | '.join(_row(result))} |" for result in results]
+    columns = _list_columns(results)
+    header = f"| {' | '.join(column.name for column in columns)} |"
+    rule = "| --- |" + " ---: |" * (len(columns) - 1)
+    rows = [f"| {' | '.join(column.write(result) for column in columns)} |" for result in results]
     noted = [f"- {remark}" for remark in write_remarks(results)]
     first, last = settings.test_seeds[0], settings.test_seeds[-1]
     made = [
         f"- {name.replace('_', ' ')}: {value}"
-        for name, value in settings.record("").items()
+        for name, value in settings.record(task, "").items()
         if value not in (None, "") and name != "clipax"
     ]
     lines = [
-        f"# {make_title(settings)}",
+        f"# {title}",
         "",
         header,
         rule,
         *rows,
         "",
+        *(f"{sentence}\n" for sentence in summary),
         *noted,
         *([""] if noted else []),
-        f"`loss` and `acc` are medians on the test split over seeds {first} to {last}, the bands "
-        "5 % and 95 % quantiles. A diverged run counts as infinite loss and accuracy 0. "
-        "`div` is the share of diverged seeds, `clip` the share of steps whose gradient was "
-        "clipped (`-`: the optimizer does not clip, or does not record it), `rate` the learning "
-        "rate (`*`: at the edge of those tried).",
+        f"`loss` is the median on the test part over seeds {first} to {last}, beside it the 5 % "
+        "and 95 % quantiles; a diverged run counts as infinite. `wins` are the seeds on which it "
+        "is below that of the same optimizer without a clip, `div` the share of diverged seeds, "
+        "`clip` the share of steps that were clipped or skipped (`-`: the optimizer does not clip, "
+        "or does not record it), `rate` the learning rate (`*`: the smallest or largest tried), "
+        "`thresh.` the threshold, where one was searched (its argument is in the Python below), "
+        "`tried` the number of settings of both.",
         "",
-        f"Each learning rate has the lowest mean validation loss over seeds {SELECTION_SEEDS[0]} "
-        f"to {SELECTION_SEEDS[-1]}, where a diverged run counts as the worst loss of the grid, and "
-        "no less than guessing. For each seed all methods see the same initial weights, batches "
-        "and noise.",
+        f"The settings have the lowest mean validation loss over seeds {SELECTION_SEEDS[0]} "
+        f"to {SELECTION_SEEDS[-1]}, where a diverged run counts as the worst of them, and "
+        "no less than before training. For each seed all methods see the same initial weights, "
+        "batches and noise.",
         "",
-        "![Test loss against steps](curves.png)",
+        "![Losses, norms and the choice of the rate](curves.png)",
+        "",
+        "## The methods in Python",
+        "",
+        *(f"- `{result.python}`" for result in results),
         "",
         "## Settings",
         "",

@@ -1,24 +1,15 @@
-"""Results of methods, and the file that keeps them: one line of JSON for each finished method."""
+"""The result of one method."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from clipax.lab._compare.files import make_folder_error, write_whole
-from clipax.lab._compare.lock import FolderLock
-from clipax.lab._compare.records import check_result, read_line, write_line
-from clipax.lab._errors import InputError
+from clipax.lab._compare.records import check_result, write_line
 
-__all__ = ["MethodResult", "ResultStore", "quantile"]
-
-# The first bytes of the lines that are written here.
-_SETTINGS, _RESULT = b'{"settings": ', b'{"result": '
+__all__ = ["Losses", "MethodResult", "quantile"]
 
 Losses = tuple[tuple[float, ...], ...]
 
@@ -49,38 +40,53 @@ class MethodResult:
 
     Attributes:
       method: its name.
-      learning_rates: the rates tried.
-      validation_loss: last loss on the validation split, for each rate and selection seed;
-        infinite where the run diverged, empty where there was one rate only.
-      learning_rate: the rate chosen.
+      plain: the name of the same optimizer without a clip; None if it is one.
+      argument: the argument that was searched beside the learning rate; None where none was.
+      settings: the pairs of learning rate and threshold tried (None where none was searched).
+      validation_loss: last loss on the validation batch, for each setting and selection seed;
+        infinite where the run diverged, empty where there was one setting only.
+      chosen: the place of the setting chosen.
+      python: the method at this setting, as Python.
       seeds: the seeds of the results below; none of them took part in the choice.
       points: the steps at which the curves have points.
-      loss: loss on the test split, for each seed and point; infinite once a run has diverged.
-      accuracy: accuracy on the test split likewise; 0 once a run has diverged.
-      clip_fraction: share of clipped steps for each seed, None for methods without telemetry.
+      scores: for the loss and what else the task evaluates, the value on the test batch for each
+        seed and point; once a run has diverged the loss is infinite and the others are NaN.
+      clip_fraction: share of clipped or skipped steps for each seed, None without telemetry.
       seconds: the time it took, compilation included.
     """
 
     method: str
-    learning_rates: tuple[float, ...]
+    plain: str | None
+    argument: str | None
+    settings: tuple[tuple[float, float | None], ...]
     validation_loss: Losses
-    learning_rate: float
+    chosen: int
+    python: str
     seeds: tuple[int, ...]
     points: tuple[int, ...]
-    loss: Losses
-    accuracy: Losses
+    scores: dict[str, Losses]
     clip_fraction: tuple[float, ...] | None
     seconds: float
 
     @property
-    def final_loss(self) -> tuple[float, ...]:
-        """Test loss after the last step, for each seed."""
-        return tuple(curve[-1] for curve in self.loss)
+    def loss(self) -> Losses:
+        """Loss on the test batch, for each seed and point."""
+        return self.scores["loss"]
 
     @property
-    def final_accuracy(self) -> tuple[float, ...]:
-        """Test accuracy after the last step, for each seed."""
-        return tuple(curve[-1] for curve in self.accuracy)
+    def learning_rate(self) -> float:
+        """The learning rate chosen."""
+        return self.settings[self.chosen][0]
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold chosen, None where none was searched."""
+        return self.settings[self.chosen][1]
+
+    @property
+    def final_loss(self) -> tuple[float, ...]:
+        """Test loss after the last step, for each seed."""
+        return self.final("loss")
 
     @property
     def diverged(self) -> float:
@@ -90,15 +96,18 @@ class MethodResult:
     @property
     def edge(self) -> str | None:
         """`"smallest"` or `"largest"` where the chosen rate is that of the rates tried."""
-        if len(self.learning_rates) < 2:
+        rates = [rate for rate, _ in self.settings]
+        if len(set(rates)) < 2:
             return None
-        edges = {self.learning_rates[0]: "smallest", self.learning_rates[-1]: "largest"}
-        return edges.get(self.learning_rate)
+        return {min(rates): "smallest", max(rates): "largest"}.get(self.learning_rate)
 
-    def order(self) -> tuple[float, float, float]:
-        """Compute a sort key: median test loss, then the share diverged, then the accuracy."""
-        accuracy = quantile(self.final_accuracy, 0.5)
-        return quantile(self.final_loss, 0.5), self.diverged, -accuracy
+    def final(self, score: str) -> tuple[float, ...]:
+        """List a score after the last step, for each seed."""
+        return tuple(curve[-1] for curve in self.scores[score])
+
+    def order(self) -> tuple[float, float]:
+        """Compute a sort key: median test loss, then the share diverged."""
+        return quantile(self.final_loss, 0.5), self.diverged
 
     def to_json(self) -> str:
         """Write one line of strict JSON, with null for infinite losses."""
@@ -109,148 +118,3 @@ class MethodResult:
         """Rebuild a result from the value of its line; raise ValueError with what is wrong."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**check_result(record, names))
-
-
-class ResultStore:
-    """The folder that results are kept in, `results.jsonl`.
-
-    Looking into it changes nothing; what is written is read anew before, under a lock, so that two
-    processes neither mix their settings nor lose each other's results.
-
-    Args:
-      folder: where to keep it; made if need be.
-      settings: the settings as JSON values.
-
-    Attributes:
-      path: the file.
-      results: the results in it, by method.
-      lock: the folder's lock.
-
-    Raises:
-      InputError: if the folder cannot be used, or holds results of other settings or something
-        else under that name.
-    """
-
-    def __init__(self, folder: Path, settings: dict[str, Any]):
-        self.path = folder / "results.jsonl"
-        self.results: dict[str, MethodResult] = {}
-        self.lock = FolderLock(folder)
-        self._settings = settings
-        with self._tell_failures():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._load()
-
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[str | None]:
-        """Hold the folder for a `with` block, and write down its settings.
-
-        Yields:
-          Who left the lock behind, if a process did, else None.
-
-        Raises:
-          InputError: another process holds the folder, or it cannot be written to.
-        """
-        with self._tell_failures():
-            left = self.lock.acquire()
-        try:
-            with self._tell_failures():
-                self._load()
-                self._save()
-            yield left
-        finally:
-            self.lock.release()
-
-    def add(self, result: MethodResult) -> None:
-        """Save a finished method at once.
-
-        Args:
-          result: the method's result.
-
-        Raises:
-          InputError: if it cannot be written, or another process holds the folder.
-        """
-        if not self.lock.held:
-            with self.hold():
-                self.add(result)
-            return
-        with self._tell_failures():
-            self._load()
-            self.results[result.method] = result
-            self._save()
-
-    @contextlib.contextmanager
-    def _tell_failures(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise make_folder_error(self.path.parent, error) from None
-
-    def _save(self) -> None:
-        lines = [json.dumps({"settings": self._settings})]
-        lines += [result.to_json() for result in self.results.values()]
-        write_whole(self.path, "".join(f"{line}\n" for line in lines).encode())
-
-    def _load(self) -> None:
-        lines = (self.path.read_bytes() if self.path.exists() else b"").split(b"\n")
-        last = lines.pop()
-        # A last line without its end was cut off while it was written: that method is trained
-        # again. One that is whole lost its end in an editor.
-        if last and not (lines and _is_cut_off(last, _RESULT)) and not _is_cut_off(last, _SETTINGS):
-            lines.append(last)
-        if not lines:
-            return
-        stored = self._read_settings(lines[0])
-        results: dict[str, MethodResult] = {}
-        for number, line in enumerate(lines[1:], start=2):
-            if not line.strip():
-                continue
-            try:
-                result = MethodResult.from_record(read_line(line))
-                if results.setdefault(result.method, result) != result:
-                    raise ValueError(f"has other results of {result.method} than a line before")
-            except ValueError as error:
-                raise InputError(
-                    f"{self.path} is damaged: line {number} {error}; remove this line to train its "
-                    f"method again, or choose another --out."
-                ) from None
-        differences = _describe_differences(stored, self._settings)
-        if results and differences:
-            raise InputError(
-                f"{self.path} holds results of other settings ({differences}); choose another "
-                f"--out or remove it."
-            )
-        self.results = results
-
-    def _read_settings(self, line: bytes) -> dict[str, Any]:
-        try:
-            stored = read_line(line)["settings"]
-            if not isinstance(stored, dict):
-                raise ValueError("has no settings")
-        except (ValueError, TypeError, LookupError):
-            raise InputError(
-                f"{self.path} was not written by `clipax compare`, or is damaged: its first line "
-                f"has no settings; choose another --out or remove it."
-            ) from None
-        return stored
-
-
-def _is_cut_off(line: bytes, beginning: bytes) -> bool:
-    """Whether a line of ours breaks off in the middle."""
-    try:
-        read_line(line)
-    except ValueError:
-        return line.startswith(beginning) or beginning.startswith(line)
-    return False
-
-
-def _describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
-    names = [*stored, *(name for name in current if name not in stored)]
-    return ", ".join(
-        f"{name}: {_show(stored.get(name))} there, {_show(current.get(name))} now"
-        for name in names
-        if stored.get(name) != current.get(name)
-    )
-
-
-def _show(value: Any) -> str:
-    return "each method's own" if value is None else str(value)[:80]

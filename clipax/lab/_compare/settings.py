@@ -1,4 +1,4 @@
-"""The settings of a comparison, apart from the methods, and their checks."""
+"""The settings of a comparison, apart from the task and the methods, and their checks."""
 
 from __future__ import annotations
 
@@ -6,58 +6,51 @@ import dataclasses
 from typing import Any
 
 import clipax
+from clipax.lab._compare.noise import GradientNoise, parse_gradient_noise
+from clipax.lab._compare.search import SELECTION_SEEDS
 from clipax.lab._errors import InputError
-from clipax.lab.noise import parse_noise
 
-__all__ = ["QUICK", "SELECTION_SEEDS", "Settings", "parse_learning_rates"]
-
-# Seeds that choose the learning rates; the seeds of the results follow them.
-SELECTION_SEEDS = (0, 1, 2, 3)
+__all__ = ["QUICK", "Settings", "parse_learning_rates"]
 
 # The defaults under `--quick`.
 QUICK: dict[str, Any] = {"steps": 60, "seeds": 4}
 
 # Limits on memory and time.
-_MOST = {"steps": 10_000_000, "batch_size": 100_000, "seeds": 10_000}
+_MOST = {"steps": 10_000_000, "seeds": 10_000}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that a method's result depends on, so that equal settings mean equal results.
+    """Everything but the task and the methods that results depend on.
 
     Attributes:
-      data: `digits`, `breast-cancer`, `wine`, or the path of an `.npz` file.
-      model: `mlp` or `cnn`.
-      noise: the law of the gradient noise, as `parse_noise` reads it.
-      noise_scale: the noise added is `noise_scale * ||g|| / sqrt(d) * xi`.
-      threshold: the threshold of the methods that take one. Under the default noise, norms lie on
-        both sides of the default.
+      noise: the law of the noise on gradients, as `parse_gradient_noise` reads it.
+      noise_scale: its scale s: the noise on a gradient g of d entries is `s ||g|| / sqrt(d) xi`.
+      corrupt: the share of corrupt batches.
       steps: the number of updates of a run.
-      batch_size: the number of examples in a batch.
       seeds: the number of seeds that the results are reported over.
-      learning_rates: the rates to try for all methods; None for each method's own grid.
+      learning_rates: the rates to try for all methods; None for each method's own.
 
     Raises:
       InputError: if a value is out of range.
     """
 
-    data: str = "digits"
-    model: str = "mlp"
-    noise: str = "pareto:1.5"
-    noise_scale: float = 1.0
-    threshold: float = 5.0
-    steps: int = 600
-    batch_size: int = 32
-    seeds: int = 8
+    noise: str = "norm:pareto:3"
+    noise_scale: float = 0.3
+    corrupt: float = 0.01
+    steps: int = 400
+    seeds: int = 16
     learning_rates: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "noise", str(parse_noise(self.noise)))
-        for name in ("steps", "batch_size", "seeds"):
+        object.__setattr__(self, "noise", str(parse_gradient_noise(self.noise)))
+        for name in ("steps", "seeds"):
             value, most = getattr(self, name), _MOST[name]
             if not 1 <= value <= most:
-                raise InputError(f"{_option(name)} must be from 1 to {most:,}, got {value}.")
-        numbers = {_option(name): [getattr(self, name)] for name in ("noise_scale", "threshold")}
+                raise InputError(f"--{name} must be from 1 to {most:,}, got {value}.")
+        if not 0 <= self.corrupt <= 1:
+            raise InputError(f"--corrupt must be a share from 0 to 1, got {self.corrupt:g}.")
+        numbers = {"--noise-scale": [self.noise_scale]}
         numbers["learning rates"] = list(self.learning_rates or ())
         for name, values in numbers.items():
             for value in values:
@@ -73,11 +66,17 @@ class Settings:
         first = len(SELECTION_SEEDS)
         return tuple(range(first, first + self.seeds))
 
-    def record(self, fingerprint: str) -> dict[str, Any]:
+    @property
+    def gradient_noise(self) -> GradientNoise:
+        """The noise as an object."""
+        return parse_gradient_noise(self.noise, self.noise_scale)
+
+    def record(self, task: str, fingerprint: str) -> dict[str, Any]:
         """Make the record of the settings that is stored beside results.
 
         Args:
-          fingerprint: the data's, by which a changed file is noticed.
+          task: the task's name.
+          fingerprint: the task's, by which another one of that name is noticed.
 
         Returns:
           A dictionary of JSON values.
@@ -85,11 +84,8 @@ class Settings:
         fields = dataclasses.asdict(self)
         if self.learning_rates is not None:
             fields["learning_rates"] = list(self.learning_rates)
-        return {**fields, "data_fingerprint": fingerprint, "clipax": clipax.__version__}
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+        version = clipax.__version__
+        return {"task": task, **fields, "task_fingerprint": fingerprint, "clipax": version}
 
 
 def parse_learning_rates(text: str) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
-"""Trains one method many times at once: runs that differ in seed and learning rate.
+"""Trains one method many times at once: runs that differ in seed, learning rate and threshold.
 
 A block of runs is vectorised by `vmap` inside a jitted `scan`. Batches and noise are functions of
-the seed and the step alone, so all methods and all learning rates meet the same ones.
+the seed and the step alone, so all methods and all settings meet the same ones.
 """
 
 from __future__ import annotations
@@ -14,72 +14,97 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 import clipax
-from clipax.lab._compare.data import Dataset, Split
-from clipax.lab._compare.models import make_model
-from clipax.lab._compare.plan import WIDTH, Build, Method, Plan
+from clipax.lab._compare.feed import Feed
+from clipax.lab._compare.functional import Functional
+from clipax.lab._compare.methods import Build, Method
+from clipax.lab._compare.plan import WIDTH, Plan, Run
+from clipax.lab._compare.size import estimate_bytes
+from clipax.lab._compare.tasks.task import Task
 
 __all__ = ["Outcome", "Trainer"]
 
-# Examples in one piece of an evaluation, which bounds its memory.
-_PIECE = 512
 # A run has exploded when its loss or the growth of its parameters' norm passes these. Nothing that
 # still learns comes near: losses of guessing are a few units, weights grow tenfold at most.
 _LOSS_LIMIT = 1e4
 _GROWTH_LIMIT = 1e3
+# What the runs of a block may take together, and the batches that are made ahead.
+_MEMORY = 2**31
+_AHEAD = 2**26
 
 
 class Outcome(NamedTuple):
     """Results of a list of runs, one row for each.
 
     Attributes:
-      loss: mean loss at each point of the curve; infinite once a run has diverged.
-      accuracy: share of examples classified correctly; 0 once a run has diverged.
+      scores: the loss, and what else is evaluated, at each point of the curve; a loss is infinite
+        once a run has diverged, another score NaN.
       diverged: whether the run turned non-finite or exploded.
-      clip_fraction: share of steps whose gradient was clipped, or None without telemetry.
+      clip_fraction: share of steps whose gradient was clipped or skipped, or None without
+        telemetry.
+      norms: norms of the gradients, noise included, one for each step; NaN once a run has diverged.
     """
 
-    loss: np.ndarray
-    accuracy: np.ndarray
+    scores: dict[str, np.ndarray]
     diverged: np.ndarray
     clip_fraction: np.ndarray | None
+    norms: np.ndarray
+
+    @property
+    def loss(self) -> np.ndarray:
+        """The loss at each point of the curve."""
+        return self.scores["loss"]
 
 
 class _Runs(NamedTuple):
     """The state of a block of runs; every array has the block as its first axis."""
 
     params: Any
+    rest: Any
     opt_state: Any
     diverged: jax.Array
     limit: jax.Array
 
 
 class Trainer:
-    """Trains methods on one problem under one plan; compiled code is shared where it can be.
+    """Trains methods on one task under one plan; compiled code is shared where it can be.
 
     Args:
-      data: the data set; gradients see its training part only.
-      model: a name of `clipax.lab._compare.models.MODELS`.
-      plan: steps, batches and noise.
+      task: what is trained.
+      plan: steps and noise.
+      width: the number of runs that are vectorised; None for as many as fit, at most `WIDTH`.
+
+    Raises:
+      InputError: if the functions of the task do not fit together.
     """
 
-    def __init__(self, data: Dataset, model: str, plan: Plan):
-        self.data = data
+    def __init__(self, task: Task, plan: Plan, width: int | None = None):
+        self.task = task
         self.plan = plan
-        self._graph = nnx.graphdef(
-            nnx.eval_shape(lambda: make_model(model, data, jax.random.key(0)))
-        )
-        self._train = (jnp.asarray(data.train.x), jnp.asarray(data.train.y))
+        self.functional = Functional(task)
+        batch = jax.tree.map(lambda x: x[0, 0], Feed(task, [0], 0.0).take(1, 1))
+        self.width = width or min(WIDTH, max(1, _MEMORY // self._estimate(batch)))
+        bytes_of_batch = sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
+        pieces = math.ceil(plan.stride * self.width * bytes_of_batch / _AHEAD)
+        self._chunk = math.ceil(plan.stride / min(max(pieces, 1), plan.stride))
+        self._held_out = {
+            part: jax.tree.map(jnp.asarray, batch) for part, batch in task.held_out.items()
+        }
 
-        def begin(seed: jax.Array) -> tuple[Any, jax.Array]:
-            params = nnx.state(make_model(model, data, _keys(seed).init))
-            return params, _GROWTH_LIMIT * clipax.global_norm(params)
+        def begin(seed: jax.Array) -> tuple[Any, Any, jax.Array]:
+            params, rest = self.functional.init(_split_key(seed)[0])
+            return params, rest, _GROWTH_LIMIT * clipax.global_norm(params)
 
         # `lax.map`, not `vmap`: vectorised initialisers take seconds longer to compile.
         self._init = jax.jit(lambda seeds: jax.lax.map(begin, seeds))
-        self._evaluate = jax.jit(jax.vmap(self._score, in_axes=(0, None, None, None)))
+        self._evaluate = jax.jit(jax.vmap(self.functional.evaluate, in_axes=(0, 0, None)))
+        self._prepared: dict[str, Callable[..., Outcome]] = {}
+
+    def evaluate_untrained(self, part: str) -> float:
+        """Compute the mean loss before the first step, over a block of seeds."""
+        params, rest, _ = self._init(np.arange(self.width, dtype=np.uint32))
+        return float(jnp.mean(self._evaluate(params, rest, self._held_out[part])["loss"]))
 
     def prepare(self, method: Method) -> Callable[..., Outcome]:
         """Make the function that trains a method.
@@ -88,93 +113,96 @@ class Trainer:
           method: the method.
 
         Returns:
-          `train(runs, split, curve, advance)`: `runs` is a list of pairs of seed and learning
-          rate; losses are those on `split`, at every point of the plan if `curve`, else at the
-          last; `advance()` is called after each stretch of steps. The code is compiled once,
-          whatever the list.
+          `train(runs, part, curve, advance)`: scores are those on `part`, `"validation"` or
+          `"test"`, at every point of the plan if `curve`, else at the last; `advance()` is called
+          after each stretch of steps. The code is compiled once, whatever the list.
         """
-        init = jax.jit(jax.vmap(lambda rate, params: method.build(rate).init(params)))
-        advance_runs = jax.jit(lambda *args: self._stretch(method.build, *args))
-        fraction = jax.jit(jax.vmap(_clip_fraction, axis_size=WIDTH))
+        if method.name not in self._prepared:
+            self._prepared[method.name] = self._prepare(method)
+        return self._prepared[method.name]
 
-        def block(
-            seeds: np.ndarray, rates: np.ndarray, pieces: Any, curve: bool, advance: Callable
-        ) -> Any:
-            params, limit = self._init(seeds)
-            runs = _Runs(params, init(rates, params), jnp.zeros(len(seeds), bool), limit)
-            scores = [(*self._evaluate(params, *pieces), runs.diverged)] if curve else []
-            for step in self.plan.points[:-1]:
-                runs = advance_runs(runs, seeds, rates, step, *self._train)
-                if curve or step == self.plan.points[-2]:
-                    scores.append((*self._evaluate(runs.params, *pieces), runs.diverged))
+    def _prepare(self, method: Method) -> Callable[..., Outcome]:
+        init = jax.jit(jax.vmap(lambda setting, params: method.build(*setting).init(params)))
+        advance_runs = jax.jit(lambda *args: self._advance(method.build, *args))
+        fraction = jax.jit(jax.vmap(_clip_fraction, in_axes=(0, None), axis_size=self.width))
+
+        def block(part: Sequence[Run], held_out: str, curve: bool, advance: Callable) -> Any:
+            seeds = np.array([run.seed for run in part], np.uint32)
+            rates = np.array([run.setting.rate for run in part], np.float32)
+            limits = [run.setting.threshold for run in part]
+            thresholds = None if limits[0] is None else np.array(limits, np.float32)
+            settings = (rates, thresholds)
+            params, rest, limit = self._init(seeds)
+            runs = _Runs(params, rest, init(settings, params), jnp.zeros(len(part), bool), limit)
+            feed = Feed(self.task, [run.seed for run in part], self.plan.corrupt)
+
+            def score() -> tuple[Any, Any]:
+                scores = self._evaluate(runs.params, runs.rest, self._held_out[held_out])
+                return scores, runs.diverged
+
+            scores, norms = [score()] if curve else [], []
+            for first, last in zip(self.plan.points[:-1], self.plan.points[1:], strict=True):
+                for start in range(first, last, self._chunk):
+                    steps = min(self._chunk, last - start)
+                    batches = feed.take(steps, self._chunk)
+                    runs, seen = advance_runs(runs, seeds, settings, start, last, batches)
+                    norms.append(np.asarray(seen)[:steps])
+                if curve or last == self.plan.steps:
+                    scores.append(score())
                 # Wait for the device, so that the progress is real and Ctrl-C takes effect.
                 jax.block_until_ready(runs.diverged)
                 advance()
-            loss, accuracy, diverged = (np.stack(column, 1) for column in zip(*scores, strict=True))
-            return loss, accuracy, diverged, fraction(runs.opt_state)
+            clipped = fraction(runs.opt_state, self.plan.steps)
+            return scores, clipped, np.concatenate(norms).T
 
         def train(
-            runs: Sequence[tuple[int, float]],
-            split: Split,
+            runs: Sequence[Run],
+            part: str,
             curve: bool,
             advance: Callable[[], None] = lambda: None,
         ) -> Outcome:
-            pieces = _pieces(split)
             results = []
-            for start in range(0, len(runs), WIDTH):
-                part = list(runs[start : start + WIDTH])
-                padded = part + part[-1:] * (WIDTH - len(part))
-                seeds = np.array([seed for seed, _ in padded], np.uint32)
-                rates = np.array([rate for _, rate in padded], np.float32)
-                results.append(block(seeds, rates, pieces, curve, advance))
+            for start in range(0, len(runs), self.width):
+                some = list(runs[start : start + self.width])
+                padded = some + some[-1:] * (self.width - len(some))
+                results.append(block(padded, part, curve, advance))
             return _join(results, len(runs))
 
         return train
 
-    def _loss(self, params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Compute the loss of each example, and whether its class is right."""
-        logits = nnx.merge(self._graph, params)(x)
-        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, y)
-        return losses, jnp.argmax(logits, -1) == y
+    def _estimate(self, batch: Any) -> int:
+        """Estimate the memory of one run."""
+        params, rest = jax.eval_shape(self.functional.init, jax.random.key(0))
+        step = jax.value_and_grad(self.functional.loss, has_aux=True)
+        # An error of the user's own functions shows their traceback.
+        return estimate_bytes(step, params, rest, batch)
 
-    def _score(
-        self, params: Any, x: jax.Array, y: jax.Array, weight: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Compute mean loss and accuracy over pieces of examples; weight 0 leaves one out."""
-
-        def piece(total: tuple[jax.Array, jax.Array], part: Any) -> tuple[Any, None]:
-            x, y, weight = part
-            losses, right = self._loss(params, x, y)
-            return (total[0] + jnp.sum(losses * weight), total[1] + jnp.sum(right * weight)), None
-
-        zero = jnp.zeros((), jnp.float32)
-        (loss, right), _ = jax.lax.scan(piece, (zero, zero), (x, y, weight))
-        return loss / jnp.sum(weight), right / jnp.sum(weight)
-
-    def _stretch(
+    def _advance(
         self,
         build: Build,
         runs: _Runs,
         seeds: jax.Array,
-        rates: jax.Array,
+        settings: tuple[Any, Any],
         start: jax.Array,
-        x: jax.Array,
-        y: jax.Array,
-    ) -> _Runs:
-        """Run the next `stride` steps of a block, at most to the end of the plan."""
+        end: jax.Array,
+        batches: Any,
+    ) -> tuple[_Runs, jax.Array]:
+        """Run the steps of a block for which there are batches, at most to `end`."""
 
-        def body(runs: _Runs, step: jax.Array) -> tuple[_Runs, None]:
-            def one(run: _Runs, seed: jax.Array, rate: jax.Array) -> _Runs:
-                return self._step(build(rate), run, seed, step, x, y)
+        def body(runs: _Runs, now: tuple[jax.Array, Any]) -> tuple[_Runs, jax.Array]:
+            step, batch = now
+
+            def one(run: _Runs, seed: jax.Array, setting: Any, batch: Any) -> Any:
+                return self._step(build(*setting), run, seed, step, batch)
 
             # The scan has a fixed length so that it is compiled once; steps past the end are idle.
             return jax.lax.cond(
-                step < self.plan.steps,
-                lambda: jax.vmap(one)(runs, seeds, rates),
-                lambda: runs,
-            ), None
+                step < end,
+                lambda: jax.vmap(one)(runs, seeds, settings, batch),
+                lambda: (runs, jnp.zeros(self.width, jnp.float32)),
+            )
 
-        return jax.lax.scan(body, runs, start + jnp.arange(self.plan.stride))[0]
+        return jax.lax.scan(body, runs, (start + jnp.arange(self._chunk), batches))
 
     def _step(
         self,
@@ -182,98 +210,70 @@ class Trainer:
         run: _Runs,
         seed: jax.Array,
         step: jax.Array,
-        x: jax.Array,
-        y: jax.Array,
-    ) -> _Runs:
+        batch: Any,
+    ) -> tuple[_Runs, jax.Array]:
         """Take one step of one run; a diverged run keeps its parameters."""
-        keys = _keys(seed)
-        rows = jax.random.randint(
-            jax.random.fold_in(keys.batch, step), (self.plan.batch_size,), 0, len(y)
-        )
-        loss, gradient = jax.value_and_grad(
-            lambda params: jnp.mean(self._loss(params, x[rows], y[rows])[0])
-        )(run.params)
-        gradient = self._perturb(gradient, jax.random.fold_in(keys.noise, step))
-        updates, opt_state = optimizer.update(gradient, run.opt_state, run.params)
+        value_and_grad = jax.value_and_grad(self.functional.loss, has_aux=True)
+        (loss, rest), gradient = value_and_grad(run.params, run.rest, batch)
+        gradient = self.plan.noise.add(gradient, jax.random.fold_in(_split_key(seed)[1], step))
+        norm = clipax.global_norm(gradient)
+        # The loss goes along for transformations that ask for it.
+        update = optax.with_extra_args_support(optimizer).update
+        updates, opt_state = update(gradient, run.opt_state, run.params, value=loss)
         params = optax.apply_updates(run.params, updates)
         # Comparisons with NaN are false, so that a NaN diverges too.
         sound = (loss < _LOSS_LIMIT) & (clipax.global_norm(params) < run.limit)
         alive = sound & ~run.diverged
-        params, opt_state = jax.tree.map(
+        kept = jax.tree.map(
             lambda new, old: jnp.where(alive, new, old),
-            (params, opt_state),
-            (run.params, run.opt_state),
+            (params, rest, opt_state),
+            (run.params, run.rest, run.opt_state),
         )
-        return _Runs(params, opt_state, run.diverged | ~sound, run.limit)
-
-    def _perturb(self, gradient: Any, key: jax.Array) -> Any:
-        """Add `s * ||g|| / sqrt(d) * xi` to the gradient `g`, with independent entries of `xi`."""
-        if self.plan.noise.is_none:
-            return gradient
-        leaves, tree = jax.tree.flatten(gradient)
-        sizes = [leaf.size for leaf in leaves]
-        noise = self.plan.noise.sample(key, (sum(sizes),))
-        scale = self.plan.noise_scale * clipax.global_norm(gradient) / math.sqrt(sum(sizes))
-        parts = jnp.split(noise, np.cumsum(sizes)[:-1])
-        noisy = [
-            leaf + scale * part.reshape(leaf.shape)
-            for leaf, part in zip(leaves, parts, strict=True)
-        ]
-        return jax.tree.unflatten(tree, noisy)
+        norm = jnp.where(run.diverged, jnp.nan, norm)
+        params, rest, opt_state = kept
+        return _Runs(params, rest, opt_state, run.diverged | ~sound, run.limit), norm
 
 
-class _Keys(NamedTuple):
-    init: jax.Array
-    batch: jax.Array
-    noise: jax.Array
+def _split_key(seed: jax.Array) -> jax.Array:
+    """Make the two random streams of a run: initial weights, noise."""
+    return jax.random.split(jax.random.key(seed), 2)
 
 
-def _keys(seed: jax.Array) -> _Keys:
-    """Make the three random streams of a run: initial weights, batches, noise."""
-    return _Keys(*jax.random.split(jax.random.key(seed), 3))
+def _clip_fraction(opt_state: Any, steps: jax.Array) -> jax.Array | None:
+    """Read from a state's telemetry (the first of several) what share was clipped or skipped.
 
-
-def _clip_fraction(opt_state: Any) -> jax.Array | None:
-    """Read the clip fraction from a state's telemetry (the first of several), or None.
-
-    NaN where the method has no threshold, to tell it from one that clipped no step.
+    NaN where the method has no threshold, to tell it from one that clipped no step; None without
+    telemetry.
     """
     try:
         telemetry = clipax.metrics(opt_state)
     except ValueError:
         return None
+    skipped = telemetry.get("skipped_count")
     names = [name for name in telemetry if name.endswith("clip_fraction")]
     if not names:
-        return None
+        return None if skipped is None else skipped / steps
     threshold = telemetry[names[0].replace("clip_fraction", "threshold")]
-    return jnp.where(jnp.isinf(threshold), jnp.nan, telemetry[names[0]])
-
-
-def _pieces(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut a split into pieces of equal size; examples of weight 0 pad the last."""
-    size = min(_PIECE, len(split))
-    count = math.ceil(len(split) / size)
-    fill = count * size - len(split)
-    x = np.pad(split.x, [(0, fill)] + [(0, 0)] * (split.x.ndim - 1))
-    weight = np.pad(np.ones(len(split), np.float32), (0, fill))
-    return (
-        x.reshape(count, size, *x.shape[1:]),
-        np.pad(split.y, (0, fill)).reshape(count, size),
-        weight.reshape(count, size),
-    )
+    clipped = jnp.where(jnp.isinf(threshold), jnp.nan, telemetry[names[0]])
+    return clipped if skipped is None else jnp.nan_to_num(clipped) + skipped / steps
 
 
 def _join(results: list[Any], runs: int) -> Outcome:
     """Join the results of blocks, without the runs that pad the last block."""
-    columns = list(zip(*results, strict=True))
-    loss, accuracy, diverged = (np.concatenate(column)[:runs] for column in columns[:3])
-    fraction = None if columns[3][0] is None else np.concatenate(columns[3])[:runs]
+    blocks, fractions, norms = zip(*results, strict=True)
+    columns = [list(zip(*scores, strict=True)) for scores in blocks]
+    diverged = np.concatenate([np.stack(flags, 1) for _, flags in columns])[:runs]
+    scores = {
+        name: np.concatenate(
+            [np.stack([point[name] for point in found], 1) for found, _ in columns]
+        )
+        for name in columns[0][0][0]
+    }
+    scores = {name: values[:runs] for name, values in scores.items()}
     # The last update may spoil a run before any training loss shows it.
-    diverged |= ~(loss < _LOSS_LIMIT)
+    diverged = diverged | ~(scores["loss"] < _LOSS_LIMIT)
     diverged = np.logical_or.accumulate(diverged, axis=1)
-    return Outcome(
-        np.where(diverged, np.inf, loss),
-        np.where(diverged, 0.0, accuracy),
-        diverged[:, -1],
-        fraction,
-    )
+    for name, values in scores.items():
+        scores[name] = np.where(diverged, np.inf if name == "loss" else np.nan, values)
+    fraction = None if fractions[0] is None else np.concatenate(fractions)[:runs]
+    return Outcome(scores, diverged[:, -1], fraction, np.concatenate(norms)[:runs])

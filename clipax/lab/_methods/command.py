@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
+import clipax
 from clipax import catalogue
 from clipax.catalogue import Entry
-from clipax.lab._compare.methods import BASELINES, list_untunable
+from clipax.lab._compare.grids import BASELINES
+from clipax.lab._compare.methods import list_untunable
 from clipax.lab._errors import InputError
-from clipax.lab._methods.page import wrap, write_page
-from clipax.lab._methods.search import find_exact, list_usual_names, search
+from clipax.lab._methods.page import wrap, write_function_page, write_page
+from clipax.lab._methods.search import (
+    FUNCTIONS,
+    find_exact,
+    find_function,
+    list_usual_names,
+    search,
+)
 
 __all__ = ["list_methods"]
 
@@ -43,9 +52,12 @@ def list_methods(
         return
     if word is None:
         _list(catalogue.ENTRIES.values())
+        _list_functions()
         _list_baselines()
     elif (entry := find_exact(word)) is not None:
         typer.echo(write_page(entry))
+    elif (function := find_function(word)) is not None:
+        typer.echo(write_function_page(function))
     elif found := search(word):
         _list(found)
         typer.echo("\n`clipax methods NAME` shows one of them.")
@@ -63,7 +75,7 @@ def _list(entries: Iterable[Entry]) -> None:
         typer.echo(title if first else f"\n{title}")
         first = False
         for entry in chosen:
-            names = list_usual_names(entry)
+            names = list_usual_names(entry.name)
             also = f" Also: {', '.join(names)}." if names else ""
             typer.echo(_fold(f"{entry.name}: {entry.summary}{also}"))
             for variant, extra in entry.variants.items():
@@ -71,11 +83,21 @@ def _list(entries: Iterable[Entry]) -> None:
                 typer.echo(_fold(f"{variant}: {entry.name} with {given}."))
 
 
+def _list_functions() -> None:
+    typer.echo("\nFunctions, in place of `jax.grad`")
+    for name in FUNCTIONS:
+        names = ", ".join(list_usual_names(name))
+        summary = (inspect.getdoc(getattr(clipax, name)) or "").splitlines()[0]
+        typer.echo(_fold(f"{name}: {summary} Also: {names}."))
+
+
 def _list_baselines() -> None:
-    typer.echo("\nBaselines of optax, for `clipax compare`")
-    for name, (_, formula) in BASELINES.items():
-        typer.echo(_fold(f"{name}: {formula}"))
-    typer.echo("\n`clipax compare --methods` takes the optimizers and the baselines.")
+    typer.echo("\nOptimizers of optax, for `clipax compare`")
+    typer.echo(_fold(", ".join(BASELINES)))
+    typer.echo(
+        "\n`clipax compare --methods` takes optimizers, and transformations in front of"
+        "\nthem, as in clip_by_zscore+adamw."
+    )
     if left_out := list_untunable():
         typer.echo(_fold(f"Except those without a learning rate: {', '.join(left_out)}.").strip())
     typer.echo("`clipax methods NAME` shows one method, `clipax methods WORD` searches.")

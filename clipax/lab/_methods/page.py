@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ import clipax
 from clipax.catalogue import PAPERS, RECOVERS, Entry
 from clipax.lab._methods.search import list_usual_names
 
-__all__ = ["wrap", "write_page"]
+__all__ = ["wrap", "write_function_page", "write_page"]
 
 _WIDTH = 79
 _ENTRIES = 1000
@@ -23,10 +25,10 @@ _ENTRIES = 1000
 
 def write_page(entry: Entry) -> str:
     """Write the page of a method: what it does, its formula, arguments, memory and faults."""
-    about, arguments = _read_docstring(entry)
+    about, arguments = _read_docstring(entry.factory)
     parts = [f"clipax.{entry.name} ({entry.kind})", "", *wrap(about)]
     rows = [("Formula", entry.formula)]
-    if names := list_usual_names(entry):
+    if names := list_usual_names(entry.name):
         rows.append(("Also", ", ".join(names)))
     rows += [
         ("Paper", f"{paper}: {paper.title}") for paper in (PAPERS[key] for key in entry.papers)
@@ -35,10 +37,24 @@ def write_page(entry: Entry) -> str:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         parts += wrap(f"{name:{width}}  {text}", hanging=width + 2)
-    parts += ["", "Arguments"]
-    for name, text in arguments:
-        parts += wrap(f"  {name}: {text}", hanging=6)
+    parts += _list_arguments(arguments)
     return "\n".join([*parts, "", f"More: help(clipax.{entry.name}); docs/speed.md has times."])
+
+
+def write_function_page(name: str) -> str:
+    """Write the page of a public function that is no entry of the catalogue."""
+    about, arguments = _read_docstring(getattr(clipax, name))
+    parts = [f"clipax.{name} (function)", "", *wrap(about)]
+    parts += wrap(f"Also  {', '.join(list_usual_names(name))}", hanging=6)
+    parts += _list_arguments(arguments)
+    return "\n".join([*parts, "", f"More: help(clipax.{name})."])
+
+
+def _list_arguments(arguments: Iterable[tuple[str, str]]) -> list[str]:
+    lines = ["", "Arguments"]
+    for name, text in arguments:
+        lines += wrap(f"  {name}: {text}", hanging=6)
+    return lines
 
 
 def wrap(text: str, hanging: int = 0) -> list[str]:
@@ -52,9 +68,9 @@ def wrap(text: str, hanging: int = 0) -> list[str]:
     )
 
 
-def _read_docstring(entry: Entry) -> tuple[str, list[tuple[str, str]]]:
+def _read_docstring(function: Callable[..., Any]) -> tuple[str, list[tuple[str, str]]]:
     """Read the first two paragraphs and the arguments."""
-    text = inspect.getdoc(entry.factory) or ""
+    text = inspect.getdoc(function) or ""
     paragraphs = text.split("\n\n")
     about = " ".join(" ".join(part.split()) for part in paragraphs[:2] if ".. math" not in part)
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)

@@ -7,12 +7,15 @@ import re
 from clipax._twins import TWINS
 from clipax.catalogue import ENTRIES, PAPERS, Entry
 
-__all__ = ["find_exact", "list_usual_names", "search"]
+__all__ = ["FUNCTIONS", "find_exact", "find_function", "list_usual_names", "search"]
+
+FUNCTIONS = tuple(dict.fromkeys(twin for twin in TWINS.values() if twin not in ENTRIES))
+"""Public functions with usual names that make no entry of the catalogue: `clipped_grad`."""
 
 
-def list_usual_names(entry: Entry) -> list[str]:
-    """List what a method is called elsewhere."""
-    return [name for name, twin in TWINS.items() if twin == entry.name]
+def list_usual_names(name: str) -> list[str]:
+    """List what a method or function is called elsewhere."""
+    return [usual for usual, twin in TWINS.items() if twin == name]
 
 
 def find_exact(word: str) -> Entry | None:
@@ -22,9 +25,18 @@ def find_exact(word: str) -> Entry | None:
     found = found or [
         entry
         for entry in ENTRIES.values()
-        if wanted in map(_simplify, (entry.name.partition(".")[2], *list_usual_names(entry)))
+        if wanted in map(_simplify, (entry.name.partition(".")[2], *list_usual_names(entry.name)))
     ]
     return found[0] if len(found) == 1 else None
+
+
+def find_function(word: str) -> str | None:
+    """Find the function outside of the catalogue of that name or usual name."""
+    wanted = _simplify(word)
+    for name in FUNCTIONS:
+        if wanted in map(_simplify, (name, *list_usual_names(name))):
+            return name
+    return None
 
 
 def search(word: str) -> list[Entry]:
@@ -35,7 +47,7 @@ def search(word: str) -> list[Entry]:
 
 def _texts(entry: Entry) -> list[str]:
     papers = [PAPERS[key] for key in entry.papers]
-    texts = [entry.name, *entry.variants, *list_usual_names(entry), entry.summary]
+    texts = [entry.name, *entry.variants, *list_usual_names(entry.name), entry.summary]
     for paper in papers:
         texts += [paper.authors, paper.title, str(paper)]
     return [_simplify(text) for text in texts]

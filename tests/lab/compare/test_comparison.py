@@ -1,23 +1,28 @@
-"""The comparison: which rates it chooses, what it trains, and what it keeps."""
+"""The comparison: which settings it tries and chooses, what it trains, and what it keeps."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 
-from clipax.lab._compare.comparison import choose_rate, compare
-from clipax.lab._compare.settings import SELECTION_SEEDS, Settings
+from clipax.lab import Task, compare
+from clipax.lab._compare import comparison
+from clipax.lab._compare.progress import Silence
+from clipax.lab._compare.search import SELECTION_SEEDS
 from clipax.lab._compare.train import Outcome, Trainer
 from clipax.lab._errors import InputError
+from tests.lab.compare.test_train import TASKS
 
 INF = math.inf
+BASE = {"steps": 10, "seeds": 3}
 
 
-class Recorder:
-    """An observer that keeps what it is told."""
+class Recorder(Silence):
+    """A bar that keeps what it is told."""
 
     def __init__(self):
         self.begun, self.methods, self.advances, self.results = None, [], 0, []
@@ -36,21 +41,36 @@ class Recorder:
 
 
 @pytest.fixture
+def seen(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(comparison, "Bar", lambda: recorder)
+    return recorder
+
+
+@pytest.fixture
 def trained(monkeypatch):
     """Replaces training by a formula, and keeps what was to be trained."""
     calls = []
 
     def prepare(trainer, method):
-        def train(runs, split, curve, advance):
-            part = "test" if split is trainer.data.test else "validation"
+        def train(runs, part, curve, advance):
             calls.append((method.name, part, runs))
-            for _ in range(trainer.plan.stretches(len(runs))):
+            for _ in range(trainer.plan.stretches(len(runs), trainer.width)):
                 advance()
             points = len(trainer.plan.points) if curve else 1
-            # The best rate is 0.1; 0.3 diverges.
-            last = [INF if rate >= 0.3 else 0.1 + abs(math.log10(rate) + 1) for _, rate in runs]
+            # The best rate is 0.1, the best threshold 2; a rate of 0.3 diverges.
+            last = [
+                INF
+                if run.setting.rate >= 0.29
+                else 0.1
+                + abs(math.log10(run.setting.rate) + 1)
+                + 0.01 * abs((run.setting.threshold or 2.0) - 2)
+                for run in runs
+            ]
             loss = np.repeat(np.array(last)[:, None], points, 1)
-            return Outcome(loss, np.exp(-loss), np.isinf(loss[:, -1]), np.full(len(runs), 0.5))
+            norms = np.tile(np.linspace(1, 3, trainer.plan.steps), (len(runs), 1))
+            fraction = np.full(len(runs), 0.5)
+            return Outcome({"loss": loss}, np.isinf(loss[:, -1]), fraction, norms)
 
         return train
 
@@ -58,86 +78,92 @@ def trained(monkeypatch):
     return calls
 
 
-def settings(**changes):
-    return Settings(**{"data": "wine", "steps": 10, "seeds": 3, **changes})
+def run(methods, out=None, task="wine", **changes):
+    return compare(task, methods, out=out, **{**BASE, **changes})
 
 
-@pytest.mark.parametrize(
-    ("losses", "best"),
-    [
-        ([[3.0, 3.0], [1.0, 1.2], [2.0, 2.0]], 1),
-        # One diverged run in two makes a rate worse than a slow one...
-        ([[0.8, 0.9], [0.1, INF]], 0),
-        # ...but not worse than one that does not learn at all.
-        ([[2.3, 2.4], [0.1, INF]], 1),
-        # A diverged run is no better than the worst that survived.
-        ([[9.0, 9.0], [INF, INF], [8.0, 8.0]], 2),
-        ([[INF, INF], [INF, INF]], 0),
-    ],
-)
-def test_the_rate_with_the_best_mean_validation_loss_is_chosen(losses, best):
-    assert choose_rate(np.array(losses), guessing=2.3) == best
-
-
-def test_rates_are_chosen_on_validation_and_results_come_from_other_seeds(tmp_path, trained):
-    seen = Recorder()
-    (result,) = compare(settings(learning_rates=(0.03, 0.1, 0.3)), ["sgd"], tmp_path, seen)
-    (_, first, chosen), (_, second, reported) = trained
-    assert (first, second) == ("validation", "test")
-    assert {seed for seed, _ in chosen} == set(SELECTION_SEEDS) == {0, 1, 2, 3}
-    assert len(chosen) == 3 * 4
-    assert reported == [(seed, 0.1) for seed in (4, 5, 6)]
-    assert result.learning_rate == 0.1
+def test_settings_are_chosen_on_validation_and_results_come_from_other_seeds(trained, seen):
+    found = run(["clip_by_global_norm+sgd"])
+    (result,) = found.results
+    watched, first, second, reported = trained
+    assert watched[0] == "adamw"
+    assert [part for _, part, _ in trained] == ["validation"] * 3 + ["test"]
+    for _, _, runs in (first, second):
+        assert {run.seed for run in runs} == set(SELECTION_SEEDS) == {0, 1, 2, 3}
+        assert len(runs) == 4 * 4
+    # Quantiles of the norms, which go from 1 to 3.
+    assert result.settings[0][1] == 2.8
+    assert (result.learning_rate, result.threshold, result.argument) == (0.1, 2.0, "max_norm")
+    assert reported[2] == [(seed, (0.1, 2.0)) for seed in (4, 5, 6)]
     assert result.seeds == (4, 5, 6)
     assert result.edge is None
-    assert np.shape(result.validation_loss) == (3, 4)
+    assert np.shape(result.validation_loss) == (8, 4)
     assert np.isinf(result.validation_loss[2]).all()
+    assert "max_norm=2), optax.sgd(learning_rate=0.1)" in result.python
     assert seen.results == [result]
+    assert seen.begun == (seen.advances, ())
+    assert found["clip_by_global_norm+sgd"] is result
+    with pytest.raises(KeyError, match=r"no method 'sgd'; there are clip_by_global_norm\+sgd"):
+        found["sgd"]
+
+
+def test_a_single_setting_needs_no_choice(trained, seen):
+    (result,) = run(["sgd"], learning_rates=(0.3,)).results
+    assert [part for _, part, _ in trained[1:]] == ["test"]
+    assert result.learning_rate == 0.3
+    assert result.diverged == 1
     assert seen.begun == (seen.advances, ())
 
 
-def test_a_single_rate_needs_no_choice(tmp_path, trained):
-    (result,) = compare(settings(learning_rates=(0.3,)), ["sgd"], tmp_path, Recorder())
-    assert [part for _, part, _ in trained] == ["test"]
-    assert result.learning_rate == 0.3
-    assert result.diverged == 1
+def test_thresholds_are_searched_at_a_single_rate_too(trained, seen):
+    (result,) = run(["clip_by_global_norm+sgd"], learning_rates=(0.1,)).results
+    assert [rate for rate, _ in result.settings] == [0.1] * 5
+    assert result.threshold == 2.0
+    assert seen.begun == (seen.advances, ())
 
 
-def test_a_rerun_trains_what_is_left_and_keeps_the_rest(tmp_path, trained, monkeypatch):
+def test_a_rerun_trains_what_is_left_and_keeps_the_rest(tmp_path, trained, seen, monkeypatch):
     names = ["sgd", "adam", "clip_sgd"]
 
-    class Interrupting(Recorder):
-        def begin_method(self, name):
-            if name == "adam":
-                raise KeyboardInterrupt
-            super().begin_method(name)
+    def interrupt(name):
+        if name == "adam":
+            raise KeyboardInterrupt
 
+    monkeypatch.setattr(seen, "begin_method", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        compare(settings(), names, tmp_path, Interrupting())
-    assert {name for name, _, _ in trained} == {"sgd"}
+        run(names, tmp_path)
+    assert {name for name, _, _ in trained} == {"adamw", "sgd"}
     first = (tmp_path / "results.jsonl").read_text().splitlines()
-    assert len(first) == 2
+    assert [next(iter(json.loads(line))) for line in first] == ["settings", "norms", "result"]
 
+    monkeypatch.undo()
     trained.clear()
-    seen = Recorder()
-    results = compare(settings(), names, tmp_path, seen)
+    again = Recorder()
+    monkeypatch.setattr(comparison, "Bar", lambda: again)
+    monkeypatch.setattr(Trainer, "prepare", lambda *_: pytest.fail("trained before the check"))
+    with pytest.raises(InputError, match="other settings"):
+        run(names, tmp_path, steps=11)
+
+
+def test_finished_methods_are_not_trained_again(tmp_path, trained, seen):
+    once = run(["sgd"], tmp_path)
+    trained.clear()
+    more = run(["sgd", "adam"], tmp_path)
     assert seen.begun[1] == ("sgd",)
-    assert seen.methods == ["adam", "clip_sgd"]
-    assert {name for name, _, _ in trained} == {"adam", "clip_sgd"}
-    assert {result.method for result in results} == set(names)
-    assert (tmp_path / "results.jsonl").read_text().splitlines()[:2] == first
-
+    assert {name for name, _, _ in trained} == {"adam"}
     trained.clear()
-    again = compare(settings(), names, tmp_path, Recorder())
-    assert again == results
-    assert trained == []
+    again = run(["sgd", "adam"], tmp_path)
+    assert (again, trained) == (more, [])
+    assert again["sgd"] == once["sgd"]
 
 
-def test_without_an_observer_it_is_silent(tmp_path, trained, capfd):
-    (result,) = compare(settings(learning_rates=(0.03, 0.1)), ["sgd"], tmp_path)
-    (told,) = compare(settings(), ["sgd"], tmp_path / "told", Recorder())
-    assert (result.learning_rate, told.method) == (0.1, result.method)
+def test_without_progress_and_folder_it_is_silent_and_writes_nothing(
+    tmp_path, monkeypatch, trained, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    run(["sgd"], progress=False)
     assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -147,59 +173,91 @@ def test_without_an_observer_it_is_silent(tmp_path, trained, capfd):
         {"seeds": 4},
         {"noise": "none"},
         {"noise_scale": 2.0},
-        {"threshold": 2.0},
+        {"corrupt": 0.5},
         {"batch_size": 8},
-        {"model": "cnn", "data": "digits"},
-        {"data": "breast-cancer"},
+        {"task": "breast-cancer"},
         {"learning_rates": (0.1, 1.0)},
     ],
 )
-def test_other_settings_in_the_same_folder_are_refused(tmp_path, trained, changes):
-    compare(settings(), ["sgd"], tmp_path, Recorder())
-    with pytest.raises(InputError, match=f"other settings.*{next(iter(changes))}"):
-        compare(settings(**changes), ["sgd"], tmp_path, Recorder())
+def test_other_settings_in_the_same_folder_are_refused(tmp_path, trained, seen, changes):
+    run(["sgd"], tmp_path)
+    word = {"batch_size": "task_fingerprint"}.get(next(iter(changes)), next(iter(changes)))
+    with pytest.raises(InputError, match=f"other settings.*{word}"):
+        run(["sgd"], tmp_path, **changes)
 
 
-def test_a_changed_data_file_is_another_setting(tmp_path, trained):
-    path = tmp_path / "mine.npz"
-    for shift in (0.0, 1.0):
-        x = np.random.default_rng(0).normal(size=(30, 4)) + shift
-        np.savez(path, x=x, y=np.arange(30) % 3)
-        if not shift:
-            compare(settings(data=str(path)), ["sgd"], tmp_path / "out", Recorder())
-    with pytest.raises(InputError, match="data_fingerprint"):
-        compare(settings(data=str(path)), ["sgd"], tmp_path / "out", Recorder())
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": lambda params, batch: TASKS["jax"].loss(params, batch) + 1.0},
+        {"init": lambda key: {"w": TASKS["jax"].init(key)["w"] + 1.0}},
+        {"batches": lambda seed: TASKS["jax"].batches(seed + 1)},
+        {"test": {"x": TASKS["jax"].validation["x"][:9], "y": TASKS["jax"].validation["y"][:9]}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_changed_task_of_the_same_name_is_another_one(tmp_path, trained, seen, changes):
+    run(["sgd"], tmp_path, TASKS["jax"])
+    run(["sgd"], tmp_path, TASKS["jax"])
+    with pytest.raises(InputError, match="task_fingerprint"):
+        run(["sgd"], tmp_path, dataclasses.replace(TASKS["jax"], **changes))
 
 
-def test_equal_settings_written_differently_are_the_same(tmp_path, trained):
-    compare(settings(noise="pareto:1.5"), ["sgd"], tmp_path, Recorder())
-    trained.clear()
-    compare(settings(noise=" pareto:1.50 "), ["sgd"], tmp_path, Recorder())
-    assert trained == []
-
-
-def test_bad_input_is_found_before_anything_is_trained_or_written(tmp_path, trained):
+def test_bad_input_is_found_before_anything_is_trained_or_written(tmp_path, trained, seen):
     out = tmp_path / "out"
-    for bad, names in (
-        (settings(), ["clip_sdg"]),
-        (settings(data="nothing"), ["sgd"]),
-        (settings(model="vgg"), ["sgd"]),
-        (settings(model="cnn"), ["sgd"]),
+    for bad, message in (
+        ({"methods": ["clip_sdg"]}, "unknown method"),
+        ({"task": "nothing"}, "unknown task 'nothing': give digits, breast-cancer, wine, text"),
+        ({"model": "vgg"}, "unknown model"),
+        ({"model": "cnn"}, "needs images"),
+        ({"task": "text", "model": "mlp"}, "--model does not apply to the task text"),
+        ({"task": TASKS["jax"], "batch_size": 3}, "--batch-size does not apply to a task of your"),
+        ({"task": TASKS["jax"], "corrupt": 0.1}, "the task task has no function `corrupt`"),
     ):
-        with pytest.raises(InputError):
-            compare(bad, names, out, Recorder())
+        with pytest.raises(InputError, match=message):
+            run(**{"methods": ["sgd"], **bad}, out=out)
     assert not out.exists()
     assert trained == []
 
 
+def test_gradients_that_are_all_zero_are_told():
+    flat = Task(
+        init=TASKS["jax"].init,
+        loss=lambda params, batch: 0.0 * params["w"].sum() + 3.0,
+        batches=TASKS["jax"].batches,
+        validation=TASKS["jax"].validation,
+    )
+    with pytest.raises(InputError, match=r"no gradient of an unclipped run .* loss is 3 before"):
+        run(["sgd"], task=flat, progress=False)
+
+
 def test_real_training_end_to_end_learns_and_counts_divergence(tmp_path):
     # Rates that learn, and one that cannot but diverge.
-    run = settings(steps=40, noise="none", learning_rates=(0.1, 1e9))
-    (result,) = compare(run, ["sgd"], tmp_path, Recorder())
+    found = run(
+        ["sgd"],
+        tmp_path,
+        steps=40,
+        noise="none",
+        corrupt=0,
+        learning_rates=(0.1, 1e9),
+        progress=False,
+    )
+    (result,) = found.results
     assert result.learning_rate == 0.1
     assert np.isinf(result.validation_loss[1]).all()
     assert max(result.final_loss) < 0.5 < min(curve[0] for curve in result.loss)
-    assert min(result.final_accuracy) > 0.8
+    assert min(result.final("accuracy")) > 0.8
+    assert "sgd diverged at learning rates 1e+09 (4 of 4 runs)." in str(found)
     stored = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert stored[0]["settings"]["steps"] == 40
-    assert stored[1]["result"]["validation_loss"][1] == [None] * 4
+    assert stored[2]["result"]["validation_loss"][1] == [None] * 4
+
+
+def test_a_task_of_ones_own_is_trained_without_noise(tmp_path):
+    found = compare(TASKS["linen"], ["sgd", "zclip+sgd"], steps=20, seeds=2, progress=False)
+    assert found.title == "task: no noise added, 20 steps"
+    assert {result.method for result in found.results} == {"sgd", "clip_by_zscore+sgd"}
+    assert all(np.isfinite(result.final_loss).all() for result in found.results)
+    assert found.summary[-1].startswith("20 steps and 2 seeds are a trial")
+    found.plot(tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000

@@ -150,7 +150,7 @@ def test_of_processes_that_start_at_once_one_wins_and_its_death_frees_the_folder
     assert FolderLock(tmp_path).acquire().startswith(f"process {winner.pid} (-c ")
 
 
-COMPARE = [sys.executable, "-m", "clipax", "compare", "--data", "wine", "--seeds", "1"]
+COMPARE = [sys.executable, "-m", "clipax", "compare", "--task", "wine", "--seeds", "1"]
 COMPARE += ["--steps", "2", "--batch-size", "2", "--learning-rates", "0.1", "--methods"]
 # Compiled in a hurry.
 QUICK = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
@@ -197,10 +197,10 @@ def test_an_interruption_while_a_method_compiles(tmp_path):
 @pytest.mark.thorough
 def test_of_two_at_once_one_is_refused_and_the_other_resumes_where_it_was_terminated(tmp_path):
     out = tmp_path / "out"
-    thresholds = {}
-    for threshold in (1.0, 9.0):
-        thresholds[run(out, "sgd,adam", "--threshold", str(threshold))] = threshold
-    one, other = thresholds
+    scales = {}
+    for scale in (0.5, 0.9):
+        scales[run(out, "sgd,adam", "--noise-scale", str(scale))] = scale
+    one, other = scales
     while one.poll() is None and other.poll() is None:
         time.sleep(0.01)
     winner, loser = (one, other) if one.poll() is None else (other, one)
@@ -211,16 +211,16 @@ def test_of_two_at_once_one_is_refused_and_the_other_resumes_where_it_was_termin
     assert held in told or f"{out}/results.jsonl holds results of other settings" in told
     assert told.count("\n") == 1
 
-    wait_for(winner, lambda: len((out / "results.jsonl").read_text().splitlines()) == 2)
+    wait_for(winner, lambda: len((out / "results.jsonl").read_text().splitlines()) == 3)
     winner.send_signal(signal.SIGTERM)
     _, told = winner.communicate()
     assert winner.returncode == 143, told
     ending = f"Terminated. Finished methods are kept in {out}; the same command resumes.\n"
     assert told.endswith(ending)
     kept = (out / "results.jsonl").read_text()
-    assert json.loads(kept.splitlines()[0])["settings"]["threshold"] == thresholds[winner]
+    assert json.loads(kept.splitlines()[0])["settings"]["noise_scale"] == scales[winner]
 
-    again = run(out, "sgd", "--threshold", str(thresholds[winner]))
+    again = run(out, "sgd", "--noise-scale", str(scales[winner]))
     _, told = again.communicate()
     assert again.returncode == 0, told
     assert "kept from the last run: sgd\n" in told

@@ -8,14 +8,16 @@ import optax
 import pytest
 
 import clipax
-from clipax.catalogue import ENTRIES, Entry
-from clipax.lab._compare import methods
+from clipax.catalogue import ENTRIES
+from clipax.lab._compare import grids, methods, words
+from clipax.lab._compare.methods import resolve
 from clipax.lab._errors import InputError
+from tests.lab.compare.made_results import NORMS
 
 
-def step(method, rate, gradient):
+def step(method, gradient, rate=0.1, threshold=None):
     params = {"w": jnp.zeros(2)}
-    optimizer = method.build(rate)
+    optimizer = method.build(rate, threshold)
     updates, _ = optimizer.update({"w": jnp.asarray(gradient)}, optimizer.init(params), params)
     return np.asarray(updates["w"])
 
@@ -24,39 +26,122 @@ def test_every_optimizer_of_the_catalogue_can_be_compared():
     optimizers = [entry for entry in ENTRIES.values() if entry.kind == "optimizer"]
     expected = {entry.name for entry in optimizers}
     expected |= {variant for entry in optimizers for variant in entry.variants}
-    expected = expected - set(methods.list_untunable()) | {"sgd", "adam"}
-    assert set(methods.list_available()) == expected
-    assert {method.name for method in methods.resolve(["all"], 1.0)} == expected
-    assert set(methods.DEFAULT_METHODS) <= expected
+    expected = expected - set(methods.list_untunable()) | set(grids.BASELINES)
+    assert set(methods.list_optimizers()) == expected
+    assert {method.name for method in resolve(["all"])} == expected
 
 
-def test_rates_and_thresholds_reach_the_factory():
-    clipped, plain = methods.resolve(["clip_sgd", "sgd"], threshold=2.5)
-    np.testing.assert_allclose(step(clipped, 0.1, [3.0, 4.0]), [-0.15, -0.2], rtol=1e-6)
-    np.testing.assert_allclose(step(plain, 0.1, [3.0, 4.0]), [-0.3, -0.4], rtol=1e-6)
+@pytest.mark.parametrize(
+    "name", [name for name, entry in ENTRIES.items() if entry.kind == "transformation"]
+)
+def test_every_transformation_can_stand_in_front_of_an_optimizer(name):
+    wrapped = "+clip_by_global_norm" if name == "with_error_feedback" else ""
+    (method,) = resolve([f"{name}{wrapped}+sgd"])
+    threshold = None if method.searched is None else method.searched.values[0]
+    assert step(method, [3.0, 4.0], threshold=threshold).shape == (2,)
+    assert method.plain == "sgd"
+    # What is written is what is built.
+    written = eval(method.write(0.1, threshold), {"clipax": clipax, "optax": optax})
+    assert isinstance(written, optax.GradientTransformation)
+
+
+@pytest.mark.parametrize("base", list(grids.BASELINES))
+def test_every_optimizer_of_optax_can_be_behind_a_clip(base):
+    (method,) = resolve([f"clip_by_zscore+{base}"])
+    assert method.searched.argument == "z"
+    assert method.rates == resolve([base])[0].rates
+    assert np.isfinite(step(method, [3.0, 4.0], threshold=2.5)).all()
+
+
+def test_rates_thresholds_and_arguments_reach_the_factories():
+    clipped, fixed, plain = resolve(
+        ["clip_by_global_norm+sgd", "clip_by_global_norm:max_norm=2.5+sgd:momentum=0.9", "sgd"]
+    )
+    np.testing.assert_allclose(step(clipped, [3.0, 4.0], 0.1, 2.5), [-0.15, -0.2], rtol=1e-6)
+    np.testing.assert_allclose(step(fixed, [3.0, 4.0]), [-0.15, -0.2], rtol=1e-6)
+    np.testing.assert_allclose(step(plain, [3.0, 4.0]), [-0.3, -0.4], rtol=1e-6)
+    assert (fixed.searched, fixed.plain) == (None, "sgd:momentum=0.9")
+    assert clipped.write(0.1, 2.5) == (
+        "optax.chain(clipax.clip_by_global_norm(max_norm=2.5), optax.sgd(learning_rate=0.1))"
+    )
+    assert fixed.write(0.1) == (
+        "optax.chain(clipax.clip_by_global_norm(max_norm=2.5), "
+        "optax.sgd(momentum=0.9, learning_rate=0.1))"
+    )
+
+
+def test_a_threshold_of_the_library_is_an_argument():
+    (method,) = resolve(["clip_by_global_norm:max_norm=quantile(0.9, window=20)+adam"])
+    assert "max_norm=clipax.thresholds.quantile(0.9, window=20)" in method.write(0.1)
+    optimizer = method.build(0.1)
+    state = optimizer.init(jnp.zeros(2))
+    assert clipax.metrics(state)["threshold"] > 1e30
+
+
+def test_guards_hold_all_that_follows_and_error_feedback_the_next_part():
+    guarded, fed = resolve(
+        ["skip_nonfinite+clip_by_value:threshold=1+sgd", "with_error_feedback+clip_by_value+sgd"]
+    )
+    assert guarded.write(0.1) == (
+        "clipax.skip_nonfinite(optax.chain(clipax.clip_by_value(threshold=1), "
+        "optax.sgd(learning_rate=0.1)))"
+    )
+    np.testing.assert_array_equal(step(guarded, [np.nan, 4.0]), [0.0, 0.0])
+    assert fed.write(0.1, 2.0) == (
+        "optax.chain(clipax.with_error_feedback(clipax.clip_by_value(threshold=2)), "
+        "optax.sgd(learning_rate=0.1))"
+    )
+
+
+def test_usual_names_are_understood_and_methods_count_once():
+    names = ["zclip+adamw", "clip_by_zscore+adamw", "AutoClip:percentile=20+adamw"]
+    assert [method.name for method in resolve(names)] == [
+        "clip_by_zscore+adamw",
+        "clip_by_percentile:percentile=20+adamw",
+    ]
+    # A name is found again under itself.
+    for name in ("clip_by_percentile:percentile=20+adamw:b2=0.95", *methods.DEFAULT_METHODS):
+        assert resolve([name])[0].name == name
 
 
 def test_variants_are_built_with_their_own_arguments():
-    plain, delayed = methods.resolve(["clip_adagrad_norm", "delayed_clip_adagrad_norm"], 10.0)
+    plain, delayed = resolve(["clip_adagrad_norm", "delayed_clip_adagrad_norm"])
     # Without delay the first divisor is sqrt(1 + 25), with delay it is the initial 1.
-    np.testing.assert_allclose(
-        step(plain, 1.0, [3.0, 4.0]), [-3 / 26**0.5, -4 / 26**0.5], rtol=1e-6
-    )
-    np.testing.assert_allclose(step(delayed, 1.0, [3.0, 4.0]), [-3.0, -4.0], rtol=1e-6)
-    assert plain.learning_rates == delayed.learning_rates
+    expected = [-3 / 26**0.5, -4 / 26**0.5]
+    np.testing.assert_allclose(step(plain, [3.0, 4.0], 1.0, 10.0), expected, rtol=1e-6)
+    np.testing.assert_allclose(step(delayed, [3.0, 4.0], 1.0, 10.0), [-3.0, -4.0], rtol=1e-6)
+    assert plain.rates == delayed.rates
 
 
-def test_given_rates_replace_every_grid_and_names_count_once():
-    chosen = methods.resolve(["sgd", "adam", "sgd"], 1.0, (1.0, 0.1, 1.0))
-    assert [method.name for method in chosen] == ["sgd", "adam"]
-    assert {method.learning_rates for method in chosen} == {(0.1, 1.0)}
+def test_given_rates_replace_every_grid():
+    for method in resolve(["sgd", "adam"], (1.0, 0.1, 1.0)):
+        assert (method.rates, method.refine) == ((0.1, 1.0), False)
 
 
-def test_grids_ascend_and_have_room_on_both_sides():
-    for method in methods.resolve(["all"], 1.0):
-        rates = method.learning_rates
-        assert list(rates) == sorted(rates)
-        assert len(rates) >= 5
+def test_rates_ascend_by_equal_factors():
+    for method in resolve(["all"]):
+        ratios = np.diff(np.log(method.rates))
+        assert len(method.rates) == 4
+        np.testing.assert_allclose(ratios, ratios.mean(), rtol=0.07)
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if grids.find_searched(name)])
+def test_what_is_searched_is_an_argument_and_has_as_many_values_as_the_rounds_want(name):
+    searched = grids.find_searched(name)
+    assert searched.argument not in ENTRIES[name].static_args
+    values = searched.resolve(NORMS, (3, 5))
+    assert len(dict.fromkeys(values)) == len(values) == 5
+    # The default of the library is what is tried first.
+    assert ENTRIES[name].defaults.get(searched.argument, values[0]) in (values[0], 1.0)
+
+
+def test_constant_thresholds_are_quantiles_of_the_norms():
+    of_norm = grids.find_searched("clip_by_global_norm").resolve(NORMS, (3, 5))
+    assert of_norm == (1.9, 1.5, 2.0, 1.1, 1.8)
+    of_leaf = grids.find_searched("clip_by_leaf_norm").resolve(NORMS, (3, 5))
+    assert of_leaf[0] == pytest.approx(1.9 / 2**0.5, rel=0.05)
+    of_entry = grids.find_searched("clip_by_value").resolve(NORMS, (3, 5))
+    assert of_entry[0] == pytest.approx(1.9 / 8**0.5, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -65,29 +150,36 @@ def test_grids_ascend_and_have_room_on_both_sides():
         ("clip_sdg", "unknown method 'clip_sdg'; nearest: clip_sgd"),
         ("adan", "nearest: adam"),
         ("zzzz", "unknown method 'zzzz'; `clipax methods` lists them"),
-        ("norms.clip", "method norms.clip is a norm, no optimizer"),
+        ("norms.clip", "method norms.clip is a norm, which stands in no chain"),
+        ("clip_by_zscore", "clip_by_zscore is no optimizer; put one behind it"),
+        ("adam+sgd", "adam is an optimizer, which must be the last part"),
+        ("clipped_sstm", "clipped_sstm takes no learning rate"),
+        ("clip_by_zscore:y=3+sgd", "clip_by_zscore takes no argument 'y'; it takes z, decay"),
+        ("sgd:learning_rate=3", "sgd takes no argument 'learning_rate'"),
+        ("clip_by_zscore:z+sgd", "'z' must be argument=value"),
+        ("clip_by_zscore:z=1:z=2+sgd", "gives z twice"),
+        ("clip_by_zscore:z=-1+sgd", "`z` must be"),
+        ("clip_by_global_norm:max_norm=quantil(0.9)+sgd", r"no threshold .*there are anytime"),
+        ("clip_by_global_norm:max_norm=quantile(2)+sgd", "must be"),
+        ("+sgd", "a part without a name"),
     ],
 )
-def test_unknown_names_are_refused_and_the_nearest_offered(name, message):
+def test_what_cannot_be_made_is_refused_with_the_reason(name, message):
     with pytest.raises(InputError, match=message):
-        methods.resolve(["sgd", name], 1.0)
+        resolve(["sgd", name])
 
 
 def test_no_name_at_all_is_refused():
     with pytest.raises(InputError, match="no method given"):
-        methods.resolve([], 1.0)
+        resolve([])
 
 
-def test_an_optimizer_without_a_learning_rate_is_left_out():
-    assert methods.list_untunable() == ("clipped_sstm",)
-    assert "clipped_sstm" not in methods.list_available()
-    assert "clipped_sstm" not in [method.name for method in methods.resolve(["all"], 1.0)]
-    with pytest.raises(InputError, match="method clipped_sstm takes no learning rate"):
-        methods.resolve(["clipped_sstm"], 1.0)
-
-
-def test_a_new_optimizer_gets_a_wide_grid(monkeypatch):
-    entry = Entry("new", optax.sgd, "optimizer", "", (), {"learning_rate": 0.1})
-    monkeypatch.setattr(clipax.catalogue, "ENTRIES", {**ENTRIES, "new": entry})
-    (method,) = methods.resolve(["new"], 1.0)
-    assert method.learning_rates[-1] / method.learning_rates[0] >= 1e5
+def test_lists_are_split_outside_of_brackets():
+    text = "sgd, clip_by_global_norm:max_norm=quantile(0.9,window=20)+adam:b2=0.9 ,lion,"
+    assert words.split_methods(text) == [
+        "sgd",
+        "clip_by_global_norm:max_norm=quantile(0.9,window=20)+adam:b2=0.9",
+        "lion",
+    ]
+    (clip, adam) = words.parse_method("clip_by_value:threshold=1e+3+adam")
+    assert (clip.arguments["threshold"][0], adam.name) == (1000.0, "adam")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib import image
-from matplotlib.figure import Figure
 
-from clipax.lab import plot_curves
-from tests.lab.compare.made_results import RESULTS, make
+from clipax.lab._compare.methods import DEFAULT_METHODS
+from clipax.lab._compare.plots import choose_colours, draw
+from tests.lab.compare.made_results import NORMS, RESULTS, make
 
 
 @pytest.mark.parametrize(
@@ -24,29 +24,21 @@ from tests.lab.compare.made_results import RESULTS, make
     ids=["mixed", "one", "all diverged", "many"],
 )
 def test_pictures_are_drawn_whatever_diverged(tmp_path, results):
-    plot_curves(results, "title", tmp_path / "curves.png")
+    draw(results, NORMS, "title", tmp_path / "curves.png")
     picture = image.imread(tmp_path / "curves.png")
     assert picture.shape[0] > 600
     assert picture.shape[1] > 1000
     assert np.unique(picture.reshape(-1, picture.shape[-1]), axis=0).shape[0] > 20
 
 
-def test_diverged_runs_do_not_set_the_scale(tmp_path, monkeypatch):
-    drawn = []
-
-    class Kept(Figure):
-        def savefig(self, *args, **kwargs):
-            drawn.append(self)
-
-    monkeypatch.setattr("matplotlib.figure.Figure", Kept)
-    plot_curves(RESULTS, "what was compared", tmp_path / "curves.png")
-    (figure,) = drawn
-    curves, ends, rates = figure.axes
-    for axes in (curves, rates):
-        low, high = axes.get_ylim()
-        assert low == pytest.approx(0.8 * 0.1)
-        assert high == pytest.approx(2 * 2.3)
-        assert axes.get_yscale() == "log"
+def test_diverged_runs_do_not_set_the_scale():
+    figure = draw(RESULTS, NORMS, "what was compared")
+    curves, ends, norms, rates = figure.axes
+    low, high = curves.get_ylim()
+    assert low == pytest.approx(0.97 * 0.1)
+    assert high == pytest.approx(1.1 * 2.3)
+    assert rates.get_ylim()[1] <= high
+    assert {axes.get_yscale() for axes in (curves, rates, norms)} == {"log"}
     assert figure.get_suptitle() == "what was compared"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         result.method for result in RESULTS
@@ -56,5 +48,38 @@ def test_diverged_runs_do_not_set_the_scale(tmp_path, monkeypatch):
     ]
     assert {text.get_text() for text in ends.texts} == {"25 % diverged", "100 % diverged"}
     lines = {line.get_label(): line for line in curves.lines}
-    np.testing.assert_allclose(lines["clip_sgd"].get_ydata(), [2.3, 1.0, 0.25])
-    assert lines["sgd"].get_ydata()[-1] > 10 * curves.get_ylim()[1]
+    np.testing.assert_allclose(lines["clip_by_global_norm+sgd"].get_ydata(), [2.3, 1.0, 0.25])
+    assert lines["sgd"].get_ydata()[-1] > 10 * high
+
+
+def test_norms_are_drawn_with_the_constant_thresholds():
+    norms = draw(RESULTS, NORMS, "").axes[2]
+    series, threshold = norms.lines
+    np.testing.assert_allclose(series.get_ydata(), NORMS.series)
+    assert set(threshold.get_ydata()) == {0.5}
+    assert threshold.get_color() == choose_colours([RESULTS[0].method])[RESULTS[0].method]
+
+
+def test_curves_that_lie_on_each_other_are_said_to():
+    results = [make("adamw", [0.3]), make("twin", [0.3]), make("other", [0.5])]
+    figure = draw(results, NORMS, "")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "adamw",
+        "twin (lies on adamw)",
+        "other",
+    ]
+    styles = [line.get_linestyle() for line in figure.axes[0].lines]
+    assert styles == ["-", "--", "-"]
+
+
+def test_a_method_has_the_same_colour_in_every_picture():
+    every = choose_colours(DEFAULT_METHODS)
+    assert len(set(every.values())) == len(DEFAULT_METHODS)
+    for method in DEFAULT_METHODS:
+        assert choose_colours([method, "something"])[method] == every[method]
+    assert choose_colours(list(reversed(DEFAULT_METHODS))) == every
+    # Another threshold of the same clip has a colour of its own beside it.
+    two = choose_colours(["clip_by_zscore+adamw", "clip_by_zscore:z=4+adamw"])
+    assert len(set(two.values())) == 2
+    many = [f"method_{i}" for i in range(40)]
+    assert set(choose_colours(many)) == set(many)

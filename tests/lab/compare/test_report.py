@@ -1,4 +1,4 @@
-"""The table, the remarks and the summary of a comparison."""
+"""The table, the remarks and the document of a comparison."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from clipax.lab._compare.report import make_table, make_title, write_remarks, write_summary
+from clipax.lab._compare.report import make_table, make_title, write_document, write_remarks
 from clipax.lab._compare.settings import Settings
 from tests.lab.compare.made_results import RESULTS
 
@@ -16,31 +16,41 @@ SETTINGS = Settings(seeds=4, steps=20)
 
 def shown(results, width):
     console = Console(file=io.StringIO(), width=width)
-    console.print(make_table(results, SETTINGS))
+    console.print(make_table(results, "what was compared"))
     return console.file.getvalue().splitlines()
 
 
-def test_the_table_shows_medians_bands_and_shares():
-    lines = shown(RESULTS, 80)
+def test_the_table_shows_medians_bands_shares_and_settings():
+    lines = shown(RESULTS, 100)
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
-    assert rows["clip_sgd"] == ["0.250", "0.115-0.385", "90.0", "90.0-90.0", "0", "65", "0.1"]
+    assert rows["clip_by_global_norm+sgd"] == [
+        *("0.250", "0.115-0.385", "90.0", "4/4", "0", "65", "0.1", "0.5", "3")
+    ]
     assert rows["delayed_clip_adagrad_norm"] == [
-        "0.650", "0.515-inf", "90.0", "13.5-90.0", "25", "-", "1*"
-    ]  # fmt: skip
-    assert rows["sgd"] == ["inf", "inf-inf", "0.0", "0.0-0.0", "100", "-", "0.1"]
+        *("0.650", "0.515-inf", "90.0", "-", "25", "-", "1*", "-", "3")
+    ]
+    assert rows["sgd"] == ["inf", "inf-inf", "-", "-", "100", "-", "0.1", "-", "3"]
+
+
+def test_columns_that_would_be_empty_are_left_out():
+    (first, *_) = RESULTS
+    alone = replace(first, scores={"loss": first.loss})
+    heading = shown([alone], 80)[1].split()
+    assert heading == ["method", "loss", "5-95", "%", "clip", "%", "rate", "thresh.", "tried"]
 
 
 def test_a_narrow_window_folds_names_and_never_numbers():
-    lines = shown(RESULTS, 60)
-    assert max(map(len, lines)) <= 60
+    lines = shown(RESULTS, 70)
+    assert max(map(len, lines)) <= 70
     assert any("0.115-0.385" in line for line in lines)
 
 
-def test_the_title_says_data_model_and_noise():
-    assert make_title(Settings()) == "digits, mlp, gradient noise pareto:1.5, 600 steps"
-    other = Settings(data="/some/where/mine.npz", noise="gaussian:2", noise_scale=0.5, steps=7)
-    assert make_title(other) == "mine.npz, mlp, gradient noise gaussian:2, scale 0.5, 7 steps"
-    assert make_title(Settings(noise="none")) == "digits, mlp, no gradient noise, 600 steps"
+def test_the_title_says_task_and_noise():
+    assert make_title("text, transformer", Settings()) == (
+        "text, transformer: 1 % corrupt batches, noise 0.3 norm:pareto:3, 400 steps"
+    )
+    other = Settings(noise="none", corrupt=0, steps=7)
+    assert make_title("mine", other) == "mine: no noise added, 7 steps"
 
 
 def test_remarks_warn_of_edges_and_tell_of_divergence_and_equal_methods():
@@ -49,21 +59,24 @@ def test_remarks_warn_of_edges_and_tell_of_divergence_and_equal_methods():
         "Warning: the best rate of delayed_clip_adagrad_norm, 1, is the largest tried; a larger"
     )
     assert found[1:] == [
-        f"{result.method} diverged at learning rates 1 (1 of 2 seeds)." for result in RESULTS
+        f"{result.method} diverged at learning rates 1 (1 of 2 runs)." for result in RESULTS
     ]
-    smallest = replace(RESULTS[0], learning_rate=0.01)
+    smallest = replace(RESULTS[0], chosen=0)
     assert "is the smallest tried; a smaller one" in write_remarks([smallest])[0]
     twins = [RESULTS[0], replace(RESULTS[0], method="twin")]
-    assert write_remarks(twins)[-1] == "clip_sgd and twin took the same steps at these settings."
+    assert write_remarks(twins)[-1] == (
+        "clip_by_global_norm+sgd and twin took the same steps at these settings."
+    )
     lost = [RESULTS[2], replace(RESULTS[2], method="twin")]
     assert not any("same steps" in remark for remark in write_remarks(lost))
 
 
-def test_the_summary_holds_the_table_the_remarks_and_the_settings():
-    text = write_summary(RESULTS, SETTINGS)
-    assert "| clip_sgd | 0.250 | 0.115-0.385 | 90.0 | 90.0-90.0 | 0 | 65 | 0.1 |" in text
+def test_the_document_holds_the_table_the_words_and_the_settings():
+    text = write_document(RESULTS, "title", "mine", SETTINGS, ["What it says."])
+    assert "| clip_by_global_norm+sgd | 0.250 | 0.115-0.385 | 90.0 | 4/4 | 0 | 65 |" in text
     for remark in write_remarks(RESULTS):
         assert f"- {remark}" in text
-    for line in ("- noise: pareto:1.5", "- steps: 20", "- seeds: 4", "![", "(curves.png)"):
+    for line in ("- task: mine", "- noise: norm:pareto:3", "- steps: 20", "(curves.png)"):
         assert line in text
-    assert "seeds 4 to 7" in text
+    for line in ("# title", "What it says.", f"- `{RESULTS[0].python}`", "seeds 4 to 7"):
+        assert line in text

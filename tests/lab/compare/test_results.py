@@ -12,14 +12,16 @@ from clipax.lab._compare.results import MethodResult, quantile
 
 INF = math.inf
 RESULT = MethodResult(
-    method="clip_sgd",
-    learning_rates=(0.1, 1.0, 10.0),
+    method="clip_by_global_norm+sgd",
+    plain="sgd",
+    argument="max_norm",
+    settings=((0.1, 2.0), (1.0, 2.0), (10.0, 0.5)),
     validation_loss=((0.5, 0.6), (0.2, 0.3), (INF, 9.0)),
-    learning_rate=1.0,
-    seeds=(4, 5),
+    chosen=1,
+    python="optax.sgd(1)",
+    seeds=(2, 3),
     points=(0, 10),
-    loss=((2.0, 0.25), (2.1, INF)),
-    accuracy=((0.1, 0.9), (0.1, 0.0)),
+    scores={"loss": ((2.0, 0.25), (2.1, INF)), "accuracy": ((0.1, 0.9), (0.1, 0.0))},
     clip_fraction=(0.5, 0.75),
     seconds=1.5,
 )
@@ -51,17 +53,22 @@ def test_the_share_of_diverged_seeds():
     assert RESULT.final_loss == (0.25, INF)
 
 
-@pytest.mark.parametrize(("rate", "edge"), [(0.1, "smallest"), (1.0, None), (10.0, "largest")])
-def test_rates_at_the_edge_are_told(rate, edge):
-    assert replace(RESULT, learning_rate=rate).edge == edge
+@pytest.mark.parametrize(("chosen", "edge"), [(0, "smallest"), (1, None), (2, "largest")])
+def test_rates_at_the_edge_are_told(chosen, edge):
+    assert replace(RESULT, chosen=chosen).edge == edge
 
 
 def test_a_single_rate_is_at_no_edge():
-    assert replace(RESULT, learning_rates=(1.0,), validation_loss=()).edge is None
+    one = replace(RESULT, settings=((1.0, 2.0), (1.0, 3.0)), chosen=0, validation_loss=())
+    assert one.edge is None
 
 
-def test_results_are_sorted_by_loss_then_divergence_then_accuracy():
-    good = replace(RESULT, loss=((2.0, 0.1), (2.0, 0.2)))
-    lost = replace(RESULT, loss=((2.0, INF), (2.0, INF)), accuracy=((0.1, 0.0), (0.1, 0.0)))
-    weak = replace(RESULT, accuracy=((0.1, 0.5), (0.1, 0.0)))
-    assert sorted([lost, weak, RESULT, good], key=MethodResult.order) == [good, RESULT, weak, lost]
+def test_the_chosen_setting_is_told():
+    assert (RESULT.learning_rate, RESULT.threshold) == (1.0, 2.0)
+    assert replace(RESULT, chosen=2).threshold == 0.5
+
+
+def test_results_are_sorted_by_loss_then_divergence():
+    good = replace(RESULT, scores={"loss": ((2.0, 0.1), (2.0, 0.2))})
+    lost = replace(RESULT, scores={"loss": ((2.0, INF), (2.0, INF))})
+    assert sorted([lost, RESULT, good], key=MethodResult.order) == [good, RESULT, lost]

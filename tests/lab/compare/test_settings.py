@@ -6,34 +6,34 @@ import math
 
 import pytest
 
-from clipax.lab._compare.settings import QUICK, SELECTION_SEEDS, Settings, parse_learning_rates
+from clipax.lab._compare.search import SELECTION_SEEDS
+from clipax.lab._compare.settings import QUICK, Settings, parse_learning_rates
 from clipax.lab._errors import InputError
 
 INF = math.inf
-
-
-def settings(**changes):
-    return Settings(**{"data": "wine", "steps": 10, "seeds": 3, **changes})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"steps": 0}, "--steps must be from 1 to 10,000,000, got 0"),
-        ({"batch_size": -1}, "--batch-size must be from 1 to 100,000"),
         ({"seeds": 0}, "--seeds must be from 1 to 10,000"),
         ({"seeds": 10**12}, "--seeds must be from 1 to 10,000, got"),
-        ({"threshold": 1e-320}, "--threshold must be positive and finite"),
+        ({"corrupt": -0.1}, "--corrupt must be a share from 0 to 1, got -0.1"),
+        ({"corrupt": math.nan}, "--corrupt must be a share from 0 to 1, got nan"),
+        ({"noise_scale": 1e-320}, "--noise-scale must be positive and finite"),
         ({"noise_scale": 0.0}, "--noise-scale must be positive and finite"),
-        ({"threshold": math.nan}, "--threshold must be positive and finite, got nan"),
+        ({"noise_scale": math.nan}, "--noise-scale must be positive and finite, got nan"),
         ({"learning_rates": (0.1, 0.0)}, "learning rates must be positive and finite, got 0"),
         ({"learning_rates": (INF,)}, "learning rates must be positive and finite, got inf"),
         ({"noise": "pareto"}, "must end in a number"),
+        ({"noise": "norm:pareto"}, "must end in a number"),
+        ({"noise": "norm:"}, "unknown noise 'norm:'"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        settings(**changes)
+        Settings(**changes)
 
 
 def test_learning_rates_are_read_from_text():
@@ -44,10 +44,15 @@ def test_learning_rates_are_read_from_text():
 
 
 def test_seeds_of_the_results_never_choose():
-    assert Settings().test_seeds == tuple(range(4, 12))
+    assert Settings().test_seeds == tuple(range(4, 20))
     assert not set(Settings(seeds=50).test_seeds) & set(SELECTION_SEEDS)
 
 
 def test_quick_is_shorter_than_the_default():
     for name, value in QUICK.items():
         assert value < getattr(Settings(), name)
+
+
+def test_equal_noise_written_differently_is_the_same():
+    assert Settings(noise=" norm:pareto:1.50 ") == Settings(noise="norm:pareto:1.5")
+    assert Settings(noise="norm:none").noise == "none"

@@ -10,12 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-from clipax.lab._compare.results import MethodResult, ResultStore
+from clipax.lab._compare.results import MethodResult
+from clipax.lab._compare.store import MemoryStore, ResultStore
 from clipax.lab._errors import InputError
+from tests.lab.compare.made_results import NORMS
 from tests.lab.compare.test_results import RESULT
 
 SETTINGS = {"steps": 10, "noise": "pareto:1.5", "learning_rates": None}
 LINE = RESULT.to_json()
+NAME = RESULT.method
 
 
 @pytest.mark.parametrize("clip_fraction", [(0.5, 0.75), None])
@@ -33,9 +36,9 @@ def test_results_are_kept_at_once_and_found_again(tmp_path):
     assert json.loads(lines[0]) == {"settings": SETTINGS}
     assert len(lines) == 2
     again = ResultStore(folder, SETTINGS)
-    assert again.results == {"clip_sgd": RESULT}
+    assert again.results == {NAME: RESULT}
     again.add(replace(RESULT, method="sgd"))
-    assert list(ResultStore(folder, SETTINGS).results) == ["clip_sgd", "sgd"]
+    assert list(ResultStore(folder, SETTINGS).results) == [NAME, "sgd"]
 
 
 def test_a_line_cut_off_in_the_middle_is_dropped_and_the_file_mended(tmp_path):
@@ -45,18 +48,18 @@ def test_a_line_cut_off_in_the_middle_is_dropped_and_the_file_mended(tmp_path):
     for length in (1, 5, 40, len(LINE) - 1):
         store.path.write_bytes(whole + LINE.encode()[:length])
         again = ResultStore(tmp_path, SETTINGS)
-        assert list(again.results) == ["clip_sgd"]
+        assert list(again.results) == [NAME]
         with again.hold():
             assert store.path.read_bytes() == whole
     # Only the end of the line is missing.
     store.path.write_bytes(whole.rstrip(b"\n"))
-    assert ResultStore(tmp_path, SETTINGS).results == {"clip_sgd": RESULT}
+    assert ResultStore(tmp_path, SETTINGS).results == {NAME: RESULT}
 
 
 def test_a_first_line_cut_off_counts_as_nothing(tmp_path):
     (tmp_path / "results.jsonl").write_text('{"settings": {"ste')
     ResultStore(tmp_path, SETTINGS).add(RESULT)
-    assert ResultStore(tmp_path, SETTINGS).results == {"clip_sgd": RESULT}
+    assert ResultStore(tmp_path, SETTINGS).results == {NAME: RESULT}
 
 
 def test_other_settings_are_refused_and_the_differences_named(tmp_path):
@@ -74,7 +77,7 @@ def test_other_settings_are_fine_as_long_as_nothing_is_finished(tmp_path):
     ResultStore(tmp_path, SETTINGS)
     store = ResultStore(tmp_path, {**SETTINGS, "steps": 20})
     store.add(RESULT)
-    assert list(ResultStore(tmp_path, {**SETTINGS, "steps": 20}).results) == ["clip_sgd"]
+    assert list(ResultStore(tmp_path, {**SETTINGS, "steps": 20}).results) == [NAME]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,9 @@ def test_a_file_of_something_else_is_refused_and_kept(tmp_path, content):
     assert path.read_bytes() == content
 
 
+LOSS = [[2.0, 0.25], [2.1, 0.3]]
+
+
 def changed(**fields):
     """Return the line of a result with other fields; those of None are left out."""
     record = {**json.loads(LINE)["result"], **fields}
@@ -108,6 +114,8 @@ def changed(**fields):
 
 
 DAMAGE = {
+    '{"norms": []}': "has norms that are no numbers",
+    '{"norms": {"steps": [1]}}': "has norms that are no numbers",
     "nonsense": "is not JSON",
     "\x00\x00": "is not JSON",
     "{}": "has no result",
@@ -118,30 +126,34 @@ DAMAGE = {
     changed(extra=1): "has an unknown field extra",
     changed(method=3): "must have a name as method",
     changed(method=""): "must have a name as method",
-    changed(learning_rates=[]): "must have positive numbers as learning_rates",
-    changed(learning_rates=3): "must have positive numbers as learning_rates",
-    changed(learning_rates=[0.1, "1"]): "must have positive numbers as learning_rates",
-    changed(learning_rate=7.0): "must have one of the learning_rates as learning_rate",
-    changed(learning_rate=None): "must have one of the learning_rates as learning_rate",
+    changed(plain=""): "must have a name, or null as plain",
+    changed(settings=[]): "must have pairs of a learning rate and a threshold as settings",
+    changed(settings=3): "must have pairs of a learning rate and a threshold as settings",
+    changed(settings=[[0.1]]): "must have pairs of a learning rate and a threshold as settings",
+    changed(settings=[[0.1, "1"]]): "must have pairs of a learning rate and a threshold as sett",
+    changed(settings=[[None, 1]]): "must have pairs of a learning rate and a threshold as setti",
+    changed(chosen=7): "must have the place of a setting as chosen",
+    changed(chosen=-1): "must have the place of a setting as chosen",
+    changed(chosen=None): "must have the place of a setting as chosen",
     changed(seeds=[]): "must have whole numbers as seeds",
     changed(seeds=[4, 5.5]): "must have whole numbers as seeds",
     changed(points=7): "must have whole numbers as points",
-    changed(loss=[]): "must have a loss for each seed and point as loss",
-    changed(loss=3): "must have a loss for each seed and point as loss",
-    changed(loss=[[2.0, 0.25]]): "must have a loss for each seed and point as loss",
-    changed(loss=[[2.0, 0.25], [2.1]]): "must have a loss for each seed and point as loss",
-    changed(loss=[[2.0, 0.25], [2.1, "x"]]): "must have a loss for each seed and point as loss",
-    changed(loss=[[2.0, 0.25], [2.1, True]]): "must have a loss for each seed and point as loss",
-    changed(accuracy=[[0.1, 0.9], [0.1, None]]): "must have a share for each seed and point as acc",
-    changed(accuracy=[[0.1, 0.9], [0.1, 1.1]]): "must have a share for each seed and point as acc",
-    changed(validation_loss=[[1.0]]): "must have a loss for each learning rate and seed",
+    changed(scores=3): "must have a loss, and other numbers, for each seed and point as scores",
+    changed(scores={}): "must have a loss, and other numbers, for each seed and point as scores",
+    changed(scores={"loss": [[2.0, 0.25]]}): "must have a loss, and other numbers, for each seed",
+    changed(scores={"loss": [[2.0, 0.25], [2.1]]}): "must have a loss, and other numbers, for eac",
+    changed(scores={"loss": [[2.0, 0.25], [2.1, "x"]]}): "must have a loss, and other numbers, fo",
+    changed(scores={"loss": [[2.0, 0.25], [2.1, True]]}): "must have a loss, and other numbers, f",
+    changed(scores={"loss": LOSS, "rmse": 3}): "must have a loss, and other numbers, for each see",
+    changed(scores={"loss": LOSS, "rmse": [[1, 2]]}): "must have a loss, and other numbers, for e",
+    changed(validation_loss=[[1.0]]): "must have a loss for each setting and seed",
     changed(clip_fraction=[0.5]): "must have a share for each seed, or null as clip_fraction",
     changed(seconds=-1): "must have a number that is not negative as seconds",
     changed(seconds=None): "must have a number that is not negative as seconds",
     LINE.replace("1.5}", "NaN}"): "is not JSON: NaN",
     LINE.replace("1.5}", "1e999}"): "must have a number that is not negative as seconds",
     LINE.replace("1.5}", f"{'9' * 5000}}}"): "",
-    changed(seconds=2.5): "has other results of clip_sgd than a line before",
+    changed(seconds=2.5): "has other results of clip_by_global_norm+sgd than a line before",
 }
 
 
@@ -158,7 +170,7 @@ def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path, line):
     assert path.read_text() == before
     # The advice holds; lines that are there twice are one.
     path.write_text("".join(before.splitlines(keepends=True)[:4]))
-    assert ResultStore(tmp_path, SETTINGS).results == {"clip_sgd": RESULT}
+    assert ResultStore(tmp_path, SETTINGS).results == {NAME: RESULT}
 
 
 def test_one_bad_byte_refuses_and_keeps_everything(tmp_path):
@@ -215,7 +227,28 @@ def test_looking_changes_nothing_and_what_another_saved_meanwhile_is_kept(tmp_pa
     same = ResultStore(tmp_path, SETTINGS)
     first.add(RESULT)
     same.add(replace(RESULT, method="sgd"))
-    assert list(ResultStore(tmp_path, SETTINGS).results) == ["clip_sgd", "sgd"]
+    assert list(ResultStore(tmp_path, SETTINGS).results) == [NAME, "sgd"]
     with pytest.raises(InputError, match=r"results of other settings \(steps: 10 there, 20 now\)"):
         other.add(RESULT)
-    assert list(ResultStore(tmp_path, SETTINGS).results) == ["clip_sgd", "sgd"]
+    assert list(ResultStore(tmp_path, SETTINGS).results) == [NAME, "sgd"]
+
+
+def test_norms_are_kept_beside_the_results(tmp_path):
+    store = ResultStore(tmp_path, SETTINGS)
+    with store.hold():
+        store.set_norms(NORMS)
+        store.add(RESULT)
+    again = ResultStore(tmp_path, SETTINGS)
+    assert (again.norms, list(again.results)) == (NORMS, [NAME])
+    with pytest.raises(InputError, match="results of other settings"):
+        ResultStore(tmp_path, {**SETTINGS, "steps": 20})
+
+
+def test_a_store_in_memory_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = MemoryStore()
+    with store.hold():
+        store.set_norms(NORMS)
+        store.add(RESULT)
+    assert (store.norms, store.results) == (NORMS, {NAME: RESULT})
+    assert os.listdir(tmp_path) == []

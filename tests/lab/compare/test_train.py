@@ -1,42 +1,61 @@
-"""Vectorised training: equal batches and noise for all, divergence, noise of the right size."""
+"""Vectorised training: equal batches and noise for all, divergence, and models of any kind."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
-from scipy import stats
 
 import clipax
-from clipax.lab._compare.data import load_data
-from clipax.lab._compare.models import make_model
-from clipax.lab._compare.plan import WIDTH, Method, Plan
+from clipax.lab import Task
+from clipax.lab._compare.feed import Feed, is_corrupt
+from clipax.lab._compare.methods import Method, resolve
+from clipax.lab._compare.noise import parse_gradient_noise
+from clipax.lab._compare.plan import WIDTH, Plan, Run, Setting
+from clipax.lab._compare.size import estimate_bytes
+from clipax.lab._compare.tasks.data import load_data
+from clipax.lab._compare.tasks.examples import make_examples_task
+from clipax.lab._compare.tasks.models import make_model
 from clipax.lab._compare.train import Trainer
-from clipax.lab.noise import parse_noise
+from clipax.lab._errors import InputError
 
 
 @pytest.fixture(scope="module")
 def wine():
-    return load_data("wine")
+    return make_examples_task("wine", "mlp", 16)
 
 
-def make_trainer(data, *, noise="pareto:1.5", scale=1.0, steps=10, evaluations=5):
-    plan = Plan(steps, 16, parse_noise(noise), scale, evaluations)
-    return Trainer(data, "mlp", plan)
+def make_trainer(
+    task, *, noise="none", scale=1.0, steps=10, evaluations=5, corrupt=0.0, width=None
+):
+    plan = Plan(steps, parse_gradient_noise(noise, scale), corrupt, evaluations)
+    return Trainer(task, plan, width)
+
+
+def make_method(name, build):
+    """A method of which the rate, whatever it stands for, is all that runs differ in."""
+    return Method(name, lambda rate, _: build(rate), (0.1,), False, None, None, lambda *_: "")
+
+
+SGD = make_method("sgd", optax.sgd)
+CLIP_SGD = make_method("clip_sgd", lambda rate: clipax.clip_sgd(rate, 1.0))
+
+
+def runs(*pairs):
+    return [Run(seed, Setting(rate)) for seed, rate in pairs]
 
 
 @pytest.fixture(scope="module")
 def sgd(wine):
     """A trainer without noise and its function for plain SGD, compiled once for several tests."""
-    trainer = make_trainer(wine, noise="none")
-    return trainer, trainer.prepare(Method("sgd", optax.sgd, (0.1,)))
-
-
-def clip_sgd(rate):
-    return clipax.clip_sgd(rate, 1.0)
+    trainer = make_trainer(wine)
+    return trainer, trainer.prepare(SGD)
 
 
 @pytest.mark.parametrize(
@@ -44,19 +63,20 @@ def clip_sgd(rate):
     [(10, 5, (0, 2, 4, 6, 8, 10)), (7, 3, (0, 3, 6, 7)), (3, 25, (0, 1, 2, 3)), (1, 25, (0, 1))],
 )
 def test_curves_begin_before_the_first_step_and_end_at_the_last(steps, evaluations, points):
-    plan = Plan(steps, 16, parse_noise("none"), 1.0, evaluations)
+    plan = Plan(steps, parse_gradient_noise("none"), 0.0, evaluations)
     assert plan.points == points
-    assert plan.stretches(WIDTH) == len(points) - 1
-    assert plan.stretches(WIDTH + 1) == 2 * (len(points) - 1)
+    assert plan.stretches(WIDTH, WIDTH) == len(points) - 1
+    assert plan.stretches(WIDTH + 1, WIDTH) == 2 * (len(points) - 1)
 
 
 def test_all_methods_and_rates_meet_the_same_batches_and_noise(wine):
-    trainer = make_trainer(wine)
+    trainer = make_trainer(wine, noise="norm:pareto:1.5", corrupt=0.2)
     # The same method twice, under two names; in another order and in another block the second time.
-    runs = [(seed, rate) for rate in (0.01, 0.1) for seed in range(WIDTH)]
-    first = trainer.prepare(Method("a", clip_sgd, (0.1,)))(runs, wine.test, True)
-    second = trainer.prepare(Method("b", clip_sgd, (0.1,)))(runs[::-1], wine.test, True)
-    for one, other in zip(first, second, strict=True):
+    chosen = runs(*((seed, rate) for rate in (0.01, 0.1) for seed in range(WIDTH)))
+    again = dataclasses.replace(CLIP_SGD, name="again")
+    first = trainer.prepare(CLIP_SGD)(chosen, "test", True)
+    second = trainer.prepare(again)(chosen[::-1], "test", True)
+    for one, other in ((first.loss, second.loss), (first.norms, second.norms)):
         np.testing.assert_allclose(one, other[::-1], rtol=1e-5)
     # Seeds differ, and so do rates, but not before the first step.
     loss = first.loss.reshape(2, WIDTH, -1)
@@ -65,36 +85,12 @@ def test_all_methods_and_rates_meet_the_same_batches_and_noise(wine):
     assert np.abs(loss[0, :, -1] - loss[1, :, -1]).min() > 0
 
 
-def test_noise_is_independent_of_the_parameters_and_in_proportion_to_the_gradient(wine):
-    trainer = make_trainer(wine, noise="student-t:5", scale=0.5)
-    key = jax.random.key(3)
-    gradient = {"a": jnp.ones((40, 50)), "b": 3.0 * jnp.ones((1000,))}
-    norm = np.sqrt(2000 + 9000)
-
-    def drawn(scaled):
-        noisy = trainer._perturb(scaled, key)
-        difference = jax.tree.map(lambda new, old: np.ravel(new - old), noisy, scaled)
-        return np.concatenate([difference["a"], difference["b"]])
-
-    unit = drawn(gradient) / (0.5 * norm / np.sqrt(3000))
-    assert stats.kstest(unit, stats.t(5).cdf).pvalue > 0.01
-    assert len(np.unique(unit)) > 2900
-    twice = drawn(jax.tree.map(lambda g: 2 * g, gradient))
-    np.testing.assert_allclose(twice, 2 * drawn(gradient), rtol=1e-3, atol=1e-3)
-
-
-def test_without_noise_the_gradient_is_left_alone(wine):
-    trainer = make_trainer(wine, noise="none")
-    gradient = {"a": jnp.ones(3)}
-    assert trainer._perturb(gradient, jax.random.key(0)) is gradient
-
-
 def test_training_is_plain_sgd_when_written_out(wine, sgd):
     trainer, train = sgd
-    found = train([(5, 0.1)], wine.test, True)
+    found = train(runs((5, 0.1)), "test", True)
 
-    key_init, key_batch, _ = jax.random.split(jax.random.key(5), 3)
-    graph, params = nnx.split(make_model("mlp", wine, key_init))
+    data = load_data("wine")
+    graph, params = nnx.split(make_model("mlp", data, jax.random.split(jax.random.key(5))[0]))
 
     def logits(params, x):
         return nnx.merge(graph, params)(x)
@@ -105,28 +101,62 @@ def test_training_is_plain_sgd_when_written_out(wine, sgd):
         return rows.mean()
 
     gradient = jax.jit(jax.grad(loss))
-    expected = [loss(params, wine.test.x, wine.test.y)]
-    for step in range(10):
-        key = jax.random.fold_in(key_batch, step)
-        rows = jax.random.randint(key, (16,), 0, len(wine.train))
-        grads = gradient(params, wine.train.x[rows], wine.train.y[rows])
+    expected, norms = [loss(params, data.test.x, data.test.y)], []
+    for step, batch in zip(range(10), wine.batches(5), strict=False):
+        grads = gradient(params, *batch)
+        norms.append(clipax.global_norm(grads))
         params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
         if step + 1 in trainer.plan.points:
-            expected.append(loss(params, wine.test.x, wine.test.y))
+            expected.append(loss(params, data.test.x, data.test.y))
     np.testing.assert_allclose(found.loss[0], expected, rtol=1e-4)
-    right = jnp.argmax(logits(params, wine.test.x), -1) == wine.test.y
-    assert found.accuracy[0, -1] == pytest.approx(float(right.mean()))
+    np.testing.assert_allclose(found.norms[0], norms, rtol=1e-4)
+    right = jnp.argmax(logits(params, data.test.x), -1) == data.test.y
+    assert found.scores["accuracy"][0, -1] == pytest.approx(float(right.mean()))
     assert found.clip_fraction is None
 
 
-def test_diverged_runs_count_as_such_and_leave_the_others_alone(wine, sgd):
+def test_one_run_after_the_other_is_what_a_block_is(wine, sgd):
     _, train = sgd
-    mixed = train([(0, 0.1), (1, 1e8), (2, 0.1)], wine.test, True)
+    chosen = runs((0, 0.1), (1, 0.03), (2, 0.1))
+    together = train(chosen, "test", True)
+    alone = make_trainer(wine, width=1).prepare(SGD)(chosen, "test", True)
+    np.testing.assert_allclose(alone.loss, together.loss, rtol=1e-5)
+    np.testing.assert_allclose(alone.norms, together.norms, rtol=1e-4)
+
+
+def test_batches_are_made_in_pieces_where_they_are_large(wine, sgd, monkeypatch):
+    _, train = sgd
+    whole = train(runs((0, 0.1)), "test", True)
+    monkeypatch.setattr("clipax.lab._compare.train._AHEAD", 10_000)
+    trainer = make_trainer(wine, evaluations=1)
+    assert 1 <= trainer._chunk < 10
+    pieces = trainer.prepare(SGD)(runs((0, 0.1)), "test", True)
+    np.testing.assert_allclose(pieces.loss[:, -1], whole.loss[:, -1], rtol=1e-5)
+    np.testing.assert_allclose(pieces.norms, whole.norms, rtol=1e-5)
+
+
+def test_runs_that_do_not_fit_into_memory_are_trained_one_after_the_other(wine, monkeypatch):
+    assert make_trainer(wine).width == WIDTH
+    monkeypatch.setattr("clipax.lab._compare.train._MEMORY", 100_000)
+    assert make_trainer(wine).width == 1
+
+
+def test_the_estimate_of_memory_counts_what_a_function_makes():
+    def function(x):
+        return jax.jit(lambda x: jnp.sin(x) * 2)(x)
+
+    assert estimate_bytes(function, jnp.ones((100, 10))) == 2 * 4_000
+
+
+def test_diverged_runs_count_as_such_and_leave_the_others_alone(sgd):
+    _, train = sgd
+    mixed = train(runs((0, 0.1), (1, 1e8), (2, 0.1)), "test", True)
     np.testing.assert_array_equal(mixed.diverged, [False, True, False])
     assert np.isinf(mixed.loss[1, -1])
-    assert mixed.accuracy[1, -1] == 0
+    assert np.isnan(mixed.scores["accuracy"][1, -1])
     assert np.isfinite(mixed.loss[1, 0])  # before the first step all was well
-    alone = train([(0, 0.1), (2, 0.1)], wine.test, True)
+    assert np.isnan(mixed.norms[1, -1])
+    alone = train(runs((0, 0.1), (2, 0.1)), "test", True)
     np.testing.assert_array_equal(mixed.loss[[0, 2]], alone.loss)
 
 
@@ -140,35 +170,149 @@ def test_one_bad_update_is_never_forgotten(wine):
 
         return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
-    trainer = make_trainer(wine, noise="none")
-    runs = [(0, bad) for bad in (np.nan, np.inf, 1e30, 0.0)]
-    found = trainer.prepare(Method("bad", build, (0.1,)))(runs, wine.test, True)
+    bad = runs(*((0, bad) for bad in (np.nan, np.inf, 1e30, 0.0)))
+    found = make_trainer(wine).prepare(make_method("bad", build))(bad, "test", True)
     np.testing.assert_array_equal(found.diverged, [True, True, True, False])
     lost = [False, False, True, True, True, True]
     np.testing.assert_array_equal(np.isinf(found.loss), [lost, lost, lost, [False] * 6])
 
 
-def test_the_clip_fraction_is_that_of_the_telemetry(wine):
-    # Vectorised over thresholds in place of rates.
-    method = Method("clip", lambda threshold: clipax.clip_sgd(0.01, threshold), (1.0,))
-    found = make_trainer(wine).prepare(method)([(0, 1e-6), (0, 1e6)], wine.test, False)
+def test_thresholds_differ_within_a_block_and_the_clip_fraction_is_theirs(wine):
+    (method,) = resolve(["clip_by_global_norm+sgd"])
+    chosen = [Run(0, Setting(0.01, threshold)) for threshold in (1e-6, 1e6)]
+    found = make_trainer(wine, noise="norm:pareto:1.5").prepare(method)(chosen, "test", False)
     np.testing.assert_array_equal(found.clip_fraction, [1.0, 0.0])
     assert found.loss.shape == (2, 1)
 
 
-def test_evaluation_in_pieces_is_evaluation_of_the_whole(monkeypatch, wine, sgd):
+def test_skipped_steps_count_as_clipped(wine):
+    skip = make_method("skip", lambda rate: clipax.skip_spikes(optax.sgd(rate), 1e-6))
+    found = make_trainer(wine).prepare(skip)(runs((0, 0.01)), "test", False)
+    np.testing.assert_array_equal(found.clip_fraction, [1.0])
+
+
+def test_evaluation_in_pieces_is_evaluation_of_the_whole(monkeypatch, sgd):
     _, train = sgd
-    whole = train([(0, 0.1)], wine.test, False)
-    monkeypatch.setattr(
-        "clipax.lab._compare.train._PIECE", 7
-    )  # 36 examples: the last piece is filled up
-    pieces = train([(0, 0.1)], wine.test, False)
-    np.testing.assert_allclose(pieces.loss, whole.loss, rtol=1e-6)
-    np.testing.assert_allclose(pieces.accuracy, whole.accuracy, rtol=1e-6)
+    whole = train(runs((0, 0.1)), "test", False)
+    # 36 examples: the last piece is filled up.
+    monkeypatch.setattr("clipax.lab._compare.tasks.examples._PIECE", 7)
+    task = make_examples_task("wine", "mlp", 16)
+    pieces = make_trainer(task).prepare(SGD)(runs((0, 0.1)), "test", False)
+    for name, values in whole.scores.items():
+        np.testing.assert_allclose(pieces.scores[name], values, rtol=1e-6)
 
 
-def test_progress_is_told_after_every_stretch(wine, sgd):
+def test_progress_is_told_after_every_stretch(sgd):
     trainer, train = sgd
     calls = []
-    train([(0, 0.1)] * (WIDTH + 1), wine.test, False, lambda: calls.append(1))
-    assert len(calls) == trainer.plan.stretches(WIDTH + 1)
+    train(runs(*[(0, 0.1)] * (WIDTH + 1)), "test", False, lambda: calls.append(1))
+    assert len(calls) == trainer.plan.stretches(WIDTH + 1, WIDTH)
+
+
+def test_corrupt_batches_come_at_their_rate_and_spoil_what_they_say(wine):
+    steps = [step for step in range(2_000) if is_corrupt(3, step, 0.05)]
+    assert 60 < len(steps) < 140
+    assert steps != [step for step in range(2_000) if is_corrupt(4, step, 0.05)]
+    clean = Feed(wine, [3], 0.0).take(40, 40)
+    spoiled = Feed(wine, [3], 0.05).take(40, 40)
+    differ = np.flatnonzero(np.any(clean[1] != spoiled[1], axis=(1, 2)))
+    np.testing.assert_array_equal(differ, [step for step in steps if step < 40])
+    np.testing.assert_array_equal(spoiled[0], clean[0])
+
+
+X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+Y = X @ np.array([1.0, -2.0, 0.5], np.float32)
+
+
+def batches(seed):
+    random = np.random.default_rng(seed)
+    while True:
+        rows = random.integers(64, size=16)
+        yield {"x": X[rows], "y": Y[rows]}
+
+
+def squared(outputs, batch):
+    return jnp.mean((outputs - batch["y"]) ** 2)
+
+
+class Network(nnx.Module):
+    """With all that a module may remember: averages, and a stream of random numbers."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(3, 8, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
+        self.last = nnx.Linear(8, 1, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.dropout(nnx.relu(self.norm(self.first(x)))))[:, 0]
+
+
+def evaluate_network(model, batch):
+    model.eval()
+    return {"loss": squared(model(batch["x"]), batch), "size": jnp.ones(())}
+
+
+DENSE = linen.Dense(1)
+HELD_OUT = {"x": X, "y": Y}
+TASKS = {
+    "jax": Task(
+        init=lambda key: {"w": jax.random.normal(key, (3,))},
+        loss=lambda params, batch: squared(batch["x"] @ params["w"], batch),
+        batches=batches,
+        validation=HELD_OUT,
+    ),
+    "linen": Task(
+        init=lambda key: DENSE.init(key, X[:1]),
+        loss=lambda params, batch: squared(DENSE.apply(params, batch["x"])[:, 0], batch),
+        batches=batches,
+        validation=HELD_OUT,
+    ),
+    "nnx": Task(
+        init=lambda key: Network(nnx.Rngs(key)),
+        loss=lambda model, batch: squared(model(batch["x"]), batch),
+        batches=batches,
+        validation=HELD_OUT,
+        evaluate=evaluate_network,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_models_of_every_kind_learn(kind):
+    trainer = make_trainer(TASKS[kind], steps=60, evaluations=2)
+    found = trainer.prepare(SGD)(runs((0, 0.05), (1, 0.05)), "test", True)
+    assert (found.loss[:, -1] < 0.4 * found.loss[:, 0]).all()
+    assert not found.diverged.any()
+
+
+def test_what_a_module_remembers_is_its_own_in_every_run():
+    trainer = make_trainer(TASKS["nnx"], steps=20)
+    together = trainer.prepare(SGD)(runs((0, 0.05), (1, 0.05)), "test", True)
+    alone = trainer.prepare(SGD)(runs((1, 0.05)), "test", True)
+    np.testing.assert_allclose(together.loss[1], alone.loss[0], rtol=1e-5)
+    np.testing.assert_array_equal(together.scores["size"], 1.0)
+
+
+def change(**functions):
+    return dataclasses.replace(TASKS["jax"], **functions)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (change(init=lambda key: {"w": jnp.arange(3)}), "tree of float arrays.*int32"),
+        (change(init=lambda key: {}), "has no parameters"),
+        (change(loss=lambda params, batch: batch["x"] @ params["w"]), r"must be a scalar.*\[16\]"),
+        (change(evaluate=lambda params, batch: {"rmse": 1.0}), "with the key 'loss'; got rmse"),
+        (change(evaluate=lambda params, batch: params["w"]), r"scalar.*got loss\[3\]"),
+        (change(batches=lambda seed: iter([HELD_OUT] * 3)), r"ended after 3 batches"),
+        (
+            change(batches=lambda seed: iter([HELD_OUT, {"x": X[:9], "y": Y[:9]}])),
+            r"batch 1 of seed 0 is float32\[9, 3\] and float32\[9\], the first was float32\[64",
+        ),
+    ],
+)
+def test_functions_that_do_not_fit_together_are_refused_with_the_reason(task, message):
+    with pytest.raises(InputError, match=message):
+        make_trainer(task).prepare(SGD)(runs((0, 0.1)), "test", True)

@@ -48,6 +48,11 @@ def test_the_list_has_every_method_once_and_fits_a_terminal(capsys: Any) -> None
         ("AGGC", "norms.band"),
         ("AdaNorm", "norms.band"),
         ("SkipStepOptimizer", "skip_spikes"),
+        ("U-Clip", "with_error_feedback"),
+        ("Clip21-SGD2M", "with_error_feedback"),
+        ("AUTO-S", "clipped_grad"),
+        ("PSAC", "clipped_grad"),
+        ("clipped_grad", "clipped_grad"),
     ],
 )
 def test_a_usual_name_shows_its_method(word: str, name: str, capsys: Any) -> None:

@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from clipax.lab._compare.data import load_data
+from clipax.lab._compare.tasks.data import load_data
 from clipax.lab._errors import InputError
 
 X = np.random.default_rng(0).normal(3.0, 5.0, size=(60, 4))

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from clipax.lab._compare.read import read_examples
-from clipax.lab._compare.standardise import standardise
+from clipax.lab._compare.tasks.read import read_examples
+from clipax.lab._compare.tasks.standardise import standardise
 from clipax.lab._errors import InputError
 
 __all__ = ["BUILT_IN", "Dataset", "Split", "load_data"]

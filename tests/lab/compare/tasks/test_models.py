@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from clipax.lab._compare.data import load_data
-from clipax.lab._compare.models import check_model, make_model
+from clipax.lab._compare.tasks.data import load_data
+from clipax.lab._compare.tasks.models import check_model, make_model
 from clipax.lab._errors import InputError
 
 Y = np.arange(60) % 3

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from clipax.lab._compare.data import Dataset
+from clipax.lab._compare.tasks.data import Dataset
 from clipax.lab._errors import InputError
 
 __all__ = ["CNN", "MLP", "MODELS", "check_model", "make_model"]

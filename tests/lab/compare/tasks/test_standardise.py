@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipax.lab._compare.data import load_data
-from clipax.lab._compare.standardise import standardise
+from clipax.lab._compare.tasks.data import load_data
+from clipax.lab._compare.tasks.standardise import standardise
 from clipax.lab._errors import InputError
 
 Z = np.random.default_rng(0).normal(size=(60, 2))

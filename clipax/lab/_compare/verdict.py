@@ -1,0 +1,170 @@
+"""What a comparison says, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from clipax.lab._compare.norms import Norms
+from clipax.lab._compare.results import MethodResult, quantile
+from clipax.lab._compare.settings import QUICK, Settings
+
+__all__ = ["count_wins", "write_verdict"]
+
+# Of a sign test, two-sided: what is called a difference.
+_LEVEL = 0.05
+# Below this a difference is not worth a clip, however sure it is.
+_WORTH = 0.005
+_RARE = 5.0
+# Optimizers that divide each entry by what it was before.
+_ADAPTIVE = ("adam", "adamw", "lion", "clip_adam", "stable_adamw", "spam", "stable_spam")
+
+
+def count_wins(result: MethodResult, plain: MethodResult) -> int:
+    """Count the seeds on which a method's final loss is below another's."""
+    pairs = zip(result.final_loss, plain.final_loss, strict=True)
+    return sum(mine < other for mine, other in pairs)
+
+
+def write_verdict(results: Sequence[MethodResult], norms: Norms, settings: Settings) -> list[str]:
+    """Write what the results say.
+
+    Args:
+      results: the lowest median test loss first.
+      norms: those without a clip.
+      settings: what the results were made with.
+
+    Returns:
+      Sentences: what the gradients were like, what a clip did for each optimizer that was also run
+      without one, and what to do.
+    """
+    said = [_describe_norms(norms)]
+    by_name = {result.method: result for result in results}
+    found: list[_Finding] = []
+    for name in dict.fromkeys(result.plain for result in results if result.plain in by_name):
+        assert name is not None
+        clipped = [result for result in results if result.plain == name]
+        # By the validation loss: the test loss takes no part in any choice.
+        found.append(_compare(min(clipped, key=_selection_loss), by_name[name], norms))
+    said += [finding.sentence for finding in found]
+    said.append(_act(results, found))
+    if settings.steps <= QUICK["steps"]:
+        said.append(
+            f"{settings.steps} steps and {settings.seeds} seeds are a trial: a full run may rank "
+            f"the methods otherwise."
+        )
+    return said
+
+
+def _describe_norms(norms: Norms) -> str:
+    median, high = norms.quantiles([0.5, 0.99])
+    text = (
+        f"Without a clip the gradient norm has median {median:.2g}, 99 % are below {high:.2g} "
+        f"({high / median:.1f} times the median), the largest is {norms.largest_ratio:.0f} times it"
+    )
+    far = f"; {_percent(norms.far)} are above ten times." if norms.far else "."
+    return text + far
+
+
+class _Finding(NamedTuple):
+    """What the best clip of an optimizer did for it."""
+
+    best: MethodResult
+    plain: MethodResult
+    outcome: Literal["helps", "harms", "equal", "unknown"]
+    sentence: str
+
+
+def _compare(best: MethodResult, plain: MethodResult, norms: Norms) -> _Finding:
+    """Say whether the best clip of an optimizer helped it."""
+    seeds = len(plain.seeds)
+    wins = count_wins(best, plain)
+    ties = sum(a == b for a, b in zip(best.final_loss, plain.final_loss, strict=True))
+    here, there = quantile(best.final_loss, 0.5), quantile(plain.final_loss, 0.5)
+    sure = _sign_test(wins, seeds - wins - ties) <= _LEVEL
+    against = (
+        f"{best.method} ends at {_loss(here)}, {plain.method} at {_loss(there)}, lower on {wins} "
+        f"of {seeds} seeds"
+    )
+    if sure and here < (1 - _WORTH) * there:
+        lost = f"; {plain.method} diverged on some" if plain.diverged else ""
+        return _Finding(best, plain, "helps", f"A clip helps {plain.method}: {against}{lost}.")
+    if sure and here > (1 + _WORTH) * there:
+        return _Finding(best, plain, "harms", f"No clip helps {plain.method}: {against}.")
+    if 2.0 ** (1 - seeds) > _LEVEL:
+        return _Finding(best, plain, "unknown", f"{against}: too few seeds to tell.")
+    copes = f"{plain.method} copes without a clip: {against}. {_explain(plain, norms)}"
+    return _Finding(best, plain, "equal", copes)
+
+
+def _explain(plain: MethodResult, norms: Norms) -> str:
+    """Say why a clip made no difference."""
+    if norms.largest_ratio < _RARE:
+        return f"No norm was {_RARE:g} times the median: there is little to clip."
+    if plain.method.partition(":")[0] in _ADAPTIVE:
+        return (
+            "It divides every entry by what that entry was before, so that a large gradient makes "
+            "a step of bounded size, and only smaller steps for a while after it."
+        )
+    return "Large gradients were too rare, or its learning rate small enough for them."
+
+
+def _act(results: Sequence[MethodResult], found: Sequence[_Finding]) -> str:
+    """Say what to start with."""
+    findings = {
+        (finding.best if finding.outcome == "helps" else finding.plain).method: finding
+        for finding in found
+    }
+    paired = [finding.plain.method for finding in found]
+    open_ones = [
+        result
+        for result in results
+        if result.method in findings or (result.method not in paired and result.plain not in paired)
+    ]
+    best = min(open_ones, key=_selection_loss)
+    finding = findings.get(best.method)
+    if finding is None or finding.outcome == "helps":
+        return f"Start with {best.python}{_say_share(best)}."
+    if finding.outcome == "harms":
+        return f"Start with {best.python}, without a clip."
+    other = finding.best
+    return (
+        f"Start with {best.python}; against a batch worse than these, {other.python}"
+        f"{_say_share(other)}, costs nothing here."
+        if finding.outcome == "equal"
+        else f"Between {best.python} and {other.python}{_say_share(other)}, a run with more seeds "
+        f"decides."
+    )
+
+
+def _say_share(result: MethodResult) -> str:
+    shares = result.clip_fraction
+    if shares is None or not any(shares):
+        return ""
+    return f", which clips or skips {_percent(sum(shares) / len(shares))} of the steps"
+
+
+def _selection_loss(result: MethodResult) -> float:
+    """The loss by which a method's setting was chosen, or that of the test if none was."""
+    if not result.validation_loss:
+        return quantile(result.final_loss, 0.5)
+    return float(np.mean(result.validation_loss[result.chosen]))
+
+
+def _sign_test(wins: int, losses: int) -> float:
+    """Compute the two-sided p-value of a sign test, ties left out."""
+    count = wins + losses
+    few = min(wins, losses)
+    tail = sum(math.comb(count, k) for k in range(few + 1)) / 2**count
+    return min(1.0, 2 * tail)
+
+
+def _loss(value: float) -> str:
+    return "infinity" if math.isinf(value) else f"{value:.3f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
