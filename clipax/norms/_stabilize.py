@@ -45,12 +45,11 @@ def stabilize(
     1 where norms are steady, then at most 1.2 for a spike of any size (GradientStabilizer). Prefer
     it per leaf in very low precision; there is no threshold.
 
-    .. math:: f_t = \frac{1}{n_t} \cdot \frac{m_t}{\sqrt{v_t} + \epsilon}, \qquad
-        m_t = \mathrm{ema}_{\gamma_1}(n), \quad v_t = \mathrm{ema}_{\gamma_2}(n^2)
+    .. math:: f = \frac{m/n}{\sqrt{v} + \epsilon}, \quad m = \mathrm{ema}(n), \quad v = \mathrm{ema}(n^2)
 
     Args:
-      norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
-      square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.
+      norm_decay: Decay rate of the average norm :math:`m`, in [0, 1); default .7.
+      square_decay: Decay rate of the average squared norm :math:`v`, in [0, 1); default .9.
       eps: :math:`\epsilon`, non-negative; default 1e-8.
 
     Returns:

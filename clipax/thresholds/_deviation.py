@@ -45,8 +45,7 @@ def deviation(
 
     .. math:: c_t = \mu_t + k \max(\sigma_t, \phi\, |\mu_t|)
 
-    with mean :math:`\mu` and standard deviation :math:`\sigma` of the :math:`S` norms before; no
-    limit until there are half as many.
+    with mean and standard deviation of the :math:`S` norms before; infinite until half are there.
 
     Args:
       sigmas: How many standard deviations, :math:`k`; positive and finite, default 6.
@@ -58,9 +57,8 @@ def deviation(
 
     Notes:
       - A spike enters the window as the limit (one of the first `window/2` as it is). The trainers
-        let it in whole, and pass others of up to half its size for `window` steps. They have no
-        floor, which is for equal norms; OLMo-core skips values far below the mean, too.
-      - After a tenfold jump for good 15 to 60 norms are above the limit.
+        let it in whole, and pass others of up to half its size for `window` steps. After a tenfold
+        jump for good 15 to 60 norms are above the limit. The floor is ours, for equal norms.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -72,7 +70,7 @@ def deviation(
       8.243
 
     References:
-      OLMo-core (`SkipStepOptimizer`), Levanter (`SkipStepConfig`), MaxText; no paper.
+      OLMo-core (skips low values too), Levanter and MaxText, "skip step"; no paper.
     """
     _validate.positive("sigmas", sigmas)
     window = _validate.index("window", window, minimum=2)

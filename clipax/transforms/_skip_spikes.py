@@ -92,16 +92,14 @@ def skip_spikes(
     .. math:: (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } k_t \le K
         \text{ and } (n_t > c_t \text{ or } l_t > d_t) \\ \mathrm{inner}(g_t, s_{t-1}) \end{cases}
 
-    with :math:`n` the norm and :math:`k_t` the number of spikes in a row, this one included.
-
     Args:
       inner: The transformation or optimizer to protect, with the state :math:`s`.
-      threshold: The largest norm :math:`c` that is no spike, as for `norms.clip` (infinity: only
-        the non-finite are); schedules count all steps. Default: `thresholds.median(10, window=50)`.
+      threshold: The largest norm :math:`n` that is no spike, :math:`c`, as for `norms.clip`
+        (infinity: none is); schedules count all steps. Default: `thresholds.median(10, window=50)`.
       loss: The largest loss :math:`d` likewise, best `thresholds.deviation()`, of the :math:`l` in
         `update(..., value=l)` (or `loss=l`). None (default): it is not judged.
-      max_consecutive: How many spikes in a row are skipped, :math:`K`, at least 1; default 25, half
-        the window. Then they are taken, until a step is within.
+      max_consecutive: How many spikes in a row, :math:`k` with this one, are skipped, :math:`K`, at
+        least 1; default 25, half the window. Then they are taken, until a step is within.
       check: As for `skip_nonfinite`.
       exclude: As for `skip_nonfinite`.
       scope: As for `scale_by_norm`; a spike of any block, by its own threshold, skips the step.
