@@ -45,7 +45,7 @@ def stabilize(
     1 where norms are steady, then at most 1.2 for a spike of any size (GradientStabilizer). Prefer
     it per leaf in very low precision; there is no threshold.
 
-    .. math:: f = \frac{m/n}{\sqrt{v} + \epsilon}, \quad m = \mathrm{ema}(n), \quad v = \mathrm{ema}(n^2)
+    .. math:: f = \frac{m/n}{\sqrt{v} + \epsilon}, \; m = \mathrm{ema}(n), \; v = \mathrm{ema}(n^2)
 
     Args:
       norm_decay: Decay rate of the average norm :math:`m`, in [0, 1); default .7.
