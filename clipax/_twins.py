@@ -29,9 +29,15 @@ TWINS = {
     "clipnorm": "clip_by_leaf_norm",
     "clipvalue": "clip_by_value",
     "global_clipnorm": "clip_by_global_norm",
+    # Of trainers: OLMo-core, Levanter, MaxText.
+    "skip_step": "skip_spikes",
+    "skip_step_on_spikes": "skip_spikes",
+    "skipstepoptimizer": "skip_spikes",
     # Methods by the names of their papers.
     "adagc": "clip_by_ema",
+    "adanorm": "norms.band",
     "agc": "clip_by_param_norm",
+    "aggc": "norms.band",
     "auto_s": "clipped_grad",
     "auto_v": "clipped_grad",
     "autoclip": "clip_by_percentile",
@@ -39,6 +45,7 @@ TWINS = {
     "clip21": "with_error_feedback",
     "clip21_sgd2m": "with_error_feedback",
     "delta_gclip": "regularized_clip_sgd",
+    "gradientstabilizer": "norms.stabilize",
     "ps_clip_sgd": "clipped_grad",
     "psac": "clipped_grad",
     "uclip": "with_error_feedback",

@@ -212,7 +212,7 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
 
     def build(rate: Any, threshold: Any = None) -> optax.GradientTransformation:
         def make(link: _Link, *inner: Any) -> Any:
-            more = {} if link is not owner or searched is None else {searched.argument: threshold}
+            more = {} if link is not owner or searched is None else {searched.argument: searched.make(threshold)}
             if link is last:
                 more["learning_rate"] = rate
             return link.build(*inner, **more)
@@ -225,7 +225,7 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
             if link is last:
                 more["learning_rate"] = f"{rate:.3g}"
             if link is owner and searched is not None and threshold is not None:
-                more[searched.argument] = f"{threshold:.3g}"
+                more[searched.argument] = searched.text.format(threshold)
             return link.write(*inner, **more)
 
         return _nest(links, make, lambda *parts: f"optax.chain({', '.join(parts)})")
