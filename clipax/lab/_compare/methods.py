@@ -212,7 +212,11 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
 
     def build(rate: Any, threshold: Any = None) -> optax.GradientTransformation:
         def make(link: _Link, *inner: Any) -> Any:
-            more = {} if link is not owner or searched is None else {searched.argument: searched.make(threshold)}
+            more = (
+                {}
+                if link is not owner or searched is None
+                else {searched.argument: searched.make(threshold)}
+            )
             if link is last:
                 more["learning_rate"] = rate
             return link.build(*inner, **more)
