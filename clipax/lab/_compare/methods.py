@@ -212,13 +212,11 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
 
     def build(rate: Any, threshold: Any = None) -> optax.GradientTransformation:
         def make(link: _Link, *inner: Any) -> Any:
-            more = (
-                {}
-                if link is not owner or searched is None
-                else {searched.argument: searched.make(threshold)}
-            )
+            more: dict[str, Any] = {}
             if link is last:
                 more["learning_rate"] = rate
+            if link is owner and searched is not None:
+                more[searched.argument] = searched.make(threshold)
             return link.build(*inner, **more)
 
         return _nest(links, make, optax.chain)
