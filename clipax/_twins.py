@@ -28,6 +28,8 @@ TWINS = {
     "clip_gradients": "clip_by_global_norm",
     "clipnorm": "clip_by_leaf_norm",
     "clipvalue": "clip_by_value",
+    "l_infinity": "clip_by_lp_norm",
+    "linf": "clip_by_lp_norm",
     "global_clipnorm": "clip_by_global_norm",
     # Of trainers: OLMo-core, Levanter, MaxText.
     "skip_step": "skip_spikes",
@@ -42,6 +44,7 @@ TWINS = {
     "auto_v": "clipped_grad",
     "autoclip": "clip_by_percentile",
     "automatic_clipping": "clipped_grad",
+    "centered_clipping": "with_error_feedback",
     "clip21": "with_error_feedback",
     "clip21_sgd2m": "with_error_feedback",
     "delta_gclip": "regularized_clip_sgd",

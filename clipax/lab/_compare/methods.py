@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from clipax import catalogue
@@ -114,7 +116,8 @@ def resolve(names: Sequence[str], learning_rates: Sequence[float] | None = None)
     """
     wanted = list(dict.fromkeys(names))
     if "all" in wanted:
-        wanted = list(list_optimizers())
+        place = wanted.index("all")
+        wanted[place : place + 1] = list_optimizers()
     if not wanted:
         raise InputError("no method given; `clipax methods` lists them.")
     methods = {}
@@ -232,7 +235,7 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
 
         return _nest(links, make, lambda *parts: f"optax.chain({', '.join(parts)})")
 
-    _try_arguments(text, links, build, searched)
+    _try_arguments(text, build, searched)
     rates = learning_rates or find_rates(last.base)
     return Method(
         name="+".join(link.describe() for link in links),
@@ -258,22 +261,29 @@ def _nest(links: Sequence[_Link], make: Callable[..., Any], chain: Callable[...,
     return made[0] if len(made) == 1 else chain(*made)
 
 
-def _try_arguments(
-    text: str, links: Sequence[_Link], build: Build, searched: Searched | None
-) -> None:
-    """Build the method once, so that a wrong argument is an error before anything is trained."""
+def _try_arguments(text: str, build: Build, searched: Searched | None) -> None:
+    """Trace a step of the method, so that a wrong argument is an error before all training."""
+    threshold = None if searched is None else searched.values[0]
+
+    def step() -> Any:
+        params = {"matrix": jnp.ones((2, 2)), "vector": jnp.ones(2)}
+        optimizer = optax.with_extra_args_support(build(0.1, threshold))
+        return optimizer.update(params, optimizer.init(params), params, value=jnp.ones(()))
+
     try:
-        build(0.1, None if searched is None else searched.values[0])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"method {text}: {error}") from None
+        jax.eval_shape(step)
+    # What the arguments of a user make an optimizer raise may be anything.
+    except Exception as error:
+        raise InputError(f"method {text}: {error}") from error
 
 
 def _find_name(name: str, known: Sequence[str]) -> str:
     if name in known:
         return name
-    twin = TWINS.get(name.lower().replace("-", "_"), "")
-    if twin in known:
-        return twin
+    usual = name.lower().replace("-", "_")
+    for other in (usual, TWINS.get(usual, "")):
+        if other in known:
+            return other
     if name in catalogue.ENTRIES:
         kind = catalogue.ENTRIES[name].kind
         raise InputError(

@@ -11,10 +11,17 @@ import jax
 import optax
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 import clipax
-from clipax.lab._compare.results import Losses, MethodResult, quantile
-from clipax.lab._compare.search import SELECTION_SEEDS
+from clipax.lab._compare.plan import SELECTION_SEEDS
+from clipax.lab._compare.results import (
+    Losses,
+    MethodResult,
+    quantile,
+    write_loss,
+    write_percent,
+)
 from clipax.lab._compare.settings import Settings
 from clipax.lab._compare.verdict import count_wins
 
@@ -26,15 +33,9 @@ class _Column(NamedTuple):
     write: Callable[[MethodResult], str]
 
 
-def _loss(value: float) -> str:
-    if math.isinf(value):
-        return "inf"
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
-
-
 def _write_band(result: MethodResult) -> str:
     low, high = (quantile(result.final_loss, q) for q in (0.05, 0.95))
-    return f"{_loss(low)}-{_loss(high)}"
+    return f"{write_loss(low)}-{write_loss(high)}"
 
 
 def _write_score(name: str, result: MethodResult) -> str:
@@ -42,12 +43,12 @@ def _write_score(name: str, result: MethodResult) -> str:
     if not kept:
         return "-"
     median = quantile(kept, 0.5)
-    return f"{100 * median:.1f}" if name == "accuracy" else _loss(median)
+    return f"{100 * median:.1f}" if name == "accuracy" else write_loss(median)
 
 
 def _write_clipped(result: MethodResult) -> str:
     shares = result.clip_fraction
-    return "-" if shares is None else f"{100 * sum(shares) / len(shares):.2g}"
+    return "-" if shares is None else write_percent(sum(shares) / len(shares))
 
 
 def _write_threshold(result: MethodResult) -> str:
@@ -64,7 +65,7 @@ def _list_columns(results: Sequence[MethodResult]) -> list[_Column]:
 
     columns = [
         _Column("method", lambda result: result.method),
-        _Column("loss", lambda result: _loss(quantile(result.final_loss, 0.5))),
+        _Column("loss", lambda result: write_loss(quantile(result.final_loss, 0.5))),
         _Column("5-95 %", _write_band),
     ]
     for name in dict.fromkeys(name for result in results for name in result.scores):
@@ -101,26 +102,28 @@ def make_title(task: str, settings: Settings) -> str:
     return f"{task}: {corrupt}{noise}, {settings.steps} steps"
 
 
-def make_table(results: Sequence[MethodResult], title: str) -> Table:
+def make_table(results: Sequence[MethodResult], title: str, *, fold: bool = False) -> Table:
     """Make a table of the results for the terminal.
 
     Args:
       results: the best first.
       title: stands above it.
+      fold: whether an optimizer goes on a line below what stands in front of it.
 
     Returns:
-      A rich table, which fits a window of 80 columns.
+      A rich table.
     """
     columns = _list_columns(results)
-    shown = Table(box=SIMPLE_HEAD, title=title, padding=0, show_edge=False)
+    # As texts: names in brackets are no markup.
+    shown = Table(box=SIMPLE_HEAD, title=Text(title), padding=0, show_edge=False)
     shown.add_column(columns[0].name, overflow="fold")
     for column in columns[1:]:
         # In a narrow window the names are folded, never the numbers.
         shown.add_column(column.name, justify="right", no_wrap=True)
     for position, result in enumerate(results):
-        shown.add_row(
-            *(column.write(result) for column in columns), style="bold" if position == 0 else None
-        )
+        name, *cells = (column.write(result) for column in columns)
+        name = name.replace("+", "\n+") if fold else name
+        shown.add_row(*map(Text, (name, *cells)), style="bold" if position == 0 else None)
     return shown
 
 

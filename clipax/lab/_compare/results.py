@@ -9,7 +9,7 @@ from typing import Any
 
 from clipax.lab._compare.records import check_result, write_line
 
-__all__ = ["Losses", "MethodResult", "quantile"]
+__all__ = ["Losses", "MethodResult", "quantile", "write_loss", "write_percent"]
 
 Losses = tuple[tuple[float, ...], ...]
 
@@ -32,6 +32,18 @@ def quantile(values: Sequence[float], q: float) -> float:
         return ordered[below]
     low, high = ordered[below], ordered[below + 1]
     return high if math.isinf(high) else low + share * (high - low)
+
+
+def write_loss(value: float) -> str:
+    """Write a loss with three digits behind the point, or as many that count."""
+    if math.isinf(value):
+        return "inf"
+    return f"{value:.3f}" if 0.1 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
+
+
+def write_percent(share: float) -> str:
+    """Write a share in percent, with two digits that count."""
+    return f"{100 * share:.0f}" if share >= 0.095 else f"{100 * share:.2g}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -162,11 +162,17 @@ def test_constant_thresholds_are_quantiles_of_the_norms():
         ("clip_by_global_norm:max_norm=quantil(0.9)+sgd", r"no threshold .*there are anytime"),
         ("clip_by_global_norm:max_norm=quantile(2)+sgd", "must be"),
         ("+sgd", "a part without a name"),
+        ("adamw:b1=hello", "method adamw:b1=hello: "),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_the_reason(name, message):
     with pytest.raises(InputError, match=message):
         resolve(["sgd", name])
+
+
+def test_all_stands_beside_other_names_and_case_does_not_matter():
+    names = [method.name for method in resolve(["zclip+ADAMW", "all"])]
+    assert names == ["clip_by_zscore+adamw", *methods.list_optimizers()]
 
 
 def test_no_name_at_all_is_refused():
