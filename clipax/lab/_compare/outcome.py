@@ -81,10 +81,7 @@ class Comparison:
         Args:
           console: A console of rich, whose width decides where lines break.
         """
-        table = make_table(self.results, self.title)
-        if console.measure(table).maximum > console.width:
-            table = make_table(self.results, self.title, fold=True)
-        console.print(table)
+        console.print(make_table(self.results, self.title, console.width))
         for note in (*write_remarks(self.results), *self.summary):
             console.print(note, markup=False)
 

@@ -102,29 +102,53 @@ def make_title(task: str, settings: Settings) -> str:
     return f"{task}: {corrupt}{noise}, {settings.steps} steps"
 
 
-def make_table(results: Sequence[MethodResult], title: str, *, fold: bool = False) -> Table:
+# From the widest table to the narrowest: whether an optimizer goes on a line below its clip, and
+# which columns are left out.
+_LAYOUTS: tuple[tuple[bool, tuple[str, ...]], ...] = (
+    (False, ()),
+    (True, ()),
+    (True, ("tried", "acc %")),
+    (True, ("tried", "acc %", "5-95 %", "thresh.")),
+)
+
+
+def make_table(results: Sequence[MethodResult], title: str, width: int) -> Table:
     """Make a table of the results for the terminal.
 
     Args:
       results: the best first.
       title: stands above it.
-      fold: whether an optimizer goes on a line below what stands in front of it.
+      width: the terminal's; in a narrow one the names are folded and some columns left out.
 
     Returns:
       A rich table.
     """
-    columns = _list_columns(results)
+    for fold, without in _LAYOUTS:
+        columns = [one for one in _list_columns(results) if one.name not in without]
+        rows = [[column.write(result) for column in columns] for result in results]
+        if fold:
+            rows = [[row[0].replace("+", "\n+"), *row[1:]] for row in rows]
+        lines = [[column.name for column in columns], *rows]
+        widths = [
+            max(len(word) for cell in cells for word in cell.split("\n"))
+            for cells in zip(*lines, strict=True)
+        ]
+        if sum(widths) + len(widths) - 1 <= width:
+            break
     # As texts: names in brackets are no markup.
     shown = Table(box=SIMPLE_HEAD, title=Text(title), padding=0, show_edge=False)
     shown.add_column(columns[0].name, overflow="fold")
     for column in columns[1:]:
-        # In a narrow window the names are folded, never the numbers.
         shown.add_column(column.name, justify="right", no_wrap=True)
-    for position, result in enumerate(results):
-        name, *cells = (column.write(result) for column in columns)
-        name = name.replace("+", "\n+") if fold else name
-        shown.add_row(*map(Text, (name, *cells)), style="bold" if position == 0 else None)
+    for position, row in enumerate(rows):
+        shown.add_row(*map(Text, row), style="bold" if position == 0 else None)
     return shown
+
+
+def _measure(rows: Sequence[Sequence[str]]) -> int:
+    """Measure the width of a table, a space between its columns."""
+    longest = [max(map(len, "\n".join(cells).split("\n"))) for cells in zip(*rows, strict=True)]
+    return sum(longest) + len(longest) - 1
 
 
 def write_remarks(results: Sequence[MethodResult]) -> list[str]:

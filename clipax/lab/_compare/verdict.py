@@ -105,7 +105,8 @@ def _compare(best: MethodResult, plain: MethodResult, norms: Norms) -> _Finding:
             against += f"; {result.method} diverged on {round(result.diverged * seeds)}"
     sure = _sign_test(wins, losses) <= _LEVEL
     worth = 0.0 if math.isinf(there) else _WORTH * abs(there)
-    if sure and wins > losses and here < there - worth:
+    saves = best.diverged <= 0.5 < plain.diverged
+    if saves or (sure and wins > losses and here < there - worth):
         return _Finding(best, plain, "helps", f"A clip helps {plain.method}: {against}.")
     if sure and losses > wins and here > there + worth:
         return _Finding(best, plain, "harms", f"No clip helps {plain.method}: {against}.")

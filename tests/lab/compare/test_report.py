@@ -17,7 +17,7 @@ SETTINGS = Settings(seeds=4, steps=20)
 
 def shown(results, width):
     console = Console(file=io.StringIO(), width=width)
-    console.print(make_table(results, "what was compared"))
+    console.print(make_table(results, "what was compared", width))
     return console.file.getvalue().splitlines()
 
 
@@ -42,13 +42,13 @@ def test_columns_that_would_be_empty_are_left_out():
 
 def test_a_narrow_window_breaks_names_at_the_plus_and_never_numbers():
     found = Comparison("mine [/x] [bold]", SETTINGS, NORMS, tuple(RESULTS))
-    console = Console(file=io.StringIO(), width=70)
+    console = Console(file=io.StringIO(), width=62)
     found.print(console)
     lines = [line.strip() for line in console.file.getvalue().splitlines()]
-    assert max(map(len, lines)) <= 70
+    assert max(map(len, lines)) <= 62
     assert any(line.startswith("clip_by_global_norm ") for line in lines)
     assert "+sgd" in lines
-    assert any("0.115-0.385" in line for line in lines)
+    assert any("0.250" in line for line in lines)
     # Names are no markup.
     assert any("mine [/x] [bold]" in line for line in lines)
     assert repr(found) == str(found)
