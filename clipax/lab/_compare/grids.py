@@ -87,7 +87,7 @@ def _on(argument: str, unit: Unit) -> Searched:
 
 _SEARCHED: dict[str, Searched] = {
     "clip_by_block_rms": _on("threshold", "entry"),
-    "clip_by_ema": Searched("ratio", (1.05, 1.5, 1.01, 2.0, 3.0)),
+    "clip_by_ema": Searched("ratio", (1.05, 1.5, 3.0, 10.0, 1.01)),
     "clip_by_global_norm": _on("max_norm", "norm"),
     "clip_by_group_norm": _on("threshold", "leaf"),
     "clip_by_leaf_norm": _on("threshold", "leaf"),

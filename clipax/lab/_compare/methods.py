@@ -176,10 +176,14 @@ class _Link:
             argument: part.arguments[argument][1] if argument in part.arguments else _write(value)
             for argument, value in self.arguments.items()
         }
+        self.wraps = _takes(self.factory, "inner")
+
+    def search(self) -> Searched | None:
+        """Leave the argument that is searched to the search."""
         if self.searched:
             self.arguments.pop(self.searched.argument, None)
             self._texts.pop(self.searched.argument, None)
-        self.wraps = _takes(self.factory, "inner")
+        return self.searched
 
     def build(self, *positional: Any, **more: Any) -> Any:
         return self.factory(*positional, **self.arguments, **more)
@@ -209,9 +213,10 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
             raise InputError(
                 f"method {text}: {link.name} is an optimizer, which must be the last part."
             )
-    # One argument is searched: that of the first part that has one.
+    # One argument is searched: that of the first part that has one. Others have their defaults, or
+    # what the catalogue shows.
     owner = next((link for link in links if link.searched), None)
-    searched = owner.searched if owner else None
+    searched = owner.search() if owner else None
 
     def build(rate: Any, threshold: Any = None) -> optax.GradientTransformation:
         def make(link: _Link, *inner: Any) -> Any:
@@ -243,7 +248,7 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
         rates=tuple(sorted(set(rates))),
         refine=learning_rates is None,
         searched=searched,
-        plain=last.describe() if front else None,
+        plain=last.describe() if any(link.name != "monitor_norms" for link in front) else None,
         write=write,
     )
 

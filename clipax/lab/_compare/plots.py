@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipax.lab._compare.files import write_whole
+from clipax.lab._compare.grids import find_searched
 from clipax.lab._compare.norms import Norms
 from clipax.lab._compare.results import MethodResult, quantile
 
@@ -81,7 +83,7 @@ def draw(
     curves.set(title="Test loss: median, band 5-95 % over seeds", xlabel="step", ylabel="test loss")
     curves.margins(x=0.01)
     ends.set(title="Test loss after the last step", xlabel="test loss")
-    ends.set_yticks(range(len(results)), [result.method for result in results])
+    ends.set_yticks(range(len(results)), [result.method.replace("+", "\n+") for result in results])
     ends.set_ylim(len(results) - 0.5, -0.5)
     rates.set(
         title="Choice of the learning rate (circled)",
@@ -108,7 +110,7 @@ def draw(
         fontsize=10,
         handlelength=3,
     )
-    figure.suptitle(title, fontsize=14)
+    figure.suptitle(textwrap.fill(title, 110), fontsize=14)
     if path is not None:
         picture = io.BytesIO()
         figure.savefig(picture, dpi=110, format=path.suffix[1:] or "png")
@@ -173,7 +175,8 @@ def _set_scale(axis: Any, log: bool) -> None:
 
 def _set_limits(axis: Any, scale: _Scale, low: float, high: float) -> None:
     """Show losses from `low` to `high`, at most to the end of the scale, with some room."""
-    high = min(max(high, low), scale.high)
+    high = min(high, scale.high)
+    low = low if low < high else scale.low
     if scale.log:
         room = max((high / low) ** 0.06, 1.02)
         limits = low / room, high * room
@@ -278,9 +281,8 @@ def _draw_norms(
     axes.semilogy(norms.steps, norms.series, color="0.55", linewidth=0.8)
     drawn: list[float] = []
     for result in results:
-        if result.argument not in ("max_norm", "threshold") or result.threshold is None:
-            continue
-        if _first(result.method) not in ("clip_by_global_norm", *_GLOBAL):
+        searched = find_searched(_first(result.method))
+        if result.threshold is None or searched is None or searched.unit != "norm":
             continue
         # Lines at one place are drawn beside each other by their dashes.
         offset = 5 * sum(math.isclose(result.threshold, other) for other in drawn)
@@ -289,7 +291,8 @@ def _draw_norms(
         )
         drawn.append(result.threshold)
     axes.set(
-        title="Gradient norms without a clip" + (", constant thresholds chosen" if drawn else ""),
+        title="Gradient norms of AdamW without a clip"
+        + (", constant thresholds chosen" if drawn else ""),
         xlabel="step",
         ylabel="norm",
     )
@@ -298,7 +301,3 @@ def _draw_norms(
     axes.grid(True, color="0.9")
     axes.set_axisbelow(True)
     axes.margins(x=0.01)
-
-
-# Methods whose constant threshold is one on the norm of the whole gradient.
-_GLOBAL = ("clip_by_smooth_norm", "clip_by_regularized_norm", "clip_sgd", "clip_adam_norm")

@@ -52,7 +52,8 @@ def _write_clipped(result: MethodResult) -> str:
 
 
 def _write_threshold(result: MethodResult) -> str:
-    return "-" if result.threshold is None else f"{result.threshold:.3g}"
+    mark = "*" if result.threshold_edge else ""
+    return "-" if result.threshold is None else f"{result.threshold:.3g}{mark}"
 
 
 def _list_columns(results: Sequence[MethodResult]) -> list[_Column]:
@@ -169,6 +170,11 @@ def write_remarks(results: Sequence[MethodResult]) -> list[str]:
                 f"Warning: the best rate of {result.method}, {result.learning_rate:g}, is the "
                 f"{result.edge} tried; a {further} one may do better (learning_rates)."
             )
+        if result.threshold_edge:
+            remarks.append(
+                f"The best {result.argument} of {result.method}, {result.threshold:.3g}, is the "
+                f"{result.threshold_edge} tried; others can be given as an argument."
+            )
     for result in results:
         if lost := _lost(result):
             remarks.append(f"{result.method} diverged at learning rates {lost}.")
@@ -244,7 +250,7 @@ def write_document(
         "is below that of the same optimizer without a clip, `div` the share of diverged seeds, "
         "`clip` the share of steps that were clipped or skipped (`-`: the optimizer does not clip, "
         "or does not record it), `rate` the learning rate (`*`: the smallest or largest tried), "
-        "`thresh.` the threshold, where one was searched (its argument is in the Python below), "
+        "`thresh.` likewise the threshold, where one was searched (its argument is below), "
         "`tried` the number of settings of both.",
         "",
         f"The settings have the lowest mean validation loss over seeds {SELECTION_SEEDS[0]} "

@@ -46,6 +46,14 @@ def write_percent(share: float) -> str:
     return f"{100 * share:.0f}" if share >= 0.095 else f"{100 * share:.2g}"
 
 
+def _find_edge(tried: Sequence[float], chosen: float | None) -> str | None:
+    if len(set(tried)) < 2:
+        return None
+    if chosen == min(tried):
+        return "smallest"
+    return "largest" if chosen == max(tried) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class MethodResult:
     """The result of one method.
@@ -108,10 +116,13 @@ class MethodResult:
     @property
     def edge(self) -> str | None:
         """`"smallest"` or `"largest"` where the chosen rate is that of the rates tried."""
-        rates = [rate for rate, _ in self.settings]
-        if len(set(rates)) < 2:
-            return None
-        return {min(rates): "smallest", max(rates): "largest"}.get(self.learning_rate)
+        return _find_edge([rate for rate, _ in self.settings], self.learning_rate)
+
+    @property
+    def threshold_edge(self) -> str | None:
+        """The same of the threshold."""
+        tried = [threshold for _, threshold in self.settings if threshold is not None]
+        return _find_edge(tried, self.threshold)
 
     def final(self, score: str) -> tuple[float, ...]:
         """List a score after the last step, for each seed."""

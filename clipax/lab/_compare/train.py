@@ -190,7 +190,11 @@ class Trainer:
         params, rest = jax.eval_shape(self.functional.init, jax.random.key(0))
         step = jax.value_and_grad(self.functional.loss, has_aux=True)
         # An error of the user's own functions shows their traceback.
-        return estimate_bytes(step, params, rest, batch)
+        training = estimate_bytes(step, params, rest, batch)
+        held_out = self.task.held_out["validation"]
+        evaluation = estimate_bytes(self.functional.evaluate, params, rest, held_out)
+        # Parameters, two moments of Adam, and what a clip remembers.
+        return max(training, evaluation) + 4 * 4 * sum(self.functional.sizes)
 
     def _advance(
         self,

@@ -50,7 +50,7 @@ def write_verdict(results: Sequence[MethodResult], norms: Norms, settings: Setti
       Sentences: what the gradients were like, what a clip did for each optimizer that was also run
       without one, and what to do.
     """
-    said = [_describe_norms(norms)]
+    said = [_describe_norms(norms, settings)]
     by_name = {result.method: result for result in results}
     found: list[_Finding] = []
     for name in dict.fromkeys(result.plain for result in results if result.plain in by_name):
@@ -72,11 +72,13 @@ def write_verdict(results: Sequence[MethodResult], norms: Norms, settings: Setti
     return said
 
 
-def _describe_norms(norms: Norms) -> str:
+def _describe_norms(norms: Norms, settings: Settings) -> str:
     median, high = norms.quantiles([0.5, 0.99])
+    noise = settings.corrupt or settings.noise != "none"
     text = (
-        f"Without a clip the gradient norm has median {median:.2g}, 99 % are below {high:.2g} "
-        f"({high / median:.1f} times the median), the largest is {norms.largest_ratio:.0f} times it"
+        f"Without a clip the gradient norm{', noise included,' if noise else ''} has median "
+        f"{median:.2g}, 99 % are below {high:.2g} ({high / median:.1f} times the median), "
+        f"the largest is {norms.largest_ratio:.0f} times it"
     )
     far = f"; {write_percent(norms.far)} % are above ten times." if norms.far else "."
     return text + far

@@ -39,7 +39,7 @@ def test_every_transformation_can_stand_in_front_of_an_optimizer(name):
     (method,) = resolve([f"{name}{wrapped}+sgd"])
     threshold = None if method.searched is None else method.searched.values[0]
     assert step(method, [3.0, 4.0], threshold=threshold).shape == (2,)
-    assert method.plain == "sgd"
+    assert method.plain == (None if name == "monitor_norms" else "sgd")
     # What is written is what is built.
     written = eval(method.write(0.1, threshold), {"clipax": clipax, "optax": optax})
     assert isinstance(written, optax.GradientTransformation)
@@ -68,6 +68,16 @@ def test_rates_thresholds_and_arguments_reach_the_factories():
         "optax.chain(clipax.clip_by_global_norm(max_norm=2.5), "
         "optax.sgd(momentum=0.9, learning_rate=0.1))"
     )
+
+
+def test_of_two_parts_with_a_threshold_the_first_ones_is_searched():
+    (method,) = resolve(["skip_spikes+clip_by_global_norm+sgd"])
+    assert method.searched == grids.find_searched("skip_spikes")
+    assert method.write(0.1, 5.0) == (
+        "clipax.skip_spikes(optax.chain(clipax.clip_by_global_norm(max_norm=1.0), "
+        "optax.sgd(learning_rate=0.1)), threshold=clipax.thresholds.median(5, window=50))"
+    )
+    assert resolve(["monitor_norms+sgd"])[0].plain is None
 
 
 def test_a_threshold_of_the_library_is_an_argument():

@@ -46,7 +46,7 @@ def test_diverged_runs_do_not_set_the_scale():
         result.method for result in RESULTS
     ]
     assert [label.get_text() for label in ends.get_yticklabels()] == [
-        result.method for result in RESULTS
+        result.method.replace("+", "\n+") for result in RESULTS
     ]
     assert {text.get_text() for text in ends.texts} == {"25 % diverged", "100 % diverged"}
     lines = {line.get_label(): line for line in curves.lines}
@@ -99,6 +99,13 @@ def test_losses_that_are_not_positive_are_drawn_on_a_linear_scale(tmp_path):
     assert {axes.get_yscale() for axes in (figure.axes[0], figure.axes[3])} == {"linear"}
     low, high = figure.axes[0].get_ylim()
     assert (low < -2.0, 1.0 < high < 2.0) == (True, True)
+
+
+def test_runs_that_all_diverged_keep_the_axes_in_order():
+    figure = draw(RESULTS[2:], NORMS, "")
+    for axes, axis in ((figure.axes[0], "y"), (figure.axes[1], "x"), (figure.axes[3], "y")):
+        low, high = getattr(axes, f"get_{axis}lim")()
+        assert low < high < 10
 
 
 def test_results_that_are_all_equal_have_a_scale():

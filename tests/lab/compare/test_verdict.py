@@ -32,8 +32,8 @@ def pair(shifts, base="adamw", plain=LOSSES, **changes):
 
 def test_norms_are_told_first():
     assert say(pair([0.0] * 8))[0] == (
-        "Without a clip the gradient norm has median 1.5, 99 % are below 2 (1.3 times the median), "
-        "the largest is 40 times it; 1 % are above ten times."
+        "Without a clip the gradient norm, noise included, has median 1.5, 99 % are below 2 (1.3 "
+        "times the median), the largest is 40 times it; 1 % are above ten times."
     )
     assert say(pair([0.0] * 8), CALM)[0].endswith("the largest is 2 times it.")
 
