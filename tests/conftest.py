@@ -12,6 +12,7 @@ import pytest
 
 from clipax.measure import assume_devices
 from tests.double import enable_x64
+from tests.one_context import share_context
 from tests.quick_code import quick_code
 
 __all__ = ["quick_code"]
@@ -30,6 +31,7 @@ if jax.__version_info__ < (0, 11) and not _AS_FOR_USERS & os.environ.keys():
             "--xla_cpu_parallel_codegen_split_count=1",
         ]
     )
+    share_context()
 
 # Sharding is tested on virtual devices; an accelerator would change roundings and tolerances.
 jax.config.update("jax_platforms", "cpu")
