@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 
 import jax
 import pytest
 
 from clipax.measure import assume_devices
 from tests.double import enable_x64
-from tests.quick_code import quick_code
+from tests.one_context import share_context
+from tests.quick_code import compiled_quickly, quick_code
 
 __all__ = ["quick_code"]
 
@@ -30,6 +32,7 @@ if jax.__version_info__ < (0, 11) and not _AS_FOR_USERS & os.environ.keys():
             "--xla_cpu_parallel_codegen_split_count=1",
         ]
     )
+    share_context()
 
 # Sharding is tested on virtual devices; an accelerator would change roundings and tolerances.
 jax.config.update("jax_platforms", "cpu")
@@ -54,9 +57,19 @@ class _OwnWarnings:
             warnings.filterwarnings("error", "", category, r"clipax(\.|\Z)", append=True)
 
 
+class _QuickDoctests:
+    """Compiles the examples of docstrings quickly, as `quick_code` does the tests."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        with compiled_quickly() if isinstance(item, pytest.DoctestItem) else nullcontext():
+            return (yield)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register what must hold for doctests, too, which do not see this file's fixtures."""
     config.pluginmanager.register(_OwnWarnings())
+    config.pluginmanager.register(_QuickDoctests())
 
 
 @pytest.fixture

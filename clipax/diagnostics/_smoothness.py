@@ -149,7 +149,7 @@ class SmoothnessRecorder:
       ...     recorder(x, new, scale)
       ...     x = new
       >>> for name, values in recorder.arrays().items():
-      ...     print(name, values)
+      ...     print(name, values.round(4))
       step [0 2]
       grad_norm [8. 9.]
       smoothness [2. 6.]

@@ -23,7 +23,7 @@ from tests.contract.harness import (
 )
 from tests.thorough import thorough
 
-ALL = pytest.mark.parametrize("name", CASES)
+ALL = pytest.mark.parametrize("name", thorough(CASES, BASIC))
 EACH = pytest.mark.parametrize("name", BASIC)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
 

@@ -16,8 +16,8 @@ from benchmarks.harness import hlo
 from tests.contract.cases import CASES, MEASURING, REPRESENTATIVES
 from tests.contract.gradients import Layout, mild, nest
 from tests.contract.harness import assert_close, jitted, method, run
+from tests.thorough import thorough
 
-FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
 LAYOUT: Layout = {"dense/bias": (4,), "dense/kernel": (16, 4), "scale": ()}
 SPECS = {"dense": {"bias": P(), "kernel": P("x")}, "scale": P()}
 
@@ -44,9 +44,17 @@ def _place(tree: Any, mesh: Any) -> Any:
     )
 
 
-@FULL
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-def test_sharded_arrays(name: str, kind: AxisType) -> None:
+# What has a memory of each leaf, and what has none.
+BOTH = ("thresholds.power", "clip_by_leaf_norm", "clip_adam_norm", "delay_updates")
+PLACED = [(name, kind) for name in REPRESENTATIVES for kind in ("auto", "explicit")]
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    thorough(PLACED, [pair for pair in PLACED if pair[0] in BOTH or pair[1] == "explicit"]),
+)
+def test_sharded_arrays(name: str, axes: str) -> None:
+    kind = AxisType.Explicit if axes == "explicit" else AxisType.Auto
     params, gradients = _problem()
     expected, states = run(jitted(name), method(name).init(params), gradients, params)
     mesh = _mesh(kind)
@@ -64,8 +72,13 @@ def test_sharded_arrays(name: str, kind: AxisType) -> None:
     assert_close(after[-1], states[-1])
 
 
-@FULL
-@pytest.mark.parametrize("tracked", [True, False], ids=["tracked", "named"])
+MAPPED = [(name, tracked) for name in REPRESENTATIVES for tracked in (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "tracked"),
+    thorough(MAPPED, [pair for pair in MAPPED if pair[0] in BOTH or pair[1]]),
+)
 def test_shard_map(name: str, tracked: bool) -> None:
     params, gradients = _problem()
     expected, states = run(jitted(name), method(name).init(params), gradients, params)

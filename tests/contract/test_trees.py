@@ -24,6 +24,7 @@ from tests.contract.harness import (
     structure,
 )
 from tests.double import enable_x64
+from tests.thorough import thorough
 
 EACH = pytest.mark.parametrize("name", SEES_LEAVES)
 FULL = pytest.mark.parametrize("name", REPRESENTATIVES)
@@ -37,9 +38,16 @@ DTYPES = {
 }
 
 
-@EACH
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-def test_updates_have_the_dtype_of_the_gradients(name: str, dtype: Any) -> None:
+# A tree of all dtypes for each, trees of one for the representatives.
+TYPED = [(name, kind) for name in SEES_LEAVES for kind in DTYPES]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    thorough(TYPED, [pair for pair in TYPED if pair[0] in REPRESENTATIVES or pair[1] == "mixed"]),
+)
+def test_updates_have_the_dtype_of_the_gradients(name: str, kind: str) -> None:
+    dtype = DTYPES[kind]
     with enable_x64(True) if dtype == jnp.float64 else contextlib.nullcontext():
         gradients = nest(parameters(NESTED), dtype)
         tx = method(name)
@@ -64,6 +72,9 @@ def test_gradients_narrower_than_the_parameters(name: str) -> None:
     assert signature(states[-1]) == signature(tx.init(params))
 
 
+SHAPES = [(0,), pytest.param((0, 3), marks=pytest.mark.thorough), ()]
+
+
 @EACH
 @pytest.mark.parametrize("tree", [{}, {"a": {}}, (), None], ids=repr)
 def test_a_tree_without_leaves(name: str, tree: Any) -> None:
@@ -74,7 +85,7 @@ def test_a_tree_without_leaves(name: str, tree: Any) -> None:
 
 
 @EACH
-@pytest.mark.parametrize("shape", [(0,), (0, 3), ()], ids=repr)
+@pytest.mark.parametrize("shape", SHAPES, ids=repr)
 def test_a_single_array_of_size_zero_or_rank_zero(name: str, shape: tuple[int, ...]) -> None:
     gradient = jnp.full(shape, 2.5)
     tx = method(name)

@@ -191,7 +191,7 @@ NEED_PARAMS = {"clipped_sstm"} | {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", thorough(CASES, BASIC.keys() | NEED_PARAMS))
 def test_params_are_optional_where_they_are_not_used(name: str) -> None:
     params, gradients = problem()
     tx = method(name)

@@ -209,12 +209,12 @@ def products_of(count):
 def test_products_do_not_grow_with_the_leaves():
     # Of several devices each could hold a part: leaves then stay by themselves.
     with clipax.measure.assume_devices(1):
-        assert products_of(15) == products_of(5) > 0
+        assert products_of(10) == products_of(5) > 0
     with clipax.measure.assume_devices(8):
-        assert products_of(15) == 3 * products_of(5)
+        assert products_of(10) == 2 * products_of(5)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+@pytest.mark.parametrize("platform", thorough(["cpu", "tpu", "cuda"], but=["cpu", "tpu"]))
 @pytest.mark.parametrize(
     "make",
     [

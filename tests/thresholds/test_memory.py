@@ -10,6 +10,7 @@ import pytest
 import clipax
 from clipax import thresholds
 from clipax._statistics import _window
+from tests.thorough import thorough
 
 REMEMBERING = {
     "thresholds.quantile": thresholds.quantile(0.7, window=12),
@@ -85,7 +86,7 @@ def test_units_are_what_they_are_alone(name):
     assert (updates[20, :, 0] != 0).all()
 
 
-@EACH
+@pytest.mark.parametrize("name", thorough(RULES, ["thresholds.median", "max_ccc_clip"]))
 def test_leaves_of_a_scale_of_their_own_have_their_own_memory(name):
     given = gradients(50, 4)
     tree = {"large": 1e6 * given, "small": given}

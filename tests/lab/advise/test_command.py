@@ -14,6 +14,7 @@ import clipax
 from clipax import cli
 from clipax.lab._advise.read import read_log
 from clipax.lab._errors import InputError
+from tests.thorough import thorough
 
 NORMS = np.round(np.exp(np.random.default_rng(0).normal(0, 0.4, 60)), 6)
 NORMS[30], NORMS[40], NORMS[50] = 80.0, 0.0, np.nan
@@ -82,6 +83,14 @@ def run(capsys: Any, *words: Any) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_every_norm_is_read(name: str, tmp_path: Any) -> None:
+    (tmp_path / name).write_text(FILES[name])
+    series = clipax.advise(read_log(str(tmp_path / name))[0]).series
+    np.testing.assert_array_equal(series.norms, NORMS)
+    np.testing.assert_array_equal(series.steps, [row["step"] for row in ROWS])
+
+
+@pytest.mark.parametrize("name", thorough(FILES, ["trainer_state.json", "text.csv", "stdout.log"]))
 def test_what_is_in_a_file_is_found(name: str, tmp_path: Any, capsys: Any) -> None:
     (tmp_path / name).write_text(FILES[name])
     status, out, err = run(capsys, "advise", tmp_path / name, "--threshold", "1.0")
