@@ -38,7 +38,7 @@ def write_loss(value: float) -> str:
     """Write a loss with three digits behind the point, or as many that count."""
     if math.isinf(value):
         return "inf"
-    return f"{value:.3f}" if 0.1 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
+    return f"{value:.3f}" if 0.01 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
 
 
 def write_percent(share: float) -> str:
