@@ -20,10 +20,13 @@ SUITES = {
     "simulate": "how many noisy steps a second `clipax.lab.simulate` runs",
     "faults": "what becomes of a method once its gradients go wrong",
     "tail-index": "how well the tail index of norms is estimated",
+    "logs": "how far the norms of real training stray from those before them",
+    "noise": "is the noise of a gradient in its norm or in single entries?",
+    "choose": "the rows of the table that says which clip to use, on real norms and live",
     "programs": "what every step is compiled to on a TPU or a GPU",
     "pods": "what a clip takes on whole TPU pods, for 7 and 70 billion parameters",
     "training": "what a clip adds to a whole training step on a TPU or a GPU",
-    "docs": "tables out of results, into docs/speed.md and results/; --check: are they there?",
+    "docs": "tables out of results, into pages and results/; --check: are they there?",
 }
 """Name and question; the module has the same name, and is imported when it is asked for."""
 

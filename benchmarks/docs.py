@@ -1,7 +1,7 @@
-"""Writes tables out of results: for users into docs/speed.md, with figures to reach for ourselves.
+"""Writes tables out of results: for users into pages, with figures to reach for ourselves.
 
 `docs/speed.md` has markers `<!-- speed:NAME begin -->` and `<!-- speed:NAME end -->` for each table
-of `TABLES` that it shows.
+of `TABLES` that it shows, `docs/choose.md` and `docs/real_norms.md` such with `choose`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks import choice_tables
 from benchmarks.command import load_suite
 from benchmarks.harness import records
 from benchmarks.harness.records import Column, Content, Row
@@ -21,7 +22,9 @@ from benchmarks.suites.figures import measure_spread
 from benchmarks.suites.programs import join
 
 ROOT = Path(__file__).parents[1]
-SPEED, RESULTS = ROOT / "docs" / "speed.md", Path(__file__).parent / "results"
+SPEED, CHOOSE = ROOT / "docs" / "speed.md", ROOT / "docs" / "choose.md"
+REAL_NORMS = ROOT / "docs" / "real_norms.md"
+RESULTS = Path(__file__).parent / "results"
 
 FILES = {
     **dict.fromkeys(("steps_cpu", "scopes", "methods_cpu"), "steps"),
@@ -35,6 +38,8 @@ FILES = {
     "pods": "pods",
     "training_gpu": "training",
     "training_tpu": "training",
+    "noise": "noise",
+    "choose": "choose",
 }
 """The suite of each file of results."""
 
@@ -164,6 +169,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "pods": partial(write_suite, "pods"),
     "training-gpu": partial(write_suite, "training_gpu"),
     "training-tpu": partial(write_suite, "training_tpu"),
+    **choice_tables.TABLES,
 }
 
 
@@ -184,12 +190,12 @@ def fill(text: str) -> str:
     """Puts the tables between their markers."""
 
     def replace(found: re.Match[str]) -> str:
-        if found[1] not in TABLES:
-            raise ValueError(f"There is no table {found[1]!r}: {', '.join(TABLES)}.")
-        begin, end = (f"<!-- speed:{found[1]} {word} -->" for word in ("begin", "end"))
-        return f"{begin}\n{TABLES[found[1]]()}\n{end}"
+        if found[2] not in TABLES:
+            raise ValueError(f"There is no table {found[2]!r}: {', '.join(TABLES)}.")
+        begin, end = (f"<!-- {found[1]}:{found[2]} {word} -->" for word in ("begin", "end"))
+        return f"{begin}\n{TABLES[found[2]]()}\n{end}"
 
-    pattern = r"<!-- speed:([\w-]+) begin -->.*?<!-- speed:\1 end -->"
+    pattern = r"<!-- (speed|choose):([\w-]+) begin -->.*?<!-- \1:\2 end -->"
     return re.sub(pattern, replace, text, flags=re.DOTALL)
 
 
@@ -198,7 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing: is it as it should?")
     options = parser.parse_args(arguments)
-    pages = {RESULTS / "figures.md": write_figures(), SPEED: fill(SPEED.read_text())}
+    pages = {RESULTS / "figures.md": write_figures()}
+    pages |= {page: fill(page.read_text()) for page in (SPEED, CHOOSE, REAL_NORMS)}
     for name in ("faults", "tail_index"):
         text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)
         pages[RESULTS / f"{name}.md"] = text

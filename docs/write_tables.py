@@ -1,4 +1,4 @@
-"""Writes what the pages say of the catalogue and of the comparisons that are kept.
+"""Writes what the pages say of the catalogue, and of the comparisons that are kept.
 
 Run it with `python docs/write_tables.py` after a change of the catalogue, or a new `clipax compare
 --out benchmarks/results/compare/digits` (`--task text` for `text`).
@@ -11,25 +11,9 @@ from pathlib import Path
 
 from clipax import catalogue
 
-__all__ = ["ROOT", "compared", "main", "names_by_kind", "tables"]
+__all__ = ["ROOT", "compared", "main", "replace", "tables"]
 
 ROOT = Path(__file__).parents[1]
-KINDS = {
-    "threshold": "Thresholds, in `clipax.thresholds`",
-    "norm": "Rules on norms, in `clipax.norms`",
-    "transformation": "Transformations",
-    "optimizer": "Optimizers",
-}
-
-
-def names_by_kind() -> str:
-    """The names of all methods as a list, one line a kind."""
-    lines = []
-    for kind, title in KINDS.items():
-        entries = (entry for entry in catalogue.ENTRIES.values() if entry.kind == kind)
-        names = sorted(entry.name.rpartition(".")[-1] for entry in entries)
-        lines.append(f"- {title}: {', '.join(f'`{name}`' for name in names)}")
-    return "\n".join(lines)
 
 
 def compared(task: str) -> str:
@@ -48,7 +32,6 @@ def _explains(paragraph: str) -> bool:
 def tables() -> list[tuple[str, str, str]]:
     """The page, the name of the markers, and what stands between them."""
     return [
-        ("README.md", "names", names_by_kind()),
         ("docs/methods.md", "methods", catalogue.markdown_table()),
         ("docs/compare.md", "digits", compared("digits")),
         ("docs/compare.md", "text", compared("text")),

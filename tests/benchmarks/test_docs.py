@@ -58,3 +58,13 @@ def test_the_readme_names_every_command_and_every_file() -> None:
     text = (Path(docs.__file__).parent / "README.md").read_text()
     assert [name for name in command.SUITES if f"`{name}`" not in text] == []
     assert [name for name in docs.FILES if f"`{name}.json`" not in text] == []
+
+
+def test_a_stale_table_of_choices_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "choose.md"
+    page.write_text(docs.CHOOSE.read_text().replace("| `clip_by_zscore()` ", "| `zclip()` ", 1))
+    monkeypatch.setattr(docs, "CHOOSE", page)
+    assert docs.main(["--check"]) == 1
+    assert "choose.md: stale" in capsys.readouterr().err

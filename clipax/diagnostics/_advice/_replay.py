@@ -72,7 +72,8 @@ def _replay(
 ) -> Replay:
     def step(state: optax.OptState, norm: jax.Array) -> tuple[optax.OptState, jax.Array]:
         update, state = clip.update(norm, state, jnp.ones(()))
-        return state, jnp.stack([jnp.asarray(update), metrics(state)["threshold"]])
+        threshold = metrics(state).get("threshold", jnp.inf)  # a guard has none
+        return state, jnp.stack([jnp.asarray(update), jnp.asarray(threshold)])
 
     _, out = jax.jit(lambda norms: jax.lax.scan(step, clip.init(jnp.ones(())), norms))(norms)
     updates, thresholds = np.asarray(out, np.float64).T

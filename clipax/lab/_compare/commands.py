@@ -113,9 +113,10 @@ def compare_methods(
     """Train a model with several clips and optimizers, each at its best setting.
 
     For each method eight settings of learning rate and threshold are tried, by the loss on a
-    validation part over four seeds; the results are those of other seeds on a test part. All methods
-    see the same weights, batches and noise. Every finished method is saved at once: the same
-    command resumes after an interruption, and more methods can be added with the same settings.
+    validation part over four seeds; the results are those of other seeds on a test part. All
+    methods see the same weights, batches and noise. Every finished method is saved at once: the
+    same command resumes after an interruption, and more methods can be added with the same
+    settings.
     """
     short = QUICK if quick else {}
     try:

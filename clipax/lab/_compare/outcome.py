@@ -14,6 +14,7 @@ from clipax.lab._compare.report import make_table, make_title, write_document, w
 from clipax.lab._compare.results import MethodResult
 from clipax.lab._compare.settings import Settings
 from clipax.lab._compare.verdict import write_verdict
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -59,7 +60,16 @@ class Comparison:
     def __str__(self) -> str:
         # Plain text: of a notebook's own console nothing is wanted.
         text = io.StringIO()
-        self.print(Console(file=text, width=_WIDTH, force_jupyter=False, highlight=False))
+        self.print(
+            Console(
+                file=text,
+                width=_WIDTH,
+                force_jupyter=False,
+                force_terminal=False,
+                color_system=None,
+                highlight=False,
+            )
+        )
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def print(self, console: Console) -> None:
