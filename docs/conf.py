@@ -1,4 +1,7 @@
-"""How Sphinx builds the site: `python -m sphinx -W docs site`, with the extra `docs`, without a network."""
+"""How Sphinx builds the site: `python -m sphinx -W docs site`, with the extra `docs`.
+
+The build asks no network, and neither do the pages.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ __all__ = ["setup"]
 def make_pages(app: Any, config: Any) -> None:
     """Write all pages that are made, and remove those of a former build."""
     folder = Path(app.srcdir)
-    pages = sources.list_pages() | names.list_pages() | method_pages.list_pages()
+    pages = {**sources.list_pages(), **names.list_pages(), **method_pages.list_pages()}
     for made in MADE:
         for old in (folder / made).glob("*"):
             if old.relative_to(folder).as_posix() not in pages:

@@ -2,16 +2,102 @@
 
 from __future__ import annotations
 
-from clipax.catalogue import ENTRIES, Entry
+from clipax._twins import TWINS
+from clipax.catalogue import ENTRIES, PAPERS, Entry
+from docs.builder import pictures, tables
 
 __all__ = ["list_pages"]
 
+_KINDS = {
+    "threshold": "A threshold: it stands wherever a method takes one.",
+    "norm": "A rule on norms: `clipax.scale_by_norm` makes a transformation of it.",
+    "transformation": "A gradient transformation: a link of an `optax.chain`.",
+    "optimizer": "An optimizer.",
+}
+
 
 def list_pages() -> dict[str, str]:
-    """Return the pages by their path in `docs/`."""
-    return {f"method/{name}.rst": _write_page(entry) for name, entry in ENTRIES.items()}
+    """Return the pages and pictures by their path in `docs/`."""
+    pages = {}
+    for name, entry in ENTRIES.items():
+        pages[f"method/{name}.rst"] = _write_page(entry)
+        pages[f"method/{name}.svg"] = pictures.draw(entry)
+    return pages
 
 
 def _write_page(entry: Entry) -> str:
-    title = f"{entry.name}\n{'=' * len(entry.name)}\n"
-    return f"{title}\n.. autofunction:: clipax.{entry.name}\n"
+    parts = [
+        _head(entry.name, "="),
+        _write_summary(entry),
+        f".. autofunction:: clipax.{entry.name}",
+    ]
+    parts += [_head("What it does to norms", "-"), _write_picture(entry)]
+    parts += [_head("What it costs", "-"), _write_costs(entry)]
+    parts += [_head("After bad gradients", "-"), _write_faults(entry)]
+    if entry.papers:
+        parts += [_head("Papers", "-"), _write_papers(entry)]
+    return "\n\n".join([*parts, ""])
+
+
+def _head(title: str, line: str) -> str:
+    return f"{title}\n{line * len(title)}"
+
+
+def _write_summary(entry: Entry) -> str:
+    usual = [f"``{usual}``" for usual, name in TWINS.items() if name == entry.name]
+    lines = [_KINDS[entry.kind], f":In one line: ``{entry.formula}``"]
+    if usual:
+        lines.append(f":Called elsewhere: {', '.join(usual)}")
+    return "\n\n".join([lines[0], "\n".join(lines[1:])])
+
+
+def _write_picture(entry: Entry) -> str:
+    arguments = ", ".join(f"{name}={_write_value(value)}" for name, value in entry.example.items())
+    made = {"threshold": " in `clip_by_global_norm`", "norm": " in `scale_by_norm`"}
+    return f"""With ``{entry.name}({arguments})``{made.get(entry.kind, "")}, on a matrix and a vector
+whose gradient keeps its direction and has the norms of a real run ({pictures.RUN}; :doc:`logs
+</real_norms>`), the median of its later stretch set to 1. Where there are several blocks, the
+threshold is that of the block with the largest norm.
+
+.. image:: {entry.name}.svg
+   :alt: Norm of the update against the norm of the gradient, and both over the run
+   :class: method-picture"""
+
+
+def _write_value(value: object) -> str:
+    return getattr(value, "__name__", None) or ("..." if "<" in repr(value) else repr(value))
+
+
+def _write_costs(entry: Entry) -> str:
+    peer = tables.name_peer(entry.name)
+    beside = f" *Optax's* is the nearest step with optax alone: ``{peer}``." if peer else ""
+    return f"""One step, an optimizer by itself, all else followed by SGD: memory traffic and temporaries
+in units of the parameters' size P.{beside} On GPU and TPU these are counts of compiled programs;
+:doc:`speed </speed>` has the versions, and how each is measured.
+
+{tables.list_costs(entry.name)}"""
+
+
+def _write_faults(entry: Entry) -> str:
+    why = "\n".join(f"- {fault}: {_write_reason(text)}" for fault, text in entry.lasting.items())
+    lasting = f"What lasts by the formula:\n\n{why}" if why else ""
+    return f"""*Recovers*: equal to a run without the fault within 20 steps; *n steps*: after more;
+*dies*: not within 200, with a star where only the clipping is lost. Three words are for a fault in
+the first step, early and late in the run (:doc:`how it is tested </faults>`).
+
+{tables.list_faults(entry.name)}
+{lasting}"""
+
+
+def _write_reason(text: str) -> str:
+    """Write a text in which code stands between single marks, as in Markdown."""
+    return text.replace("`", "``")
+
+
+def _write_papers(entry: Entry) -> str:
+    lines = []
+    for paper in (PAPERS[key] for key in entry.papers):
+        link = f"https://arxiv.org/abs/{paper.arxiv}"
+        number = f", `arXiv {paper.arxiv} <{link}>`__" if paper.arxiv else ""
+        lines.append(f"- {paper.authors} {paper.year}, *{paper.title}*{number}.")
+    return "\n".join(lines)

@@ -164,7 +164,8 @@ def _find_origin(module: str, name: str) -> str | None:
     file = importlib.import_module(module).__file__
     assert file is not None
     for statement in ast.walk(ast.parse(Path(file).read_text())):
-        if isinstance(statement, ast.ImportFrom) and statement.module:
-            if name in {alias.asname or alias.name for alias in statement.names}:
-                return statement.module
+        if isinstance(statement, ast.ImportFrom) and name in {
+            alias.asname or alias.name for alias in statement.names
+        }:
+            return statement.module
     return None
