@@ -6,6 +6,7 @@ the tables of contents, formulas as MathML and links to other projects' pages.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,27 @@ def make_pages(app: Any, config: Any) -> None:
         write(folder / path, content)
 
 
+def shorten_types(
+    app: Any,
+    what: str,
+    name: str,
+    value: Any,
+    options: Any,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str | None, str | None]:
+    """Write aliases of types by their names: Sphinx does not where they are parts of others."""
+    pattern = r"TypeAliasForwardRef\('(\w+)'\)"
+    return signature and re.sub(pattern, r"\1", signature), result and re.sub(
+        pattern, r"\1", result
+    )
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Join the build."""
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("config-inited", make_pages)
+    app.connect("autodoc-process-signature", shorten_types)
     app.connect("source-read", sources.rewrite_links)
     app.connect("source-read", navigation.add_contents)
     app.connect("missing-reference", elsewhere.resolve)

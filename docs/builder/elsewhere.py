@@ -1,4 +1,4 @@
-"""Links to the pages of jax and optax, by a list: a build asks no server for an index of names."""
+"""Links to pages of jax, optax, Flax and NumPy: a build asks no server for an index of names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from docutils import nodes
 
 __all__ = ["find_address", "resolve"]
 
+_FLAX = "https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/"
+_NUMPY = "https://numpy.org/doc/stable/reference/generated/"
 _JAX = "https://docs.jax.dev/en/latest/"
 _OPTAX = "https://optax.readthedocs.io/en/latest/api/"
 _OPTAX_PAGES = {
@@ -31,6 +33,11 @@ _OPTAX_PAGES = {
     "utilities": ("tree.get", "tree.map_params"),
 }
 _PAGE_OF = {f"optax.{name}": page for page, some in _OPTAX_PAGES.items() for name in some}
+_FLAX_PAGES = {
+    "nnx.Optimizer": "training/optimizer",
+    "nnx.Param": "variables",
+    "nnx.scan": "transforms",
+}
 # Modules of jax have pages of another form.
 _JAX_MODULES = {
     "jax.export": f"{_JAX}jax.export.html",
@@ -41,14 +48,16 @@ _JAX_MODULES = {
 
 
 def find_address(name: str) -> str | None:
-    """Return the page of a name of jax or optax; None for any other."""
+    """Return the page of a name that docstrings use; None for any other."""
     if name in _JAX_MODULES:
         return _JAX_MODULES[name]
     if name.startswith("jax."):
         return f"{_JAX}_autosummary/{name}.html"
     if name in _PAGE_OF:
         return f"{_OPTAX}{_PAGE_OF[name]}.html#{name}"
-    return None
+    if name in _FLAX_PAGES:
+        return f"{_FLAX}{_FLAX_PAGES[name]}.html"
+    return f"{_NUMPY}{name}.html" if name.startswith("numpy.") else None
 
 
 def resolve(app: Any, env: Any, node: Any, content: Any) -> nodes.reference | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
 from clipax._twins import TWINS
 from clipax.catalogue import ENTRIES, PAPERS, Entry
 from docs.builder import pictures, tables
+from docs.builder.files import DOCS, ROOT
 
 __all__ = ["list_pages"]
 
@@ -21,16 +26,31 @@ def list_pages() -> dict[str, str]:
     pages = {}
     for name, entry in ENTRIES.items():
         pages[f"method/{name}.rst"] = _write_page(entry)
-        pages[f"method/{name}.svg"] = pictures.draw(entry)
+        pages[f"method/{name}.svg"] = _draw(entry)
     return pages
 
 
+@cache
+def _find_last_change() -> float:
+    code = [*(ROOT / "clipax").rglob("*.py"), Path(pictures.__file__)]
+    return max(file.stat().st_mtime for file in code)
+
+
+def _draw(entry: Entry) -> str:
+    """Draw a picture, or read that of a former build where no code has changed since."""
+    file = DOCS / "method" / f"{entry.name}.svg"
+    if not file.exists() or file.stat().st_mtime < _find_last_change():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(pictures.draw(entry))
+    return file.read_text()
+
+
 def _write_page(entry: Entry) -> str:
-    parts = [
-        _head(entry.name, "="),
-        _write_summary(entry),
-        f".. autofunction:: clipax.{entry.name}",
-    ]
+    usual = [usual for usual, name in TWINS.items() if name == entry.name]
+    # A search shows pages with a main entry first.
+    parts = [f".. index:: ! {name}" for name in usual]
+    parts += [_head(entry.name, "="), _write_summary(entry, usual)]
+    parts += [f".. autofunction:: clipax.{entry.name}"]
     parts += [_head("What it does to norms", "-"), _write_picture(entry)]
     parts += [_head("What it costs", "-"), _write_costs(entry)]
     parts += [_head("After bad gradients", "-"), _write_faults(entry)]
@@ -43,18 +63,17 @@ def _head(title: str, line: str) -> str:
     return f"{title}\n{line * len(title)}"
 
 
-def _write_summary(entry: Entry) -> str:
-    usual = [f"``{usual}``" for usual, name in TWINS.items() if name == entry.name]
-    lines = [_KINDS[entry.kind], f":In one line: ``{entry.formula}``"]
+def _write_summary(entry: Entry, usual: Sequence[str]) -> str:
+    fields = [f":In one line: ``{entry.formula}``"]
     if usual:
-        lines.append(f":Called elsewhere: {', '.join(usual)}")
-    return "\n\n".join([lines[0], "\n".join(lines[1:])])
+        fields.append(f":Called elsewhere: {', '.join(f'``{name}``' for name in usual)}")
+    return "\n\n".join([_KINDS[entry.kind], "\n".join(fields)])
 
 
 def _write_picture(entry: Entry) -> str:
-    arguments = ", ".join(f"{name}={_write_value(value)}" for name, value in entry.example.items())
-    made = {"threshold": " in `clip_by_global_norm`", "norm": " in `scale_by_norm`"}
-    return f"""With ``{entry.name}({arguments})``{made.get(entry.kind, "")}, on a matrix and a vector
+    given = ", ".join(f"{name}={_write_value(value)}" for name, value in entry.example.items())
+    lifts = {"threshold": " in `clipax.clip_by_global_norm`", "norm": " in `clipax.scale_by_norm`"}
+    return f"""With ``{entry.name}({given})``{lifts.get(entry.kind, "")}, on a matrix and a vector
 whose gradient keeps its direction and has the norms of a real run ({pictures.RUN}; :doc:`logs
 </real_norms>`), the median of its later stretch set to 1. Where there are several blocks, the
 threshold is that of the block with the largest norm.
@@ -71,9 +90,9 @@ def _write_value(value: object) -> str:
 def _write_costs(entry: Entry) -> str:
     peer = tables.name_peer(entry.name)
     beside = f" *Optax's* is the nearest step with optax alone: ``{peer}``." if peer else ""
-    return f"""One step, an optimizer by itself, all else followed by SGD: memory traffic and temporaries
-in units of the parameters' size P.{beside} On GPU and TPU these are counts of compiled programs;
-:doc:`speed </speed>` has the versions, and how each is measured.
+    return f"""One step, an optimizer by itself, all else followed by SGD: memory traffic and
+temporaries in units of the parameters' size P.{beside} On GPU and TPU these are counts of compiled
+programs; :doc:`speed </speed>` has the versions, and how each is measured.
 
 {tables.list_costs(entry.name)}"""
 

@@ -49,7 +49,7 @@ def read_run() -> np.ndarray:
     """Return the norms of the run, in units of the median of its last stretch."""
     stretches = next(log.stretches for log in norms.load(norms.PUBLIC) if log.name == RUN)
     joined = np.concatenate([stretch.norms for stretch in stretches])
-    return np.float32(joined / np.median(stretches[-1].norms))
+    return (joined / np.median(stretches[-1].norms)).astype(np.float32)
 
 
 def _measure(tx: optax.GradientTransformationExtraArgs) -> Measured:
@@ -71,10 +71,9 @@ def _measure(tx: optax.GradientTransformationExtraArgs) -> Measured:
     for size in read_run():
         state, *one = step(state, size)
         told.append(one)
-    updates, thresholds = (
-        None if row[0] is None else np.array(row) for row in zip(*told, strict=True)
-    )
-    return Measured(updates, thresholds, np.array([step(state, size)[1] for size in _SIZES]))
+    updates, thresholds = zip(*told, strict=True)
+    known = None if thresholds[0] is None else np.array(thresholds)
+    return Measured(np.array(updates), known, np.array([step(state, size)[1] for size in _SIZES]))
 
 
 def _read_threshold(state: Any) -> jax.Array | None:
