@@ -51,6 +51,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-signature", shorten_types)
     app.connect("source-read", sources.rewrite_links)
     app.connect("source-read", navigation.add_contents)
+    app.connect("doctree-read", names.add_anchors)
     app.connect("missing-reference", elsewhere.resolve)
     app.add_html_math_renderer(
         "mathml", (mathml.visit_inline, None), (mathml.visit_displayed, None)

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sphinx import addnodes
 from sphinx.pycode import ModuleAnalyzer
 
 import clipax
 from clipax.catalogue import ENTRIES
 
-__all__ = ["Name", "list_modules", "list_names", "list_pages"]
+__all__ = ["Name", "add_anchors", "list_modules", "list_names", "list_pages"]
 
 _COMMANDS = {"clipax.cli", "clipax.__main__"}
 
@@ -169,3 +170,30 @@ def _find_origin(module: str, name: str) -> str | None:
         }:
             return statement.module
     return None
+
+
+@cache
+def _list_homes_by_file() -> dict[str, set[str]]:
+    """Return for each module of the code the modules under which its names are documented."""
+    found: dict[str, set[str]] = {}
+    for name in list_names():
+        if _is_own(name.value):
+            homes = found.setdefault(name.value.__module__, set())
+            homes.add(name.home.rpartition(".")[0])
+    return found
+
+
+def add_anchors(app: object, doctree: Any) -> None:
+    """Let the links that lead from the code to a name's page find the name.
+
+    Sphinx calls all names of a file by the module under which it met the first of them.
+    """
+    homes = {name.home: name.value for name in list_names() if _is_own(name.value)}
+    for signature in doctree.findall(addnodes.desc_signature):
+        for anchor in tuple(signature["ids"]):
+            owner = anchor if anchor in homes else anchor.rpartition(".")[0]
+            if owner in homes:
+                rest = anchor.removeprefix(owner.rpartition(".")[0])
+                modules = _list_homes_by_file()[homes[owner].__module__]
+                others = sorted(f"{module}{rest}" for module in modules)
+                signature["ids"] += [one for one in others if one != anchor]
