@@ -1,13 +1,19 @@
 """The site builds without a warning, says of every public name what it is, and its links hold.
 
-It needs the extra `docs`: `python -m pytest -m "" tests/docs/test_site.py`.
+It needs the extra `docs`: `python -m pytest -m "" tests/docs/test_site.py -n 0`.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
+import shutil
+import subprocess
+import threading
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +34,10 @@ from docs.builder import elsewhere, mathml, names, navigation
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "site"
 
-pytestmark = [pytest.mark.thorough, pytest.mark.xdist_group("site")]
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="one build at a time: -n 0"),
+]
 
 
 class Links(HTMLParser):
@@ -54,8 +63,8 @@ class Links(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site() -> dict[str, Links]:
-    """All pages by their path, built where they are older than what they show."""
-    assert build_main(["-q", "-W", "--keep-going", str(ROOT / "docs"), str(SITE)]) == 0
+    """All pages by their path. All are written: else a search would know new ones only."""
+    assert build_main(["-q", "-W", "--keep-going", "-a", str(ROOT / "docs"), str(SITE)]) == 0
     return {path.relative_to(SITE).as_posix(): Links(path) for path in SITE.rglob("*.html")}
 
 
@@ -109,6 +118,27 @@ def test_every_page_of_the_folder_is_in_the_contents() -> None:
     notebooks = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
     made = {"project/start", "project/contributing", "project/changelog"}
     assert listed == pages | notebooks | made
+
+
+@pytest.mark.parametrize(
+    ("words", "page"), [("zclip", "clip_by_zscore"), ("agc", "clip_by_param_norm")]
+)
+def test_a_search_by_a_usual_name_shows_the_method_first(
+    site: dict[str, Links], words: str, page: str
+) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *ignored: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=SITE)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/search.html?q={words}"
+        options = ["--headless", "--no-sandbox", "--virtual-time-budget=20000", "--dump-dom"]
+        shown = subprocess.run([browser, *options, address], capture_output=True, text=True)
+        server.shutdown()
+    found = re.search(r'<ul[^>]* class="search".*?<a href="([^"]*)"', shown.stdout, re.DOTALL)
+    assert found, shown.stderr[-2000:]
+    assert f"method/{page}.html" in found[1]
 
 
 def test_names_of_other_libraries_lead_to_their_pages() -> None:
