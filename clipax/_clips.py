@@ -32,9 +32,22 @@ class Measuring(NamedTuple):
     path: Path = ()
 
 
+class Losses(NamedTuple):
+    """The losses that a guard judged, in a state.
+
+    Attributes:
+      threshold: That of the last finite loss.
+      spikes: Numbers of steps with a spike of the loss, and with one of the gradient.
+    """
+
+    threshold: Array
+    spikes: Array
+
+
 class _Guard(NamedTuple):
     counts: Array
     watch: Measuring | None
+    losses: Losses | None = None
     path: Path = ()
 
 
@@ -44,6 +57,7 @@ class Guard(Counts, _Guard):
     Attributes:
       counts: Its counts of steps, read by the properties of this class.
       watch: The norms that it judged by, for `skip_spikes`.
+      losses: The losses likewise, where it judges them.
       path: Where it is in the state.
     """
 
@@ -112,18 +126,23 @@ def _match(fields: Mapping[str, Any]) -> tuple[Measuring | Guard, Iterable[str]]
     watch = fields_of(fields["watch"]) if "watch" in fields else None
     telemetry = None if watch is None else _read(watch.get("telemetry"))
     if "counts" in fields and "inner" in fields:
-        return _read_guard(fields["counts"], telemetry, watch), ("inner",)
+        return _read_guard(fields, telemetry, watch), ("inner",)
     if telemetry is not None and watch is not None:
         return Measuring("monitor", telemetry, slice(None), watch), ()
     return None
 
 
-def _read_guard(counts: Any, telemetry: Telemetry | None, watch: Mapping[str, Any] | None) -> Guard:
+def _read_guard(
+    fields: Mapping[str, Any], telemetry: Telemetry | None, watch: Mapping[str, Any] | None
+) -> Guard:
     """Read a guard from its counts, and from what it measured."""
-    judged = None
+    judged = losses = None
     if telemetry is not None and watch is not None:
         judged = Measuring("guard", telemetry, slice(None), watch)
-    return Guard(jnp.asarray(unwrap(counts)), judged)
+    found = fields_of(fields.get("loss")) or {}
+    if all(name in found for name in Losses._fields):
+        losses = Losses(*(jnp.asarray(unwrap(found[name])) for name in Losses._fields))
+    return Guard(jnp.asarray(unwrap(fields["counts"])), judged, losses)
 
 
 def _read(node: Any) -> Telemetry | None:

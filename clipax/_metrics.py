@@ -50,7 +50,9 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
         else their position, `0/grad_norm`. `monitor_norms` beside a clip has `monitor/`.
       - Guards add `skipped_count` and `consecutive_skips`. Their non-finite steps count in the
         clips inside, which do not see them. `skip_spikes` beside a clip gives what it judged by
-        under `skip_spikes/`.
+        under `skip_spikes/`. Where it judges the loss, too, `loss_threshold`, and of `spike_count`
+        what the loss is the reason for and what the gradient is: `loss_spike_count` and
+        `norm_spike_count`.
 
     Raises:
       ValueError: There is no telemetry in the state, or `top` is negative. An optimizer without
@@ -96,6 +98,10 @@ def metrics(opt_state: Any, top: int | None = 8) -> dict[str, Array]:
         }
         if guard.watch is not None:
             counts["spike_count"] = guard.spike_count
+        if guard.losses is not None:
+            threshold, spikes = guard.losses
+            counts |= {"loss_threshold": threshold, "loss_spike_count": spikes[..., 0]}
+            counts["norm_spike_count"] = spikes[..., 1]
         if not any(isinstance(item, Measuring) or item.watch for item in found):
             counts |= {"nonfinite_count": guard.nonfinite_count, "is_finite": guard.is_finite}
         result |= {f"{name}/{key}" if name else key: value for key, value in counts.items()}

@@ -124,7 +124,7 @@ _MORE: dict[str, int] = {
     **dict.fromkeys(("anytime", "ema", "geometric_quantile", "power", "zscore"), _REMEMBERS),
     **dict.fromkeys(("rms_of_norms", "adagrad_norm", "adam_norm", "rms_clip"), _REMEMBERS),
     **dict.fromkeys(("clip_by_ema", "clip_by_zscore", "clip_by_group_norm"), _REMEMBERS),
-    **dict.fromkeys(("monitor_norms", "skip_spikes"), _REMEMBERS),
+    **dict.fromkeys(("monitor_norms", "skip_spikes", "band", "stabilize"), _REMEMBERS),
     # A factor for the update besides, or a momentum.
     **dict.fromkeys(("scale_by_adagrad_norm", "scale_by_adam_norm", "scale_by_norm"), _SCALES_TOO),
     **dict.fromkeys(("clip_adagrad_norm", "clip_adam_norm", "clip_radagrad_norm"), _SCALES_TOO),
@@ -132,6 +132,7 @@ _MORE: dict[str, int] = {
     "with_error_feedback": _SCALES_TOO + 2,  # its own guard
     # Passes over a window or a histogram of norms.
     **dict.fromkeys(("max_ccc", "median", "percentile", "quantile", "tail_power"), _WINDOW),
+    "deviation": _WINDOW,
     **dict.fromkeys(("clip_by_median", "clip_by_percentile", "clip_by_quantile"), _WINDOW),
     **dict.fromkeys(("max_ccc_clip", "max_ccc_sgd", "quantile_clip_sgd"), _WINDOW),
     "clip_by_leaf_norm, by a quantile": _WINDOW,

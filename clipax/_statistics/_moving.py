@@ -5,6 +5,7 @@ An average of squares is kept as its root, so that a size of 1e30 does not overf
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,16 @@ from clipax._export import exportable
 from clipax._statistics._rounding import add_evenly
 from clipax._typing import Array, Scalar
 
-__all__ = ["Scale", "adagrad", "adam", "hypot", "power_mean", "weights"]
+__all__ = [
+    "Scale",
+    "adagrad",
+    "adam",
+    "bias_correction",
+    "hypot",
+    "power_mean",
+    "weigh_newest",
+    "weights",
+]
 
 
 @exportable
@@ -39,6 +49,22 @@ def weights(decay: Scalar, dtype: Any) -> tuple[Array, Array]:
     digits.
     """
     return jnp.asarray(decay, dtype), jnp.asarray(1 - decay, dtype)
+
+
+def bias_correction(decay: Scalar, age: Array, dtype: Any) -> Array:
+    """Compute `1 - decay^age` for an age of at least 1, to the last digits for rates near 1."""
+    if isinstance(decay, int | float):
+        log = jnp.asarray(math.log(decay) if decay > 0 else -math.inf, dtype)
+    else:
+        log = jnp.log(jnp.asarray(decay, dtype))
+    return -jnp.expm1(age.astype(dtype) * log)
+
+
+def weigh_newest(decay: Scalar, steps: Array, dtype: Any) -> Array:
+    """Compute the weight of the newest of `steps + 1` numbers in their bias-corrected average."""
+    first = steps == 0
+    weight = jnp.asarray(1 - decay, dtype) / bias_correction(decay, steps + 1, dtype)
+    return jnp.where(first, 1, weight)
 
 
 def adagrad(b_init: Scalar, reweight: Scalar = 1.0) -> Scale:

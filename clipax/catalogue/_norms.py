@@ -29,6 +29,14 @@ ENTRIES = (
         verdict=DIES,
     ),
     Entry(
+        "norms.band",
+        norms.band,
+        "norm",
+        "h S/n where n > h S, min(M, l S/n) where n < l S, S = EMA of min(n, h S)",
+        ("li2026", "dubey2023"),
+        {"low": 0.5, "high": 3.0},
+    ),
+    Entry(
         "norms.clip",
         norms.clip,
         "norm",
@@ -55,5 +63,15 @@ ENTRIES = (
         ("marshall2025",),
         {"kappa": 0.5},
         static_args=("compensate",),
+    ),
+    Entry(
+        "norms.stabilize",
+        norms.stabilize,
+        "norm",
+        "m/(sqrt(v) + eps)/n, m = EMA of n, v = EMA of n^2",
+        ("huang2026",),
+        {},
+        # The root mean square takes in spikes whole.
+        verdict=DIES,
     ),
 )

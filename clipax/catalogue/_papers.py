@@ -58,6 +58,12 @@ PAPERS: dict[str, Paper] = {
         "High-probability Bounds for Non-Convex Stochastic Optimization with Heavy Tails",
         "2106.14343",
     ),
+    "dubey2023": Paper(
+        "Dubey, Singh & Chaudhuri",
+        2023,
+        "AdaNorm: Adaptive Gradient Norm Correction Based Optimizer for CNNs",
+        "2210.06364",
+    ),
     "elesedy2023": Paper(
         "Elesedy & Hutter",
         2023,
@@ -85,6 +91,9 @@ PAPERS: dict[str, Paper] = {
         "Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam",
         "2502.17055",
     ),
+    "huang2026": Paper(
+        "Huang et al.", 2026, "GradientStabilizer: Fix the Norm, Not the Gradient", "2502.17055"
+    ),
     "islamov2025": Paper(
         "Islamov et al.",
         2025,
@@ -105,6 +114,12 @@ PAPERS: dict[str, Paper] = {
         2025,
         "ZClip: Adaptive Spike Mitigation for LLM Pre-Training",
         "2504.02507",
+    ),
+    "li2026": Paper(
+        "Li, Wu & Chang",
+        2026,
+        "AGGC: Adaptive Group Gradient Clipping for Stabilizing Large Language Model Training",
+        "2601.11864",
     ),
     "mai2021": Paper(
         "Mai & Johansson",
@@ -163,10 +178,10 @@ PAPERS: dict[str, Paper] = {
         "Regularized Gradient Clipping Provably Trains Wide and Deep Neural Networks",
         "2404.08624",
     ),
-    "wang2025": Paper(
+    "wang2026": Paper(
         "Wang et al.",
-        2025,
-        "AdaGC: Improving Training Stability for Large Language Model Pretraining",
+        2026,
+        "AdaGC: Enhancing LLM Pretraining Stability via Adaptive Gradient Clipping",
         "2502.11034",
     ),
     "wortsman2023": Paper(
@@ -180,6 +195,12 @@ PAPERS: dict[str, Paper] = {
         2024,
         "Zipformer: A Faster and Better Encoder for Automatic Speech Recognition",
         "2310.11230",
+    ),
+    "yukhimchuk2026": Paper(
+        "Yukhimchuk et al.",
+        2026,
+        "Gradient Clipping Beyond Vector Norms: A Spectral Approach for Matrix-Valued Parameters",
+        "2605.11838",
     ),
     "zhang2020": Paper(
         "Zhang, He, Sra & Jadbabaie",

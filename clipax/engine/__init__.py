@@ -27,10 +27,8 @@ from clipax.engine._lift import lift as lift
 from clipax.engine._moments import Moments as Moments
 from clipax.engine._moments import adam as adam
 from clipax.engine._moments import add_decay as add_decay
-from clipax.engine._moments import bias_correction as bias_correction
 from clipax.engine._moments import count_steps as count_steps
 from clipax.engine._moments import counted_steps as counted_steps
-from clipax.engine._moments import weigh_newest as weigh_newest
 from clipax.engine._skip import make_skippable as make_skippable
 from clipax.engine._spec import ScaleByNormState as ScaleByNormState
 from clipax.engine._spec import Spec as Spec

@@ -14,7 +14,7 @@ import optax
 
 from clipax import _validate
 from clipax._export import exportable
-from clipax._statistics._moving import hypot, weights
+from clipax._statistics._moving import bias_correction, hypot, weights
 from clipax._statistics._rounding import round_evenly
 from clipax._typing import Array, Norms, Scalar
 from clipax.engine._entries import EntryContext, EntryRule, Memory, keep
@@ -29,10 +29,8 @@ __all__ = [
     "Moments",
     "adam",
     "add_decay",
-    "bias_correction",
     "count_steps",
     "counted_steps",
-    "weigh_newest",
 ]
 
 
@@ -158,19 +156,3 @@ def add_decay(direction: Array, context: EntryContext, weight_decay: Scalar | No
         return direction
     decay = jnp.asarray(weight_decay, context.gradient_factor.dtype)
     return direction + context.param.astype(direction.dtype) * decay
-
-
-def bias_correction(decay: Scalar, age: Array, dtype: Any) -> Array:
-    """Compute `1 - decay^age` for an age of at least 1, to the last digits for rates near 1."""
-    if isinstance(decay, int | float):
-        log = jnp.asarray(math.log(decay) if decay > 0 else -math.inf, dtype)
-    else:
-        log = jnp.log(jnp.asarray(decay, dtype))
-    return -jnp.expm1(age.astype(dtype) * log)
-
-
-def weigh_newest(decay: Scalar, steps: Array, dtype: Any) -> Array:
-    """Compute the weight of the newest of `steps + 1` numbers in their bias-corrected average."""
-    first = steps == 0
-    weight = jnp.asarray(1 - decay, dtype) / bias_correction(decay, steps + 1, dtype)
-    return jnp.where(first, 1, weight)

@@ -14,6 +14,7 @@ import optax
 from jax import lax
 
 from clipax import _validate, norms
+from clipax._statistics._moving import bias_correction, weigh_newest
 from clipax._typing import Array, AxisName, NonFinite, Params, Scalar, ScalarOrSchedule, Updates
 from clipax.engine import (
     Moments,
@@ -22,13 +23,11 @@ from clipax.engine import (
     Spec,
     Step,
     adam,
-    bias_correction,
     chain,
     count_steps,
     counted_steps,
     hide,
     make_transformation,
-    weigh_newest,
 )
 from clipax.measure import Derived, find_row, index_by_path, wide_dtype
 

@@ -1,7 +1,8 @@
 """Stable-SPAM: Adam on gradients with entries cut and norms evened out.
 
 T. Huang, H. Hu, Z. Zhang, G. Jin, X. Li, L. Shen, T. Chen, L. Liu, Q. Wen, Z. Wang, S. Liu,
-"Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
+"Stable-SPAM: How to Train in 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055v2. From v3 on
+the article is "GradientStabilizer: Fix the Norm, Not the Gradient" and is of the norms alone.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jax import lax
 
 from clipax import _validate
 from clipax._export import exportable
-from clipax._statistics._moving import hypot
+from clipax._statistics._moving import weigh_newest
 from clipax._typing import (
     Array,
     AxisName,
@@ -39,10 +39,9 @@ from clipax.engine import (
     hide,
     keep_rows,
     make_transformation,
-    weigh_newest,
 )
 from clipax.measure import Derived, wide_dtype
-from clipax.norms import Decision, NormRule
+from clipax.norms import Decision, NormRule, stabilize
 from clipax.thresholds import Context
 from clipax.thresholds._base import is_seen
 
@@ -62,21 +61,6 @@ class PeakState(NamedTuple):
     steps: Array
     seen: Array
     peak: Array
-
-
-@exportable
-class TypicalNormState(NamedTuple):
-    """State of the normalisation; arrays of the norms' shape.
-
-    Attributes:
-      steps: Number of steps that counted, with a norm other than zero, int32.
-      mean: Average of the norms, with bias correction.
-      size: Root of the average of their squares, with bias correction.
-    """
-
-    steps: Array
-    mean: Array
-    size: Array
 
 
 def scale_by_stable_spam(
@@ -103,7 +87,8 @@ def scale_by_stable_spam(
         _validate.non_negative("weight_decay", weight_decay)
     spec = Spec.of("leaf", nonfinite, axis_name)
     rule = adam(moments, reset=every, weight_decay=weight_decay)
-    peak_rule, norm_rule = _cut_spikes(peak_decay), _even_out(norm_decay, square_decay, eps)
+    peak_rule = _cut_spikes(peak_decay)
+    norm_rule = stabilize(norm_decay=norm_decay, square_decay=square_decay, eps=eps)
     on_peaks, on_norms = NormRules.of(peak_rule), NormRules.of(norm_rule)
 
     def init(params: Params) -> ScaleByNormState:
@@ -179,35 +164,6 @@ def _cut_spikes(decay: Scalar) -> NormRule:
     return NormRule(init, update)
 
 
-def _even_out(decay: Scalar, square_decay: Scalar, eps: Scalar) -> NormRule:
-    """Make the rule that gives a block the norm `mean/root mean square` of its norms so far."""
-    _validate.open_unit("norm_decay", decay)
-    _validate.open_unit("square_decay", square_decay)
-
-    def init(shape: tuple[int, ...]) -> TypicalNormState:
-        zeros = (jnp.zeros(shape, float) for _ in range(2))
-        return TypicalNormState(jnp.zeros(shape, jnp.int32), *zeros)
-
-    def update(
-        norms: Array, state: TypicalNormState, context: Context
-    ) -> tuple[Decision, TypicalNormState]:
-        dtype = norms.dtype
-        weight = weigh_newest(decay, state.steps, dtype)
-        mean = state.mean + weight * (norms - state.mean)
-        weight = weigh_newest(square_decay, state.steps, dtype)
-        scale = hypot(jnp.sqrt(jnp.maximum(1 - weight, 0)) * state.size, jnp.sqrt(weight) * norms)
-        # Behind a barrier: XLA would turn two divisions into one by a product, which overflows.
-        size = lax.optimization_barrier(mean / (scale + jnp.asarray(eps, dtype)))
-        # A zero gradient has no direction.
-        seen = is_seen(norms)
-        factor = jnp.where(seen, size / jnp.where(seen, norms, 1), 0)
-        never = jnp.full_like(norms, jnp.inf)
-        new = TypicalNormState(optax.safe_increment(state.steps), mean, scale)
-        return Decision(factor, never), keep_rows(seen, new, state)
-
-    return NormRule(init, update)
-
-
 def stable_spam(
     learning_rate: ScalarOrSchedule,
     *,
@@ -269,7 +225,7 @@ def stable_spam(
       5.0
 
     References:
-      Huang et al., "Stable-SPAM: ... 4-Bit More Stably than 16-Bit Adam", arXiv 2502.17055.
+      Huang et al., "Stable-SPAM", arXiv 2502.17055v2; from v3 on norms alone: `norms.stabilize`.
     """
     _validate.learning_rate(learning_rate)
     return chain(

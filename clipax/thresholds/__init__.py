@@ -12,6 +12,7 @@ from clipax.thresholds._base import Threshold as Threshold
 from clipax.thresholds._base import TimedState as TimedState
 from clipax.thresholds._base import as_threshold as as_threshold
 from clipax.thresholds._block_rms import block_rms as block_rms
+from clipax.thresholds._deviation import deviation as deviation
 from clipax.thresholds._ema import ema as ema
 from clipax.thresholds._geometric_quantile import GeometricQuantileState as GeometricQuantileState
 from clipax.thresholds._geometric_quantile import geometric_quantile as geometric_quantile

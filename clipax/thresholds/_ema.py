@@ -1,7 +1,7 @@
 """A threshold at a multiple of an average of the clipped norms ("AdaGC").
 
-G. Wang, S. Li, C. Chen, J. Zeng, J. Yang, D. Yu, Y. Ma, L. Shen, "AdaGC: Improving Training
-Stability for Large Language Model Pretraining", arXiv 2502.11034.
+G. Wang, S. Li, C. Chen, J. Zeng, J. Yang, D. Yu, Y. Ma, L. Shen, "AdaGC: Enhancing LLM Pretraining
+Stability via Adaptive Gradient Clipping", ICML 2026, arXiv 2502.11034v3.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def ema(
       1.5 1.25
 
     References:
-      Wang et al., "AdaGC", arXiv 2502.11034, Algorithm 1.
+      Wang et al., "AdaGC: Enhancing LLM ...", ICML 2026, arXiv 2502.11034v3, Algorithm 1.
     """
     _validate.number("ratio", ratio, "above 1 and finite", lambda value: 1 < value < float("inf"))
     _validate.open_unit("decay", decay)

@@ -111,7 +111,7 @@ def clip_by_ema(
       [0.75]
 
     References:
-      Wang et al., "AdaGC", arXiv 2502.11034, Algorithm 1; more at `thresholds.ema`.
+      Wang et al., "AdaGC", ICML 2026, arXiv 2502.11034, Algorithm 1; more at `thresholds.ema`.
     """
     threshold = thresholds.ema(ratio, decay=decay, warmup=warmup, absolute=absolute, floor=floor)
     return scale_by_norm(

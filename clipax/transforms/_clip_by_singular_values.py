@@ -1,7 +1,8 @@
 """The clip of every matrix's singular values (spectral clipping).
 
 X. Jiang, A. Semenov, S. U. Stich, "Enhancing LLM Training via Spectral Clipping", arXiv
-2603.14315.
+2603.14315; A. Yukhimchuk, M. Kolar, M. Takáč, S. Choudhury, "Gradient Clipping Beyond Vector Norms:
+A Spectral Approach for Matrix-Valued Parameters", arXiv 2605.11838.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def clip_by_singular_values(
       [1.  0.5] [0.6 0.8]
 
     References:
-      Jiang et al., "Enhancing LLM Training via Spectral Clipping", arXiv 2603.14315.
+      Jiang et al., arXiv 2603.14315; Yukhimchuk et al., arXiv 2605.11838 (adaptive thresholds).
     """
     _validate.one_of("method", method, ("auto", "svd", "polar"))
     if scopes.is_global(scopes.resolve(scope)):

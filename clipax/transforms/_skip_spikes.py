@@ -1,4 +1,4 @@
-"""The wrapper that skips steps with a gradient far larger than usual, or not finite."""
+"""The wrapper that skips steps with a gradient or a loss far larger than usual, or not finite."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from clipax.norms import Decision, NormRule
 from clipax.scopes import Scope
 from clipax.thresholds import Context, Threshold, as_threshold, median
 from clipax.transforms._guards import Check, make_judge, resolve_scope, silence_excluded
+from clipax.transforms._loss import init_loss, judge_loss, read_loss
 
 __all__ = ["SkipSpikesState", "skip_spikes"]
 
@@ -36,6 +37,7 @@ _MOST = 2**31 - 1
 class _State(NamedTuple):
     watch: ScaleByNormState
     counts: Array
+    loss: Any
     inner: Any
 
 
@@ -46,6 +48,7 @@ class SkipSpikesState(Counts, _State):
     Attributes:
       watch: The records of the norms, and the memory of the threshold.
       counts: Counts of steps, to be read by the properties of this class.
+      loss: The records of the losses, and the memory of their threshold; `()` without one.
       inner: State of the transformation inside; it knows nothing of skipped steps.
     """
 
@@ -74,45 +77,45 @@ def skip_spikes(
     inner: optax.GradientTransformation,
     threshold: ScalarOrSchedule | Threshold | None = None,
     *,
+    loss: ScalarOrSchedule | Threshold | None = None,
     max_consecutive: int = 25,
     check: Check = "gradient",
     exclude: Where | None = None,
     scope: str | Scope = "global",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Skip steps with a gradient far larger than usual, or not finite.
+    r"""Skip steps with a gradient or a loss far larger than usual, or not finite.
 
     A clipped spike still pushes in the direction of a bad batch; a skipped one leaves no trace.
     Prefer it for rare, far-out spikes, around the whole optimizer, as `skip_nonfinite`.
 
-    .. math:: (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } n_t > c_t
-        \text{ and } k_t \le K \\ \mathrm{inner}(g_t, s_{t-1}) & \text{otherwise} \end{cases}
-
-    with :math:`n` the norm and :math:`k_t` the number of spikes in a row, this one included.
+    .. math:: (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } k_t \le K
+        \text{ and } (n_t > c_t \text{ or } l_t > d_t) \\ \mathrm{inner}(g_t, s_{t-1}) \end{cases}
 
     Args:
       inner: The transformation or optimizer to protect, with the state :math:`s`.
-      threshold: The largest norm :math:`c` that is no spike, as for `norms.clip` (infinity: only
-        the non-finite are); schedules count all steps. Default: `thresholds.median(10, window=50)`.
-      max_consecutive: How many spikes in a row are skipped, :math:`K`, at least 1; default 25, half
-        the window. Then they are taken, until a norm is within.
+      threshold: The largest norm :math:`n` that is no spike, :math:`c`, as for `norms.clip`
+        (infinity: none is); schedules count all steps. Default: `thresholds.median(10, window=50)`.
+      loss: The largest loss :math:`d` likewise, best `thresholds.deviation()`, of the :math:`l` in
+        `update(..., value=l)` (or `loss=l`). None (default): it is not judged.
+      max_consecutive: How many spikes in a row, :math:`k` with this one, are skipped, :math:`K`, at
+        least 1; default 25, half the window. Then they are taken, until a step is within.
       check: As for `skip_nonfinite`.
       exclude: As for `skip_nonfinite`.
       scope: As for `scale_by_norm`; a spike of any block, by its own threshold, skips the step.
-      axis_name: As for `scale_by_norm`; all devices skip together.
+      axis_name: As for `scale_by_norm`; all devices skip together, and must be given one loss.
 
     Returns:
       A `GradientTransformationExtraArgs` with a `SkipSpikesState`.
 
     Notes:
       - A skipped step leaves `inner` alone, as in `skip_nonfinite`. Sharded: one norm's all-reduce.
+        To skip a group of parameters only, put it around that branch of `optax.partition`.
       - A `Threshold` is fed all finite norms but zeros, spikes included: a permanent change of
-        level stops at most `max_consecutive` finite steps, and the default accepts it after at most
-        half of its window. Fed only the norms that pass, a detector never accepts it.
-      - Neither non-finite norms, always skipped, nor zeros, always taken, are remembered.
-      - The default takes the first step whatever its size and skips spikes from the second on; it
-        never skips norms that stay the same. Its scale and window are this library's choice.
-      - A norm that the global clip of `thresholds.ema` would cut in warm-up counts as a spike.
+        level stops at most `max_consecutive` steps. Non-finite norms, always skipped, and zeros,
+        always taken, are not remembered; nor is a non-finite loss, which is a spike.
+      - The default is this library's: it takes the first step, judges from the second on, and one
+        spike does not hide the next. Trainers take `thresholds.deviation()` for norm and loss.
 
     Example:
       >>> import jax.numpy as jnp, optax, clipax
@@ -132,9 +135,14 @@ def skip_spikes(
     # The counter is an int32.
     most = min(most, _MOST) if isinstance(most, int) else most
     rules = NormRules.of(_record_threshold(source))
+    of_loss = None if loss is None else as_threshold(loss, name="loss")
+    if of_loss is not None and of_loss.needs_params:
+        raise ValueError(f"`loss` must not depend on the parameters, got {loss!r}.")
 
     def init(params: Params) -> SkipSpikesState:
-        return SkipSpikesState(spec.init(rules, params), init_counts(spikes=True), run.init(params))
+        watch = spec.init(rules, params)
+        losses = () if of_loss is None else init_loss(of_loss, watch.telemetry.latest.dtype)
+        return SkipSpikesState(watch, init_counts(spikes=True), losses, run.init(params))
 
     def update(
         updates: Updates, state: SkipSpikesState, params: Params | None = None, **extra: Any
@@ -150,6 +158,11 @@ def skip_spikes(
             finite &= jnp.all(good)
             spike |= jnp.any(good & (norms[label] > limit))
             seen |= jnp.any(good & (norms[label] > 0))
+        losses = state.loss
+        if of_loss is not None:
+            given, count = read_loss(extra), step.context.count
+            high, losses = judge_loss(of_loss, losses, given, count, finite & spike)
+            spike, seen = spike | high, seen | high
         before = state.consecutive_spikes
         allowed = finite & (~spike | (before >= most))
         in_a_row = jnp.where(spike, jnp.minimum(before, most - 1) + 1, 0)
@@ -162,7 +175,7 @@ def skip_spikes(
             spike=finite & spike,
             spikes_in_a_row=jnp.where(finite & seen, in_a_row, before),
         )
-        return result, SkipSpikesState(watch, counts, inner_state)
+        return result, SkipSpikesState(watch, counts, losses, inner_state)
 
     return make_transformation(init, update, SkipSpikesState)
 

@@ -37,6 +37,7 @@ TESTED_ELSEWHERE = {
         for guard in ("skip_nonfinite", "skip_spikes")
         for argument in ("check", "exclude")
     },
+    ("skip_spikes", "loss"): "needs the loss: tests/transforms/test_skip_on_loss.py",
     ("norms.clip", "response"): "clip_by_smooth_norm",
     ("norms.clip", "floor"): "clip_by_regularized_norm",
     ("norms.clip", "offset"): "clip_sgd",

@@ -174,6 +174,7 @@ ENTRY_BY_ENTRY = "clips entries, not blocks"
 UNCLIPPED = {
     "norms.adagrad_norm": SCALES,
     "norms.adam_norm": SCALES,
+    "norms.stabilize": SCALES,
     "scale_by_adagrad_norm": SCALES,
     "scale_by_adam_norm": SCALES,
     "normalize_by_global_norm": SCALES,

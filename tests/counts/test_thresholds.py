@@ -28,6 +28,7 @@ REMEMBERING = {
     "thresholds.zscore": lambda window: thresholds.zscore(max_norm=1.0),
     "thresholds.ema": lambda window: thresholds.ema(),
     "thresholds.median": lambda window: thresholds.median(window=window),
+    "thresholds.deviation": lambda window: thresholds.deviation(window=window),
 }
 
 

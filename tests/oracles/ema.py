@@ -1,4 +1,4 @@
-"""AdaGC, "AdaGC: Improving Training Stability for LLM Pretraining" (arXiv 2502.11034)."""
+"""AdaGC, "Enhancing LLM Pretraining Stability via Adaptive Gradient Clipping" (2502.11034v3)."""
 
 from __future__ import annotations
 

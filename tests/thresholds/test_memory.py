@@ -21,6 +21,7 @@ REMEMBERING = {
     "thresholds.zscore": thresholds.zscore(0.5, decay=0.9, warmup=5),
     "thresholds.ema": thresholds.ema(1.5, decay=0.5, warmup=0, absolute=np.inf),
     "thresholds.median": thresholds.median(1.5, window=12),
+    "thresholds.deviation": thresholds.deviation(0.5, window=8),
 }
 RULES = {name: clipax.norms.clip(threshold) for name, threshold in REMEMBERING.items()}
 COMPENSATED = {

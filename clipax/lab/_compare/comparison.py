@@ -15,15 +15,16 @@ from clipax.lab._compare.fingerprint import compute_fingerprint
 from clipax.lab._compare.methods import DEFAULT_METHODS, Method, resolve
 from clipax.lab._compare.norms import Norms
 from clipax.lab._compare.outcome import Comparison
-from clipax.lab._compare.plan import Plan, Run, Setting
+from clipax.lab._compare.plan import SELECTION_SEEDS, Plan, Run, Setting
 from clipax.lab._compare.progress import Bar, Silence
 from clipax.lab._compare.results import MethodResult
-from clipax.lab._compare.search import SELECTION_SEEDS, choose, list_first, list_second
+from clipax.lab._compare.search import choose, list_first, list_second
 from clipax.lab._compare.settings import Settings
 from clipax.lab._compare.store import MemoryStore, ResultStore
 from clipax.lab._compare.tasks.choose import make_task
 from clipax.lab._compare.tasks.task import Task
 from clipax.lab._compare.train import Trainer
+from clipax.lab._compare.words import split_methods
 from clipax.lab._errors import InputError
 
 __all__ = ["compare"]
@@ -35,7 +36,7 @@ _WATCHED = "adamw"
 
 def compare(
     task: Task | str = "digits",
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: Sequence[str] | str = DEFAULT_METHODS,
     *,
     steps: int = Settings.steps,
     seeds: int = Settings.seeds,
@@ -59,7 +60,8 @@ def compare(
       task: A `Task` of your own, `"digits"` (default), `"text"`, `"breast-cancer"`, `"wine"`, the
         path of an `.npz` or LIBSVM file, or `"module:task"`.
       methods: Names such as `"adamw"`, `"clip_by_global_norm+adamw"`,
-        `"clip_by_percentile:percentile=20+lion"` or `"clip_adam_norm"`.
+        `"clip_by_percentile:percentile=20+lion"` or `"clip_adam_norm"`; or one text with commas
+        between them.
       steps: Updates in a run, from 1; default 400.
       seeds: Seeds of the results, from 1; default 16.
       noise: Law of the noise on gradients: `"none"`, `"pareto:1.5"` and the like in every entry,
@@ -88,6 +90,8 @@ def compare(
       >>> [len(result.settings) for result in found.results]
       [8, 8]
     """
+    if width is not None and not (isinstance(width, int) and width >= 1):
+        raise InputError(f"width must be at least 1, got {width}.")
     built_in = isinstance(task, str) and not _is_own(task)
     settings = Settings(
         noise=(Settings.noise if built_in else "none") if noise is None else noise,
@@ -95,14 +99,15 @@ def compare(
         corrupt=(Settings.corrupt if built_in else 0.0) if corrupt is None else corrupt,
         steps=steps,
         seeds=seeds,
-        learning_rates=None if learning_rates is None else tuple(sorted(set(learning_rates))),
+        learning_rates=None if learning_rates is None else tuple(learning_rates),
     )
     observer = Bar() if progress else Silence()
     with observer:
-        chosen = resolve(methods, settings.learning_rates)
+        names = split_methods(methods) if isinstance(methods, str) else methods
+        chosen = resolve(names, settings.learning_rates)
         made = make_task(task, model, batch_size)
         if settings.corrupt and made.corrupt is None:
-            raise InputError(f"--corrupt: the task {made.name} has no function `corrupt`.")
+            raise InputError(f"corrupt: the task {made.name} has no function `corrupt`.")
         plan = Plan(settings.steps, settings.gradient_noise, settings.corrupt)
         trainer = Trainer(made, plan, width)
         store = _open_store(out, made, trainer, settings)
@@ -153,7 +158,7 @@ def _train(
     """Train the methods that the store lacks."""
     waiting = [method for method in chosen if method.name not in store.results]
     blocks = [_count_stretches(method, trainer, settings) for method in waiting]
-    watched = trainer.plan.stretches(trainer.width, trainer.width)
+    watched = trainer.plan.stretches(len(SELECTION_SEEDS), trainer.width)
     observer.begin(sum(blocks) + watched * (store.norms is None), tuple(store.results))
     norms = store.norms
     if norms is None:
@@ -178,13 +183,13 @@ def _count_stretches(method: Method, trainer: Trainer, settings: Settings) -> in
 def _watch_norms(trainer: Trainer, observer: Bar | Silence) -> Norms:
     method = resolve([_WATCHED])[0]
     setting = Setting(method.rates[0])
-    runs = [Run(seed, setting) for seed in range(trainer.width)]
+    runs = [Run(seed, setting) for seed in SELECTION_SEEDS]
     outcome = trainer.prepare(method)(runs, "validation", False, observer.advance)
     norms = Norms.measure(outcome.norms)
     if norms is None:
         raise InputError(
             f"task {trainer.task.name}: no gradient of an unclipped run is finite and not zero; "
-            f"its loss is {trainer.evaluate_untrained('validation'):g} before training."
+            f"its loss is {trainer.untrained['validation']:g} before training."
         )
     return norms
 
@@ -206,7 +211,7 @@ def _run(
     losses = np.zeros((0, 0))
     best = 0
     if len(tried) > 1 or len(set(thresholds)) > 1:
-        untrained = trainer.evaluate_untrained("validation")
+        untrained = trainer.untrained["validation"]
         losses = try_settings(tried)
         more = list_second(method, thresholds, tried[choose(losses, untrained)])
         if more:

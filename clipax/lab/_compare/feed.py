@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from clipax.lab._compare.tasks.task import Task
@@ -69,13 +70,13 @@ class Feed:
         except StopIteration:
             raise InputError(
                 f"task {self._task.name}: batches({seed}) ended after {self._step} batches; a run "
-                f"takes more steps: let it go on for ever, or lower --steps."
+                f"takes more steps: let it go on for ever, or lower the steps."
             ) from None
         if is_corrupt(seed, self._step, self._corrupt):
             assert self._task.corrupt is not None
             random = np.random.default_rng([seed, _STREAM, self._step, 1])
             batch = self._task.corrupt(batch, random)
-        batch = jax.tree.map(np.asarray, batch)
+        batch = jax.tree.map(self._to_array, batch)
         leaves, tree = jax.tree.flatten(batch)
         shapes = tree, [(leaf.shape, leaf.dtype) for leaf in leaves]
         if self._shapes is None:
@@ -86,6 +87,14 @@ class Feed:
                 f"the first was {_show(self._shapes)}; all must be alike."
             )
         return batch
+
+    def _to_array(self, leaf: Any) -> np.ndarray:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise InputError(
+                f"task {self._task.name}: a batch has a key of jax.random.key; put "
+                f"jax.random.PRNGKey(seed) there, which is an array."
+            )
+        return np.asarray(leaf)
 
 
 def _show(shapes: tuple[Any, list[tuple[tuple[int, ...], np.dtype]]]) -> str:

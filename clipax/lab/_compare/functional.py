@@ -34,6 +34,12 @@ class Functional:
 
     def __init__(self, task: Task):
         self._task = task
+        for name in ("init", "loss", "batches"):
+            if not callable(getattr(task, name)):
+                raise InputError(
+                    f"task {task.name}: {name} must be a function, got "
+                    f"{type(getattr(task, name)).__name__}."
+                )
         model = nnx.eval_shape(task.init, jax.random.key(0))
         self._graph = nnx.graphdef(model) if _is_module(model) else None
         leaves = jax.tree.leaves(self.split(model)[0])

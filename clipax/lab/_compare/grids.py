@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import optax
 import optax.contrib
 
+from clipax import thresholds
 from clipax.lab._compare.norms import Norms
 
 __all__ = ["BASELINES", "NORM_LEVELS", "Searched", "find_rates", "find_searched"]
@@ -40,6 +41,10 @@ NORM_LEVELS = (0.9, 0.5, 0.99, 0.1, 0.75)
 Unit = Literal["number", "norm", "leaf", "entry"]
 
 
+def _keep(value: Any) -> Any:
+    return value
+
+
 class Searched(NamedTuple):
     """The argument of a method that is searched beside the learning rate.
 
@@ -48,11 +53,15 @@ class Searched(NamedTuple):
       values: what to try, the first first: numbers, or levels of quantiles.
       unit: `"number"` for values that are numbers; otherwise values are levels of quantiles of the
         gradient's norm, and the threshold is on `"norm"`s, on those of a `"leaf"` or on `"entry"`s.
+      make: what makes the argument of a value, which may be traced.
+      text: how the argument is written.
     """
 
     argument: str
     values: tuple[float, ...]
     unit: Unit = "number"
+    make: Callable[[Any], Any] = _keep
+    text: str = "{:.3g}"
 
     def resolve(self, norms: Norms, sizes: Sequence[int]) -> tuple[float, ...]:
         """Make the values to try.
@@ -78,7 +87,7 @@ def _on(argument: str, unit: Unit) -> Searched:
 
 _SEARCHED: dict[str, Searched] = {
     "clip_by_block_rms": _on("threshold", "entry"),
-    "clip_by_ema": Searched("ratio", (1.05, 1.5, 1.01, 2.0, 3.0)),
+    "clip_by_ema": Searched("ratio", (1.05, 1.5, 3.0, 10.0, 1.01)),
     "clip_by_global_norm": _on("max_norm", "norm"),
     "clip_by_group_norm": _on("threshold", "leaf"),
     "clip_by_leaf_norm": _on("threshold", "leaf"),
@@ -91,6 +100,13 @@ _SEARCHED: dict[str, Searched] = {
     "clip_by_smooth_norm": _on("threshold", "norm"),
     "clip_by_value": _on("threshold", "entry"),
     "clip_by_zscore": Searched("z", (2.5, 1.5, 4.0, 2.0, 1.0)),
+    # The library's own default, with its scale searched.
+    "skip_spikes": Searched(
+        "threshold",
+        (10.0, 5.0, 20.0, 3.0, 40.0),
+        make=lambda scale: thresholds.median(scale, window=50),
+        text="clipax.thresholds.median({:.3g}, window=50)",
+    ),
     **{
         name: _on("threshold", "norm")
         for name in (

@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from clipax import catalogue
@@ -114,7 +116,8 @@ def resolve(names: Sequence[str], learning_rates: Sequence[float] | None = None)
     """
     wanted = list(dict.fromkeys(names))
     if "all" in wanted:
-        wanted = list(list_optimizers())
+        place = wanted.index("all")
+        wanted[place : place + 1] = list_optimizers()
     if not wanted:
         raise InputError("no method given; `clipax methods` lists them.")
     methods = {}
@@ -173,10 +176,14 @@ class _Link:
             argument: part.arguments[argument][1] if argument in part.arguments else _write(value)
             for argument, value in self.arguments.items()
         }
+        self.wraps = _takes(self.factory, "inner")
+
+    def search(self) -> Searched | None:
+        """Leave the argument that is searched to the search."""
         if self.searched:
             self.arguments.pop(self.searched.argument, None)
             self._texts.pop(self.searched.argument, None)
-        self.wraps = _takes(self.factory, "inner")
+        return self.searched
 
     def build(self, *positional: Any, **more: Any) -> Any:
         return self.factory(*positional, **self.arguments, **more)
@@ -206,15 +213,18 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
             raise InputError(
                 f"method {text}: {link.name} is an optimizer, which must be the last part."
             )
-    # One argument is searched: that of the first part that has one.
+    # One argument is searched: that of the first part that has one. Others have their defaults, or
+    # what the catalogue shows.
     owner = next((link for link in links if link.searched), None)
-    searched = owner.searched if owner else None
+    searched = owner.search() if owner else None
 
     def build(rate: Any, threshold: Any = None) -> optax.GradientTransformation:
         def make(link: _Link, *inner: Any) -> Any:
-            more = {} if link is not owner or searched is None else {searched.argument: threshold}
+            more: dict[str, Any] = {}
             if link is last:
                 more["learning_rate"] = rate
+            if link is owner and searched is not None:
+                more[searched.argument] = searched.make(threshold)
             return link.build(*inner, **more)
 
         return _nest(links, make, optax.chain)
@@ -225,12 +235,12 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
             if link is last:
                 more["learning_rate"] = f"{rate:.3g}"
             if link is owner and searched is not None and threshold is not None:
-                more[searched.argument] = f"{threshold:.3g}"
+                more[searched.argument] = searched.text.format(threshold)
             return link.write(*inner, **more)
 
         return _nest(links, make, lambda *parts: f"optax.chain({', '.join(parts)})")
 
-    _try_arguments(text, links, build, searched)
+    _try_arguments(text, build, searched)
     rates = learning_rates or find_rates(last.base)
     return Method(
         name="+".join(link.describe() for link in links),
@@ -238,7 +248,7 @@ def _resolve_one(text: str, learning_rates: Sequence[float] | None) -> Method:
         rates=tuple(sorted(set(rates))),
         refine=learning_rates is None,
         searched=searched,
-        plain=last.describe() if front else None,
+        plain=last.describe() if any(link.name != "monitor_norms" for link in front) else None,
         write=write,
     )
 
@@ -256,22 +266,29 @@ def _nest(links: Sequence[_Link], make: Callable[..., Any], chain: Callable[...,
     return made[0] if len(made) == 1 else chain(*made)
 
 
-def _try_arguments(
-    text: str, links: Sequence[_Link], build: Build, searched: Searched | None
-) -> None:
-    """Build the method once, so that a wrong argument is an error before anything is trained."""
+def _try_arguments(text: str, build: Build, searched: Searched | None) -> None:
+    """Trace a step of the method, so that a wrong argument is an error before all training."""
+    threshold = None if searched is None else searched.values[0]
+
+    def step() -> Any:
+        params = {"matrix": jnp.ones((2, 2)), "vector": jnp.ones(2)}
+        optimizer = optax.with_extra_args_support(build(0.1, threshold))
+        return optimizer.update(params, optimizer.init(params), params, value=jnp.ones(()))
+
     try:
-        build(0.1, None if searched is None else searched.values[0])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"method {text}: {error}") from None
+        jax.eval_shape(step)
+    # What the arguments of a user make an optimizer raise may be anything.
+    except Exception as error:
+        raise InputError(f"method {text}: {error}") from error
 
 
 def _find_name(name: str, known: Sequence[str]) -> str:
     if name in known:
         return name
-    twin = TWINS.get(name.lower().replace("-", "_"), "")
-    if twin in known:
-        return twin
+    usual = name.lower().replace("-", "_")
+    for other in (usual, TWINS.get(usual, "")):
+        if other in known:
+            return other
     if name in catalogue.ENTRIES:
         kind = catalogue.ENTRIES[name].kind
         raise InputError(

@@ -23,7 +23,7 @@ __all__ = ["Comparison"]
 _WIDTH = 100
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
     """What a comparison found; printed, it is the table and the summary.
 
@@ -72,13 +72,16 @@ class Comparison:
         )
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
+    # What a notebook and the prompt show.
+    __repr__ = __str__
+
     def print(self, console: Console) -> None:
         """Print the table and the summary.
 
         Args:
           console: A console of rich, whose width decides where lines break.
         """
-        console.print(make_table(self.results, self.title))
+        console.print(make_table(self.results, self.title, console.width))
         for note in (*write_remarks(self.results), *self.summary):
             console.print(note, markup=False)
 
@@ -90,7 +93,7 @@ class Comparison:
         """Draw losses against steps, at the end and against the rate, and the norms.
 
         Args:
-          path: The PNG file to write. Default: none.
+          path: The file to write, in a format of matplotlib's by its name. Default: none.
 
         Returns:
           The figure.

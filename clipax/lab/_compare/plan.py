@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 from clipax.lab._compare.noise import GradientNoise
 
-__all__ = ["WIDTH", "Plan", "Run", "Setting"]
+__all__ = ["SELECTION_SEEDS", "WIDTH", "Plan", "Run", "Setting"]
+
+# Seeds that choose the settings; the seeds of the results follow them.
+SELECTION_SEEDS = (0, 1, 2, 3)
 
 # Runs in one block at most: wide enough for vectorised code, narrow enough to stay in cache.
 WIDTH = 8

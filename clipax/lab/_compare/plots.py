@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from clipax.lab._compare.files import write_whole
+from clipax.lab._compare.grids import find_searched
 from clipax.lab._compare.norms import Norms
 from clipax.lab._compare.results import MethodResult, quantile
 
 __all__ = ["draw"]
 
-# The loss axes end at this multiple of the first loss; curves of diverged runs leave the picture.
-_HEADROOM = 1.1
 _BAND = (0.05, 0.95)
 # Each method has its colour in every picture; the others share what is left.
 _PALETTE = (
@@ -51,13 +51,14 @@ def draw(
       results: the best first.
       norms: those without a clip.
       title: what was compared.
-      path: the PNG file to write, if any.
+      path: the file to write, if any, in a format of matplotlib's by its name.
 
     Returns:
       The figure.
 
     Raises:
       OSError: if the file cannot be written.
+      ValueError: if matplotlib has no such format.
     """
     # Imported here: matplotlib takes 0.7 s, which the command line need not wait for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -70,19 +71,19 @@ def draw(
     )
     FigureCanvasAgg(figure)
     (curves, ends), (seen, rates) = figure.subplots(2, 2, width_ratios=(6, 5))
-    ceiling = _HEADROOM * max(min(curve[0], 1e3) for result in results for curve in result.loss)
+    scale = _choose_scale(results)
     colours = choose_colours([result.method for result in results])
-    labels = _label(results, ceiling)
+    labels = _label(results, scale)
     for place, result in enumerate(results):
         colour = colours[result.method]
-        _draw_curve(curves, result, colour, ceiling, labels[result.method], place)
-        _draw_end(ends, place, result, colour, ceiling)
-        _draw_rates(rates, result, colour, ceiling)
+        _draw_curve(curves, result, colour, scale, labels[result.method], place)
+        _draw_end(ends, place, result, colour, scale)
+        _draw_rates(rates, result, colour, scale)
     _draw_norms(seen, norms, results, colours)
     curves.set(title="Test loss: median, band 5-95 % over seeds", xlabel="step", ylabel="test loss")
     curves.margins(x=0.01)
     ends.set(title="Test loss after the last step", xlabel="test loss")
-    ends.set_yticks(range(len(results)), [result.method for result in results])
+    ends.set_yticks(range(len(results)), [result.method.replace("+", "\n+") for result in results])
     ends.set_ylim(len(results) - 0.5, -0.5)
     rates.set(
         title="Choice of the learning rate (circled)",
@@ -93,16 +94,14 @@ def draw(
     for axes, axis in ((curves, curves.yaxis), (rates, rates.yaxis), (ends, ends.xaxis)):
         axes.grid(True, axis="both" if axes is not ends else "x", color="0.9")
         axes.set_axisbelow(True)
-        _scale_losses(axes, axis, results, ceiling)
+        _set_scale(axis, scale.log)
+    _set_limits(curves.yaxis, scale, scale.low, scale.high)
     # Final losses are usually below the start; wider bands leave the picture at the right.
-    finals = [_bands(result.final_loss, ceiling) for result in results]
-    widest = min(max(high for _, _, high in finals), ceiling)
-    lowest = max(min(low for low, _, _ in finals), 1e-9)
-    room = (widest / lowest) ** 0.15 * 1.02
-    ends.set_xlim(lowest / room, widest * room)
+    finals = [_bands(result.final_loss, scale) for result in results]
+    _set_limits(ends.xaxis, scale, min(low for low, _, _ in finals), max(x for _, _, x in finals))
     tried = [loss for result in results for row in result.validation_loss for loss in row]
-    usable = [loss for loss in tried if loss < ceiling] or [ceiling]
-    rates.set_ylim(0.97 * min(usable), min(1.05 * max(usable), ceiling))
+    usable = [loss for loss in tried if loss < scale.high] or [scale.low, scale.high]
+    _set_limits(rates.yaxis, scale, min(usable), max(usable))
     figure.legend(
         *curves.get_legend_handles_labels(),
         loc="outside lower center",
@@ -111,10 +110,10 @@ def draw(
         fontsize=10,
         handlelength=3,
     )
-    figure.suptitle(title, fontsize=14)
+    figure.suptitle(textwrap.fill(title, 110), fontsize=14)
     if path is not None:
         picture = io.BytesIO()
-        figure.savefig(picture, dpi=110, format="png")
+        figure.savefig(picture, dpi=110, format=path.suffix[1:] or "png")
         write_whole(path, picture.getvalue())
     return figure
 
@@ -146,14 +145,54 @@ def _nearest(free: list[int], wanted: int) -> int:
     return min(free, key=lambda place: (place < len(_OWN), (place - wanted) % len(_PALETTE)))
 
 
-def _label(results: Sequence[MethodResult], ceiling: float) -> dict[str, str]:
+class _Scale(NamedTuple):
+    """The scale that all losses are drawn on, from `low` to `high`."""
+
+    low: float
+    high: float
+    log: bool
+
+    @property
+    def beyond(self) -> float:
+        """Where the losses of diverged runs are drawn, out of sight."""
+        return self.high + 100 * (self.high - self.low)
+
+
+def _choose_scale(results: Sequence[MethodResult]) -> _Scale:
+    """Choose a scale up to the first losses, a log one where all are positive."""
+    losses = [loss for r in results for curve in r.loss for loss in curve if math.isfinite(loss)]
+    low = min(losses, default=0.0)
+    high = max(
+        (curve[0] for r in results for curve in r.loss if math.isfinite(curve[0])), default=1
+    )
+    return _Scale(low, high if high > low else low + 1, low > 0)
+
+
+def _set_scale(axis: Any, log: bool) -> None:
+    if log:
+        getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+
+
+def _set_limits(axis: Any, scale: _Scale, low: float, high: float) -> None:
+    """Show losses from `low` to `high`, at most to the end of the scale, with some room."""
+    high = min(high, scale.high)
+    low = low if low < high else scale.low
+    if scale.log:
+        room = max((high / low) ** 0.06, 1.02)
+        limits = low / room, high * room
+        _write_plainly(axis, few=limits[1] / limits[0] > 30)
+    else:
+        margin = 0.06 * max(high - low, 1e-6 * max(abs(low), 1e-9))
+        limits = low - margin, high + margin
+    getattr(axis.axes, f"set_{axis.axis_name}lim")(*limits)
+
+
+def _label(results: Sequence[MethodResult], scale: _Scale) -> dict[str, str]:
     """Name each curve, and say on which better one it lies."""
-    medians = {
-        result.method: np.log(
-            [max(_bands(losses, ceiling)[1], 1e-12) for losses in zip(*result.loss, strict=True)]
-        )
-        for result in results
-    }
+    medians = {}
+    for result in results:
+        median = np.array([_bands(losses, scale)[1] for losses in zip(*result.loss, strict=True)])
+        medians[result.method] = np.log(median) if scale.log else median
     every = np.concatenate(list(medians.values()))
     width = max(float(every.max() - every.min()), 1e-9)
     labels: dict[str, str] = {}
@@ -167,16 +206,6 @@ def _label(results: Sequence[MethodResult], ceiling: float) -> dict[str, str]:
     return labels
 
 
-def _scale_losses(axes: Any, axis: Any, results: Sequence[MethodResult], ceiling: float) -> None:
-    """Set a log scale with plain numbers, from the lowest loss to the ceiling."""
-    losses = [loss for r in results for curve in r.loss for loss in curve if 0 < loss < math.inf]
-    name = axis.axis_name
-    lowest = min([*losses, ceiling / 2])
-    getattr(axes, f"set_{name}scale")("log")
-    getattr(axes, f"set_{name}lim")(0.97 * lowest, ceiling)
-    _write_plainly(axis, few=ceiling / lowest > 30)
-
-
 def _write_plainly(axis: Any, *, few: bool) -> None:
     """Label a log scale with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -186,16 +215,16 @@ def _write_plainly(axis: Any, *, few: bool) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _bands(losses: Sequence[float], ceiling: float) -> tuple[float, float, float]:
+def _bands(losses: Sequence[float], scale: _Scale) -> tuple[float, float, float]:
     """Median and band; infinite values become finite ones beyond the axes."""
-    low, median, high = (min(quantile(losses, q), 100 * ceiling) for q in (_BAND[0], 0.5, _BAND[1]))
+    low, median, high = (min(quantile(losses, q), scale.beyond) for q in (_BAND[0], 0.5, _BAND[1]))
     return low, median, high
 
 
 def _draw_curve(
-    axes: Any, result: MethodResult, colour: str, ceiling: float, label: str, place: int
+    axes: Any, result: MethodResult, colour: str, scale: _Scale, label: str, place: int
 ) -> None:
-    bands = [_bands(losses, ceiling) for losses in zip(*result.loss, strict=True)]
+    bands = [_bands(losses, scale) for losses in zip(*result.loss, strict=True)]
     low, median, high = zip(*bands, strict=True)
     axes.fill_between(result.points, low, high, color=colour, alpha=0.1, linewidth=0)
     axes.plot(
@@ -211,8 +240,8 @@ def _draw_curve(
     )
 
 
-def _draw_end(axes: Any, place: int, result: MethodResult, colour: str, ceiling: float) -> None:
-    low, median, high = _bands(result.final_loss, ceiling)
+def _draw_end(axes: Any, place: int, result: MethodResult, colour: str, scale: _Scale) -> None:
+    low, median, high = _bands(result.final_loss, scale)
     axes.plot([low, high], [place, place], linewidth=7, alpha=0.3, color=colour)
     axes.plot([median], [place], marker="o", markersize=8, color=colour)
     if result.diverged:
@@ -227,12 +256,12 @@ def _draw_end(axes: Any, place: int, result: MethodResult, colour: str, ceiling:
         )
 
 
-def _draw_rates(axes: Any, result: MethodResult, colour: str, ceiling: float) -> None:
+def _draw_rates(axes: Any, result: MethodResult, colour: str, scale: _Scale) -> None:
     if not result.validation_loss:
         return
     best: dict[float, float] = {}
     for (rate, _), losses in zip(result.settings, result.validation_loss, strict=True):
-        mean = min(sum(losses) / len(losses), 100 * ceiling)
+        mean = min(sum(losses) / len(losses), scale.beyond)
         best[rate] = min(best.get(rate, math.inf), mean)
     tried = sorted(best)
     axes.plot(tried, [best[rate] for rate in tried], marker="o", markersize=4, color=colour)
@@ -252,9 +281,8 @@ def _draw_norms(
     axes.semilogy(norms.steps, norms.series, color="0.55", linewidth=0.8)
     drawn: list[float] = []
     for result in results:
-        if result.argument not in ("max_norm", "threshold") or result.threshold is None:
-            continue
-        if _first(result.method) not in ("clip_by_global_norm", *_GLOBAL):
+        searched = find_searched(_first(result.method))
+        if result.threshold is None or searched is None or searched.unit != "norm":
             continue
         # Lines at one place are drawn beside each other by their dashes.
         offset = 5 * sum(math.isclose(result.threshold, other) for other in drawn)
@@ -263,7 +291,8 @@ def _draw_norms(
         )
         drawn.append(result.threshold)
     axes.set(
-        title="Gradient norms without a clip" + (", constant thresholds chosen" if drawn else ""),
+        title="Gradient norms of AdamW without a clip"
+        + (", constant thresholds chosen" if drawn else ""),
         xlabel="step",
         ylabel="norm",
     )
@@ -272,7 +301,3 @@ def _draw_norms(
     axes.grid(True, color="0.9")
     axes.set_axisbelow(True)
     axes.margins(x=0.01)
-
-
-# Methods whose constant threshold is one on the norm of the whole gradient.
-_GLOBAL = ("clip_by_smooth_norm", "clip_by_regularized_norm", "clip_sgd", "clip_adam_norm")

@@ -47,7 +47,7 @@ class Bar(Silence):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=make_console(stderr=True),
         )
         self._task = self._progress.add_task("")
@@ -62,7 +62,7 @@ class Bar(Silence):
     def begin(self, stretches: int, kept: Sequence[str]) -> None:
         # The bar starts only now: bad input, which is checked first, ends with one line and no bar.
         if kept:
-            self._progress.console.print(f"kept from the last run: {', '.join(kept)}")
+            self.tell(f"kept from the last run: {', '.join(kept)}")
         if stretches:
             self._progress.update(self._task, total=stretches)
             self._progress.start()
@@ -74,4 +74,4 @@ class Bar(Silence):
         self._progress.advance(self._task)
 
     def end_method(self, result: MethodResult) -> None:
-        self._progress.console.print(f"finished {result.method} ({result.seconds:.0f} s)")
+        self.tell(f"finished {result.method} ({result.seconds:.0f} s)")

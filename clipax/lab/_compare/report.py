@@ -11,10 +11,17 @@ import jax
 import optax
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 import clipax
-from clipax.lab._compare.results import Losses, MethodResult, quantile
-from clipax.lab._compare.search import SELECTION_SEEDS
+from clipax.lab._compare.plan import SELECTION_SEEDS
+from clipax.lab._compare.results import (
+    Losses,
+    MethodResult,
+    quantile,
+    write_loss,
+    write_percent,
+)
 from clipax.lab._compare.settings import Settings
 from clipax.lab._compare.verdict import count_wins
 
@@ -26,15 +33,9 @@ class _Column(NamedTuple):
     write: Callable[[MethodResult], str]
 
 
-def _loss(value: float) -> str:
-    if math.isinf(value):
-        return "inf"
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
-
-
 def _write_band(result: MethodResult) -> str:
     low, high = (quantile(result.final_loss, q) for q in (0.05, 0.95))
-    return f"{_loss(low)}-{_loss(high)}"
+    return f"{write_loss(low)}-{write_loss(high)}"
 
 
 def _write_score(name: str, result: MethodResult) -> str:
@@ -42,16 +43,17 @@ def _write_score(name: str, result: MethodResult) -> str:
     if not kept:
         return "-"
     median = quantile(kept, 0.5)
-    return f"{100 * median:.1f}" if name == "accuracy" else _loss(median)
+    return f"{100 * median:.1f}" if name == "accuracy" else write_loss(median)
 
 
 def _write_clipped(result: MethodResult) -> str:
     shares = result.clip_fraction
-    return "-" if shares is None else f"{100 * sum(shares) / len(shares):.2g}"
+    return "-" if shares is None else write_percent(sum(shares) / len(shares))
 
 
 def _write_threshold(result: MethodResult) -> str:
-    return "-" if result.threshold is None else f"{result.threshold:.3g}"
+    mark = "*" if result.threshold_edge else ""
+    return "-" if result.threshold is None else f"{result.threshold:.3g}{mark}"
 
 
 def _list_columns(results: Sequence[MethodResult]) -> list[_Column]:
@@ -64,7 +66,7 @@ def _list_columns(results: Sequence[MethodResult]) -> list[_Column]:
 
     columns = [
         _Column("method", lambda result: result.method),
-        _Column("loss", lambda result: _loss(quantile(result.final_loss, 0.5))),
+        _Column("loss", lambda result: write_loss(quantile(result.final_loss, 0.5))),
         _Column("5-95 %", _write_band),
     ]
     for name in dict.fromkeys(name for result in results for name in result.scores):
@@ -101,27 +103,53 @@ def make_title(task: str, settings: Settings) -> str:
     return f"{task}: {corrupt}{noise}, {settings.steps} steps"
 
 
-def make_table(results: Sequence[MethodResult], title: str) -> Table:
+# From the widest table to the narrowest: whether an optimizer goes on a line below its clip, and
+# which columns are left out.
+_LAYOUTS: tuple[tuple[bool, tuple[str, ...]], ...] = (
+    (False, ()),
+    (True, ()),
+    (True, ("tried", "acc %")),
+    (True, ("tried", "acc %", "5-95 %", "thresh.")),
+)
+
+
+def make_table(results: Sequence[MethodResult], title: str, width: int) -> Table:
     """Make a table of the results for the terminal.
 
     Args:
       results: the best first.
       title: stands above it.
+      width: the terminal's; in a narrow one the names are folded and some columns left out.
 
     Returns:
-      A rich table, which fits a window of 80 columns.
+      A rich table.
     """
-    columns = _list_columns(results)
-    shown = Table(box=SIMPLE_HEAD, title=title, padding=0, show_edge=False)
+    for fold, without in _LAYOUTS:
+        columns = [one for one in _list_columns(results) if one.name not in without]
+        rows = [[column.write(result) for column in columns] for result in results]
+        if fold:
+            rows = [[row[0].replace("+", "\n+"), *row[1:]] for row in rows]
+        lines = [[column.name for column in columns], *rows]
+        widths = [
+            max(len(word) for cell in cells for word in cell.split("\n"))
+            for cells in zip(*lines, strict=True)
+        ]
+        if sum(widths) + len(widths) - 1 <= width:
+            break
+    # As texts: names in brackets are no markup.
+    shown = Table(box=SIMPLE_HEAD, title=Text(title), padding=0, show_edge=False)
     shown.add_column(columns[0].name, overflow="fold")
     for column in columns[1:]:
-        # In a narrow window the names are folded, never the numbers.
         shown.add_column(column.name, justify="right", no_wrap=True)
-    for position, result in enumerate(results):
-        shown.add_row(
-            *(column.write(result) for column in columns), style="bold" if position == 0 else None
-        )
+    for position, row in enumerate(rows):
+        shown.add_row(*map(Text, row), style="bold" if position == 0 else None)
     return shown
+
+
+def _measure(rows: Sequence[Sequence[str]]) -> int:
+    """Measure the width of a table, a space between its columns."""
+    longest = [max(map(len, "\n".join(cells).split("\n"))) for cells in zip(*rows, strict=True)]
+    return sum(longest) + len(longest) - 1
 
 
 def write_remarks(results: Sequence[MethodResult]) -> list[str]:
@@ -141,6 +169,11 @@ def write_remarks(results: Sequence[MethodResult]) -> list[str]:
             remarks.append(
                 f"Warning: the best rate of {result.method}, {result.learning_rate:g}, is the "
                 f"{result.edge} tried; a {further} one may do better (learning_rates)."
+            )
+        if result.threshold_edge:
+            remarks.append(
+                f"The best {result.argument} of {result.method}, {result.threshold:.3g}, is the "
+                f"{result.threshold_edge} tried; others can be given as an argument."
             )
     for result in results:
         if lost := _lost(result):
@@ -217,7 +250,7 @@ def write_document(
         "is below that of the same optimizer without a clip, `div` the share of diverged seeds, "
         "`clip` the share of steps that were clipped or skipped (`-`: the optimizer does not clip, "
         "or does not record it), `rate` the learning rate (`*`: the smallest or largest tried), "
-        "`thresh.` the threshold, where one was searched (its argument is in the Python below), "
+        "`thresh.` likewise the threshold, where one was searched (its argument is below), "
         "`tried` the number of settings of both.",
         "",
         f"The settings have the lowest mean validation loss over seeds {SELECTION_SEEDS[0]} "

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipax.lab._compare.records import check_result, write_line
 
-__all__ = ["Losses", "MethodResult", "quantile"]
+__all__ = ["Losses", "MethodResult", "quantile", "write_loss", "write_percent"]
 
 Losses = tuple[tuple[float, ...], ...]
 
@@ -32,6 +32,26 @@ def quantile(values: Sequence[float], q: float) -> float:
         return ordered[below]
     low, high = ordered[below], ordered[below + 1]
     return high if math.isinf(high) else low + share * (high - low)
+
+
+def write_loss(value: float) -> str:
+    """Write a loss with three digits behind the point, or as many that count."""
+    if math.isinf(value):
+        return "inf"
+    return f"{value:.3f}" if 0.1 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
+
+
+def write_percent(share: float) -> str:
+    """Write a share in percent, with two digits that count."""
+    return f"{100 * share:.0f}" if share >= 0.095 else f"{100 * share:.2g}"
+
+
+def _find_edge(tried: Sequence[float], chosen: float | None) -> str | None:
+    if len(set(tried)) < 2:
+        return None
+    if chosen == min(tried):
+        return "smallest"
+    return "largest" if chosen == max(tried) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +116,13 @@ class MethodResult:
     @property
     def edge(self) -> str | None:
         """`"smallest"` or `"largest"` where the chosen rate is that of the rates tried."""
-        rates = [rate for rate, _ in self.settings]
-        if len(set(rates)) < 2:
-            return None
-        return {min(rates): "smallest", max(rates): "largest"}.get(self.learning_rate)
+        return _find_edge([rate for rate, _ in self.settings], self.learning_rate)
+
+    @property
+    def threshold_edge(self) -> str | None:
+        """The same of the threshold."""
+        tried = [threshold for _, threshold in self.settings if threshold is not None]
+        return _find_edge(tried, self.threshold)
 
     def final(self, score: str) -> tuple[float, ...]:
         """List a score after the last step, for each seed."""

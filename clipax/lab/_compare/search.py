@@ -7,10 +7,8 @@ import numpy as np
 from clipax.lab._compare.methods import Method
 from clipax.lab._compare.plan import Setting
 
-__all__ = ["SELECTION_SEEDS", "choose", "list_first", "list_second"]
+__all__ = ["choose", "list_first", "list_second"]
 
-# Seeds that choose the settings; the seeds of the results follow them.
-SELECTION_SEEDS = (0, 1, 2, 3)
 _SECOND = 4
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import clipax
 from clipax.lab._compare.noise import GradientNoise, parse_gradient_noise
-from clipax.lab._compare.search import SELECTION_SEEDS
+from clipax.lab._compare.plan import SELECTION_SEEDS
 from clipax.lab._errors import InputError
 
 __all__ = ["QUICK", "Settings", "parse_learning_rates"]
@@ -46,13 +46,18 @@ class Settings:
         object.__setattr__(self, "noise", str(parse_gradient_noise(self.noise)))
         for name in ("steps", "seeds"):
             value, most = getattr(self, name), _MOST[name]
-            if not 1 <= value <= most:
-                raise InputError(f"--{name} must be from 1 to {most:,}, got {value}.")
+            if type(value) is not int or not 1 <= value <= most:
+                raise InputError(f"{name} must be from 1 to {most:,}, got {value}.")
         if not 0 <= self.corrupt <= 1:
-            raise InputError(f"--corrupt must be a share from 0 to 1, got {self.corrupt:g}.")
-        numbers = {"--noise-scale": [self.noise_scale]}
-        numbers["learning rates"] = list(self.learning_rates or ())
-        for name, values in numbers.items():
+            raise InputError(f"corrupt must be a share from 0 to 1, got {self.corrupt:g}.")
+        if self.learning_rates is not None:
+            object.__setattr__(self, "learning_rates", tuple(sorted(set(self.learning_rates))))
+            if not self.learning_rates:
+                raise InputError("learning rates must be at least one number, got none.")
+        for name, values in {
+            "noise scale": [self.noise_scale],
+            "learning rates": self.learning_rates or (),
+        }.items():
             for value in values:
                 # In float32, in which runs are computed.
                 if not 1e-37 <= value <= 1e37:
@@ -105,5 +110,5 @@ def parse_learning_rates(text: str) -> tuple[float, ...]:
         return tuple(sorted({float(word) for word in words}))
     except ValueError:
         raise InputError(
-            f"--learning-rates must be numbers separated by commas, got {text!r}."
+            f"learning rates must be numbers separated by commas, got {text!r}."
         ) from None

@@ -204,7 +204,9 @@ def _is_cut_off(line: bytes, beginning: bytes) -> bool:
 def _describe_differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
     names = [*stored, *(name for name in current if name not in stored)]
     return ", ".join(
-        f"{name}: {_show(stored.get(name))} there, {_show(current.get(name))} now"
+        "the task's data, model or loss has changed"
+        if name == "task_fingerprint"
+        else f"{name}: {_show(stored.get(name))} there, {_show(current.get(name))} now"
         for name in names
         if stored.get(name) != current.get(name)
     )

@@ -19,14 +19,16 @@ import clipax
 from clipax.lab._compare.feed import Feed
 from clipax.lab._compare.functional import Functional
 from clipax.lab._compare.methods import Build, Method
-from clipax.lab._compare.plan import WIDTH, Plan, Run
+from clipax.lab._compare.plan import SELECTION_SEEDS, WIDTH, Plan, Run
 from clipax.lab._compare.size import estimate_bytes
 from clipax.lab._compare.tasks.task import Task
+from clipax.lab._errors import InputError
 
 __all__ = ["Outcome", "Trainer"]
 
-# A run has exploded when its loss or the growth of its parameters' norm passes these. Nothing that
-# still learns comes near: losses of guessing are a few units, weights grow tenfold at most.
+# A run has exploded when its loss passes this times the one before training (at least 1), or the
+# norm of its parameters this times the first one (at least that of entries of 1, as they may begin
+# at zero). Nothing that still learns comes near.
 _LOSS_LIMIT = 1e4
 _GROWTH_LIMIT = 1e3
 # What the runs of a block may take together, and the batches that are made ahead.
@@ -75,6 +77,9 @@ class Trainer:
       plan: steps and noise.
       width: the number of runs that are vectorised; None for as many as fit, at most `WIDTH`.
 
+    Attributes:
+      untrained: the mean loss of each part before training.
+
     Raises:
       InputError: if the functions of the task do not fit together.
     """
@@ -94,17 +99,31 @@ class Trainer:
 
         def begin(seed: jax.Array) -> tuple[Any, Any, jax.Array]:
             params, rest = self.functional.init(_split_key(seed)[0])
-            return params, rest, _GROWTH_LIMIT * clipax.global_norm(params)
+            norm = jnp.maximum(clipax.global_norm(params), math.sqrt(sum(self.functional.sizes)))
+            return params, rest, _GROWTH_LIMIT * norm
 
         # `lax.map`, not `vmap`: vectorised initialisers take seconds longer to compile.
         self._init = jax.jit(lambda seeds: jax.lax.map(begin, seeds))
         self._evaluate = jax.jit(jax.vmap(self.functional.evaluate, in_axes=(0, 0, None)))
         self._prepared: dict[str, Callable[..., Outcome]] = {}
+        self.untrained = self._evaluate_untrained()
+        self._loss_limit = _LOSS_LIMIT * max(1.0, abs(self.untrained["validation"]))
 
-    def evaluate_untrained(self, part: str) -> float:
-        """Compute the mean loss before the first step, over a block of seeds."""
-        params, rest, _ = self._init(np.arange(self.width, dtype=np.uint32))
-        return float(jnp.mean(self._evaluate(params, rest, self._held_out[part])["loss"]))
+    def _evaluate_untrained(self) -> dict[str, float]:
+        """Compute the mean loss of each part before the first step, whatever the width."""
+        found: dict[str, list[np.ndarray]] = {part: [] for part in self._held_out}
+        for seeds in _cut(SELECTION_SEEDS, self.width):
+            params, rest, _ = self._init(np.array(seeds, np.uint32))
+            for part, batch in self._held_out.items():
+                found[part].append(np.asarray(self._evaluate(params, rest, batch)["loss"]))
+        count = len(SELECTION_SEEDS)
+        losses = {part: float(np.concatenate(some)[:count].mean()) for part, some in found.items()}
+        for part, loss in losses.items():
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"task {self.task.name}: the {part} loss before training is {loss}."
+                )
+        return losses
 
     def prepare(self, method: Method) -> Callable[..., Outcome]:
         """Make the function that trains a method.
@@ -161,12 +180,8 @@ class Trainer:
             curve: bool,
             advance: Callable[[], None] = lambda: None,
         ) -> Outcome:
-            results = []
-            for start in range(0, len(runs), self.width):
-                some = list(runs[start : start + self.width])
-                padded = some + some[-1:] * (self.width - len(some))
-                results.append(block(padded, part, curve, advance))
-            return _join(results, len(runs))
+            results = [block(some, part, curve, advance) for some in _cut(runs, self.width)]
+            return _join(results, len(runs), self._loss_limit)
 
         return train
 
@@ -175,7 +190,11 @@ class Trainer:
         params, rest = jax.eval_shape(self.functional.init, jax.random.key(0))
         step = jax.value_and_grad(self.functional.loss, has_aux=True)
         # An error of the user's own functions shows their traceback.
-        return estimate_bytes(step, params, rest, batch)
+        training = estimate_bytes(step, params, rest, batch)
+        held_out = self.task.held_out["validation"]
+        evaluation = estimate_bytes(self.functional.evaluate, params, rest, held_out)
+        # Parameters, two moments of Adam, and what a clip remembers.
+        return max(training, evaluation) + 4 * 4 * sum(self.functional.sizes)
 
     def _advance(
         self,
@@ -222,7 +241,7 @@ class Trainer:
         updates, opt_state = update(gradient, run.opt_state, run.params, value=loss)
         params = optax.apply_updates(run.params, updates)
         # Comparisons with NaN are false, so that a NaN diverges too.
-        sound = (loss < _LOSS_LIMIT) & (clipax.global_norm(params) < run.limit)
+        sound = (jnp.abs(loss) < self._loss_limit) & (clipax.global_norm(params) < run.limit)
         alive = sound & ~run.diverged
         kept = jax.tree.map(
             lambda new, old: jnp.where(alive, new, old),
@@ -232,6 +251,12 @@ class Trainer:
         norm = jnp.where(run.diverged, jnp.nan, norm)
         params, rest, opt_state = kept
         return _Runs(params, rest, opt_state, run.diverged | ~sound, run.limit), norm
+
+
+def _cut(values: Sequence[Any], width: int) -> list[list[Any]]:
+    """Cut into blocks of a width; the last value fills up the last block."""
+    blocks = [list(values[start : start + width]) for start in range(0, len(values), width)]
+    return [block + block[-1:] * (width - len(block)) for block in blocks]
 
 
 def _split_key(seed: jax.Array) -> jax.Array:
@@ -255,10 +280,13 @@ def _clip_fraction(opt_state: Any, steps: jax.Array) -> jax.Array | None:
         return None if skipped is None else skipped / steps
     threshold = telemetry[names[0].replace("clip_fraction", "threshold")]
     clipped = jnp.where(jnp.isinf(threshold), jnp.nan, telemetry[names[0]])
-    return clipped if skipped is None else jnp.nan_to_num(clipped) + skipped / steps
+    if skipped is None:
+        return clipped
+    # A clip inside of a guard sees the steps that are left.
+    return jnp.nan_to_num(clipped) * (1 - skipped / steps) + skipped / steps
 
 
-def _join(results: list[Any], runs: int) -> Outcome:
+def _join(results: list[Any], runs: int, limit: float) -> Outcome:
     """Join the results of blocks, without the runs that pad the last block."""
     blocks, fractions, norms = zip(*results, strict=True)
     columns = [list(zip(*scores, strict=True)) for scores in blocks]
@@ -271,7 +299,7 @@ def _join(results: list[Any], runs: int) -> Outcome:
     }
     scores = {name: values[:runs] for name, values in scores.items()}
     # The last update may spoil a run before any training loss shows it.
-    diverged = diverged | ~(scores["loss"] < _LOSS_LIMIT)
+    diverged = diverged | ~(np.abs(scores["loss"]) < limit)
     diverged = np.logical_or.accumulate(diverged, axis=1)
     for name, values in scores.items():
         scores[name] = np.where(diverged, np.inf if name == "loss" else np.nan, values)

@@ -11,11 +11,12 @@ import pytest
 
 from clipax.lab import Task, compare
 from clipax.lab._compare import comparison
+from clipax.lab._compare.plan import SELECTION_SEEDS
 from clipax.lab._compare.progress import Silence
-from clipax.lab._compare.search import SELECTION_SEEDS
 from clipax.lab._compare.train import Outcome, Trainer
 from clipax.lab._errors import InputError
 from tests.lab.compare.test_train import TASKS
+from tests.thorough import thorough
 
 INF = math.inf
 BASE = {"steps": 10, "seeds": 3}
@@ -166,23 +167,23 @@ def test_without_progress_and_folder_it_is_silent_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"steps": 11},
-        {"seeds": 4},
-        {"noise": "none"},
-        {"noise_scale": 2.0},
-        {"corrupt": 0.5},
-        {"batch_size": 8},
-        {"task": "breast-cancer"},
-        {"learning_rates": (0.1, 1.0)},
-    ],
-)
+SETTINGS = [
+    {"steps": 11},
+    {"corrupt": 0.5},
+    {"batch_size": 8},
+    {"seeds": 4},
+    {"noise": "none"},
+    {"noise_scale": 2.0},
+    {"task": "breast-cancer"},
+    {"learning_rates": (0.1, 1.0)},
+]
+
+
+@pytest.mark.parametrize("changes", thorough(SETTINGS, SETTINGS[:3]))
 def test_other_settings_in_the_same_folder_are_refused(tmp_path, trained, seen, changes):
     run(["sgd"], tmp_path)
-    word = {"batch_size": "task_fingerprint"}.get(next(iter(changes)), next(iter(changes)))
-    with pytest.raises(InputError, match=f"other settings.*{word}"):
+    word = {"batch_size": "task's data"}.get(next(iter(changes)), next(iter(changes)))
+    with pytest.raises(InputError, match=rf"(?s)other settings.*{word}"):
         run(["sgd"], tmp_path, **changes)
 
 
@@ -199,7 +200,7 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path, trained, seen, 
 def test_a_changed_task_of_the_same_name_is_another_one(tmp_path, trained, seen, changes):
     run(["sgd"], tmp_path, TASKS["jax"])
     run(["sgd"], tmp_path, TASKS["jax"])
-    with pytest.raises(InputError, match="task_fingerprint"):
+    with pytest.raises(InputError, match="data, model or loss has changed"):
         run(["sgd"], tmp_path, dataclasses.replace(TASKS["jax"], **changes))
 
 
@@ -210,14 +211,35 @@ def test_bad_input_is_found_before_anything_is_trained_or_written(tmp_path, trai
         ({"task": "nothing"}, "unknown task 'nothing': give digits, breast-cancer, wine, text"),
         ({"model": "vgg"}, "unknown model"),
         ({"model": "cnn"}, "needs images"),
-        ({"task": "text", "model": "mlp"}, "--model does not apply to the task text"),
-        ({"task": TASKS["jax"], "batch_size": 3}, "--batch-size does not apply to a task of your"),
+        ({"task": "text", "model": "mlp"}, "model does not apply to the task text"),
+        ({"task": TASKS["jax"], "batch_size": 3}, "batch size does not apply to a task of your"),
         ({"task": TASKS["jax"], "corrupt": 0.1}, "the task task has no function `corrupt`"),
     ):
         with pytest.raises(InputError, match=message):
             run(**{"methods": ["sgd"], **bad}, out=out)
     assert not out.exists()
     assert trained == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"steps": 2.5}, "steps must be from 1 to 10,000,000, got 2.5"),
+        ({"learning_rates": []}, "learning rates must be at least one number"),
+    ],
+)
+def test_arguments_that_the_command_line_would_refuse_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        run(["sgd"], **changes)
+
+
+def test_the_number_of_runs_at_once_changes_nothing(tmp_path):
+    narrow = {"steps": 5, "seeds": 2, "progress": False, "out": tmp_path}
+    one = compare(TASKS["jax"], "clip_by_global_norm+sgd", width=1, **narrow)
+    two = compare(TASKS["jax"], "clip_by_global_norm+sgd, sgd", width=3, **narrow)
+    assert two["clip_by_global_norm+sgd"] == one.results[0]
+    assert two.norms == one.norms
 
 
 def test_gradients_that_are_all_zero_are_told():

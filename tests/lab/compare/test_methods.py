@@ -39,7 +39,7 @@ def test_every_transformation_can_stand_in_front_of_an_optimizer(name):
     (method,) = resolve([f"{name}{wrapped}+sgd"])
     threshold = None if method.searched is None else method.searched.values[0]
     assert step(method, [3.0, 4.0], threshold=threshold).shape == (2,)
-    assert method.plain == "sgd"
+    assert method.plain == (None if name == "monitor_norms" else "sgd")
     # What is written is what is built.
     written = eval(method.write(0.1, threshold), {"clipax": clipax, "optax": optax})
     assert isinstance(written, optax.GradientTransformation)
@@ -68,6 +68,16 @@ def test_rates_thresholds_and_arguments_reach_the_factories():
         "optax.chain(clipax.clip_by_global_norm(max_norm=2.5), "
         "optax.sgd(momentum=0.9, learning_rate=0.1))"
     )
+
+
+def test_of_two_parts_with_a_threshold_the_first_ones_is_searched():
+    (method,) = resolve(["skip_spikes+clip_by_global_norm+sgd"])
+    assert method.searched == grids.find_searched("skip_spikes")
+    assert method.write(0.1, 5.0) == (
+        "clipax.skip_spikes(optax.chain(clipax.clip_by_global_norm(max_norm=1.0), "
+        "optax.sgd(learning_rate=0.1)), threshold=clipax.thresholds.median(5, window=50))"
+    )
+    assert resolve(["monitor_norms+sgd"])[0].plain is None
 
 
 def test_a_threshold_of_the_library_is_an_argument():
@@ -132,7 +142,7 @@ def test_what_is_searched_is_an_argument_and_has_as_many_values_as_the_rounds_wa
     values = searched.resolve(NORMS, (3, 5))
     assert len(dict.fromkeys(values)) == len(values) == 5
     # The default of the library is what is tried first.
-    assert ENTRIES[name].defaults.get(searched.argument, values[0]) in (values[0], 1.0)
+    assert ENTRIES[name].defaults.get(searched.argument) in (None, values[0], 1.0)
 
 
 def test_constant_thresholds_are_quantiles_of_the_norms():
@@ -162,11 +172,17 @@ def test_constant_thresholds_are_quantiles_of_the_norms():
         ("clip_by_global_norm:max_norm=quantil(0.9)+sgd", r"no threshold .*there are anytime"),
         ("clip_by_global_norm:max_norm=quantile(2)+sgd", "must be"),
         ("+sgd", "a part without a name"),
+        ("adamw:b1=hello", "method adamw:b1=hello: "),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_the_reason(name, message):
     with pytest.raises(InputError, match=message):
         resolve(["sgd", name])
+
+
+def test_all_stands_beside_other_names_and_case_does_not_matter():
+    names = [method.name for method in resolve(["zclip+ADAMW", "all"])]
+    assert names == ["clip_by_zscore+adamw", *methods.list_optimizers()]
 
 
 def test_no_name_at_all_is_refused():

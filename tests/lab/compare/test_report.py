@@ -7,16 +7,17 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from clipax.lab._compare.outcome import Comparison
 from clipax.lab._compare.report import make_table, make_title, write_document, write_remarks
 from clipax.lab._compare.settings import Settings
-from tests.lab.compare.made_results import RESULTS
+from tests.lab.compare.made_results import NORMS, RESULTS
 
 SETTINGS = Settings(seeds=4, steps=20)
 
 
 def shown(results, width):
     console = Console(file=io.StringIO(), width=width)
-    console.print(make_table(results, "what was compared"))
+    console.print(make_table(results, "what was compared", width))
     return console.file.getvalue().splitlines()
 
 
@@ -39,10 +40,26 @@ def test_columns_that_would_be_empty_are_left_out():
     assert heading == ["method", "loss", "5-95", "%", "clip", "%", "rate", "thresh.", "tried"]
 
 
-def test_a_narrow_window_folds_names_and_never_numbers():
-    lines = shown(RESULTS, 70)
-    assert max(map(len, lines)) <= 70
-    assert any("0.115-0.385" in line for line in lines)
+def test_a_narrow_window_breaks_names_at_the_plus_and_never_numbers():
+    found = Comparison("mine [/x] [bold]", SETTINGS, NORMS, tuple(RESULTS))
+    console = Console(file=io.StringIO(), width=62)
+    found.print(console)
+    lines = [line.strip() for line in console.file.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 62
+    assert any(line.startswith("clip_by_global_norm ") for line in lines)
+    assert "+sgd" in lines
+    assert any("0.250" in line for line in lines)
+    # Names are no markup.
+    assert any("mine [/x] [bold]" in line for line in lines)
+    assert repr(found) == str(found)
+
+
+def test_small_losses_and_whole_shares_are_written_plainly():
+    small = replace(
+        RESULTS[0], scores={"loss": ((1e-5, 2e-6),) * 4}, clip_fraction=(1.0, 1.0, 1.0, 1.0)
+    )
+    (row,) = [line.split() for line in shown([small], 100) if line.startswith("clip_by")]
+    assert row[1:4] == ["2e-06", "2e-06-2e-06", "100"]
 
 
 def test_the_title_says_task_and_noise():

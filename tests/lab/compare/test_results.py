@@ -72,3 +72,12 @@ def test_results_are_sorted_by_loss_then_divergence():
     good = replace(RESULT, scores={"loss": ((2.0, 0.1), (2.0, 0.2))})
     lost = replace(RESULT, scores={"loss": ((2.0, INF), (2.0, INF))})
     assert sorted([lost, RESULT, good], key=MethodResult.order) == [good, RESULT, lost]
+
+
+def test_thresholds_at_the_edge_are_told():
+    assert (RESULT.threshold_edge, replace(RESULT, chosen=2).threshold_edge) == (
+        "largest",
+        "smallest",
+    )
+    rates_only = replace(RESULT, settings=((0.1, None), (1.0, None), (10.0, None)))
+    assert rates_only.threshold_edge is None

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from clipax.lab._compare.search import SELECTION_SEEDS
+from clipax.lab._compare.plan import SELECTION_SEEDS
 from clipax.lab._compare.settings import QUICK, Settings, parse_learning_rates
 from clipax.lab._errors import InputError
 
@@ -16,14 +16,14 @@ INF = math.inf
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "--steps must be from 1 to 10,000,000, got 0"),
-        ({"seeds": 0}, "--seeds must be from 1 to 10,000"),
-        ({"seeds": 10**12}, "--seeds must be from 1 to 10,000, got"),
-        ({"corrupt": -0.1}, "--corrupt must be a share from 0 to 1, got -0.1"),
-        ({"corrupt": math.nan}, "--corrupt must be a share from 0 to 1, got nan"),
-        ({"noise_scale": 1e-320}, "--noise-scale must be positive and finite"),
-        ({"noise_scale": 0.0}, "--noise-scale must be positive and finite"),
-        ({"noise_scale": math.nan}, "--noise-scale must be positive and finite, got nan"),
+        ({"steps": 0}, "steps must be from 1 to 10,000,000, got 0"),
+        ({"seeds": 0}, "seeds must be from 1 to 10,000"),
+        ({"seeds": 10**12}, "seeds must be from 1 to 10,000, got"),
+        ({"corrupt": -0.1}, "corrupt must be a share from 0 to 1, got -0.1"),
+        ({"corrupt": math.nan}, "corrupt must be a share from 0 to 1, got nan"),
+        ({"noise_scale": 1e-320}, "noise scale must be positive and finite"),
+        ({"noise_scale": 0.0}, "noise scale must be positive and finite"),
+        ({"noise_scale": math.nan}, "noise scale must be positive and finite, got nan"),
         ({"learning_rates": (0.1, 0.0)}, "learning rates must be positive and finite, got 0"),
         ({"learning_rates": (INF,)}, "learning rates must be positive and finite, got inf"),
         ({"noise": "pareto"}, "must end in a number"),

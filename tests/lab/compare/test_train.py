@@ -294,6 +294,31 @@ def test_what_a_module_remembers_is_its_own_in_every_run():
     np.testing.assert_array_equal(together.scores["size"], 1.0)
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        # Parameters that begin at zero, and a loss that begins at a million.
+        dataclasses.replace(TASKS["jax"], init=lambda key: {"w": jnp.zeros(3)}),
+        dataclasses.replace(
+            TASKS["jax"], loss=lambda params, batch: 1e6 * TASKS["jax"].loss(params, batch)
+        ),
+    ],
+)
+def test_runs_that_learn_do_not_count_as_diverged(task):
+    adam = make_method("adam", optax.adam)
+    found = make_trainer(task, steps=60).prepare(adam)(runs((0, 0.1), (1, 1e12)), "test", True)
+    np.testing.assert_array_equal(found.diverged, [False, True])
+    assert found.loss[0, -1] < 0.1 * found.loss[0, 0]
+
+
+def test_the_share_of_a_clip_inside_of_a_guard_is_one_of_all_steps(wine):
+    def build(rate):
+        return clipax.skip_spikes(clipax.clip_sgd(rate, 1e-6), 0.9)
+
+    found = make_trainer(wine).prepare(make_method("both", build))(runs((0, 0.01)), "test", False)
+    np.testing.assert_allclose(found.clip_fraction, [1.0])
+
+
 def change(**functions):
     return dataclasses.replace(TASKS["jax"], **functions)
 
@@ -306,6 +331,10 @@ def change(**functions):
         (change(loss=lambda params, batch: batch["x"] @ params["w"]), r"must be a scalar.*\[16\]"),
         (change(evaluate=lambda params, batch: {"rmse": 1.0}), "with the key 'loss'; got rmse"),
         (change(evaluate=lambda params, batch: params["w"]), r"scalar.*got loss\[3\]"),
+        (change(loss=3), "loss must be a function, got int"),
+        (change(batches=TASKS["jax"].batches(0)), "batches must be a function, got generator"),
+        (change(batches=lambda seed: iter([jax.random.key(0)])), "put jax.random.PRNGKey"),
+        (change(evaluate=lambda params, batch: jnp.nan), "validation loss before training is nan"),
         (change(batches=lambda seed: iter([HELD_OUT] * 3)), r"ended after 3 batches"),
         (
             change(batches=lambda seed: iter([HELD_OUT, {"x": X[:9], "y": Y[:9]}])),

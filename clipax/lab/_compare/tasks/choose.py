@@ -35,7 +35,7 @@ def make_task(task: Task | str, model: str | None = None, batch_size: int | None
       InputError: if there is none of that name, or an argument does not apply to it.
     """
     if batch_size is not None and not 1 <= batch_size <= _MOST:
-        raise InputError(f"--batch-size must be from 1 to {_MOST:,}, got {batch_size}.")
+        raise InputError(f"batch size must be from 1 to {_MOST:,}, got {batch_size}.")
     if isinstance(task, Task):
         _refuse("a task of your own", model=model, batch_size=batch_size)
         return task
@@ -58,5 +58,5 @@ def make_task(task: Task | str, model: str | None = None, batch_size: int | None
 def _refuse(task: str, **arguments: object) -> None:
     given = [name for name, value in arguments.items() if value is not None]
     if given:
-        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        options = ", ".join(name.replace("_", " ") for name in given)
         raise InputError(f"{options} does not apply to {task}: its functions decide.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,13 @@ def import_task(name: str) -> Task:
         hint = f" It has: {', '.join(tasks)}." if tasks else ""
         raise InputError(f"task {name}: module {module_name} has no {attribute!r}.{hint}")
     found: Any = getattr(module, attribute)
-    task = found() if callable(found) and not isinstance(found, Task) else found
+    task = found
+    if callable(found) and not isinstance(found, Task):
+        try:
+            inspect.signature(found).bind()
+        except TypeError as error:
+            raise InputError(f"task {name} must take no arguments: {error}.") from None
+        task = found()
     if not isinstance(task, Task):
         raise InputError(
             f"task {name} must be a clipax.lab.Task, or a function that makes one, "
