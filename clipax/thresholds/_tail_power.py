@@ -30,7 +30,7 @@ def tail_power(
     for long runs with a decreasing learning rate, where the noise is heavy-tailed but not known.
 
     .. math:: c_t = \sigma_t\, t^{p(\hat\alpha_t)}, \qquad \hat\alpha_t =
-        \min(2, \max(1.01, \tfrac{1}{w} \ln(1 + k/\textstyle\sum_i b_i))), \qquad t = count + 1
+        \min(2, \max(1.01, \tfrac{1}{w} \ln(1 + k/{\textstyle\sum_i b_i}))), \qquad t = count + 1
 
     with :math:`p` the exponent of `power` and :math:`\hat\alpha_t` Hill's estimator on a histogram:
     :math:`k` norms are in the tail, :math:`b_i` bins of :math:`w = \ln(2)/8` above its beginning.

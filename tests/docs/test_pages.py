@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from docs import write_tables
 
 ROOT = Path(__file__).parents[2]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
-PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").glob("*.md"))]
 
 FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
 # The first line of a block that cannot run here: why, or the framework that it needs. The latter
@@ -90,6 +91,17 @@ def test_every_page_is_listed() -> None:
 def test_the_tables_are_the_catalogue_and_the_results(page: str, name: str, content: str) -> None:
     text = (ROOT / page).read_text()
     assert text == write_tables.replace(text, name, content), "run `python docs/write_tables.py`"
+
+
+def test_the_citation_names_the_version_and_the_licence() -> None:
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation, page = (ROOT / "CITATION.cff").read_text(), (ROOT / "docs" / "cite.md").read_text()
+    for key, value in {"version": about["version"], "license": about["license"]}.items():
+        assert f"\n{key}: {value}\n" in citation
+        assert f"  {key} = {{{value}}},\n" in page
+    author = about["authors"][0]["name"]
+    assert f"  - name: {author}\n" in citation
+    assert f"  author = {{{{{author}}}}},\n" in page
 
 
 def test_the_first_page_is_short_and_quotes_the_page_of_speed() -> None:
