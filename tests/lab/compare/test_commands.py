@@ -16,9 +16,6 @@ from clipax.lab._compare.methods import DEFAULT_METHODS
 from clipax.lab._compare.outcome import Comparison
 from clipax.lab._compare.settings import Settings
 from tests.lab.compare.made_results import NORMS, RESULTS
-from clipax.lab._compare.outcome import Comparison
-from clipax.lab._compare.settings import Settings
-from tests.lab.compare.made_results import NORMS, RESULTS
 
 
 @pytest.fixture(autouse=True)
