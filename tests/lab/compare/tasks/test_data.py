@@ -14,18 +14,6 @@ X = np.random.default_rng(0).normal(3.0, 5.0, size=(60, 4))
 Y = np.arange(60) % 3
 
 
-@pytest.fixture
-def save(tmp_path):
-    """Saves arrays as an .npz file and gives its path."""
-
-    def saved(**arrays):
-        path = tmp_path / "mine.npz"
-        np.savez(path, **arrays)
-        return str(path)
-
-    return saved
-
-
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_data_is_split_by_class_and_standardised(name):
     data = load_data(name)

@@ -14,18 +14,6 @@ from clipax.lab._errors import InputError
 Y = np.arange(60) % 3
 
 
-@pytest.fixture
-def save(tmp_path):
-    """Saves arrays as an .npz file and gives its path."""
-
-    def saved(**arrays):
-        path = tmp_path / "mine.npz"
-        np.savez(path, **arrays)
-        return str(path)
-
-    return saved
-
-
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9, 3)])
 def test_models_take_images_with_and_without_channels(save, shape):
     data = load_data(save(x=np.random.default_rng(1).normal(size=(60, *shape)), y=Y))
