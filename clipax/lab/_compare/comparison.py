@@ -21,7 +21,7 @@ from clipax.lab._compare.results import MethodResult
 from clipax.lab._compare.search import choose, list_first, list_second
 from clipax.lab._compare.settings import Settings
 from clipax.lab._compare.store import MemoryStore, ResultStore
-from clipax.lab._compare.tasks.choose import make_task
+from clipax.lab._compare.tasks.choose import is_own, make_task
 from clipax.lab._compare.tasks.task import Task
 from clipax.lab._compare.train import Trainer
 from clipax.lab._compare.words import split_methods
@@ -92,7 +92,7 @@ def compare(
     """
     if width is not None and not (isinstance(width, int) and width >= 1):
         raise InputError(f"width must be at least 1, got {width}.")
-    built_in = isinstance(task, str) and not _is_own(task)
+    built_in = not is_own(task)
     settings = Settings(
         noise=(Settings.noise if built_in else "none") if noise is None else noise,
         noise_scale=noise_scale,
@@ -120,11 +120,6 @@ def compare(
     results = sorted(store.results.values(), key=MethodResult.order)
     assert store.norms is not None
     return Comparison(made.name, settings, store.norms, tuple(results))
-
-
-def _is_own(task: str) -> bool:
-    """Whether a name is that of a task in a user's module."""
-    return ":" in task and not Path(task).exists()
 
 
 def _open_store(

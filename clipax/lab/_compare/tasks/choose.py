@@ -12,11 +12,17 @@ from clipax.lab._compare.tasks.task import Task
 from clipax.lab._compare.tasks.text import make_text_task
 from clipax.lab._errors import InputError
 
-__all__ = ["BATCH_SIZES", "make_task"]
+__all__ = ["BATCH_SIZES", "is_own", "make_task"]
 
 # Of the built-in tasks, where none is given: small, so that a comparison takes minutes.
 BATCH_SIZES = {"text": 8, "examples": 32}
 _MOST = 100_000
+
+
+def is_own(task: Task | str) -> bool:
+    """Whether a task is a user's own, or the name of one in a module of theirs."""
+    # A path may have a colon too.
+    return isinstance(task, Task) or (":" in task and not os.path.exists(task))
 
 
 def make_task(task: Task | str, model: str | None = None, batch_size: int | None = None) -> Task:
@@ -36,22 +42,18 @@ def make_task(task: Task | str, model: str | None = None, batch_size: int | None
     """
     if batch_size is not None and not 1 <= batch_size <= _MOST:
         raise InputError(f"batch size must be from 1 to {_MOST:,}, got {batch_size}.")
-    if isinstance(task, Task):
+    if is_own(task):
         _refuse("a task of your own", model=model, batch_size=batch_size)
-        return task
+        return task if isinstance(task, Task) else import_task(task)
+    assert isinstance(task, str)
     if task == "text":
         _refuse("the task text", model=model)
         return make_text_task(batch_size or BATCH_SIZES["text"])
-    # A path may have a colon too.
-    if task not in BUILT_IN and not os.path.exists(task):
-        if ":" in task:
-            _refuse("a task of your own", model=model, batch_size=batch_size)
-            return import_task(task)
-        if not task.endswith(".npz"):
-            raise InputError(
-                f"unknown task {task[:200]!r}: give {', '.join(BUILT_IN)}, text, the path of an "
-                f".npz or LIBSVM file, or module:task of your own."
-            )
+    if task not in BUILT_IN and not os.path.exists(task) and not task.endswith(".npz"):
+        raise InputError(
+            f"unknown task {task[:200]!r}: give {', '.join(BUILT_IN)}, text, the path of an "
+            f".npz or LIBSVM file, or module:task of your own."
+        )
     return make_examples_task(task, model or MODELS[0], batch_size or BATCH_SIZES["examples"])
 
 
