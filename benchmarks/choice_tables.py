@@ -38,17 +38,18 @@ PHASES = (
 )
 
 
-def _load(name: str) -> Content:
+def load(name: str) -> Content:
+    """Reads a file of results."""
     return records.load(RESULTS / f"{name}.json")
 
 
 def _costs() -> dict[str, Row]:
     """What each method's step costs, by its name: on a CPU, and compiled for a GPU."""
     costs: dict[str, Row] = {}
-    for row in _load("methods_cpu").rows:
+    for row in load("methods_cpu").rows:
         name = row["program"].removeprefix("clipax/")
         costs.setdefault(name, {})["cpu"] = row["over_limit"]
-    for row in _load("programs_gpu").rows:
+    for row in load("programs_gpu").rows:
         if row["tree"] == "layers" and row["dtype"] == "f32":
             costs.setdefault(row["method"], {}).update(
                 kernels=row["kernels"], traffic=row["traffic"]
@@ -69,7 +70,7 @@ def _write_first(row: Row) -> str:
 
 def write_choices() -> str:
     """Writes what each row of the table that says which clip to use cuts."""
-    measured, rows = _load("choose").rows, []
+    measured, rows = load("choose").rows, []
     for choice in choose.CHOICES:
         found = {row["on"]: row for row in measured if row["use"] == choice.use}
         live = found[choose.LIVE]
@@ -90,7 +91,7 @@ def write_costs() -> str:
 def _by_log(names: Iterable[str], write: Callable[[Row], str | None]) -> str:
     """Writes a cell for each clip that was replayed and each log."""
     rows: dict[str, Row] = {}
-    for row in _load("choose").rows:
+    for row in load("choose").rows:
         if row["on"] in names:
             cells = rows.setdefault(row["use"], {"use": f"`{row['use']}`"})
             cells[row["on"]] = write(row)
@@ -108,7 +109,7 @@ def write_first_steps() -> str:
     """Writes what each clip would have done in the first hundred steps."""
     names = dict.fromkeys(
         row["on"]
-        for row in _load("choose").rows
+        for row in load("choose").rows
         if "first share" in row and row["on"] != choose.LIVE
     )
     return _by_log(tuple(names), _write_first)
@@ -161,7 +162,7 @@ def write_sources() -> str:
 def write_noise() -> str:
     """Writes whether the noise of our own runs is in the norm or in single entries."""
     columns = _leave_out(noise.COLUMNS, "largest entry")
-    return records.table(columns, _load("noise").rows, markdown=True)
+    return records.table(columns, load("noise").rows, markdown=True)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import choice_tables
+from benchmarks.choice_tables import RESULTS, load
 from benchmarks.command import load_suite
 from benchmarks.harness import records
-from benchmarks.harness.records import Column, Content, Row
+from benchmarks.harness.records import Column, Row
 from benchmarks.suites.cases import CASES, CLIPAX, PEER, TWIN
 from benchmarks.suites.figures import measure_spread
 from benchmarks.suites.programs import join
@@ -24,7 +25,6 @@ from benchmarks.suites.programs import join
 ROOT = Path(__file__).parents[1]
 SPEED, CHOOSE = ROOT / "docs" / "speed.md", ROOT / "docs" / "choose.md"
 REAL_NORMS = ROOT / "docs" / "real_norms.md"
-RESULTS = Path(__file__).parent / "results"
 
 FILES = {
     **dict.fromkeys(("steps_cpu", "scopes", "methods_cpu"), "steps"),
@@ -81,11 +81,6 @@ SIZES = (
     Column("compile s", "compile_cpu_seconds", "{:.1f}"),
     Column("compile s, peer", "peer compile_cpu_seconds", "{:.1f}"),
 )
-
-
-def load(name: str) -> Content:
-    """Reads a file of results."""
-    return records.load(RESULTS / f"{name}.json")
 
 
 def write_steps(columns: Sequence[Column], *, named: bool) -> str:
