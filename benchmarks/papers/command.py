@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: Command line; by default the process's own.
 
     Returns:
-      The exit status: 0, or 1 where a figure does not hold or a paper raises. Bad arguments exit
+      The exit status: 0, or 1 where a figure is missed or a paper raises. Bad arguments exit
       with 2.
     """
     parser = _parser()
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.append(write(result, options.out))
             tables.write_text(_tables(options.out, tables.parent))
     console.print(verdict(results), highlight=False, soft_wrap=True)
-    return 0 if all(result.holds for result in results) else 1
+    return 0 if all(result.passes for result in results) else 1
 
 
 def _tables(folder: Path, beside: Path) -> str:

@@ -38,7 +38,7 @@ def write(result: Result, folder: Path) -> Result:
             traceback.print_exc()
             failures = [*result.failures, f"{picture.name}: {error!r}"]
             result = replace(result, failures=failures)
-    content = asdict(result.without_panels()) | {"holds": result.holds}
+    content = asdict(result.without_panels()) | {"passes": result.passes}
     for left_out in ("name", "panels"):
         del content[left_out]
     (folder / f"{result.name}.json").write_text(dump(content))
@@ -66,7 +66,7 @@ def read(folder: Path, order: Sequence[str]) -> list[Result]:
 def _read(path: Path) -> Result:
     try:
         content = json.loads(path.read_text())
-        content.pop("holds")
+        content.pop("passes")
         claims = [Claim(**fields) for fields in content.pop("claims")]
         return Result(name=path.stem, claims=claims, **content)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

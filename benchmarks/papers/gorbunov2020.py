@@ -129,6 +129,7 @@ def _typical(options: Options) -> Outcome:
             f"{law}: typical peak of clipped SGD over that of SGD",
             0.5,
             peaks[law, threshold] / peaks[law, math.inf],
+            source="paper",
         )
         for law in ("Weibull", "Burr")
     ]
@@ -138,6 +139,7 @@ def _typical(options: Options) -> Outcome:
             f"{law}: typical peak of clipped SGD over SGD's under Gaussian noise",
             1.5,
             peaks[law, threshold] / peaks["Gaussian", math.inf],
+            source="paper",
         )
         for law in ("Weibull", "Burr")
     ]
@@ -199,12 +201,14 @@ def _probable(options: Options) -> Outcome:
                 f"Burr: 99 % of clipped {method} over that of {method}",
                 0.75 if method == "SGD" else 0.25,
                 outer["Burr", f"clipped {method}"] / outer["Burr", method],
+                source="paper",
             ),
             # High probability as if the tails were light; few runs leave the 99 % open.
             at_most(
                 f"clipped {method} under Burr noise: 99 % over median",
                 spread["Gaussian", method] * (1.25 if options.quick else 1),
                 spread["Burr", f"clipped {method}"],
+                source="paper",
             ),
         ]
     return Outcome(claims, panels)
@@ -233,9 +237,19 @@ def _accelerated(options: Options) -> Outcome:
     needed = {name: int(np.argmax(gap <= target)) + 1 for name, gap in gaps.items()}
     by_loop = reference.triangles(_HARD, start, heavy, a=10.0, clip_constant=0.3)
     claims = [
-        at_most("no noise: steps above the bound", 0, int(np.sum(gaps["SSTM"] > bound))),
+        at_most(
+            "no noise: steps above the bound",
+            0,
+            int(np.sum(gaps["SSTM"] > bound)),
+            source="paper",
+        ),
         exact(f"no noise: SSTM's steps to a gap of {target:g}", needed["loop"], needed["SSTM"]),
-        at_most("no noise: SSTM's steps over descent's", 0.25, needed["SSTM"] / needed["descent"]),
+        at_most(
+            "no noise: SSTM's steps over descent's",
+            0.25,
+            needed["SSTM"] / needed["descent"],
+            source="ours",
+        ),
         at_most("no noise: distance from the loop in NumPy", 1e-10, np.max(np.abs(fast - plain))),
         at_most(
             "Student's noise, clipped: distance from the loop in NumPy",

@@ -105,9 +105,9 @@ class Result:
     panels: list[Panel] = field(default_factory=list)
 
     @property
-    def holds(self) -> bool:
-        """Whether every part ran and every figure holds."""
-        return not self.failures and all(claim.holds for claim in self.claims)
+    def passes(self) -> bool:
+        """Whether every part ran and no figure is missed."""
+        return not self.failures and all(claim.verdict != "MISSED" for claim in self.claims)
 
     def without_panels(self) -> Result:
         """What a file can keep: panels hold functions."""

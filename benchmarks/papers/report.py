@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from benchmarks.papers.claims import Claim, Number
+from benchmarks.papers.claims import Claim, Number, Source
 from benchmarks.papers.paper import Result
 
 __all__ = ["markdown", "table", "verdict"]
 
-_COLUMNS = ("figure", "reference", "measured", "allowed", "verdict")
+_COLUMNS = ("figure", "source", "reference", "measured", "allowed", "verdict")
+_STYLES = {"MISSED": "bold red", "open": "yellow"}
 
 
 def table(result: Result) -> Table:
@@ -22,7 +24,7 @@ def table(result: Result) -> Table:
       result: The claims.
 
     Returns:
-      A rich table; what does not hold is printed in red.
+      A rich table; what is missed is printed in red.
     """
     shown = Table(
         box=SIMPLE_HEAD, title=_heading(result), title_justify="left", padding=0, show_edge=False
@@ -31,7 +33,7 @@ def table(result: Result) -> Table:
     for column in _COLUMNS[1:]:
         shown.add_column(column, justify="right", no_wrap=True)
     for claim in result.claims:
-        shown.add_row(*_row(claim), style=None if claim.holds else "bold red")
+        shown.add_row(*_row(claim), style=_STYLES.get(claim.verdict))
     return shown
 
 
@@ -45,10 +47,30 @@ def verdict(results: Sequence[Result]) -> str:
       How many figures hold, and the names of those that do not.
     """
     claims = [(result.name, claim) for result in results for claim in result.claims]
-    missed = [f"- Missed: {name}, {claim.name}" for name, claim in claims if not claim.holds]
+    held = sum(claim.holds for _, claim in claims)
+    others = [
+        f"- {word.capitalize()}: {name}, {claim.name}"
+        for word in ("MISSED", "open")
+        for name, claim in claims
+        if claim.verdict == word
+    ]
     failed = [f"- Failed: {failure}" for result in results for failure in result.failures]
-    line = f"{len(claims) - len(missed)} of {len(claims)} figures hold."
-    return "\n".join([line, *missed, *failed])
+    return "\n".join([f"{held} of {len(claims)} figures hold.", *others, *failed])
+
+
+def _legend(results: Sequence[Result]) -> str:
+    """What the columns mean, with the number of claims of each source."""
+    counts = Counter(claim.source for result in results for claim in result.claims)
+    meaning: dict[Source, str] = {
+        "paper": "the paper says it, in its text or a figure",
+        "derived": "computed from the paper's formulas without clipax",
+        "ours": "no paper says it",
+    }
+    sources = "; ".join(f"{name} ({counts[name]}): {words}" for name, words in meaning.items())
+    return (
+        f"Sources: {sources}. In brackets: a 95 % interval over seeds. A figure is open where "
+        "that interval has room both for it and for its contrary."
+    )
 
 
 def markdown(results: Sequence[Result], pictures: Mapping[str, str]) -> str:
@@ -61,7 +83,7 @@ def markdown(results: Sequence[Result], pictures: Mapping[str, str]) -> str:
     Returns:
       The text, with a final line break.
     """
-    parts = ["# Figures of the papers", verdict(results)]
+    parts = ["# Figures of the papers", verdict(results), _legend(results)]
     for result in results:
         parts.append(f"## {_heading(result)}")
         parts.append(", ".join(f"{name} {value}" for name, value in result.settings.items()) + ".")
@@ -98,12 +120,16 @@ def _grid(lines: Sequence[Sequence[str]]) -> str:
 def _row(claim: Claim) -> tuple[str, ...]:
     reference = claim.reference
     ends = reference if isinstance(reference, Sequence) else (reference,)
+    measured = _figure(claim.measured)
+    if claim.interval is not None:
+        measured += f" ({' to '.join(map(_figure, claim.interval))})"
     return (
         claim.name,
+        claim.source,
         " to ".join(map(_figure, ends)),
-        _figure(claim.measured),
+        measured,
         claim.allowed,
-        "holds" if claim.holds else "MISSED",
+        claim.verdict,
     )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import clipax
-from benchmarks.papers.claims import close
+from benchmarks.papers.claims import Source, close
 from benchmarks.papers.draw import bands, spaced
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 from clipax.lab import noise, problems, simulate
@@ -55,9 +55,13 @@ def _mean(options: Options) -> Outcome:
     for curve in found.curves:
         _, median, extreme = _THRESHOLDS[curve.label]
         _, middle, high = curve.quantiles[-1]
-        claims.append(close(f"{curve.label}: median of |x|", median, middle, allowed))
+        # The first exponent is no paper's.
+        source: Source = "ours" if "2 alpha" in curve.label else "derived"
+        name = f"{curve.label}: median of |x|"
+        claims.append(close(name, median, middle, allowed, source=source))
         if extreme is not None:
-            claims.append(close(f"{curve.label}: 99 % of |x|", extreme, high, 2 * allowed))
+            name = f"{curve.label}: 99 % of |x|"
+            claims.append(close(name, extreme, high, 2 * allowed, source=source))
         curves[curve.label] = (found.record, np.array(curve.quantiles).T)
     panel = Panel(
         f"Mean of noise without variance: median and 1-99 % of {runs:,} runs",

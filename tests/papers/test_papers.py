@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -68,8 +70,43 @@ def test_figures_of_a_paper(name: str) -> None:
     ],
 )
 def test_what_is_allowed(claim: Claim, holds: bool) -> None:
-    assert claim.holds is holds
+    assert claim.verdict == ("holds" if holds else "MISSED")
     assert claim.allowed
+
+
+@pytest.mark.parametrize(
+    ("make", "right", "wrong", "across"),
+    [
+        (partial(claims.close, "", 2.0, relative=0.1), (1.9, 2.1), (2.3, 2.5), (2.1, 2.3)),
+        # Right in the middle alone, and with both ends outside.
+        (partial(claims.close, "", 0.0, relative=0.0, absolute=1.0), (-1, 1), (-3, -2), (-2, 2)),
+        (partial(claims.factor, "", 2.0, allowed=2.0), (1.0, 4.0), (5.0, 6.0), (0.5, 5.0)),
+        (partial(claims.at_most, "", 1.0), (0.8, 1.0), (1.1, 1.2), (0.9, 1.1)),
+        (partial(claims.within, "", (1, 2)), (1, 2), (3, 4), (0, 5)),
+    ],
+)
+def test_an_interval_with_room_for_both_leaves_a_figure_open(
+    make: Callable[..., Claim],
+    right: tuple[float, float],
+    wrong: tuple[float, float],
+    across: tuple[float, float],
+) -> None:
+    for interval, verdict in ((right, "holds"), (wrong, "MISSED"), (across, "open")):
+        for measured in (interval[0], sum(interval) / 2, interval[1]):
+            claim = make(measured=measured, interval=interval)
+            assert claim.verdict == verdict
+            assert claim.holds is (verdict == "holds")
+            assert claim.interval == interval
+        assert make(measured=math.nan, interval=interval).verdict == "MISSED"
+        with pytest.raises(ValueError, match="outside of its interval"):
+            make(measured=interval[1] + 1, interval=interval)
+
+
+def test_a_claim_says_whose_it_is() -> None:
+    assert claims.exact("steps", 1, 1).source == "derived"
+    assert claims.at_most("loss", 1, 1, source="ours").source == "ours"
+    with pytest.raises(ValueError, match="source 'theirs'"):
+        claims.exact("steps", 1, 1, source="theirs")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(100, 8), (5, 5)])
@@ -92,7 +129,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         return Outcome(found, [panel], ["Table 9 is not reproduced."])
 
     def wrong(given: Options) -> Outcome:
-        return Outcome([claims.close("bias", 0.25, 0.5, 0.03)])
+        return Outcome([claims.close("bias", 0.25, 0.5, 0.03, source="paper")])
 
     def broken(given: Options) -> Outcome:
         raise RuntimeError("no more ink")
@@ -134,14 +171,16 @@ def test_what_does_not_hold_fails_the_command_and_keeps_the_rest(
     assert content["settings"]["jax"]
     assert content["settings"]["date"]
     assert content["notes"] == ["Table 9 is not reproduced."]
-    assert content["holds"] is False
-    assert [claim["holds"] for claim in content["claims"]] == [True, True, False]
+    assert content["passes"] is False
+    assert [claim["verdict"] for claim in content["claims"]] == ["holds", "holds", "MISSED"]
     assert content["claims"][2] == {
         "name": "bias",
         "reference": 0.25,
         "measured": 0.5,
         "allowed": "+-3 %",
-        "holds": False,
+        "verdict": "MISSED",
+        "source": "paper",
+        "interval": None,
     }
 
 
@@ -174,8 +213,8 @@ def test_tables_are_made_of_all_files_of_the_folder(asked: list[Options], tmp_pa
         "seed 0.",
         "seed 3.",
     ]
-    assert "| bias   |      0.25 |       0.5 |        +-3 % |  MISSED |" in lines
-    assert "| range  |    1 to 2 |       1.5 | in the range |   holds |" in lines
+    assert "| bias   |   paper |      0.25 |       0.5 |        +-3 % |  MISSED |" in lines
+    assert "| range  | derived |    1 to 2 |       1.5 | in the range |   holds |" in lines
     assert "- Table 9 is not reproduced." in lines
     assert "![a paper that holds](out/right.png)" in lines
     # What a file says is what was measured.
@@ -183,10 +222,26 @@ def test_tables_are_made_of_all_files_of_the_folder(asked: list[Options], tmp_pa
     assert tables.read_text() == text
 
 
+def test_an_open_figure_is_named_and_fails_no_command(
+    asked: list[Options], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def part(given: Options) -> Outcome:
+        claim = claims.at_most("ratio", 1.0, 0.99, source="paper", interval=(0.9, 1.1))
+        return Outcome([claim, claims.exact("steps", 3, 3)])
+
+    monkeypatch.setitem(PAPERS, "few", Paper("a paper of few seeds", (part,)))
+    for _ in range(2):  # the second time what is printed comes from the file
+        assert main(["few", f"--out={tmp_path}"]) == 0
+        text = (tmp_path / "papers.md").read_text()
+        assert "1 of 2 figures hold.\n- Open: few, ratio" in text
+        assert "| 0.99 (0.9 to 1.1) | at most |    open |" in text
+        assert "paper (1): the paper says it" in text
+
+
 def test_a_folder_of_other_files_is_refused(
     asked: list[Options], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "other.json").write_text('{"holds": true}')
+    (tmp_path / "other.json").write_text('{"passes": true}')
     with pytest.raises(SystemExit):
         main(["right", f"--out={tmp_path}"])
     assert asked == []
