@@ -18,9 +18,9 @@ import clipax
 from benchmarks import norms
 from benchmarks.harness.records import Column, Row
 from benchmarks.harness.suite import Suite, count
-from benchmarks.runs import Task, make_text, train
-from benchmarks.runs.task import adamw
+from benchmarks.runs import Run, adamw, make_run, train
 from clipax import thresholds
+from clipax.lab._compare.tasks.choose import make_task
 
 FIRST = 100
 """The first steps of a run, told by themselves."""
@@ -105,7 +105,7 @@ CHOICES = (
     ),
     _live(lambda: clipax.clip_by_ema(), "one layer spikes", "clip_by_ema()", "clip_by_ema"),
     _live(
-        lambda: clipax.clip_by_param_norm(0.01, exclude=("head/*", "*/bias")),
+        lambda: clipax.clip_by_param_norm(0.01, exclude=("readout/*", "*/bias")),
         "no batch normalisation",
         "clip_by_param_norm(0.01)",
         "clip_by_param_norm",
@@ -179,13 +179,13 @@ def _replay(sizes: np.ndarray, clips: Mapping[str, Callable[[], Any]]) -> dict[s
     return {found.name: found for found in advice.replay(made)}
 
 
-def _run(choice: Choice, task: Task, steps: int) -> Row:
-    """Trains the transformer with a method, and looks at its telemetry after every step."""
+def _run(choice: Choice, run: Run, steps: int) -> Row:
+    """Trains with a method, and looks at its telemetry after every step."""
     rate = optax.constant_schedule(1e-3)
-    optimizer = choice.make(adamw(task, steps), rate)
+    optimizer = choice.make(adamw(run, steps), rate)
     read = jax.jit(lambda state: clipax.metrics(state, top=0))
     seen: list[Mapping[str, jax.Array]] = []
-    train(task, optimizer, steps, lambda step, params, state: seen.append(read(state)))
+    train(run, optimizer, steps, lambda step, params, state: seen.append(read(state)))
     factors = np.ones(steps)
     sizes = []
     for name in seen[0]:
@@ -213,9 +213,9 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
     logs = {one.name: one for path in (norms.PUBLIC, norms.OWN) for one in norms.load(path)}
     for name in (*REPLAYED, TEXT):
         yield [row | {"on": name} for row in replay(logs[name]).values()]
-    task, live = make_text(BATCH_SIZE), list[Row]()
+    run, live = make_run(make_task("text", batch_size=BATCH_SIZE)), list[Row]()
     for choice in CHOICES:
-        live.append({"on": LIVE, "use": choice.use} | _run(choice, task, options.steps))
+        live.append({"on": LIVE, "use": choice.use} | _run(choice, run, options.steps))
         yield live  # all so far: rows of one table are replaced together
 
 

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
+import clipax
 from benchmarks import norms
 from benchmarks.harness.records import Column, Row
 from benchmarks.harness.suite import Suite, count
-from benchmarks.runs import TASKS, Task, train
-from benchmarks.runs.task import adamw
-from clipax.diagnostics import tail_index
+from benchmarks.runs import Run, adamw, make_run, train
+from clipax.diagnostics import tail_index, tail_shares
+from clipax.lab._compare.tasks.choose import BATCH_SIZES, make_task
+from clipax.lab._compare.tasks.data import BUILT_IN
+from clipax.lab._compare.tasks.task import Task
+from clipax.lab._compare.tasks.text import make_text_task
 
-BATCH_SIZES = {"text": (8, 32), "digits": (8, 32, 128)}
-PLACES = (0.02, 0.2, 0.9)
+PLACES = {"begin": 0.02, "middle": 0.2, "end": 0.9}
 """Where along a run the noise is looked at, as shares of its steps."""
 
 ENTRIES = 20_000
@@ -35,8 +38,53 @@ HEAVY = 1.25
 """A part counts from this share of a normal law's fourth moment on."""
 
 
-def split_moments(gradients: np.ndarray) -> Row:
-    """Splits the fourth moment of the noise into a part of the norm and one of the entries.
+class Looked(NamedTuple):
+    """A run whose noise is looked at.
+
+    Attributes:
+      name: What tables call it.
+      task: What is trained.
+      batch_size: Examples or sequences in a batch.
+      built_in: Whether it is a task of `clipax compare`, at its own batch size and model.
+    """
+
+    name: str
+    task: Task
+    batch_size: int
+    built_in: bool = False
+
+
+def list_runs() -> list[Looked]:
+    """Lists the built-in tasks, and the text at other batch sizes, depths and widths."""
+    own = BATCH_SIZES["text"]
+    looked = [
+        Looked("text", make_task("text", batch_size=size), size, size == own)
+        for size in (2, own, 32)
+    ]
+    looked += [
+        Looked(f"text, {layers} layer{'s' * (layers > 1)}", make_text_task(own, layers=layers), own)
+        for layers in (1, 4)
+    ]
+    # As in the notebook that trains a transformer.
+    looked += [
+        Looked("text, twice as wide", make_text_task(size, width=64, length=64), size)
+        for size in (own, 32)
+    ]
+    own = BATCH_SIZES["examples"]
+    looked += [
+        Looked("digits", make_task("digits", batch_size=size), size, size == own)
+        for size in (8, own, 128)
+    ]
+    looked.append(Looked("digits, cnn", make_task("digits", "cnn"), own, True))
+    looked += [Looked(name, make_task(name), own, True) for name in BUILT_IN if name != "digits"]
+    return looked
+
+
+def describe(gradients: np.ndarray) -> Row:
+    """Describes the noise of gradients: the tails of its norm and of its entries.
+
+    The fourth moment of the noise, over a normal law's, is split into a part of the norm and one of
+    the entries.
 
     Args:
       gradients: One in each row, at the same parameters; entries that never change are left out.
@@ -52,15 +100,44 @@ def split_moments(gradients: np.ndarray) -> Row:
     in_entries = np.mean(np.mean(inner**4, axis=0) / np.mean(inner**2, axis=0) ** 2) / 3
     parts = {"norm": in_norm, "entries": in_entries}
     heavy = [name for name, part in parts.items() if part > HEAVY]
+    shares = tail_shares(sizes)
+    moderate, extreme = count_outliers(scaled)
     return {
         "largest": float(sizes.max() / np.median(sizes)),
+        "norm tail": _write_tail(sizes),
+        "norms out": shares.moderate,
+        "norms far out": shares.extreme,
         "largest entry": float(np.abs(scaled).max()),
-        "norm tail": _estimate_tail(sizes),
         "entry tail": _estimate_tail(np.abs(scaled)),
+        "entries out": moderate,
+        "entries far out": extreme,
         "in norm": float(in_norm),
         "in entries": float(in_entries),
         "heavy": " and ".join(heavy) or "neither",
     }
+
+
+def count_outliers(columns: np.ndarray) -> tuple[float, float]:
+    """Returns which share of the entries lies 1.5, and 3, interquartile ranges out.
+
+    Each column has quartiles of its own. Of the two sides the mean is taken, so that a normal law
+    gives the same .35 % and 1.2e-6 as for norms.
+    """
+    low, high = np.quantile(columns, (0.25, 0.75), axis=0)
+    out = [
+        np.mean((columns > high + reach * (high - low)) | (columns < low - reach * (high - low)))
+        for reach in (1.5, 3.0)
+    ]
+    return float(out[0] / 2), float(out[1] / 2)
+
+
+def _write_tail(sizes: np.ndarray) -> str | None:
+    """Writes the tail index with its 95 % interval, as for logged norms."""
+    advice = clipax.advise(sizes)
+    if advice.tail_index is None or advice.tail_interval is None:
+        return None
+    low, high = advice.tail_interval
+    return f"{advice.tail_index:.2g} ({low:.2g} to {high:.2g})"
 
 
 def _estimate_tail(sizes: np.ndarray) -> float | None:
@@ -69,30 +146,55 @@ def _estimate_tail(sizes: np.ndarray) -> float | None:
     return index if math.isfinite(index) else None
 
 
-def draw(task: Task, params: Any, draws: int) -> np.ndarray:
-    """Draws gradients of different batches at the same parameters."""
-    gradient = jax.jit(lambda batch: ravel_pytree(jax.grad(task.loss)(params, batch))[0])
-    return np.stack([gradient(task.batch(10**6 + one)) for one in range(draws)])
+def draw(run: Run, params: Any, draws: int) -> dict[str, np.ndarray]:
+    """Draws gradients of different batches at the same parameters.
+
+    Returns:
+      For each part of the model, as `split_parts` names them, a gradient in each row.
+    """
+    gradient = jax.jit(lambda batch: split_parts(jax.grad(run.loss)(params, batch)))
+    drawn = [gradient(batch) for batch in islice(run.batches(1), draws)]
+    return {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
 
 
-def _measure_run(name: str, batch_size: int, steps: int, draws: int) -> tuple[list[Row], norms.Log]:
-    task = TASKS[name](batch_size)
-    seen: dict[int, Any] = {}
-    wanted = {round(place * steps) for place in PLACES}
+def split_parts(tree: Any) -> dict[str, jax.Array]:
+    """Splits a model into vectors: each block, and what is before and behind the blocks."""
+    parts: dict[str, list[jax.Array]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name, *others = (str(getattr(one, "key", "")) for one in path)
+        parts.setdefault(f"block {others[0]}" if name == "blocks" else name, []).append(
+            leaf.ravel()
+        )
+    return {name: jnp.concatenate(leaves) for name, leaves in parts.items()}
+
+
+def _look(one: Looked, steps: int, draws: int) -> tuple[list[Row], norms.Log]:
+    run = make_run(one.task)
+    seen: dict[str, Any] = {}
+    wanted = {round(share * steps): place for place, share in PLACES.items()}
 
     def observe(step: int, params: Any, state: Any) -> None:
         if step in wanted:
-            seen[step] = params
+            seen[wanted[step]] = params
 
-    found = train(task, adamw(task, steps), steps, observe)
-    title = f"{name}, batch {batch_size}"
-    rows: list[Row] = [
-        {"of": title, "step": step} | split_moments(draw(task, params, draws))
-        for step, params in seen.items()
-    ]
-    about = f"AdamW, batches of {batch_size}, rate {task.rate:g} after 10 % of warm-up, cosine"
+    found = train(run, adamw(run, steps), steps, observe)
+    title = f"{one.name}, batch {one.batch_size}"
+    about: Row = {"of": title, "task": one.name if one.built_in else None}
+    rows: list[Row] = []
+    for place, params in seen.items():
+        drawn = draw(run, params, draws)
+        whole = np.concatenate(list(drawn.values()), axis=1)
+        rows.append(about | {"place": place} | describe(whole))
+        if place == "middle" and one.built_in and len(drawn) > 1:
+            rows += _describe_parts(about | {"place": place}, drawn)
+    words = f"AdamW, batches of {one.batch_size}, rate {run.rate:g} after 10 % of warm-up, cosine"
     stretch = norms.Stretch(0, found["grad_norm"])
-    return rows, norms.Log(title, name, about, 1, (stretch,))
+    return rows, norms.Log(title, run.name, words, 1, (stretch,))
+
+
+def _describe_parts(about: Row, drawn: Mapping[str, np.ndarray]) -> Iterator[Row]:
+    for part, gradients in drawn.items():
+        yield about | {"part": part} | describe(gradients)
 
 
 def _controls(draws: int) -> Iterator[Row]:
@@ -106,36 +208,40 @@ def _controls(draws: int) -> Iterator[Row]:
         "the same, times a Pareto size": normal * heavy,
         "Student's t in every entry": entries,
     }.items():
-        yield {"of": name} | split_moments(noise)
+        yield {"of": name} | describe(noise)
 
 
 def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
     """Trains, and looks at the noise on the way."""
     yield list(_controls(options.draws))
     logs = []
-    for name, batch_sizes in BATCH_SIZES.items():
-        for batch_size in batch_sizes:
-            rows, log = _measure_run(name, batch_size, options.steps, options.draws)
-            logs.append(log)
-            if options.write_norms:
-                norms.save(norms.OWN, logs)
-            yield rows
+    for one in list_runs():
+        rows, log = _look(one, options.steps, options.draws)
+        logs.append(log)
+        if options.write_norms:
+            norms.save(norms.OWN, logs)
+        yield rows
 
 
 def add_options(add: Any) -> None:
     """Adds the command's options."""
     add("--steps", type=count, default=400, help="of each run; default 400")
-    add("--draws", type=count, default=150, help="gradients at each place; default 150")
+    add("--draws", type=count, default=400, help="gradients at each place; default 400")
     add("--write-norms", action="store_true", help="into norms/own.json")
 
 
 COLUMNS = (
     Column("noise of", "of"),
-    Column("step", "step"),
+    Column("part", "part"),
+    Column("of the run", "place"),
     Column("largest norm", "largest", "{:.1f}x"),
-    Column("tail of norms", "norm tail", "{:.1f}"),
+    Column("tail of norms", "norm tail"),
+    Column("out", "norms out", "{:.1%}"),
+    Column("far out", "norms far out", "{:.1%}"),
     Column("largest entry", "largest entry", "{:.0f} sd"),
     Column("of entries", "entry tail", "{:.1f}"),
+    Column("out", "entries out", "{:.1%}"),
+    Column("far out", "entries far out", "{:.1%}"),
     Column("in the norm", "in norm", "{:.2f}"),
     Column("in entries", "in entries", "{:.2f}"),
     Column("heavy in", "heavy"),

@@ -11,9 +11,10 @@ import pytest
 
 import clipax
 from benchmarks import command, norms
-from benchmarks.runs import make_digits, make_text, train
-from benchmarks.runs.task import adamw
+from benchmarks.runs import adamw, make_run, train
 from benchmarks.suites import choose, logs, noise
+from clipax.diagnostics import tail_shares
+from clipax.lab._compare.tasks.choose import make_task
 
 
 def test_every_public_log_says_where_it_is_from() -> None:
@@ -101,32 +102,60 @@ def test_the_public_logs_are_what_the_page_says() -> None:
 )
 def test_the_noise_is_taken_apart(heavy: str, make: object) -> None:
     drawn = make(np.random.default_rng(0), (200, 500))  # type: ignore[operator]
-    row = noise.split_moments(5 + drawn)
+    row = noise.describe(5 + drawn)
     assert row["heavy"] == heavy
     spread = drawn.std(axis=0)
     whole = np.mean(((drawn - drawn.mean(axis=0)) / spread) ** 4) / 3
     assert row["in norm"] * row["in entries"] == pytest.approx(whole, rel=0.25)
 
 
+def test_outliers_are_counted_by_column_and_on_both_sides() -> None:
+    random = np.random.default_rng(0)
+    normal = 10.0 ** np.arange(3) * random.standard_normal((200_000, 3))
+    moderate, extreme = noise.count_outliers(normal)
+    assert moderate == pytest.approx(0.0035, rel=0.05)
+    assert extreme < 1e-5
+    shares = tail_shares(normal[:, 0])
+    assert shares.moderate == pytest.approx(moderate, rel=0.1)
+    normal[:2000, 1] = -1e3  # one in a hundred of one column in three, on one side
+    again = noise.count_outliers(normal)
+    assert again[1] == pytest.approx(0.01 / 3 / 2, rel=0.05)
+
+
 def test_a_run_tells_its_norms() -> None:
-    task = make_digits(16)
+    run = make_run(make_task("digits", batch_size=16))
     shown: list[int] = []
-    found = train(task, adamw(task, 30), 30, lambda step, params, state: shown.append(step))
+    found = train(run, adamw(run, 30), 30, lambda step, params, state: shown.append(step))
     assert shown == list(range(30))
-    gradient = jax.grad(task.loss)(task.params, task.batch(0))
+    gradient = jax.grad(run.loss)(run.params, next(iter(run.batches(0))))
     assert found["grad_norm"][0] == pytest.approx(float(clipax.global_norm(gradient)))
     assert found["loss"][-5:].mean() < found["loss"][:5].mean()
-    gradients = noise.draw(task, task.params, 2)
-    assert gradients.shape[0] == 2
-    assert not np.array_equal(gradients[0], gradients[1])
+    drawn = noise.draw(run, run.params, 2)
+    assert list(drawn) == ["first", "last", "second"]
+    for gradients in drawn.values():
+        assert gradients.shape[0] == 2
+        assert not np.array_equal(gradients[0], gradients[1])
 
 
-def test_the_text_is_learnt_from_sequences_of_its_own() -> None:
-    task = make_text(2)
-    first, again, second = (task.batch(step) for step in (0, 0, 1))
-    assert first.shape == (2, 65)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, second)
+def test_the_runs_are_the_built_in_tasks_and_more_of_the_text() -> None:
+    looked = noise.list_runs()
+    assert len({(one.name, one.batch_size) for one in looked}) == len(looked)
+    built_in = {one.name for one in looked if one.built_in}
+    assert built_in == {"text", "digits", "digits, cnn", "breast-cancer", "wine"}
+    by_name = {(one.name, one.batch_size): one.task for one in looked}
+    for name, blocks in (("text", 2), ("text, 1 layer", 1), ("text, 4 layers", 4)):
+        parts = noise.split_parts(make_run(by_name[name, 8]).params)
+        assert [part for part in parts if part.startswith("block")] == [
+            f"block {place}" for place in range(blocks)
+        ]
+        assert set(parts) - {f"block {place}" for place in range(blocks)} == {
+            "letters",
+            "places",
+            "norm",
+            "readout",
+        }
+    wide = by_name["text, twice as wide", 32]
+    assert next(iter(wide.batches(0))).shape == (32, 65)
 
 
 def test_a_log_is_replayed() -> None:
@@ -144,12 +173,12 @@ def test_a_log_is_replayed() -> None:
 
 
 def test_a_choice_is_run() -> None:
-    task = make_digits(8)
+    run = make_run(make_task("digits", batch_size=8))
     choices = {one.use: one for one in choose.CHOICES}
-    constant = choose._run(choices["clip_by_global_norm(1.0)"], task, 6)
+    constant = choose._run(choices["clip_by_global_norm(1.0)"], run, 6)
     assert constant["share"] == constant["first share"] == 1
     assert 0 < constant["smallest"] < 0.5
-    entries = choose._run(choices["clip_by_value(1.0)"], task, 6)
+    entries = choose._run(choices["clip_by_value(1.0)"], run, 6)
     assert entries["share"] == 0  # its factor is that of the norms in front and behind
 
 

@@ -91,13 +91,18 @@ def _read_text() -> tuple[np.ndarray, int]:
     return np.array([number.get(letter, 0) for letter in text], np.int32), len(letters)
 
 
-def make_text_task(batch_size: int) -> Task:
+def make_text_task(
+    batch_size: int, *, width: int = _WIDTH, layers: int = _LAYERS, length: int = _LENGTH
+) -> Task:
     """Make the task: to guess the next character of Python's documentation.
 
     A corrupt batch repeats one character, another one in each sequence, as a broken file does.
 
     Args:
       batch_size: the number of sequences in a batch.
+      width: as for `Transformer`, like the next two.
+      layers: the number of blocks.
+      length: the number of characters that are read.
 
     Returns:
       The task. The last fifth of the text is held out, one half for validation, one for the test.
@@ -108,7 +113,7 @@ def make_text_task(batch_size: int) -> Task:
     def batches(seed: int) -> Iterator[np.ndarray]:
         random = np.random.default_rng([seed, 1])
         while True:
-            yield _cut(train, random.integers(len(train) - _LENGTH - 1, size=batch_size))
+            yield _cut(train, random.integers(len(train) - length - 1, size=batch_size), length)
 
     def corrupt(batch: np.ndarray, random: np.random.Generator) -> np.ndarray:
         return np.broadcast_to(random.integers(letters, size=(len(batch), 1)), batch.shape).astype(
@@ -120,21 +125,22 @@ def make_text_task(batch_size: int) -> Task:
         return jnp.mean(losses)
 
     return Task(
-        init=lambda key: Transformer(letters, rngs=nnx.Rngs(key)),
+        init=lambda key: Transformer(letters, length, width, layers, rngs=nnx.Rngs(key)),
         loss=loss,
         batches=batches,
-        validation=_spread(validation),
-        test=_spread(test),
+        validation=_spread(validation, length),
+        test=_spread(test, length),
         corrupt=corrupt,
         name="text, transformer",
     )
 
 
-def _cut(tokens: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _cut(tokens: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
     """Cut out sequences, each with the character behind it."""
-    return tokens[starts[:, None] + np.arange(_LENGTH + 1)]
+    return tokens[starts[:, None] + np.arange(length + 1)]
 
 
-def _spread(tokens: np.ndarray) -> np.ndarray:
+def _spread(tokens: np.ndarray, length: int) -> np.ndarray:
     """Cut out sequences that lie evenly in a text."""
-    return _cut(tokens, np.linspace(0, len(tokens) - _LENGTH - 1, _EVALUATED).astype(int))
+    starts = np.linspace(0, len(tokens) - length - 1, _EVALUATED).astype(int)
+    return _cut(tokens, starts, length)
