@@ -161,8 +161,26 @@ def write_sources() -> str:
 
 def write_noise() -> str:
     """Writes whether the noise of our own runs is in the norm or in single entries."""
-    columns = _leave_out(noise.COLUMNS, "largest entry")
-    return records.table(columns, load("noise").rows, markdown=True)
+    columns = _leave_out(noise.COLUMNS, "part", "largest", "largest entry")
+    rows = [row for row in load("noise").rows if "part" not in row]
+    return records.table(columns, rows, markdown=True)
+
+
+def write_noise_by_part() -> str:
+    """Writes the same of the parts of each built-in task's model, in the middle of the run."""
+    columns = _leave_out(noise.COLUMNS, "place", "largest", "largest entry")
+    rows = [row for row in load("noise").rows if "part" in row]
+    return records.table(columns, rows, markdown=True)
+
+
+def write_noise_kinds() -> str:
+    """Writes which kind of noise each built-in task has, along its run."""
+    kinds: dict[str, Row] = {}
+    for row in load("noise").rows:
+        if row.get("task") and "part" not in row:
+            kinds.setdefault(row["of"], {"of": row["of"]})[row["place"]] = row["heavy"]
+    columns = [Column("task", "of"), *(Column(place, place) for place in noise.PLACES)]
+    return records.table(columns, kinds.values(), markdown=True)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -175,4 +193,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "own-runs": lambda: write_logs(norms.OWN),
     "sources": write_sources,
     "noise": write_noise,
+    "noise-by-part": write_noise_by_part,
+    "noise-kinds": write_noise_kinds,
 }

@@ -31,7 +31,7 @@ from clipax.lab._compare.tasks.text import make_text_task
 PLACES = {"begin": 0.02, "middle": 0.2, "end": 0.9}
 """Where along a run the noise is looked at, as shares of its steps."""
 
-ENTRIES = 20_000
+ENTRIES = 5_000
 """Entries that are looked at one by one, evenly spread over all."""
 
 HEAVY = 1.25
@@ -226,7 +226,7 @@ def measure(options: argparse.Namespace) -> Iterator[list[Row]]:
 def add_options(add: Any) -> None:
     """Adds the command's options."""
     add("--steps", type=count, default=400, help="of each run; default 400")
-    add("--draws", type=count, default=400, help="gradients at each place; default 400")
+    add("--draws", type=count, default=500, help="gradients at each place; default 500")
     add("--write-norms", action="store_true", help="into norms/own.json")
 
 
