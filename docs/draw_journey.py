@@ -1,7 +1,7 @@
 """Draws the picture of `how_it_works.md`: one gradient through a clip.
 
-Run it with `python docs/draw_journey.py` after a change of the page's example. The numbers are those
-that the clip returns.
+Run it with `python docs/draw_journey.py` after a change of the page's example. The numbers are
+those that the clip returns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def draw() -> str:
     grads = {"w": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
     updates, state = clip.update(grads, clip.init(grads))
     told = {name: f"{float(value):.3g}" for name, value in clipax.metrics(state).items()}
-    # As wide as a telephone's screen, so that nothing is scaled down there. On white, in the dark too.
+    # As wide as a telephone's screen: nothing is scaled down there. On white, in the dark too.
     look = {"svg.hashsalt": "journey", "svg.fonttype": "path", "font.size": 9.5}
     with mpl.rc_context(look):
         figure = Figure(figsize=(4.2, 5.0), facecolor="white")
