@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from docs.builder import elsewhere, mathml, method_pages, names, navigation, sources
+from docs.builder import elsewhere, formulas, mathml, method_pages, names, navigation, sources
 from docs.builder.files import MADE, write
 
 __all__ = ["setup"]
@@ -49,6 +49,8 @@ def setup(app: Any) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("config-inited", make_pages)
     app.connect("autodoc-process-signature", shorten_types)
+    # Before napoleon, which makes fields of the arguments.
+    app.connect("autodoc-process-docstring", formulas.mark_formulas, priority=400)
     app.connect("source-read", sources.rewrite_links)
     app.connect("source-read", navigation.add_contents)
     app.connect("doctree-read", names.add_anchors)

@@ -72,19 +72,12 @@ def _read_docstring(function: Callable[..., Any]) -> tuple[str, list[tuple[str, 
     """Read the first two paragraphs and the arguments."""
     text = inspect.getdoc(function) or ""
     paragraphs = text.split("\n\n")
-    about = " ".join(" ".join(part.split()) for part in paragraphs[:2] if ".. math" not in part)
+    about = " ".join(" ".join(part.split()) for part in paragraphs[:2] if part[0] != " ")
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
     found = (
         re.findall(r"^  (\w+): (.*?)(?=^  \w+: |\Z)", section[1], re.M | re.S) if section else []
     )
-    return _plain(about), [(name, _plain(" ".join(said.split()))) for name, said in found]
-
-
-def _plain(text: str) -> str:
-    """Write formulas in a sentence without marks of LaTeX."""
-    text = re.sub(r":math:`([^`]*)`", r"\1", text)
-    text = re.sub(r"\\(?:mathrm|hat|tilde)\{(\w+)\}|\\([a-zA-Z]+)", r"\1\2", text)
-    return text.replace(r"\|", "||")
+    return about, [(name, " ".join(said.split())) for name, said in found]
 
 
 def _describe_state(entry: Entry) -> str:
