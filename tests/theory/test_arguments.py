@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import re
 import math
+import re
 
 import jax
 import jax.numpy as jnp
