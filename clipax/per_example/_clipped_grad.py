@@ -76,7 +76,7 @@ def clipped_value_and_grad(
         response=response,
         eps=eps,
         reduction=reduction,
-        microbatch_size=_validate.index("microbatch_size", size, minimum=1),
+        microbatch_size=_validate.size("microbatch_size", size),
         has_aux=bool(has_aux),
         noise_multiplier=noise_multiplier,
         axis_name=axis_name,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from clipax._twins import TWINS
+from clipax._twins import list_usual_names
 from clipax.catalogue import ENTRIES, PAPERS, Entry
 from docs.builder import pictures, tables
 from docs.builder.files import DOCS, ROOT
+from docs.builder.names import write_usual_names
 
 __all__ = ["list_pages"]
 
@@ -46,10 +46,9 @@ def _draw(entry: Entry) -> str:
 
 
 def _write_page(entry: Entry) -> str:
-    usual = [usual for usual, name in TWINS.items() if name == entry.name]
     # A search shows pages with a main entry first.
-    parts = [f".. index:: ! {name}" for name in usual]
-    parts += [_head(entry.name, "="), _write_summary(entry, usual)]
+    parts = [f".. index:: ! {name}" for name in list_usual_names(entry.name)]
+    parts += [_head(entry.name, "="), _write_summary(entry)]
     parts += [f".. autofunction:: clipax.{entry.name}"]
     parts += [_head("What it does to norms", "-"), _write_picture(entry)]
     parts += [_head("What it costs", "-"), _write_costs(entry)]
@@ -63,10 +62,10 @@ def _head(title: str, line: str) -> str:
     return f"{title}\n{line * len(title)}"
 
 
-def _write_summary(entry: Entry, usual: Sequence[str]) -> str:
+def _write_summary(entry: Entry) -> str:
     fields = [f":In one line: ``{entry.formula}``"]
-    if usual:
-        fields.append(f":Called elsewhere: {', '.join(f'``{name}``' for name in usual)}")
+    if usual := write_usual_names(entry.name):
+        fields.append(usual)
     return "\n\n".join([_KINDS[entry.kind], "\n".join(fields)])
 
 

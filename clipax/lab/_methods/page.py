@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import clipax
+from clipax._twins import list_usual_names
 from clipax.catalogue import PAPERS, RECOVERS, Entry
-from clipax.lab._methods.search import list_usual_names
 
 __all__ = ["wrap", "write_function_page", "write_page"]
 
@@ -26,10 +26,11 @@ _ENTRIES = 1000
 def write_page(entry: Entry) -> str:
     """Write the page of a method: what it does, its formula, arguments, memory and faults."""
     about, arguments = _read_docstring(entry.factory)
-    parts = [f"clipax.{entry.name} ({entry.kind})", "", *wrap(about)]
+    parts = [f"clipax.{entry.name} ({entry.kind})", ""]
+    if names := _write_usual_names(entry.name):
+        parts += [*wrap(f"Also  {names}", hanging=6), ""]
+    parts += wrap(about)
     rows = [("Formula", entry.formula)]
-    if names := list_usual_names(entry.name):
-        rows.append(("Also", ", ".join(names)))
     rows += [
         ("Paper", f"{paper}: {paper.title}") for paper in (PAPERS[key] for key in entry.papers)
     ]
@@ -44,10 +45,16 @@ def write_page(entry: Entry) -> str:
 def write_function_page(name: str) -> str:
     """Write the page of a public function that is no entry of the catalogue."""
     about, arguments = _read_docstring(getattr(clipax, name))
-    parts = [f"clipax.{name} (function)", "", *wrap(about)]
-    parts += wrap(f"Also  {', '.join(list_usual_names(name))}", hanging=6)
+    parts = [f"clipax.{name} (function)", ""]
+    parts += [*wrap(f"Also  {_write_usual_names(name)}", hanging=6), "", *wrap(about)]
     parts += _list_arguments(arguments)
     return "\n".join([*parts, "", f"More: help(clipax.{name})."])
+
+
+def _write_usual_names(name: str) -> str:
+    """Write what it is called elsewhere, and with which arguments it is that."""
+    found = list_usual_names(name).items()
+    return ", ".join(f"{usual} ({given})" if given else usual for usual, given in found)
 
 
 def _list_arguments(arguments: Iterable[tuple[str, str]]) -> list[str]:
