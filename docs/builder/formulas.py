@@ -31,7 +31,7 @@ _FUNCTIONS = {
 _DIFFERENTIALS = {"dt": "dt", "dB": "dB", "dTheta": r"d\Theta", "dv": "dv"}
 _ACCENTS = {"hat": r"\hat", "bar": r"\bar"}
 _OPERATORS = {
-    "<=>": r"\iff",
+    "<=>": r"\Longleftrightarrow",
     "<=": r"\le",
     ">=": r"\ge",
     "<-": r"\leftarrow",

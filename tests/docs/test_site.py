@@ -294,13 +294,5 @@ def test_formulas_of_a_docstring_are_marked() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("formula", "written"),
-    [
-        (r"\Big(x\Big)", r"\Bigl(x\Bigr)"),
-        (r"\hat b_1 \tilde{g}_t \hat x", r"\hat b{}_1 \tilde{g}{}_t \hat x"),
-        (r"a \iff b, \dots", r"a \Longleftrightarrow b, \ldots"),
-    ],
-)
-def test_formulas_are_written_as_docutils_reads_them(formula: str, written: str) -> None:
-    assert mathml.translate(formula) == written
+def test_an_index_stands_beside_a_letter_with_an_accent() -> None:
+    assert mathml.translate(r"\hat b_1 \tilde{g}_t \hat x") == r"\hat b{}_1 \tilde{g}{}_t \hat x"
