@@ -132,6 +132,8 @@ class _Reader:
                 self.take()
                 base += "^*"
             elif sign in ("_", "^"):
+                if base[0] in "([|\\" and base[-1] in ")]|":
+                    base = f"{{{base}}}"  # of the whole bracket, not of its last sign
                 self.take()
                 self.depth += 1
                 base += f"{sign}{{{_strip(self.read_script())}}}"
