@@ -6,6 +6,7 @@ the tables of contents, formulas as MathML and links to other projects' pages.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,10 @@ def shorten_types(
 def setup(app: Any) -> dict[str, bool]:
     """Join the build."""
     app.setup_extension("sphinx.ext.autodoc")
+    # Sphinx keeps pages as this code has read them: other code reads all of them again.
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    told = hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest()
+    app.add_config_value("builder_code", told, "env")
     app.connect("config-inited", make_pages)
     app.connect("autodoc-process-signature", shorten_types)
     # Before napoleon, which makes fields of the arguments.
