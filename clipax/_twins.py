@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["TWINS", "describe_missing"]
+__all__ = ["ARGUMENTS", "TWINS", "describe_missing", "list_usual_names"]
 
 TWINS = {
     # optax's.
@@ -57,11 +57,36 @@ TWINS = {
 """The name in `clipax` that does what a function of optax, PyTorch or a paper does."""
 
 
+ARGUMENTS = {
+    "adanorm": 'low=1.0, high=float("inf")',
+    "aggc": "low=0.9, high=1.5",
+    "auto_s": 'response="normalize"',
+    "auto_v": 'response="normalize", eps=0.0',
+    "automatic_clipping": 'response="normalize"',
+    "clip21_sgd2m": "b1=0.9",
+    "differentially_private_aggregate": "noise_multiplier=...",
+    "l_infinity": 'ord=float("inf")',
+    "linf": 'ord=float("inf")',
+    "per_example_layer_norm_clip": 'scope="leaf"',
+    "ps_clip_sgd": "threshold=thresholds.power(...)",
+    "psac": 'response="psac"',
+    "uclip": 'memory="buffer"',
+}
+"""What to give a function so that it does what has this name elsewhere."""
+
+
+def list_usual_names(name: str) -> dict[str, str]:
+    """Return what a method is called elsewhere, with the arguments that it takes, or none."""
+    return {usual: ARGUMENTS.get(usual, "") for usual, twin in TWINS.items() if twin == name}
+
+
 def describe_missing(name: str, known: Iterable[str]) -> str:
     """Say that a name is missing, and which one is meant."""
     text = f"module 'clipax' has no attribute {name!r}."
     if twin := TWINS.get(name.lower()):
-        return f"{text} `clipax.{twin}` does that here."
+        arguments = ARGUMENTS.get(name.lower())
+        call = f"{twin}(..., {arguments})" if arguments else twin
+        return f"{text} `clipax.{call}` does that here."
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.85):
         return f"{text} Do you mean `clipax.{close[0]}`?"
     return text

@@ -173,6 +173,11 @@ def index(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _INT
     return _to_integer(name, value, "a concrete integer", minimum, maximum, hint)
 
 
+def size(name: str, value: Any) -> int:
+    """Return `value` as a positive Python integer; it fixes a shape, though none of a state."""
+    return _to_integer(name, value, "a concrete integer", 1, _INT32_MAX)
+
+
 def integer(name: str, value: Any, *, minimum: int = 0, maximum: int | None = _INT32_MAX) -> Any:
     """Return `value` as a Python integer, or as it is where it is traced; it fixes no shape."""
     if isinstance(value, jax.core.Tracer):

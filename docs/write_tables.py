@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+
+import clipax
 from clipax import catalogue
 
 __all__ = ["ROOT", "compared", "main", "replace", "tables"]
@@ -29,10 +33,64 @@ def _explains(paragraph: str) -> bool:
     return paragraph.strip().startswith("`loss` is")
 
 
+_LOGGED = {
+    "grad_norm": "norm of the last finite step, before the clip",
+    "threshold": "what it was compared with",
+    "clip_factor": "what the gradient was multiplied by; of several blocks the smallest",
+    "clipped_norm": "norm after the clip",
+    "clip_fraction": "clipped steps over finite steps",
+    "recent_clip_fraction": "the same of about the last 100 steps",
+    "nonfinite_count": "steps with a NaN or an infinity",
+    "consecutive_nonfinite": "those in a row, up to now",
+    "is_finite": "whether the last step was finite",
+    "skipped_count": "steps that were left out",
+    "consecutive_skips": "those in a row, up to now",
+    "spike_count": "of the skipped steps the spikes",
+}
+
+
+def _find_keys(entry: catalogue.Entry) -> set[str]:
+    """Return what `clipax.metrics` finds in the state of a method."""
+    method = entry.factory(**entry.example)
+    if entry.kind == "threshold":
+        method = clipax.clip_by_global_norm(method)
+    elif entry.kind == "norm":
+        method = clipax.scale_by_norm(method)
+    state = jax.eval_shape(method.init, {"kernel": jnp.ones((2, 3))})
+    try:
+        return set(jax.eval_shape(lambda state: clipax.metrics(state, top=0), state))
+    except ValueError:  # it measures no norm
+        return set()
+
+
+def logged() -> str:
+    """The table of what `clipax.metrics` finds, and in which methods.
+
+    Raises:
+      ValueError: A method logs something of which the table does not know what it is.
+    """
+    keys = {name: _find_keys(entry) for name, entry in catalogue.ENTRIES.items()}
+    if unknown := set().union(*keys.values()) - set(_LOGGED):
+        raise ValueError(f"the table of the telemetry does not explain {sorted(unknown)}")
+    nothing = [name for name, found in keys.items() if not found]
+    lines = ["| name | what it is | logged by |", "| --- | --- | --- |"]
+    for key, meaning in _LOGGED.items():
+        have = [name for name, found in keys.items() if key in found]
+        lack = [name for name, found in keys.items() if found and key not in found]
+        names = _join(have) if len(have) < len(lack) else f"all but {_join(lack)}"
+        lines.append(f"| `{key}` | {meaning} | {names if lack else 'all'} |")
+    return "\n".join([*lines, "", f"*All*: but {_join(nothing)}, which measure no norm."])
+
+
+def _join(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def tables() -> list[tuple[str, str, str]]:
     """The page, the name of the markers, and what stands between them."""
     return [
         ("docs/methods.md", "methods", catalogue.markdown_table()),
+        ("docs/telemetry.md", "telemetry", logged()),
         ("docs/compare.md", "digits", compared("digits")),
         ("docs/compare.md", "text", compared("text")),
     ]

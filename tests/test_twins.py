@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import optax.contrib
 import pytest
 
 import clipax
-from clipax._twins import TWINS
+from clipax._twins import ARGUMENTS, TWINS
 
 DOCS = Path(clipax.__file__).parents[1] / "docs"
 
@@ -19,9 +20,19 @@ DOCS = Path(clipax.__file__).parents[1] / "docs"
 @pytest.mark.parametrize(("name", "twin"), TWINS.items())
 def test_the_error_names_the_twin(name, twin):
     assert callable(operator.attrgetter(twin)(clipax))
-    with pytest.raises(AttributeError, match=rf"'{name}'. `clipax.{twin}` does that here.$"):
+    call = f"{twin}(..., {ARGUMENTS[name]})" if name in ARGUMENTS else twin
+    with pytest.raises(AttributeError) as caught:
         getattr(clipax, name)
+    assert str(caught.value).endswith(f"{name!r}. `clipax.{call}` does that here.")
     assert not hasattr(clipax, name)
+
+
+@pytest.mark.parametrize(("name", "given"), ARGUMENTS.items())
+def test_the_arguments_of_a_twin_are_those_of_the_function(name, given):
+    factory = operator.attrgetter(TWINS[name])(clipax)
+    names = re.findall(r"(\w+)=", given)
+    assert names
+    assert set(names) <= set(inspect.signature(factory).parameters)
 
 
 def test_the_clips_of_optax_are_here_or_have_a_twin():

@@ -165,7 +165,7 @@ there the rate can stay.
       >>> log = [{"step": 10, "grad_norm": 1.0}, {"step": 10, "eval_loss": 2.0}]
       >>> print(clipax.advise([*log, {"step": 20, "grad_norm": "nan"}]))
       2 norms, steps 10 to 20, logged every 10 steps: what lies between is not seen.
-      1 of 3 rows has no norm (step 10), as those of an evaluation: left out.
+      1 of 3 rows has no norm (step 10): an evaluation or an empty cell, left out.
       1 of 2 steps (50 %) not finite (step 20): look for the cause (learning rate, loss scale, \
 data) first.
       1 finite step is too few to judge by: it takes 50.

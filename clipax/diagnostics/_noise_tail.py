@@ -23,9 +23,9 @@ _QUARTILE = 0.6744897501960817
 
 
 def gradient_noise(grad_fun: Callable[..., Any], params: Any, batches: Iterable[Any]) -> np.ndarray:
-    r"""Measure the distances of minibatch gradients at one point from their mean.
+    """Measure the distances of minibatch gradients at one point from their mean.
 
-    .. math:: \|g_i - \bar g\|, \qquad \bar g = \frac1n \sum_{i=1}^n g_i
+        ||g_i - gbar||,  gbar = 1/n sum_{i=1}^n g_i
 
     It iterates over the batches twice, first for the mean, so that memory holds the mean and one
     gradient.
@@ -119,9 +119,9 @@ class TailShares:
 
 
 def tail_shares(norms: Any) -> TailShares:
-    r"""Count outliers among the norms of gradient noise, and compare with a normal law.
+    """Count outliers among the norms of gradient noise, and compare with a normal law.
 
-    .. math:: P(n > Q_3 + 1.5\,(Q_3 - Q_1)), \qquad P(n > Q_3 + 3\,(Q_3 - Q_1))
+        P(n > Q_3 + 1.5 (Q_3 - Q_1)),  P(n > Q_3 + 3 (Q_3 - Q_1))
 
     For a normal law these are .0035 and 1.2e-6. Ratios far above 1 indicate a heavy tail; one
     extreme norm among `n` already gives a ratio of `854,000 / n`.

@@ -49,23 +49,23 @@ def subtract(minuend: Any, subtrahend: Any) -> Any:
 def local_smoothness(
     grad_fun: GradFun, params: Any, new_params: Any, *args: Any, points: int = 10
 ) -> LocalSmoothness:
-    r"""Measure the rate of change of the gradient between two iterates.
+    """Measure the rate of change of the gradient between two iterates.
 
     Plot it against the gradient norm: if it grows with the norm, a clip is faster than a constant
     step. `fit_smoothness` fits the line.
 
-    .. math:: \hat L = \max_{1 \le j \le N}
-              \frac{\|\nabla f(x + s_j d) - \nabla f(x)\|}{s_j \|d\|}, \qquad s_j = j / N
+        Lhat = max_{1 <= j <= N} ||grad f(x + s_j d) - grad f(x)||/(s_j ||d||),
+        s_j = j/N
 
-    with :math:`x` the `params`, :math:`x + d` the `new_params`, :math:`N` the `points` and
-    :math:`\nabla f` the `grad_fun`, always on the same batch.
+    with `x` the `params`, `x + d` the `new_params`, `N` the `points` and `grad f` the `grad_fun`,
+    always on the same batch.
 
     Args:
       grad_fun: From parameters and `args` to a gradient, a tree like the parameters; traceable.
       params: The parameters before the step.
       new_params: The parameters after it.
       *args: The batch, passed to `grad_fun` after the parameters.
-      points: Number of points :math:`N` on the step, at least 1; default 10. It takes `points + 1`
+      points: Number of points `N` on the step, at least 1; default 10. It takes `points + 1`
         gradients, one after the other, so that memory does not grow.
 
     Returns:
@@ -120,7 +120,7 @@ def local_smoothness(
 
 
 class SmoothnessRecorder:
-    r"""Records the local smoothness along the path of a training loop.
+    """Records the local smoothness along the path of a training loop.
 
     Call it after each step with the parameters before and after, and with the step's batch; it
     keeps a few numbers on the host. Steps without an estimate (no move, or a gradient that is not

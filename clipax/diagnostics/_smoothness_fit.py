@@ -63,19 +63,18 @@ def fit_smoothness(
     block: int | None = None,
     seed: int = 0,
 ) -> SmoothnessFit:
-    r"""Fit a line to local smoothness as a function of the gradient norm.
+    """Fit a line to local smoothness as a function of the gradient norm.
 
     Smoothness and norms of one run span orders of magnitude and have relative errors, so plain
     least squares would fit only the largest values. The fit is least squares of logarithms, with
     constants that cannot be negative.
 
-    .. math:: \min_{L_0, L_1 \ge 0} \sum_i
-              \bigl( \ln \hat L_i - \ln (L_0 + L_1 \|g_i\|) \bigr)^2
+        min_{L_0, L_1 >= 0} sum_i (ln(Lhat_i) - ln(L_0 + L_1 ||g_i||))^2
 
 
     Args:
-      grad_norms: The norms :math:`\|g_i\|`, not negative, in the order of the steps.
-      smoothness: The estimates :math:`\hat L_i`, not negative, as many.
+      grad_norms: The norms `||g_i||`, not negative, in the order of the steps.
+      smoothness: The estimates `Lhat_i`, not negative, as many.
       confidence: Confidence of the intervals, in (0, 1); default .95.
       resamples: Number of samples that the bootstrap draws, at least 2; default 1000. The time
         grows with pairs times resamples: about 2 s for 10,000 pairs.

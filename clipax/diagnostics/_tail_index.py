@@ -16,17 +16,17 @@ __all__ = ["norm_quantiles", "tail_index"]
 
 
 def tail_index(norms: Any, *, fraction: Scalar = _histogram.TAIL_FRACTION) -> Array:
-    r"""Estimate the tail index of gradient norms.
+    """Estimate the tail index of gradient norms.
 
     The index says which moments the norms have: below 2 no variance, below 1 no mean. It is Hill's
     estimator on norms in logarithmic bins, where the maximum of the likelihood has a closed form
     and the bins cost no bias.
 
-    .. math:: \hat\alpha = \frac{1}{w} \ln\Bigl(1 + \frac{k}{\sum_{i=1}^k b_i}\Bigr)
+        alphahat = 1/w ln(1 + k/(sum_{i=1}^k b_i))
 
-    with :math:`k` the number of norms in the tail, :math:`b_i` how many bins of width
-    :math:`w = \ln(2)/8` each lies above its beginning. The tail begins at the lowest bound of a bin
-    above which there is at most the share `fraction` of the norms.
+    with `k` the number of norms in the tail, `b_i` how many bins of width `w = ln(2)/8` each lies
+    above its beginning. The tail begins at the lowest bound of a bin above which there is at most
+    the share `fraction` of the norms.
 
     Args:
       norms: An array of norms with steps along the last axis, non-finite entries left out. Or the

@@ -103,12 +103,12 @@ def _measure(stack: Array, norms: Array) -> Array:
 
 
 def _clamp(stack: Array, largest: Array, limits: Array) -> Array:
-    r"""Compute `U min(S, c) V^H`.
+    """Compute `U min(S, c) V^H`.
 
     With the polar decomposition `A = P Q` and the projector `H = (1 + sign(P - c))/2` on the values
     above the limit, and `L = 1 - H`,
 
-    .. math:: U \min(S, c) V^H = L A (1 - Q^H H Q) + c (1 - L^2) Q.
+        U min(S, c) V^H = L A (1 - Q^H H Q) + c (1 - L^2) Q.
 
     A spike is projected out on both sides, and the error of the projector enters in second order.
     In `L A + c H Q` it is multiplied by the spike: 10 times the error (`benchmarks/NOTES.md`). A

@@ -46,29 +46,29 @@ def band(
     decay: Scalar = 0.95,
     max_factor: Scalar = 10.0,
 ) -> NormRule:
-    r"""Keep norms in a band around their average: cut what is above, raise what is below.
+    """Keep norms in a band around their average: cut what is above, raise what is below.
 
     `band(1, inf)` raises small norms to their average (AdaNorm); `band(0.9, 1.5)`, with a scope of
     labels, bounds each group on both sides (AGGC).
 
-    .. math:: f_t = \begin{cases} h S_{t-1}/n_t & n_t > h S_{t-1} \\
-        \min(M, l S_t/n_t) & n_t < l S_t \\ 1 & \text{otherwise} \end{cases} \qquad
-        S_t = \mathrm{ema}_\beta(\min(n_t, h S_{t-1}))
+        f_t = h S_{t-1}/n_t  if n_t > h S_{t-1},
+        f_t = min(M, l S_t/n_t)  if n_t < l S_t,  else f_t = 1,
+        S_t = ema_beta(min(n_t, h S_{t-1}))
 
     Args:
-      low: The lower edge in units of the average, :math:`l`, in [0, 1] (0: none), or a schedule.
-      high: The upper edge likewise, :math:`h`, above 1 (infinity: none), or a schedule.
-      decay: Decay rate :math:`\beta` of the average, in [0, 1); default .95, as both papers' code.
-      max_factor: Largest factor of a small norm, :math:`M`, at least 1 and finite; default 10.
+      low: The lower edge in units of the average, `l`, in [0, 1] (0: none), or a schedule.
+      high: The upper edge likewise, `h`, above 1 (infinity: none), or a schedule.
+      decay: Decay rate `beta` of the average, in [0, 1); default .95, as both papers' code.
+      max_factor: Largest factor of a small norm, `M`, at least 1 and finite; default 10.
 
     Returns:
       A `NormRule` with a `BandState`. A block counts as clipped where `n > h S`.
 
     Notes:
       - Two norms in a row that even `M` does not raise into the band begin the average anew; so do
-        two above `M` times it, among the first :math:`1/(1 - \beta)`: a first step may be anything.
+        two above `M` times it, among the first `1/(1 - beta)`: a first step may be anything.
       - The papers' averages start at zero. AdaNorm has no `M` and lets spikes in; AGGC's scripts
-        have 1.1, and :math:`h < 1`, which scales nearly every step and is refused here.
+        have 1.1, and `h < 1`, which scales nearly every step and is refused here.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -19,15 +19,15 @@ __all__ = ["max_ccc_clip"]
 def max_ccc_clip(
     *, window: int = _validate.fixed_size(500), min_fraction: Scalar = 0.1
 ) -> NormRule:
-    r"""Clip where the comparison criterion is largest, and make up for the bias.
+    """Clip where the comparison criterion is largest, and make up for the bias.
 
     Prefer it to `thresholds.max_ccc` alone in front of plain SGD, as its criterion supposes the
     scaling; an optimizer that divides by the gradient's size, as Adam does, cancels it.
 
-    .. math:: f(n) = \frac{1}{F(c)} \min(1, c/n), \qquad F(c) = \text{share of the norms } n_i \le c
+        f(n) = 1/F(c) min(1, c/n),  F(c) = share of the norms n_i <= c
 
     Args:
-      window: How many norms :math:`n_i`, for the :math:`c` of `thresholds.max_ccc`; default 500.
+      window: How many norms `n_i`, for the `c` of `thresholds.max_ccc`; default 500.
       min_fraction: Smallest share within the threshold, in (0, 1]; default .1: scales by up to 10.
 
     Returns:

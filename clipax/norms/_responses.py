@@ -22,26 +22,23 @@ def clip(
     floor: Scalar | None = None,
     offset: Scalar | None = None,
 ) -> NormRule:
-    r"""Bring the norm of a block under the threshold.
+    """Bring the norm of a block under the threshold.
 
     Hard by default; with a `floor` it never scales by less ("delta-GClip": no bound on outliers).
     Prefer a smooth response for updates that are differentiated or a badly known threshold.
 
-    .. math:: f(n) = \min\bigl(1, c/(n + \tau)\bigr), \quad
-        \min\bigl(1, \max(\delta, c/(n + \tau))\bigr), \quad
-        \frac{1}{\sqrt{1 + (n/c)^2}}, \quad \frac{1}{1 + n/c}, \quad \frac{c}{n} \tanh\frac{n}{c}
-        \quad \text{or} \quad 1 - \frac{(n - c/2)^2}{2 c n}
+        f(n) = min(1, c/(n + tau)),  min(1, max(delta, c/(n + tau))),  1/sqrt(1 + (n/c)^2),
+        1/(1 + n/c),  c/n tanh(n/c)  or  1 - (n - c/2)^2/(2 c n)
 
     for `"hard"` without and with a `floor`, `"sqrt"`, `"rational"`, `"tanh"` and `"huber"`, which
-    is so for :math:`c/2 \le n \le 3c/2`; below, :math:`f = 1`, and above, :math:`f = c/n`.
+    is so for `c/2 <= n <= 3 c/2`; below, `f = 1`, and above, `f = c/n`.
 
     Args:
-      threshold: Largest norm :math:`c` that results, or that smooth responses approach: a positive
-        number (infinity: the identity), an `optax.Schedule` of the step count, or a `Threshold`.
+      threshold: Largest norm `c` that results, or that smooth responses approach: a positive number
+        (infinity: the identity), an `optax.Schedule` of the step count, or a `Threshold`.
       response: `"hard"` (default), `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`.
-      floor: Only for `"hard"`: the smallest factor :math:`\delta`, in [0, 1]; 0 or None (default):
-        none.
-      offset: Only for `"hard"`: :math:`\tau \ge 0`, in theory a bound of the noise; None (default).
+      floor: Only for `"hard"`: the smallest factor `delta`, in [0, 1]; 0 or None (default): none.
+      offset: Only for `"hard"`: `tau >= 0`, in theory a bound of the noise; None (default).
 
     Returns:
       A `NormRule`. A block counts as clipped where `n > c` (`n > c - offset`).
@@ -100,15 +97,15 @@ def clip(
 
 
 def normalize(eps: Scalar) -> NormRule:
-    r"""Give every block (almost) unit norm.
+    """Give every block (almost) unit norm.
 
     The length of a step no longer depends on the scale of the loss. Prefer a clip where small
     gradients near a minimum should give small steps.
 
-    .. math:: f(n) = \frac{1}{n + \epsilon}
+        f(n) = 1/(n + epsilon)
 
     Args:
-      eps: Non-negative :math:`\epsilon`; norms well below it stay small, scaled by `1/eps`.
+      eps: Non-negative `epsilon`; norms well below it stay small, scaled by `1/eps`.
 
     Returns:
       A `NormRule`; nothing counts as clipped. With `eps = 0`, not the paper's, 0 has the factor 0.

@@ -25,19 +25,19 @@ def rms_clip(
     limit: Scalar | None = 10.0,
     compensate: str = "fraction",
 ) -> NormRule:
-    r"""Clip at a multiple of the root mean square of the norms, and make up for the bias.
+    """Clip at a multiple of the root mean square of the norms, and make up for the bias.
 
     Prefer it to `thresholds.rms_of_norms` alone in front of plain SGD; an optimizer that divides by
     the gradient's size, as Adam does, cancels the scaling.
 
-    .. math:: f(n) = g \min(1, \kappa R/n), \qquad g = \max(1, 1/\kappa) \quad \text{or} \quad
-        g = \min\bigl(\max(1, 1/\kappa), 1/F\bigr)
+        f(n) = g min(1, kappa R/n),
+        g = max(1, 1/kappa) or g = min(max(1, 1/kappa), 1/F)
 
-    for `compensate` `"bound"` and `"fraction"`, with :math:`R` the root mean square and :math:`F`
-    the average share of the steps whose norm was at most :math:`\kappa R`.
+    for `compensate` `"bound"` and `"fraction"`, with `R` the root mean square and `F` the average
+    share of the steps whose norm was at most `kappa R`.
 
     Args:
-      kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
+      kappa: The threshold `kappa` in units of the root mean square, positive and finite.
       decay: Decay rate of both averages, in [0, 1); default .99, about the last 100 steps.
       limit: The largest norm that is remembered as it is, as for `thresholds.rms_of_norms`.
       compensate: `"fraction"` (default) or `"bound"`, which needs no estimate of the share.

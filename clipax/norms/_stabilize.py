@@ -40,17 +40,17 @@ class StabilizeState(NamedTuple):
 def stabilize(
     *, norm_decay: Scalar = 0.7, square_decay: Scalar = 0.9, eps: Scalar = 1e-8
 ) -> NormRule:
-    r"""Give every block the length of its average norm over its root mean square norm.
+    """Give every block the length of its average norm over its root mean square norm.
 
     1 where norms are steady, then at most 1.2 for a spike of any size (GradientStabilizer). Prefer
     it per leaf in very low precision; there is no threshold.
 
-    .. math:: f = \frac{m/n}{\sqrt{v} + \epsilon}, \; m = \mathrm{ema}(n), \; v = \mathrm{ema}(n^2)
+        f = (m/n)/(sqrt(v) + epsilon),  m = ema(n),  v = ema(n^2)
 
     Args:
-      norm_decay: Decay rate of the average norm :math:`m`, in [0, 1); default .7.
-      square_decay: Decay rate of the average squared norm :math:`v`, in [0, 1); default .9.
-      eps: :math:`\epsilon`, non-negative; default 1e-8.
+      norm_decay: Decay rate of the average norm `m`, in [0, 1); default .7.
+      square_decay: Decay rate of the average squared norm `v`, in [0, 1); default .9.
+      eps: `epsilon`, non-negative; default 1e-8.
 
     Returns:
       A `NormRule` with a `StabilizeState`. Nothing counts as clipped.

@@ -14,17 +14,17 @@ __all__ = ["adagrad_norm", "adam_norm"]
 
 
 def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar = 1.0) -> NormRule:
-    r"""Divide by the root of the sum of all squared norms (AdaGrad-Norm).
+    """Divide by the root of the sum of all squared norms (AdaGrad-Norm).
 
     One stepsize a block that needs no tuning to the smoothness. It never recovers from an outlier:
     clip first, best with `clip_adagrad_norm`.
 
-    .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_{t-1}^2 + w\, n_t^2
+        f_t = 1/b_{t-d},  b_t^2 = b_{t-1}^2 + w n_t^2
 
     Args:
-      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37.
-      delay: Steps :math:`d` that the factor lags behind, an integer; None (default) or 0: no delay.
-      reweight: Weight :math:`w` of squares, positive; default 1 (others: paper's first version).
+      b_init: First scale `b_{-1}`, in place of an epsilon; at least 1e-37.
+      delay: Steps `d` that the factor lags behind, an integer; None (default) or 0: no delay.
+      reweight: Weight `w` of squares, positive; default 1 (others: paper's first version).
 
     Returns:
       A `NormRule`. Nothing counts as clipped.
@@ -48,17 +48,17 @@ def adagrad_norm(b_init: Scalar, delay: int | None = None, *, reweight: Scalar =
 
 
 def adam_norm(b_init: Scalar, b2: Scalar, delay: int | None = None) -> NormRule:
-    r"""Divide by the root of the averaged squared norm (Adam-Norm).
+    """Divide by the root of the averaged squared norm (Adam-Norm).
 
     Adam's divisor with one number a block. It forgets outliers over `1/(1 - b2)` steps: clip first,
     best with `clip_adam_norm`.
 
-    .. math:: f_t = 1/b_{t-d}, \qquad b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) n_t^2
+        f_t = 1/b_{t-d},  b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) n_t^2
 
     Args:
-      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37.
-      b2: Decay rate :math:`b_2` of the average, in [0, 1); there is no bias correction.
-      delay: Steps :math:`d` that the factor lags behind, as for `adagrad_norm`.
+      b_init: First scale `b_{-1}`, in place of an epsilon; at least 1e-37.
+      b2: Decay rate `b_2` of the average, in [0, 1); there is no bias correction.
+      delay: Steps `d` that the factor lags behind, as for `adagrad_norm`.
 
     Returns:
       A `NormRule`. Nothing counts as clipped.

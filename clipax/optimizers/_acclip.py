@@ -70,23 +70,23 @@ def acclip(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clip every entry of the momentum at a moving average of its magnitude (ACClip).
+    """Clip every entry of the momentum at a moving average of its magnitude (ACClip).
 
     Thresholds adapt to each coordinate, for noise with heavy tails in some of them only, as in
     attention models. Prefer it to `clip_adam` where steps should keep the gradient's size.
 
-    .. math:: m_t = b_1 m_{t-1} + (1 - b_1) g_t, \quad
-        \tau_t^\alpha = b_2 \tau_{t-1}^\alpha + (1 - b_2) |g_t|^\alpha, \quad
-        x_{t+1} = x_t - \eta_t \min\Big(1, \frac{\tau_t}{|m_t| + \epsilon}\Big) m_t
+        m_t = b_1 m_{t-1} + (1 - b_1) g_t,
+        tau_t^alpha = b_2 tau_{t-1}^alpha + (1 - b_2) |g_t|^alpha,
+        x_{t+1} = x_t - eta_t min(1, tau_t/(|m_t| + epsilon)) m_t
 
     entry by entry; both averages start at zero, without bias correction.
 
     Args:
-      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      b1: Decay rate :math:`b_1` of the momentum, in [0, 1), default .9 as in the paper.
-      b2: That of the thresholds, :math:`b_2`; default .99, the paper's (bfloat16: `scale_by_norm`).
-      alpha: Power :math:`\alpha` of the averages, in [1, 2], default 1 as in the paper.
-      eps: :math:`\epsilon`, keeps the ratio finite, positive; default 1e-5.
+      learning_rate: Step size `eta`, non-negative, or an `optax.Schedule`.
+      b1: Decay rate `b_1` of the momentum, in [0, 1), default .9 as in the paper.
+      b2: That of the thresholds, `b_2`; default .99, the paper's (bfloat16: `scale_by_norm`).
+      alpha: Power `alpha` of the averages, in [1, 2], default 1 as in the paper.
+      eps: `epsilon`, keeps the ratio finite, positive; default 1e-5.
       nonfinite: As for `scale_by_norm`; the guard takes one more read.
       axis_name: As for `scale_by_norm`.
 

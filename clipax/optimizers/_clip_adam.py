@@ -124,22 +124,22 @@ def clip_adagrad(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run AdaGrad on the clipped gradient (Clip-AdaGrad; with a delay Clip-AdaGradD).
+    """Run AdaGrad on the clipped gradient (Clip-AdaGrad; with a delay Clip-AdaGradD).
 
     One outlier ruins the step sizes of AdaGrad for good, in every entry that it touches; the clip
     bounds its effect. Prefer it to `clip_adagrad_norm` for sparse or badly scaled gradients.
 
-    .. math:: \hat g_t = \mathrm{clip}(g_t, c), \quad b_t^2 = b_{t-1}^2 + \hat g_t^2, \quad
-        x_{t+1} = x_t - \gamma_t (\hat g_t / b_{t-d} + \lambda x_t)
+        ghat_t = clip(g_t, c),  b_t^2 = b_{t-1}^2 + ghat_t^2,
+        x_{t+1} = x_t - gamma_t (ghat_t/b_{t-d} + lambda x_t)
 
     Args:
-      learning_rate: Step size :math:`\gamma`, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm (or entry) :math:`c`, as for `norms.clip`; for entries no `Threshold`.
-      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37, default .01.
-      delay: Steps :math:`d` that the divisor lags behind, an integer; None (default) or 0: none.
+      learning_rate: Step size `gamma`, non-negative, or an `optax.Schedule`.
+      threshold: Largest norm (or entry) `c`, as for `norms.clip`; for entries no `Threshold`.
+      b_init: First scale `b_{-1}`, in place of an epsilon; at least 1e-37, default .01.
+      delay: Steps `d` that the divisor lags behind, an integer; None (default) or 0: none.
       clip: Clips the norm of the whole gradient (`"global"`, default, as in the theory), of each
         leaf (`"leaf"`) or every entry by itself (`"coordinate"`).
-      weight_decay: :math:`\lambda`, as in AdamW, non-negative; needs `params`; None (default).
+      weight_decay: `lambda`, as in AdamW, non-negative; needs `params`; None (default).
       nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
       axis_name: As for `scale_by_norm`.
 
@@ -188,25 +188,25 @@ def clip_adam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run Adam on the clipped gradient (Clip-Adam; with a delay Clip-AdamD).
+    """Run Adam on the clipped gradient (Clip-Adam; with a delay Clip-AdamD).
 
     Adam for heavy-tailed gradients, as when language models are fine-tuned: the clip bounds what an
     outlier does to momentum and scales. Prefer `clip_adam_norm` where memory is short.
 
-    .. math:: \hat g_t = \mathrm{clip}(g_t, c), \quad m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad
-        b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \hat g_t^2, \quad
-        x_{t+1} = x_t - \gamma_t (m_t / b_{t-d} + \lambda x_t)
+        ghat_t = clip(g_t, c),  m_t = b_1 m_{t-1} + (1 - b_1) ghat_t,
+        b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) ghat_t^2,
+        x_{t+1} = x_t - gamma_t (m_t/b_{t-d} + lambda x_t)
 
     Args:
-      learning_rate: :math:`\gamma`, as for `clip_adagrad`.
-      threshold: :math:`c`, as for `clip_adagrad` (infinity: Adam without bias correction); on CoLA
-        and RTE the authors' best are 1 and 2 leaf by leaf, .02 and .005 for entries.
-      b_init: :math:`b_{-1}`, as for `clip_adagrad`, but it decays; default .001.
-      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
-      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
-      delay: :math:`d`, as for `clip_adagrad`; after many zeros a delayed step is long.
+      learning_rate: `gamma`, as for `clip_adagrad`.
+      threshold: `c`, as for `clip_adagrad` (infinity: Adam without bias correction); on CoLA and
+        RTE the authors' best are 1 and 2 leaf by leaf, .02 and .005 for entries.
+      b_init: `b_{-1}`, as for `clip_adagrad`, but it decays; default .001.
+      b1: Decay rate `b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
+      b2: Decay rate `b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
+      delay: `d`, as for `clip_adagrad`; after many zeros a delayed step is long.
       clip: As for `clip_adagrad`, with the notes there.
-      weight_decay: :math:`\lambda`, as for `clip_adagrad`.
+      weight_decay: `lambda`, as for `clip_adagrad`.
       nonfinite: As for `scale_by_norm`; by leaf for `clip="leaf"`.
       axis_name: As for `scale_by_norm`.
 

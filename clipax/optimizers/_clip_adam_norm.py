@@ -28,21 +28,21 @@ def clip_adagrad_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run AdaGrad-Norm on the clipped gradient (Clip-AdaGrad-Norm; delayed, Clip-AdaGradD-Norm).
+    """Run AdaGrad-Norm on the clipped gradient (Clip-AdaGrad-Norm; delayed, Clip-AdaGradD-Norm).
 
     One outlier ruins the stepsize of AdaGrad-Norm for good; the clip makes a polynomial dependence
     on the failure probability logarithmic. Prefer it for heavy tails, smoothness unknown.
 
-    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + \|\hat g_t\|^2, \quad
-        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
+        ghat_t = min(1, c/||g_t||) g_t,  b_t^2 = b_{t-1}^2 + ||ghat_t||^2,
+        m_t = b_1 m_{t-1} + (1 - b_1) ghat_t,  x_{t+1} = x_t - gamma_t m_t/b_{t-d}
 
     Args:
-      learning_rate: Step size :math:`\gamma`, or its schedule; theory: distance to the solution.
-      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: AdaGrad-Norm).
-      b_init: First scale :math:`b_{-1}`, in place of an epsilon; at least 1e-37, default 1. In the
-        theory it grows with the distance to the solution over the step size.
-      b1: Decay rate :math:`b_1`, as for `scale_by_norm`; None (default): no momentum (paper).
-      delay: Steps :math:`d` that the divisor lags behind, as for `clip_adagrad`.
+      learning_rate: Step size `gamma`, or its schedule; theory: distance to the solution.
+      threshold: Largest norm `c`, as for `norms.clip` (infinity: AdaGrad-Norm).
+      b_init: First scale `b_{-1}`, in place of an epsilon; at least 1e-37, default 1. In the theory
+        it grows with the distance to the solution over the step size.
+      b1: Decay rate `b_1`, as for `scale_by_norm`; None (default): no momentum (paper).
+      delay: Steps `d` that the divisor lags behind, as for `clip_adagrad`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -79,21 +79,20 @@ def clip_adam_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run Adam-Norm on the clipped gradient (Clip-Adam-Norm; delayed, Clip-AdamD-Norm).
+    """Run Adam-Norm on the clipped gradient (Clip-Adam-Norm; delayed, Clip-AdamD-Norm).
 
     One scalar divisor, half of Adam's memory: prefer it to `clip_adagrad_norm` for changing scales.
 
-    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad
-        b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) \|\hat g_t\|^2, \quad
-        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad x_{t+1} = x_t - \gamma_t m_t / b_{t-d}
+        ghat_t = min(1, c/||g_t||) g_t,  b_t^2 = b_2 b_{t-1}^2 + (1 - b_2) ||ghat_t||^2,
+        m_t = b_1 m_{t-1} + (1 - b_1) ghat_t,  x_{t+1} = x_t - gamma_t m_t/b_{t-d}
 
     Args:
-      learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
-      threshold: :math:`c`, as for `clip_adagrad_norm`.
-      b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
-      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
-      b2: Decay rate :math:`b_2`, as for `clip_adam`; in theory `K/(K + 1)` for K + 1 steps.
-      delay: :math:`d`, as for `clip_adagrad_norm`; after many zeros a delayed step is long.
+      learning_rate: `gamma`, as for `clip_adagrad_norm`.
+      threshold: `c`, as for `clip_adagrad_norm`.
+      b_init: `b_{-1}`, as for `clip_adagrad_norm`; the authors' code takes it squared.
+      b1: Decay rate `b_1` of the momentum, in [0, 1); default .9, the paper's; or None.
+      b2: Decay rate `b_2`, as for `clip_adam`; in theory `K/(K + 1)` for K + 1 steps.
+      delay: `d`, as for `clip_adagrad_norm`; after many zeros a delayed step is long.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -123,19 +122,19 @@ def clip_radagrad_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run delayed AdaGrad-Norm on the clipped gradient, squares weighted (Clip-RAdaGradD-Norm).
+    """Run delayed AdaGrad-Norm on the clipped gradient, squares weighted (Clip-RAdaGradD-Norm).
 
     Prefer `clip_adagrad_norm`, the same with `delay=1`, `learning_rate` and `b_init` over the root
     of `reweight`: a handle on the step size that the theory ties to the distance to the solution.
 
-    .. math:: \hat g_t = \min(1, c/\|g_t\|)\, g_t, \quad b_t^2 = b_{t-1}^2 + w \|\hat g_t\|^2, \quad
-        x_{t+1} = x_t - \gamma_t \hat g_t / b_{t-1}
+        ghat_t = min(1, c/||g_t||) g_t,  b_t^2 = b_{t-1}^2 + w ||ghat_t||^2,
+        x_{t+1} = x_t - gamma_t ghat_t/b_{t-1}
 
     Args:
-      learning_rate: :math:`\gamma`, as for `clip_adagrad_norm`.
-      threshold: :math:`c`, as for `clip_adagrad_norm`.
-      b_init: :math:`b_{-1}`, as for `clip_adagrad_norm`.
-      reweight: Weight :math:`w` of a squared norm, positive; default 1.
+      learning_rate: `gamma`, as for `clip_adagrad_norm`.
+      threshold: `c`, as for `clip_adagrad_norm`.
+      b_init: `b_{-1}`, as for `clip_adagrad_norm`.
+      reweight: Weight `w` of a squared norm, positive; default 1.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

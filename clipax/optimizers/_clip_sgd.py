@@ -27,24 +27,24 @@ def clip_sgd(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Descend along the clipped gradient (clipped SGD).
+    """Descend along the clipped gradient (clipped SGD).
 
     The step is bounded where the gradient explodes, so the learning rate may be larger, by any
     factor, than the largest at which gradient descent is stable. Prefer it under heavy tails.
 
-    .. math:: x_{t+1} = x_t - \eta_t \min\left(1, \frac{c}{\|g_t\| + \tau}\right) g_t
+        x_{t+1} = x_t - eta_t min(1, c/(||g_t|| + tau)) g_t
 
     Args:
-      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm :math:`c`, as for `norms.clip` (infinity: SGD itself); in theory
+      learning_rate: Step size `eta`, non-negative, or an `optax.Schedule`.
+      threshold: Largest norm `c`, as for `norms.clip` (infinity: SGD itself); in theory
         `min(10 L0, L0/L1)` with a rate of `1/(10 L0)` (`clipax.theory.clip_sgd_smooth`).
       scope: Which entries share a norm, as for `scale_by_norm`.
-      offset: :math:`\tau`, the bound of the noise in `theory.clip_sgd_bounded_noise`, or None.
+      offset: `tau`, the bound of the noise in `theory.clip_sgd_bounded_noise`, or None.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, whose updates are added to the parameters: at most :math:`\eta c` a block.
+      An optimizer, whose updates are added to the parameters: at most `eta c` a block.
 
     Notes:
       `threshold` is the paper's `gamma`. Its stochastic theorem prints `1/(16 eta L1 (n + tau))`,
@@ -78,16 +78,16 @@ def normalized_sgd(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Descend by a fixed length along the gradient (normalised SGD).
+    """Descend by a fixed length along the gradient (normalised SGD).
 
     No step is longer than the rate, so a schedule decides how far the parameters move. With
     `eps = c` and the rate `eta c` a step is 1/2 to 1 times that of `clip_sgd(eta, c)`.
 
-    .. math:: x_{t+1} = x_t - \frac{\eta_t}{\|g_t\| + \epsilon}\, g_t
+        x_{t+1} = x_t - eta_t/(||g_t|| + epsilon) g_t
 
     Args:
-      learning_rate: Largest length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
-      eps: :math:`\epsilon \ge 0`, in the paper (its beta) the threshold; 0: no step below 1e-19.
+      learning_rate: Largest length `eta` of a step, non-negative, or an `optax.Schedule`.
+      eps: `epsilon >= 0`, in the paper (its beta) the threshold; 0: no step below 1e-19.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -119,18 +119,18 @@ def regularized_clip_sgd(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Descend along the gradient, clipped but never scaled by less than a floor.
+    """Descend along the gradient, clipped but never scaled by less than a floor.
 
     The floor gives linear convergence for wide networks under a Polyak-Lojasiewicz condition, which
     plain clipping lacks. It does not bound the step: prefer `clip_sgd` against outliers.
 
-    .. math:: x_{t+1} = x_t - \eta_t \min(1, \max(\delta, \gamma/\|g_t\|))\, (g_t + \lambda x_t)
+        x_{t+1} = x_t - eta_t min(1, max(delta, gamma/||g_t||)) (g_t + lambda x_t)
 
     Args:
-      learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
-      threshold: The norm :math:`\gamma` above which it clips, as for `clip_sgd`; the authors: .1.
-      delta: Smallest factor :math:`\delta`, in [0, 1]; the authors use 1e-3. 0: `clip_sgd`, 1: SGD.
-      weight_decay: :math:`\lambda`, not part of the norm; non-negative, None (default) for none.
+      learning_rate: Step size `eta`, as for `clip_sgd`.
+      threshold: The norm `gamma` above which it clips, as for `clip_sgd`; the authors: .1.
+      delta: Smallest factor `delta`, in [0, 1]; the authors use 1e-3. 0: `clip_sgd`, 1: SGD.
+      weight_decay: `lambda`, not part of the norm; non-negative, None (default) for none.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
@@ -173,16 +173,16 @@ def quantile_clip_sgd(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Descend along the gradient, clipped at a quantile of the last gradient norms.
+    """Descend along the gradient, clipped at a quantile of the last gradient norms.
 
     The share of clipped steps is given in place of a threshold, and holds at every scale. Prefer it
     to `clip_sgd` where gradients shrink by orders of magnitude, and under outliers of any size.
 
-    .. math:: x_{t+1} = x_t - \eta_t \min(1, c_t/\|g_t\|)\, g_t
+        x_{t+1} = x_t - eta_t min(1, c_t/||g_t||) g_t
 
     Args:
-      learning_rate: Step size :math:`\eta`, as for `clip_sgd`.
-      quantile: That of :math:`c`, as for `thresholds.quantile`; a fixed one leaves a bias.
+      learning_rate: Step size `eta`, as for `clip_sgd`.
+      quantile: That of `c`, as for `thresholds.quantile`; a fixed one leaves a bias.
       window: How many norms are remembered, a concrete integer of at least 1; default 100.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -218,18 +218,18 @@ def max_ccc_sgd(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Descend along the gradient, clipped where the clipping comparison criterion is largest.
+    """Descend along the gradient, clipped where the clipping comparison criterion is largest.
 
     `norms.max_ccc_clip` on SGD: the rate makes up for the part that is cut off, and nothing is
     clipped where that would not help. Prefer it where no threshold is known.
 
-    .. math:: x_{t+1} = x_t - \frac{\eta_t}{F_t(c_t)} \min(1, c_t/\|g_t\|)\, g_t
+        x_{t+1} = x_t - eta_t/F_t(c_t) min(1, c_t/||g_t||) g_t
 
-    with the threshold :math:`c` of `thresholds.max_ccc(window=window)` and :math:`F` the share of
-    the last norms within it, at least a tenth: no step is longer than ten times that of SGD.
+    with the threshold `c` of `thresholds.max_ccc(window=window)` and `F` the share of the last
+    norms within it, at least a tenth: no step is longer than ten times that of SGD.
 
     Args:
-      learning_rate: Step size :math:`\eta` of unclipped gradient descent, as for `clip_sgd`.
+      learning_rate: Step size `eta` of unclipped gradient descent, as for `clip_sgd`.
       window: How many norms are remembered, a concrete integer of at least 20; default 500.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

@@ -96,23 +96,23 @@ def clipped_sstm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Accelerate descent on clipped gradients: the method of similar triangles (clipped-SSTM).
+    """Accelerate descent on clipped gradients: the method of similar triangles (clipped-SSTM).
 
     The threshold falls as the step size grows. Prefer it for convex smooth problems whose
     smoothness is known. It has no learning rate; evaluate at `clipped_sstm_eval_params(opt_state)`.
 
-    .. math:: \alpha_{k+1} = \frac{k + 2}{2 a L}, \quad A_{k+1} = A_k + \alpha_{k+1}, \quad
-        x_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_k}{A_{k+1}}, \quad
-        z_{k+1} = z_k - \alpha_{k+1} \min\Big(1, \frac{B/\alpha_{k+1}}{\|g\|}\Big) g, \quad
-        y_{k+1} = \frac{A_k y_k + \alpha_{k+1} z_{k+1}}{A_{k+1}}
+        alpha_{k+1} = (k + 2)/(2 a L),  A_{k+1} = A_k + alpha_{k+1},
+        x_{k+1} = (A_k y_k + alpha_{k+1} z_k)/A_{k+1},
+        z_{k+1} = z_k - alpha_{k+1} min(1, (B/alpha_{k+1})/||g||) g,
+        y_{k+1} = (A_k y_k + alpha_{k+1} z_{k+1})/A_{k+1}
 
-    with :math:`g` the gradient at :math:`x_{k+1}`, :math:`A_0 = 0` and :math:`y_0 = z_0 = x_0`. The
-    optimized parameters are the points :math:`x`, to rounding; the output is :math:`y`.
+    with `g` the gradient at `x_{k+1}`, `A_0 = 0` and `y_0 = z_0 = x_0`. The optimized parameters
+    are the points `x`, to rounding; the output is `y`.
 
     Args:
-      smoothness: Lipschitz constant :math:`L` of the gradient, positive.
+      smoothness: Lipschitz constant `L` of the gradient, positive.
       a: Divides the step sizes; positive, at least 1 in the theory and larger for more noise.
-      clip_constant: Longest step :math:`B` of the sequence z, positive (infinity: never clip).
+      clip_constant: Longest step `B` of the sequence z, positive (infinity: never clip).
       nonfinite: As for `scale_by_norm`; such a step does not count.
       axis_name: As for `scale_by_norm`.
 

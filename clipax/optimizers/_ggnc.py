@@ -173,24 +173,24 @@ def ggnc(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Move along the momentum's steepest direction in a norm of choice, clipped by its dual norm.
+    """Move along the momentum's steepest direction in a norm of choice, clipped by its dual norm.
 
     Far from a minimum steps have a fixed length, as of sign descent or Muon; near it they vanish
     with the gradient. Prefer it to `momentum_clip_sgd` for matrices ("clipped Scion").
 
-    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \quad
-        v_t = \arg\min_{\|v\| \le 1} \langle m_t, v \rangle, \quad
-        x_{t+1} = x_t + \eta_t \min(\rho, \|m_t\|_*)\, v_t
+        m_t = b m_{t-1} + (1 - b) g_t,
+        v_t = argmin_{||v|| <= 1} <m_t, v>,
+        x_{t+1} = x_t + eta_t min(rho, ||m_t||_*) v_t
 
-    with the dual norm :math:`\|m\|_* = \langle m, -v \rangle`.
+    with the dual norm `||m||_* = <m, -v>`.
 
     Args:
-      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
-      radius: Dual norm :math:`\rho` above which the momentum is clipped, as for `norms.clip`.
+      learning_rate: Step size `eta`; non-negative, or an `optax.Schedule`.
+      radius: Dual norm `rho` above which the momentum is clipped, as for `norms.clip`.
       norm: `"euclidean"` (default), its own dual; `"max"`, the largest magnitude of an entry, with
         `-v = sign(m)` and as dual norm the sum of magnitudes; or `"spectral"`, the largest singular
         value (of a vector as one column), with `-v = U V^T` and the sum of singular values.
-      b1: Decay rate :math:`b`, as for `scale_by_norm`; default .9, the authors'.
+      b1: Decay rate `b`, as for `scale_by_norm`; default .9, the authors'.
       method: For `"spectral"` only, as for `clip_by_singular_values`.
       scope: Likewise: which entries are one matrix.
       nonfinite: As for `scale_by_norm`.

@@ -28,23 +28,23 @@ def mixed_clip_sgd(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Move along clipped momentum and clipped gradient at once, each cut by its own norm.
+    """Move along clipped momentum and clipped gradient at once, each cut by its own norm.
 
     One method with clipped SGD (`nu = 0`), momentum clipping (`nu = 1`) and quasi-hyperbolic
     momentum (`max_step` infinite) as its corners. Prefer it to `clip_sgd` where momentum helps.
 
-    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad
-        x_{t+1} = x_t - \Big[ \nu \min\Big(\eta_t, \frac{G}{\|m_t\|}\Big) m_t
-        + (1 - \nu) \min\Big(\eta_t, \frac{G}{\|g_t\|}\Big) g_t \Big]
+        m_t = b m_{t-1} + (1 - b) g_t,
+        x_{t+1} = x_t - nu min(eta_t, G/||m_t||) m_t
+            - (1 - nu) min(eta_t, G/||g_t||) g_t
 
     Args:
-      learning_rate: Step size :math:`\eta`, non-negative, or an `optax.Schedule`.
-      max_step: Longest step :math:`G`: a number (infinity: never clip), or a schedule: the rate's
-        for a constant threshold on the norm, as in the authors' runs.
-      nu: Share :math:`\nu` of the momentum, in [0, 1]; default .7 as in the authors' code.
-      decay: Decay rate :math:`b`, as `b1` for `scale_by_norm`; default .999, the authors'.
+      learning_rate: Step size `eta`, non-negative, or an `optax.Schedule`.
+      max_step: Longest step `G`: a number (infinity: never clip), or a schedule: the rate's for a
+        constant threshold on the norm, as in the authors' runs.
+      nu: Share `nu` of the momentum, in [0, 1]; default .7 as in the authors' code.
+      decay: Decay rate `b`, as `b1` for `scale_by_norm`; default .999, the authors'.
       response: `"hard"` (default), the paper's minimum, or `"soft"`, that of the authors' code:
-        :math:`\eta/(1 + \eta n/G)`, within half of :math:`\min(\eta, G/n)` and all of it.
+        `eta/(1 + eta n/G)`, within half of `min(eta, G/n)` and all of it.
       weight_decay: Adds this multiple of `params` to gradients before momentum and norms; or None.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
@@ -80,17 +80,17 @@ def momentum_clip_sgd(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Move along the momentum, clipped by its own norm.
+    """Move along the momentum, clipped by its own norm.
 
     The clip sees the averaged gradient, so it acts less often than a clip of the gradient does.
     Prefer it where single large gradients are harmless but long steps are not.
 
-    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \quad x_{t+1} = x_t - \min(\eta_t, G/\|m_t\|)\, m_t
+        m_t = b m_{t-1} + (1 - b) g_t,  x_{t+1} = x_t - min(eta_t, G/||m_t||) m_t
 
     Args:
-      learning_rate: :math:`\eta`, as for `mixed_clip_sgd`.
-      max_step: :math:`G`, as for `mixed_clip_sgd`.
-      decay: :math:`b`, as for `mixed_clip_sgd`; default .9 as in the authors' code.
+      learning_rate: `eta`, as for `mixed_clip_sgd`.
+      max_step: `G`, as for `mixed_clip_sgd`.
+      decay: `b`, as for `mixed_clip_sgd`; default .9 as in the authors' code.
       response: As for `mixed_clip_sgd`.
       weight_decay: As for `mixed_clip_sgd`.
       nonfinite: As for `scale_by_norm`.

@@ -27,23 +27,23 @@ def clip_normalized_momentum(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Move by a fixed length along the average of clipped gradients.
+    """Move by a fixed length along the average of clipped gradients.
 
     The clip tames outliers before they enter the momentum. Prefer it under noise without a
     variance: it converges with high probability (parameters of the theorem: `clipax.theory`).
 
-    .. math:: m_t = b\, m_{t-1} + (1 - b) \min(1, \tau/\|g_t\|)\, g_t, \qquad
-        x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
+        m_t = b m_{t-1} + (1 - b) min(1, tau/||g_t||) g_t,
+        x_{t+1} = x_t - eta_t m_t/||m_t||
 
     Args:
-      learning_rate: Length :math:`\eta` of a step, non-negative, or an `optax.Schedule`.
-      threshold: Largest norm :math:`\tau` of a gradient in the momentum, as for `norms.clip`.
-      decay: Decay rate :math:`b`, from zero, in [0, 1); default .9 (bfloat16: `scale_by_norm`).
+      learning_rate: Length `eta` of a step, non-negative, or an `optax.Schedule`.
+      threshold: Largest norm `tau` of a gradient in the momentum, as for `norms.clip`.
+      decay: Decay rate `b`, from zero, in [0, 1); default .9 (bfloat16: `scale_by_norm`).
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, whose updates are added to the parameters: of length :math:`\eta`, to rounding.
+      An optimizer, whose updates are added to the parameters: of length `eta`, to rounding.
 
     Notes:
       - Squares of entries below 1e-18 vanish: momentum of them counts as shorter, below 1e-19 as 0.
@@ -68,16 +68,16 @@ def normalized_momentum(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Move by a fixed length along the averaged gradient.
+    """Move by a fixed length along the averaged gradient.
 
     Momentum removes the need for large batches that normalised descent has. Prefer
     `clip_normalized_momentum` where single gradients can be very large.
 
-    .. math:: m_t = b\, m_{t-1} + (1 - b)\, g_t, \qquad x_{t+1} = x_t - \eta_t\, m_t / \|m_t\|
+        m_t = b m_{t-1} + (1 - b) g_t,  x_{t+1} = x_t - eta_t m_t/||m_t||
 
     Args:
-      learning_rate: :math:`\eta`, as for `clip_normalized_momentum`.
-      decay: :math:`b`, as for `clip_normalized_momentum`.
+      learning_rate: `eta`, as for `clip_normalized_momentum`.
+      decay: `b`, as for `clip_normalized_momentum`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

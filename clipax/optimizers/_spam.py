@@ -91,29 +91,29 @@ def spam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run Adam with spikes of single entries cut and its averages reset now and then (SPAM).
+    """Run Adam with spikes of single entries cut and its averages reset now and then (SPAM).
 
     The rest of a spike is forgotten at the next reset. Prefer it where rare entries spike by
     factors of hundreds, as in language models; it needs no threshold in units of the gradient.
 
-    .. math:: \hat g_t = \mathrm{sign}(g_t) \min(|g_t|, \sqrt{\theta v_{t-1}}), \quad
-        m_t = b_1 m_{t-1} + (1 - b_1) \hat g_t, \quad v_t = b_2 v_{t-1} + (1 - b_2) \hat g_t^2, \\
-        x_{t+1} = x_t - \eta_t \Big(s_t \, \frac{m_t/(1 - b_1^t)}{\sqrt{v_t/(1 - b_2^t)} + \epsilon}
-        + \lambda x_t\Big)
+        ghat_t = sign(g_t) min(|g_t|, sqrt(theta v_{t-1})),
+        m_t = b_1 m_{t-1} + (1 - b_1) ghat_t,
+        v_t = b_2 v_{t-1} + (1 - b_2) ghat_t^2,
+        x_{t+1} = x_t - eta_t (s_t (m_t/(1 - b_1^t))/(sqrt(v_t/(1 - b_2^t)) + epsilon) + lambda x_t)
 
-    entry by entry. Before each step (from 1) that is a multiple of `reset`, :math:`m` and :math:`v`
-    are zero again; in the :math:`k`-th step after it
-    :math:`s = 1 - .99 \, (1 + \cos(\pi k/(N + 1)))/2` for :math:`k < N`; else :math:`s = 1`.
+    entry by entry. Before each step (from 1) that is a multiple of `reset`, `m` and `v` are zero
+    again; in the `k`-th step after it `s = 1 - .99 (1 + cos(pi k/(N + 1)))/2` for `k < N`; else
+    `s = 1`.
 
     Args:
-      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
-      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
-      eps: :math:`\epsilon`, the least divisor, from 1e-37 on; default 1e-8 (authors: 1e-6).
-      theta: Largest square over its average, :math:`\theta`; default 5000 (paper), or infinity.
+      learning_rate: Step size `eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate `b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate `b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
+      eps: `epsilon`, the least divisor, from 1e-37 on; default 1e-8 (authors: 1e-6).
+      theta: Largest square over its average, `theta`; default 5000 (paper), or infinity.
       reset: Steps between resets, at least 1; default 500, the paper's. None: no reset.
-      warmup: Steps :math:`N` of the warm-up after a reset; default 150, the paper's.
-      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
+      warmup: Steps `N` of the warm-up after a reset; default 150, the paper's.
+      weight_decay: `lambda`, decoupled, non-negative; needs `params`. None (default): none.
       clip_from: Step after a reset from which spikes are cut; default 20 (authors' code), paper 0.
       nonfinite: As for `scale_by_norm`; such a step delays the resets.
       axis_name: As for `scale_by_norm`.

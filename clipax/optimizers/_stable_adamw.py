@@ -132,34 +132,33 @@ def stable_adamw(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run AdamW, slower in each leaf whose gradient outgrows its second moment (StableAdamW).
+    """Run AdamW, slower in each leaf whose gradient outgrows its second moment (StableAdamW).
 
     Where gradients grow all of a sudden the second moment lags behind and Adam's steps are too
     long; the rate of that leaf is divided by the excess. Prefer it to a clip in front of AdamW.
 
-    .. math:: m_t = \hat b_1 m_{t-1} + (1 - \hat b_1) g_t, \quad
-        v_t = \hat b_2 v_{t-1} + (1 - \hat b_2) g_t^2, \quad
-        \hat b = b \, \frac{1 - b^{t-1}}{1 - b^t}, \\
-        R_t = \sqrt{\mathrm{mean}\,\frac{g_t^2}{\max(v_t, \epsilon^2)}}, \qquad
-        x_{t+1} = x_t - \frac{\eta_t}{\max(1, R_t)}
-        \Big(\frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda x_t\Big)
+        m_t = bhat_1 m_{t-1} + (1 - bhat_1) g_t,
+        v_t = bhat_2 v_{t-1} + (1 - bhat_2) g_t^2,
+        bhat = b (1 - b^(t-1))/(1 - b^t),
+        R_t = sqrt(mean(g_t^2/max(v_t, epsilon^2))),
+        x_{t+1} = x_t - eta_t/max(1, R_t) (m_t/(sqrt(v_t) + epsilon) + lambda x_t)
 
-    entry by entry, the mean over each leaf; :math:`t` counts from 1.
+    entry by entry, the mean over each leaf; `t` counts from 1.
 
     Args:
-      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
-      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .99 (bfloat16: `scale_by_norm`).
-      eps: Least scale :math:`\epsilon` of an entry, from 1e-37 on; default 1e-6 (authors: 1e-8).
-      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
+      learning_rate: Step size `eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate `b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate `b_2` of squares, in [0, 1); default .99 (bfloat16: `scale_by_norm`).
+      eps: Least scale `epsilon` of an entry, from 1e-37 on; default 1e-6 (authors: 1e-8).
+      weight_decay: `lambda`, decoupled, non-negative; needs `params`. None (default): none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, whose updates are added to the parameters. Telemetry is of :math:`R_t`, by leaf.
+      An optimizer, whose updates are added to the parameters. Telemetry is of `R_t`, by leaf.
 
     Notes:
-      - :math:`R_t \le 1/\sqrt{1 - \hat b_2}`: it never overflows, and the first step is AdamW's.
+      - `R_t <= 1/sqrt(1 - bhat_2)`: it never overflows, and the first step is AdamW's.
       - After a spike the step is at most about Adam's longest; the scales stay as large as the
         spike for about `1/(1 - b2)` steps for each factor of e.
       - Gradient and scales are read once more than by Adam; collectives as in `scale_by_norm`. The

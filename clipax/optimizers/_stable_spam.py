@@ -178,36 +178,35 @@ def stable_spam(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Run Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
+    """Run Adam on gradients whose entries are cut and whose norms are evened out (Stable-SPAM).
 
     Entries are cut at an average of the largest (AdaClip), norms brought to about 1, less if small
     (AdaGN). Prefer it in very low precision, where norms jump; it needs no threshold.
 
-    .. math:: T_t = \mathrm{ema}_{\gamma_3}(\max |g_t|), \quad
-        \tilde g_t = \begin{cases} g_t \, T_t / \max |g_t| & |g_t| > T_t \\ g_t \end{cases}, \quad
-        \hat g_t = \frac{\tilde g_t}{n_t} \cdot \frac{\mathrm{ema}_{\gamma_1}(n_t)}
-        {\sqrt{\mathrm{ema}_{\gamma_2}(n_t^2)} + \epsilon}, \quad n_t = \|\tilde g_t\|, \\
-        x_{t+1} = x_t - \eta_t \Big(\frac{\mathrm{ema}_{b_1}(\hat g_t)}
-        {\sqrt{\mathrm{ema}_{b_2}(\hat g_t^2)} + \epsilon} + \lambda x_t\Big)
+        T_t = ema_{gamma_3}(max(|g_t|)),
+        g'_t = g_t T_t/max(|g_t|)  if |g_t| > T_t,  else g_t,
+        ghat_t = g'_t/n_t ema_{gamma_1}(n_t)/(sqrt(ema_{gamma_2}(n_t^2)) + epsilon),
+        n_t = ||g'_t||,
+        x_{t+1} = x_t - eta_t (ema_{b_1}(ghat_t)/(sqrt(ema_{b_2}(ghat_t^2)) + epsilon) + lambda x_t)
 
     leaf by leaf, all moving averages with bias correction. Before each step (from 1) that is a
     multiple of `reset` the last two averages begin anew.
 
     Args:
-      learning_rate: Step size :math:`\eta`; non-negative, or an `optax.Schedule`.
-      b1: Decay rate :math:`b_1` of the momentum, in [0, 1); default .9.
-      b2: Decay rate :math:`b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
-      eps: :math:`\epsilon`, keeps both divisors from zero; at least 1e-37, default 1e-8.
-      norm_decay: Decay rate :math:`\gamma_1` of the average norm, in [0, 1); default .7.
-      square_decay: Decay rate :math:`\gamma_2` of the average squared norm, in [0, 1); default .9.
-      peak_decay: Decay rate :math:`\gamma_3` of the average largest entry, in [0, 1); default .999.
+      learning_rate: Step size `eta`; non-negative, or an `optax.Schedule`.
+      b1: Decay rate `b_1` of the momentum, in [0, 1); default .9.
+      b2: Decay rate `b_2` of squares, in [0, 1); default .999 (bfloat16: `scale_by_norm`).
+      eps: `epsilon`, keeps both divisors from zero; at least 1e-37, default 1e-8.
+      norm_decay: Decay rate `gamma_1` of the average norm, in [0, 1); default .7.
+      square_decay: Decay rate `gamma_2` of the average squared norm, in [0, 1); default .9.
+      peak_decay: Decay rate `gamma_3` of the average largest entry, in [0, 1); default .999.
       reset: Steps between resets, at least 1; default 1000, the paper's. None: no reset.
-      weight_decay: :math:`\lambda`, decoupled, non-negative; needs `params`. None (default): none.
+      weight_decay: `lambda`, decoupled, non-negative; needs `params`. None (default): none.
       nonfinite: As for `scale_by_norm`, leaf by leaf.
       axis_name: As for `scale_by_norm`.
 
     Returns:
-      An optimizer, whose updates are added. Telemetry, by leaf: :math:`\max|g_t|` and :math:`T_t`.
+      An optimizer, whose updates are added. Telemetry, by leaf: `max|g_t|` and `T_t`.
 
     Notes:
       - The first gradient is never cut. A huge spike enters threshold and mean square at once,

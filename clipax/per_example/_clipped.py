@@ -46,17 +46,14 @@ class ClippedGrad(Generic[T]):
         batch_size: int | None = None,
         threshold: ScalarOrSchedule | None = None,
     ) -> Scalar:
-        r"""Bound how far two neighbouring batches' gradients are apart, in the L2 norm.
+        """Bound how far two neighbouring batches' gradients are apart, in the L2 norm.
 
         With C the `threshold` and B the number of blocks of the scope, noise apart:
 
-        ===================== ===================== ==========================================
-        relation              sum                   mean over m examples
-        ===================== ===================== ==========================================
-        `"add_or_remove_one"` :math:`C \sqrt{B}`    :math:`2 C \sqrt{B}/m` (m = 1: half of it)
-        `"replace_one"`       :math:`2 C \sqrt{B}`  :math:`2 C \sqrt{B}/m`
-        `"replace_special"`   :math:`C \sqrt{B}`    :math:`C \sqrt{B}/m`
-        ===================== ===================== ==========================================
+        - `"add_or_remove_one"`: `C sqrt(B)` for the sum, `2 C sqrt(B)/m` for the mean over m
+          examples (m = 1: half of it).
+        - `"replace_one"`: `2 C sqrt(B)` and `2 C sqrt(B)/m`.
+        - `"replace_special"`: `C sqrt(B)` and `C sqrt(B)/m`.
 
         All responses have the same bound. One example more or less changes the mean's divisor as
         well: with `reduction="sum"`, divided by a constant, it counts once.

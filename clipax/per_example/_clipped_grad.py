@@ -76,7 +76,7 @@ def clipped_value_and_grad(
         response=response,
         eps=eps,
         reduction=reduction,
-        microbatch_size=_validate.index("microbatch_size", size, minimum=1),
+        microbatch_size=_validate.size("microbatch_size", size),
         has_aux=bool(has_aux),
         noise_multiplier=noise_multiplier,
         axis_name=axis_name,
@@ -111,34 +111,33 @@ def clipped_grad(
     noise_multiplier: Scalar | None = None,
     axis_name: str | tuple[str, ...] | None = None,
 ) -> ClippedGrad[tuple[Any, ExampleStats]]:
-    r"""Clip the gradient of every example, then average or sum them, in little memory.
+    """Clip the gradient of every example, then average or sum them, in little memory.
 
     No example moves the result by more than the threshold, whatever its gradient is. Use it for
     data with outliers and for differentially private training; clipping the averaged gradient does
     not bound an example's part. Memory holds one sum and the gradients of one microbatch.
 
-    .. math::
-        g = \frac{1}{m} \Big( \sum_{i=1}^{m} f(n_i)\, \nabla \ell_i + z\, C\, N(0, I) \Big), \qquad
-        n_i = \|\nabla \ell_i\|, \qquad f(n) = \min(1, C/n)
+        g = 1/m (sum_{i=1}^m f(n_i) grad l_i + z C N(0, I)),
+        n_i = ||grad l_i||,
+        f(n) = min(1, C/n)
 
-    with :math:`\ell_i` the loss `fun(params, *example)` of the i-th of m examples, :math:`C` the
-    `threshold` and :math:`z` the `noise_multiplier`; without the first factor for
-    `reduction="sum"`.
+    with `l_i` the loss `fun(params, *example)` of the i-th of m examples, `C` the `threshold` and
+    `z` the `noise_multiplier`; without the first factor for `reduction="sum"`.
 
     Args:
       fun: From parameters and one example (the batch's arrays without their first axis) to a
         scalar loss; with `has_aux`, to a pair of the loss and anything else.
       threshold: Largest norm of one example's contribution, positive (infinity: never clip), or a
         function of the example's place in the batch, from 0: `thresholds.power(alpha, beta,
-        "convex")` is PS-Clip-SGD's :math:`\alpha k^{1/\beta}`. Each call may take another.
+        "convex")` is PS-Clip-SGD's `alpha k^(1/beta)`. Each call may take another.
       scope: Which entries of one example's gradient share a norm, as for `scale_by_norm`. Each
         block is clipped at the threshold.
-      response: `"hard"` (default), as above; `"normalize"` is AUTO-S, :math:`f(n) = C/(n +
-        \epsilon)`; `"psac"` is that of DP-PSAC, :math:`f(n) = C/(n + \epsilon/(n + \epsilon))`,
-        which leaves the smallest gradients small; `"sqrt"`, `"rational"`, `"tanh"` and `"huber"` as
-        for `clipax.norms.clip`.
-      eps: :math:`\epsilon` of `"normalize"` and `"psac"`, non-negative; default .01 as in the paper
-        of AUTO-S. Zero is AUTO-V, :math:`f(n) = C/n`.
+      response: `"hard"` (default), as above; `"normalize"` is AUTO-S, `f(n) = C/(n + epsilon)`;
+        `"psac"` is that of DP-PSAC, `f(n) = C/(n + epsilon/(n + epsilon))`, which leaves the
+        smallest gradients small; `"sqrt"`, `"rational"`, `"tanh"` and `"huber"` as for
+        `clipax.norms.clip`.
+      eps: `epsilon` of `"normalize"` and `"psac"`, non-negative; default .01 as in the paper of
+        AUTO-S. Zero is AUTO-V, `f(n) = C/n`.
       reduction: `"mean"` (default) over the examples that the mask lets in, or `"sum"`. Private
         training on sampled batches should take the sum and divide it by the expected batch size:
         the actual size is not public.
@@ -146,9 +145,9 @@ def clipped_grad(
         An accelerator may be faster with more, a CPU with 8 where an example is many words; each
         costs the memory of a gradient or two. A batch need not be divisible by it.
       has_aux: Whether `fun` returns a pair.
-      noise_multiplier: :math:`z`, non-negative: the standard deviation of the Gaussian noise on the
-        sum, in units of the largest norm of one example's contribution, which is C times the root
-        of the number of the scope's blocks. None (default): no noise.
+      noise_multiplier: `z`, non-negative: the standard deviation of the Gaussian noise on the sum,
+        in units of the largest norm of one example's contribution, which is C times the root of the
+        number of the scope's blocks. None (default): no noise.
       axis_name: Mesh axes over which the batch is sharded, inside `shard_map`; None under `jit`.
 
     Returns:
@@ -173,16 +172,11 @@ def clipped_grad(
       added once, to the sum over all devices. The result does not depend on the microbatch's size
       but for rounding. Memory does not grow with the batch, outputs for each example apart.
 
-      ==================================== ========================================================
-      example, batch                       result
-      ==================================== ========================================================
-      NaN or infinity in loss or gradient  adds zero, counted; its norm reads infinite; still one
-                                           of the examples that the mean is over
-      left out by the mask                 adds zero, is not counted; its norm reads -1
-      zero gradient                        adds zero
-      all left out                         zero (and noise)
-      a traced threshold not above zero    adds zero (and no noise)
-      ==================================== ========================================================
+      - An example with a NaN or an infinity in its loss or gradient adds zero and is counted; its
+        norm reads infinite, and it is still one of the examples that the mean is over.
+      - One left out by the mask adds zero and is not counted; its norm reads -1.
+      - Where all are left out the result is zero (and noise); at a traced threshold that is not
+        above zero it is zero (and no noise).
 
       Under `jit` with a batch sharded over its examples give a `microbatch_size` that is a multiple
       of the number of shards: neighbours in a microbatch come from different shards, so no example

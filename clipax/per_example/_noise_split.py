@@ -14,21 +14,21 @@ __all__ = ["noise_split"]
 
 
 def noise_split(noise_multiplier: float, count_noise: float) -> float:
-    r"""Compute the noise multiplier that remains for the gradient when the count is noised too.
+    """Compute the noise multiplier that remains for the gradient when the count is noised too.
 
-    Gradients noised with :math:`z_\Delta` and counts noised with :math:`s_b` are together as
-    private as gradients alone noised with :math:`z`. For a threshold that follows the norms of
-    private examples, `thresholds.geometric_quantile(noise=count_noise)`.
+    Gradients noised with `z_Delta` and counts noised with `s_b` are together as private as
+    gradients alone noised with `z`. For a threshold that follows the norms of private examples,
+    `thresholds.geometric_quantile(noise=count_noise)`.
 
-    .. math:: z_\Delta = (z^{-2} - (2 s_b)^{-2})^{-1/2}
+        z_Delta = (z^(-2) - (2 s_b)^(-2))^(-1/2)
 
     Args:
-      noise_multiplier: :math:`z`, the noise multiplier of the whole step; positive.
-      count_noise: :math:`s_b`, the `noise` of `geometric_quantile`; more than `z/2`, as with less
-        the count alone tells more than is allowed.
+      noise_multiplier: `z`, the noise multiplier of the whole step; positive.
+      count_noise: `s_b`, the `noise` of `geometric_quantile`; more than `z/2`, as with less the
+        count alone tells more than is allowed.
 
     Returns:
-      The noise multiplier :math:`z_\Delta` of the gradient, more than `noise_multiplier`.
+      The noise multiplier `z_Delta` of the gradient, more than `noise_multiplier`.
 
     Example:
       >>> import clipax

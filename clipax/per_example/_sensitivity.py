@@ -44,7 +44,7 @@ def find_sensitivity(
         if batch_size is None:
             what = "a mean" if options.reduction == "mean" else "a threshold by place"
             raise ValueError(f"`batch_size` must be given for {what}, got None.")
-        batch_size = _validate.index("batch_size", batch_size, minimum=1)
+        batch_size = _validate.size("batch_size", batch_size)
     elif batch_size is not None:
         raise ValueError(
             f"`batch_size` must be left out for a sum, got {batch_size!r}: nothing is divided by "

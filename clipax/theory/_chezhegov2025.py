@@ -31,25 +31,24 @@ def clip_adagrad_norm_convex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdagradNormParameters:
-    r"""Compute the parameters of Clip-AdaGradD-Norm for convex objectives.
+    """Compute the parameters of Clip-AdaGradD-Norm for convex objectives.
 
     For the delayed method and the average of its iterates. The theorem fixes only the ratio of the
     rate to the first scale. With a scale of 1 AdaGrad-Norm stalls, because its scale grows until
     steps vanish, so by default the rate is the radius.
 
-    .. math::
-        \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L A},
-        \frac{C_2 \sqrt{1-b_1}\, R}{\sigma (K+1)^{1/\alpha} A^{(\alpha-1)/\alpha}} \right), \quad
-        c = \frac{C_2 \sqrt{1-b_1}\, R\, b_{-1}}{\gamma A}, \quad A = \ln\frac{4 (K+1)}{\delta}
+        gamma/b_{-1} = min(C_1 (1-b_1)^2/(L A),
+            C_2 sqrt(1-b_1) R/(sigma (K+1)^(1/alpha) A^((alpha-1)/alpha))),
+        c = C_2 sqrt(1-b_1) R b_{-1}/(gamma A),  A = ln(4 (K+1)/delta)
 
-    with :math:`\gamma` the learning rate, :math:`c` the threshold, :math:`b_{-1}` the `b_init`,
-    :math:`L` the `smoothness`, :math:`R` the `radius`, :math:`\sigma` the `sigma`, :math:`K+1` the
-    `steps`, :math:`\delta` the `failure_probability`, :math:`C_1` and :math:`C_2` the `c1`, `c2`.
+    with `gamma` the learning rate, `c` the threshold, `b_{-1}` the `b_init`, `L` the `smoothness`,
+    `R` the `radius`, `sigma` the `sigma`, `K+1` the `steps`, `delta` the `failure_probability`,
+    `C_1` and `C_2` the `c1`, `c2`.
 
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
       radius: Bound of the distance from start to solution, positive; a length.
-      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
+      sigma: Scale of the noise, `(E||g - grad f||^alpha)^(1/alpha)`, positive; gradient.
       alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).
@@ -103,17 +102,16 @@ def clip_adam_norm_convex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdamNormParameters:
-    r"""Compute the parameters of Clip-AdamD-Norm for convex objectives.
+    """Compute the parameters of Clip-AdamD-Norm for convex objectives.
 
     For the delayed method and the average of its iterates. It is `clip_adagrad_norm_convex` with a
     moving average of the squared norms over the whole run.
 
-    .. math::
-        \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L A},
-        \frac{C_2 \sqrt{1-b_1}\, R}{\sigma (K+1)^{1/\alpha} A^{(\alpha-1)/\alpha}} \right), \quad
-        c = \frac{C_2 \sqrt{1-b_1}\, R\, b_{-1}}{\gamma A}, \quad b_2 = \frac{K}{K+1}
+        gamma/b_{-1} = min(C_1 (1-b_1)^2/(L A),
+            C_2 sqrt(1-b_1) R/(sigma (K+1)^(1/alpha) A^((alpha-1)/alpha))),
+        c = C_2 sqrt(1-b_1) R b_{-1}/(gamma A),  b_2 = K/(K+1)
 
-    with :math:`A = \ln(4 (K+1)/\delta)` and symbols as in `clip_adagrad_norm_convex`.
+    with `A = ln(4 (K+1)/delta)` and symbols as in `clip_adagrad_norm_convex`.
 
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.

@@ -37,41 +37,39 @@ def clip_adagrad_norm_nonconvex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdagradNormParameters:
-    r"""Compute the parameters of Clip-AdaGrad(D)-Norm for non-convex objectives.
+    """Compute the parameters of Clip-AdaGrad(D)-Norm for non-convex objectives.
 
     For the average of the squared gradient norms, with or without delay. As in the convex case the
     theorem fixes only the ratio of the rate to the first scale, and a scale of 1 stalls; by default
-    the rate is the length :math:`\sqrt{2D/L}`, over which a quadratic falls by the gap.
+    the rate is the length `sqrt(2 D/L)`, over which a quadratic falls by the gap.
 
-    .. math::
-        \frac{\gamma}{b_{-1}} = \min\left( \frac{C_1 (1-b_1)^2}{L (K+1)^q A},
-        \frac{C_2 \sqrt{1-b_1} \sqrt D}{\sqrt L\, \sigma (K+1)^r A^{(\alpha-1)/\alpha}},
-        \frac{C_2 (1-b_1)^{\frac{\alpha-1}{2\alpha-1}} D^{\frac{\alpha}{2\alpha-1}}}
-        {\sigma^{\frac{2\alpha}{2\alpha-1}} L^{\frac{\alpha-1}{2\alpha-1}} (K+1)^r
-        A^{\frac{2\alpha-2}{2\alpha-1}}} \right)
+        gamma/b_{-1} = min(C_1 (1-b_1)^2/(L (K+1)^q A),
+            C_2 sqrt(1-b_1) sqrt(D)/(sqrt(L) sigma (K+1)^r A^((alpha-1)/alpha)),
+            C_2 (1-b_1)^((alpha-1)/(2 alpha-1)) D^(alpha/(2 alpha-1))
+            /(sigma^(2 alpha/(2 alpha-1)) L^((alpha-1)/(2 alpha-1)) (K+1)^r
+            A^((2 alpha-2)/(2 alpha-1))))
 
-    .. math::
-        c = \frac{C_2 \sqrt{1-b_1}\, b_{-1} \sqrt D}{\sqrt L\, \gamma A\, (K+1)^q}, \quad
-        q = \frac{\alpha-1}{3\alpha-2}, \quad r = \frac{\alpha}{3\alpha-2}, \quad
-        A = \ln\frac{4 (K+1)}{\delta}
+        c = C_2 sqrt(1-b_1) b_{-1} sqrt(D)/(sqrt(L) gamma A (K+1)^q),
+        q = (alpha-1)/(3 alpha-2),
+        r = alpha/(3 alpha-2),
+        A = ln(4 (K+1)/delta)
 
-    with :math:`\gamma` the learning rate, :math:`c` the threshold, :math:`b_{-1}` the `b_init`,
-    :math:`L` the `smoothness`, :math:`D` the `gap`, :math:`\sigma` the `sigma`, :math:`K+1` the
-    `steps`, :math:`\delta` the `failure_probability`, :math:`C_1` and :math:`C_2` the `c1`, `c2`.
-    Without delay :math:`A = \ln(4/\delta)` and there are no factors :math:`1-b_1`.
+    with `gamma` the learning rate, `c` the threshold, `b_{-1}` the `b_init`, `L` the `smoothness`,
+    `D` the `gap`, `sigma` the `sigma`, `K+1` the `steps`, `delta` the `failure_probability`, `C_1`
+    and `C_2` the `c1`, `c2`. Without delay `A = ln(4/delta)` and there are no factors `1 - b_1`.
 
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
-      gap: Bound of :math:`f(x_0) - \inf f`, positive; gradient times length. Without delay a bound
-        of :math:`\sup f - \inf f`, which must be finite.
-      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
+      gap: Bound of `f(x_0) - inf f`, positive; gradient times length. Without delay a bound of
+        `sup f - inf f`, which must be finite.
+      sigma: Scale of the noise, `(E||g - grad f||^alpha)^(1/alpha)`, positive; gradient.
       alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).
       delayed: Whether the divisor lags one step behind the gradient (default), or not at all.
       b1: Decay rate of the momentum, in [0, 1); None (default) for none, the paper's AdaGrad-Norm.
       b_init: The first scale, positive; a gradient. None (default) for the one that makes the rate
-        :math:`\sqrt{2D/L}`. With a number the rate follows from it.
+        `sqrt(2 D/L)`. With a number the rate follows from it.
       c1: Constant of the rate, positive; default 1. The paper's constants are not known here.
       c2: Constant of the threshold, at least `4 c1`; default 4.
 
@@ -118,19 +116,19 @@ def clip_adam_norm_nonconvex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipAdamNormParameters:
-    r"""Compute the parameters of Clip-Adam(D)-Norm for non-convex objectives.
+    """Compute the parameters of Clip-Adam(D)-Norm for non-convex objectives.
 
     For the average of the squared gradient norms, with or without delay. Rate, threshold and first
     scale are those of `clip_adagrad_norm_nonconvex`, with a moving average of the squared norms
     over the whole run.
 
-    .. math:: b_2 = \frac{K}{K+1}
+        b_2 = K/(K+1)
 
-    with :math:`K+1` the `steps`.
+    with `K+1` the `steps`.
 
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
-      gap: Bound of :math:`f(x_0) - \inf f`, as for `clip_adagrad_norm_nonconvex`.
+      gap: Bound of `f(x_0) - inf f`, as for `clip_adagrad_norm_nonconvex`.
       sigma: Scale of the noise, positive; gradient.
       alpha: Tail index of the noise, in (1, 2].
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.

@@ -27,26 +27,24 @@ def clip_radagrad_norm_convex(
     c1: float = 1.0,
     c2: float = 4.0,
 ) -> ClipRadagradNormParameters:
-    r"""Compute the parameters of Clip-RAdaGradD for convex objectives.
+    """Compute the parameters of Clip-RAdaGradD for convex objectives.
 
     The small weight of new gradients replaces the large first scale of `clip_adagrad_norm_convex`:
     the iterates are the same for any first scale.
 
-    .. math::
-        \gamma = b_{-1} \min\left( \frac{C_1}{L A},
-        \frac{C_2 R}{\sigma (K+1)^{1/\alpha} A^{(\alpha-1)/\alpha}} \right), \quad
-        c = \frac{C_2 R\, b_{-1}}{\gamma A}, \quad w = \frac{\gamma^2}{R^2}, \quad
-        A = \ln\frac{4 (K+1)}{\delta}
+        gamma = b_{-1} min(C_1/(L A), C_2 R/(sigma (K+1)^(1/alpha) A^((alpha-1)/alpha))),
+        c = C_2 R b_{-1}/(gamma A),
+        w = gamma^2/R^2,
+        A = ln(4 (K+1)/delta)
 
-    with :math:`\gamma` the learning rate, :math:`c` the threshold, :math:`w` the reweighting,
-    :math:`b_{-1}` the `b_init`, :math:`L` the `smoothness`, :math:`R` the `radius`, :math:`\sigma`
-    the `sigma`, :math:`K+1` the `steps`, :math:`\delta` the `failure_probability`, :math:`C_1` and
-    :math:`C_2` the `c1` and `c2`.
+    with `gamma` the learning rate, `c` the threshold, `w` the reweighting, `b_{-1}` the `b_init`,
+    `L` the `smoothness`, `R` the `radius`, `sigma` the `sigma`, `K+1` the `steps`, `delta` the
+    `failure_probability`, `C_1` and `C_2` the `c1` and `c2`.
 
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
       radius: Bound of the distance from start to solution, positive; a length.
-      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
+      sigma: Scale of the noise, `(E||g - grad f||^alpha)^(1/alpha)`, positive; gradient.
       alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
       steps: Number of steps of the whole run, at least 1; the paper's K + 1.
       failure_probability: Probability with which the bound may fail, in (0, 1).

@@ -17,18 +17,18 @@ __all__ = ["clip_normalized_momentum_nonconvex"]
 def clip_normalized_momentum_nonconvex(
     *, moment: float, alpha: float, steps: int, scale: float = 1.0
 ) -> ClipNormalizedMomentumParameters:
-    r"""Compute the parameters of clipping, momentum and normalisation for non-convex objectives.
+    """Compute the parameters of clipping, momentum and normalisation for non-convex objectives.
 
-    .. math::
-        \eta = s\, T^{-\frac{2\alpha-1}{3\alpha-2}}, \quad c = G\, T^{\frac{1}{3\alpha-2}}, \quad
-        1 - b = T^{-\frac{\alpha}{3\alpha-2}}
+        eta = s T^(-(2 alpha-1)/(3 alpha-2)),
+        c = G T^(1/(3 alpha-2)),
+        1 - b = T^(-alpha/(3 alpha-2))
 
-    with :math:`\eta` the learning rate, which is the length of every step, :math:`c` the threshold,
-    :math:`b` the decay, :math:`G` the `moment`, :math:`T` the `steps` and :math:`s` the `scale`.
+    with `eta` the learning rate, which is the length of every step, `c` the threshold, `b` the
+    decay, `G` the `moment`, `T` the `steps` and `s` the `scale`.
 
     Args:
-      moment: :math:`(E\|g\|^\alpha)^{1/\alpha}` of the stochastic gradients, noise and all, or a
-        bound of it; positive, a gradient.
+      moment: `(E||g||^alpha)^(1/alpha)` of the stochastic gradients, noise and all, or a bound of
+        it; positive, a gradient.
       alpha: Order of that moment, in (1, 2]; the paper's p.
       steps: Number of steps of the whole run, at least 1.
       scale: Factor of the rate, a length, positive; default 1. The theorem gives the rate up to

@@ -17,15 +17,15 @@ __all__ = ["clip_sgd_any_threshold", "clipping_bias"]
 def clip_sgd_any_threshold(
     *, l0: float, l1: float, threshold: float | None = None, constant: float = 9.0
 ) -> ClipSgdParameters:
-    r"""Compute the step of clipped SGD for a constant threshold.
+    """Compute the step of clipped SGD for a constant threshold.
 
     For any threshold. It costs exact gradients only a term of higher order, and stochastic ones a
     bias, `clipping_bias`, that no step size removes.
 
-    .. math:: \eta = \frac{1}{9 (L_0 + c L_1)}, \qquad c = L_0/L_1 \text{ by default}
+        eta = 1/(9 (L_0 + c L_1)),  c = L_0/L_1 by default
 
-    with :math:`\eta` the learning rate, :math:`c` the `threshold`, :math:`L_0` the `l0`,
-    :math:`L_1` the `l1`, and 9 the `constant`.
+    with `eta` the learning rate, `c` the `threshold`, `L_0` the `l0`, `L_1` the `l1`, and 9 the
+    `constant`.
 
     Args:
       l0: Smoothness where the gradient vanishes, positive; gradient per length.
@@ -59,21 +59,18 @@ def clip_sgd_any_threshold(
 
 @compute_exactly
 def clipping_bias(sigma: float, threshold: float) -> float:
-    r"""Compute the gradient at which clipped SGD comes to rest under a skewed noise.
+    """Compute the gradient at which clipped SGD comes to rest under a skewed noise.
 
     The exact fixed point of an example: a lower bound of the bias that noise of this size can cause
     at any step size.
 
-    .. math::
-        \text{bias} = \frac{\sigma^2}{4 c} \text{ for } c > \sigma/2, \qquad
-        \frac{\sigma}{2} - \frac{c}{4} \text{ otherwise}
+        bias = sigma^2/(4 c)  if c > sigma/2,  else sigma/2 - c/4
 
-    with :math:`\sigma` the `sigma` and :math:`c` the `threshold`, for :math:`f(x) = x^2/2` and a
-    noise that is :math:`\sigma/s` with probability :math:`s^2/(1+s^2)`, else :math:`-\sigma s`:
-    the clipped gradient has mean zero where the gradient is :math:`\sigma s - c s^2`. Above
-    :math:`\sigma/2` the skewness has the largest bias, :math:`s = \sigma/(2c)`; below it
-    is :math:`s = 1/2`, one example and not the worst, so the value falls to :math:`3\sigma/8` at
-    :math:`c = \sigma/2`.
+    with `sigma` the `sigma` and `c` the `threshold`, for `f(x) = x^2/2` and a noise that is
+    `sigma/s` with probability `s^2/(1+s^2)`, else `-sigma s`: the clipped gradient has mean zero
+    where the gradient is `sigma s - c s^2`. Above `sigma/2` the skewness has the largest bias,
+    `s = sigma/(2 c)`; below it is `s = 1/2`, one example and not the worst, so the value falls to
+    `3 sigma/8` at `c = sigma/2`.
 
     Args:
       sigma: Standard deviation of the noise, positive; a gradient.

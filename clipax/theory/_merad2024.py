@@ -14,20 +14,19 @@ __all__ = ["quantile_clipping_bias"]
 
 @compute_exactly
 def quantile_clipping_bias(quantile: float, sigma: float, *, order: float = 2.0) -> float:
-    r"""Compute a bound of the bias of clipping at a quantile of the gradient norm.
+    """Compute a bound of the bias of clipping at a quantile of the gradient norm.
 
-    .. math::
-        \left\| E[f g] - E[f]\, \nabla f \right\| \le (1-p)^{1-1/q}\, \sigma_q, \qquad
-        \sigma_q = (E\|g - \nabla f\|^q)^{1/q}
+        ||E[f g] - E[f] grad f|| <= (1-p)^(1-1/q) sigma_q,
+        sigma_q = (E||g - grad f||^q)^(1/q)
 
-    for the factor :math:`f = \min(1, c/\|g\|)` with the threshold :math:`c` the :math:`p`-quantile
-    of :math:`\|g\|`; :math:`p` is the `quantile`, :math:`q` the `order`. It bounds the distance of
-    the clipped gradient from a multiple of the true one. Where the threshold is at least the
-    norm of the true gradient, the bound holds for :math:`\| E[f g] - \nabla f \|` as well.
+    for the factor `f = min(1, c/||g||)` with the threshold `c` the `p`-quantile of `||g||`; `p` is
+    the `quantile`, `q` the `order`. It bounds the distance of the clipped gradient from a multiple
+    of the true one. Where the threshold is at least the norm of the true gradient, the bound holds
+    for `||E[f g] - grad f||` as well.
 
     Args:
       quantile: The probability with which a gradient passes as it is, in (0, 1).
-      sigma: :math:`\sigma_q`, positive; a gradient.
+      sigma: `sigma_q`, positive; a gradient.
       order: Order of the moment, at least 1 and finite, default 2. Tail indices below 2 have no
         variance: take the tail index, or less.
 

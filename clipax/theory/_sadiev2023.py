@@ -24,24 +24,22 @@ def clip_sgd_convex(
     failure_probability: float,
     c: float = 0.5,
 ) -> ClipSgdParameters:
-    r"""Compute the parameters of clipped SGD for convex objectives and a known horizon.
+    """Compute the parameters of clipped SGD for convex objectives and a known horizon.
 
     For the average of the iterates, under noise that need not have a variance. Where the horizon is
     unknown, prefer the growing thresholds of `clipax.thresholds`.
 
-    .. math::
-        \eta = \min\left( \frac{1}{L A},
-        \frac{R}{\sigma K^{1/\alpha} A^{(\alpha-1)/\alpha}} \right), \quad
-        \lambda = \frac{R}{c\, \eta A}, \quad A = \ln\frac{4 (K+1)}{\delta}
+        eta = min(1/(L A), R/(sigma K^(1/alpha) A^((alpha-1)/alpha))),
+        lambda = R/(c eta A),
+        A = ln(4 (K+1)/delta)
 
-    with :math:`\eta` the learning rate, :math:`\lambda` the threshold, :math:`L` the `smoothness`,
-    :math:`R` the `radius`, :math:`\sigma` the `sigma`, :math:`K` the `steps`, :math:`\delta` the
-    `failure_probability` and :math:`c` the `c`.
+    with `eta` the learning rate, `lambda` the threshold, `L` the `smoothness`, `R` the `radius`,
+    `sigma` the `sigma`, `K` the `steps`, `delta` the `failure_probability` and `c` the `c`.
 
     Args:
       smoothness: Lipschitz constant of the gradient, positive; gradient per length.
       radius: Bound of the distance from start to solution, positive; a length.
-      sigma: Scale of the noise, :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, positive; gradient.
+      sigma: Scale of the noise, `(E||g - grad f||^alpha)^(1/alpha)`, positive; gradient.
       alpha: Tail index of the noise, in (1, 2]: it has moments up to this order.
       steps: Number of steps of the whole run, at least 1; the paper's K.
       failure_probability: Probability with which the bound may fail, in (0, 1).

@@ -15,15 +15,13 @@ __all__ = ["clip_sgd_tight", "normalized_sgd_tight"]
 
 @compute_exactly
 def normalized_sgd_tight(*, l0: float, l1: float) -> NormalizedSgdParameters:
-    r"""Compute the parameters of normalised gradient descent under (L0, L1)-smoothness.
+    """Compute the parameters of normalised gradient descent under (L0, L1)-smoothness.
 
     For exact gradients; the step adapts smoothly to the gradient norm.
 
-    .. math:: h = \frac{1}{L_0 + \frac32 L_1 n} = \frac{\eta}{n + \epsilon}, \qquad
-        \eta = \frac{2}{3 L_1}, \quad \epsilon = \frac{2 L_0}{3 L_1}
+        h = 1/(L_0 + 3/2 L_1 n) = eta/(n + epsilon),  eta = 2/(3 L_1),  epsilon = 2 L_0/(3 L_1)
 
-    for the step size :math:`h` at gradient norm :math:`n`, with :math:`L_0` the `l0` and
-    :math:`L_1` the `l1`.
+    for the step size `h` at gradient norm `n`, with `L_0` the `l0` and `L_1` the `l1`.
 
     Args:
       l0: Smoothness where the gradient vanishes, positive; gradient per length.
@@ -52,14 +50,14 @@ def normalized_sgd_tight(*, l0: float, l1: float) -> NormalizedSgdParameters:
 
 @compute_exactly
 def clip_sgd_tight(*, l0: float, l1: float) -> ClipSgdParameters:
-    r"""Compute the parameters of clipped gradient descent by the tighter analysis.
+    """Compute the parameters of clipped gradient descent by the tighter analysis.
 
     For exact gradients; five times the rate of `clip_sgd_smooth`.
 
-    .. math:: h = \min\left(\frac{1}{2 L_0}, \frac{1}{3 L_1 n}\right)
+        h = min(1/(2 L_0), 1/(3 L_1 n))
 
-    for the step size :math:`h` at gradient norm :math:`n`, with :math:`L_0` the `l0` and
-    :math:`L_1` the `l1`: the rate :math:`1/(2 L_0)` and the threshold :math:`2 L_0/(3 L_1)`.
+    for the step size `h` at gradient norm `n`, with `L_0` the `l0` and `L_1` the `l1`: the rate
+    `1/(2 L_0)` and the threshold `2 L_0/(3 L_1)`.
 
     Args:
       l0: Smoothness where the gradient vanishes, positive; gradient per length.

@@ -15,14 +15,14 @@ __all__ = ["clip_sgd_bounded_noise", "clip_sgd_practical", "clip_sgd_smooth", "s
 
 @compute_exactly
 def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
-    r"""Compute the step of gradient descent under (L0, L1)-smoothness.
+    """Compute the step of gradient descent under (L0, L1)-smoothness.
 
     The step must suit the largest gradient of the path; `clip_sgd_smooth` avoids that.
 
-    .. math:: \eta = \frac{1}{2 (M L_1 + L_0)}, \qquad
-        \|\nabla^2 f(x)\| \le L_0 + L_1 \|\nabla f(x)\|
+        eta = 1/(2 (M L_1 + L_0)),
+        ||grad^2 f(x)|| <= L_0 + L_1 ||grad f(x)||
 
-    with :math:`L_0` the `l0`, :math:`L_1` the `l1` and :math:`M` the `gradient_bound`.
+    with `L_0` the `l0`, `L_1` the `l1` and `M` the `gradient_bound`.
 
     Args:
       l0: Smoothness where the gradient vanishes, positive; gradient per length.
@@ -48,15 +48,15 @@ def sgd_smooth(*, l0: float, l1: float, gradient_bound: float) -> SgdParameters:
 
 @compute_exactly
 def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
-    r"""Compute the parameters of clipped gradient descent under (L0, L1)-smoothness.
+    """Compute the parameters of clipped gradient descent under (L0, L1)-smoothness.
 
     For exact gradients, of which no bound is needed. Its constants are cautious: `clip_sgd_tight`
     and `clip_sgd_practical` take larger steps.
 
-    .. math:: \eta = \frac{1}{10 L_0}, \qquad
-        c = \min\left(\frac1\eta, \frac{1}{10 L_1 \eta}\right) = \min(10 L_0, L_0/L_1)
+        eta = 1/(10 L_0),
+        c = min(1/eta, 1/(10 L_1 eta)) = min(10 L_0, L_0/L_1)
 
-    with :math:`L_0` the `l0` and :math:`L_1` the `l1`.
+    with `L_0` the `l0` and `L_1` the `l1`.
 
     Args:
       l0: Smoothness where the gradient vanishes, positive; gradient per length.
@@ -88,14 +88,14 @@ def clip_sgd_smooth(*, l0: float, l1: float) -> ClipSgdParameters:
 def clip_sgd_bounded_noise(
     *, l0: float, l1: float, noise_bound: float, steps: int
 ) -> OffsetClipSgdParameters:
-    r"""Compute the parameters of clipped SGD under (L0, L1)-smoothness and bounded noise.
+    """Compute the parameters of clipped SGD under (L0, L1)-smoothness and bounded noise.
 
-    .. math:: \eta = \min\left(\frac{1}{20 L_0}, \frac{1}{128 L_1 \tau}, \frac{1}{\sqrt T}\right),
-        \qquad h = \min\left(\eta, \frac{1}{16 L_1 (n + \tau)}\right)
+        eta = min(1/(20 L_0), 1/(128 L_1 tau), 1/sqrt(T)),
+        h = min(eta, 1/(16 L_1 (n + tau)))
 
-    for the step size :math:`h` at gradient norm :math:`n`, with :math:`L_0` the `l0`, :math:`L_1`
-    the `l1`, :math:`\tau` the `noise_bound` and :math:`T` the `steps`. This is `clipax.clip_sgd`
-    with the threshold :math:`1/(16 L_1 \eta)` and the offset :math:`\tau`.
+    for the step size `h` at gradient norm `n`, with `L_0` the `l0`, `L_1` the `l1`, `tau` the
+    `noise_bound` and `T` the `steps`. This is `clipax.clip_sgd` with the threshold `1/(16 L_1 eta)`
+    and the offset `tau`.
 
     Args:
       l0: Smoothness where the gradient vanishes, positive; gradient per length.
@@ -134,14 +134,14 @@ def clip_sgd_bounded_noise(
 
 @compute_exactly
 def clip_sgd_practical(*, l0: float, l1: float) -> ClipSgdParameters:
-    r"""Compute the parameters of clipped gradient descent by the practical rule.
+    """Compute the parameters of clipped gradient descent by the practical rule.
 
     Ten times the steps of the theorem (`clip_sgd_smooth`), without a theorem of the paper.
 
-    .. math:: h = \min\left(\frac{1}{L_0}, \frac{1}{L_1 n}\right)
+        h = min(1/L_0, 1/(L_1 n))
 
-    for the step size :math:`h` at gradient norm :math:`n`, with :math:`L_0` the `l0` and
-    :math:`L_1` the `l1`: the rate :math:`1/L_0` and the threshold :math:`L_0/L_1`.
+    for the step size `h` at gradient norm `n`, with `L_0` the `l0` and `L_1` the `l1`: the rate
+    `1/L_0` and the threshold `L_0/L_1`.
 
     Args:
       l0: Smoothness where the gradient vanishes, positive; gradient per length.

@@ -18,18 +18,18 @@ __all__ = ["anytime", "fixed_horizon"]
 def anytime(
     sigma: Scalar, alpha: Scalar, regime: str = "nonconvex", *, gamma: Scalar = 1.0
 ) -> optax.Schedule:
-    r"""Make the growing threshold of the theorems for an unknown horizon.
+    """Make the growing threshold of the theorems for an unknown horizon.
 
     With the theorems' learning rates clipped gradient descent then converges with high probability
     at any time. Prefer it to `power`, which drops constants and logarithms, for the theorem itself.
 
-    .. math:: c_t = \sigma \big(2 t (1 + \ln t)^2\big)^{1/(3\alpha - 2)} \quad \text{or} \quad
-        c_t = \sigma \big(52\, t (1 + \ln t)^2 / \gamma\big)^{1/\alpha}, \qquad t = count + 1
+        c_t = sigma (2 t (1 + ln(t))^2)^(1/(3 alpha - 2)),  t = count + 1,  or
+        c_t = sigma (52 t (1 + ln(t))^2/gamma)^(1/alpha)
 
     for `regime` `"nonconvex"` and `"convex"`. It never decreases.
 
     Args:
-      sigma: Noise scale :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`, a gradient norm; positive.
+      sigma: Noise scale `(E||g - grad f||^alpha)^(1/alpha)`, a gradient norm; positive.
       alpha: Tail index in (1, 2], the paper's p: the noise has moments up to this order.
       regime: `"nonconvex"` (default) or `"convex"`.
       gamma: Log of one over the failure probability, for `"convex"`; positive, default 1 (.37).
@@ -74,20 +74,20 @@ def fixed_horizon(
     *,
     constant: Scalar = 0.5,
 ) -> optax.Schedule:
-    r"""Make the constant threshold of the theorems for a known number of steps.
+    """Make the constant threshold of the theorems for a known number of steps.
 
     The tail index of the noise enters through the learning rate alone. Prefer it where the number
     of steps is known and the distance to the solution can be bounded; `anytime` needs neither.
 
-    .. math:: c = \frac{R}{a\, \eta A}, \qquad A = \ln \frac{4 (K + 1)}{\delta}
+        c = R/(a eta A),  A = ln(4 (K + 1)/delta)
 
     Args:
-      radius: A bound :math:`R` on the distance from first parameters to solution, positive.
-      learning_rate: That of the optimizer, :math:`\eta`, positive, or its schedule; the theorem's:
-        :math:`\min(1/(LA), R/(\sigma K^{1/\alpha} A^{(\alpha - 1)/\alpha}))` up to constants.
-      steps: Number :math:`K` of steps of the whole run, a concrete integer of at least 1.
-      failure_probability: How often the bound may fail, :math:`\delta` in (0, 1).
-      constant: The theorem's factor :math:`a`, positive; default 1/2: at the rate of
+      radius: A bound `R` on the distance from first parameters to solution, positive.
+      learning_rate: That of the optimizer, `eta`, positive, or its schedule; the theorem's:
+        `min(1/(L A), R/(sigma K^(1/alpha) A^((alpha - 1)/alpha)))` up to constants.
+      steps: Number `K` of steps of the whole run, a concrete integer of at least 1.
+      failure_probability: How often the bound may fail, `delta` in (0, 1).
+      constant: The theorem's factor `a`, positive; default 1/2: at the rate of
         `theory.clip_sgd_convex` true gradients within twice the radius pass. Smaller clips less.
 
     Returns:

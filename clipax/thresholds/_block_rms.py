@@ -17,14 +17,14 @@ __all__ = ["block_rms"]
 
 
 def block_rms(threshold: ScalarOrSchedule | Threshold) -> Threshold:
-    r"""Turn a threshold on the root mean square of a block's entries into one on its norm.
+    """Turn a threshold on the root mean square of a block's entries into one on its norm.
 
     Blocks of all sizes are then clipped at one size of their entries: a norm grows with the root of
     the number of entries, their root mean square does not.
 
-    .. math:: c = d \sqrt N, \qquad n > c \iff \mathrm{rms} = n / \sqrt N > d
+        c = d sqrt(N),  n > c <=> rms = n/sqrt(N) > d
 
-    with :math:`d` the `threshold` and :math:`N` the number of entries behind the norm.
+    with `d` the `threshold` and `N` the number of entries behind the norm.
 
     Args:
       threshold: Largest root mean square: a positive number (infinity: never clip), an

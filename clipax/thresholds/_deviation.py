@@ -38,19 +38,19 @@ def deviation(
     window: int = _validate.fixed_size(128),
     floor: Scalar = 1e-3,
 ) -> Threshold:
-    r"""Make a threshold some standard deviations above the mean of the last norms.
+    """Make a threshold some standard deviations above the mean of the last norms.
 
     Three trainers of language models skip steps by it: prefer it in `skip_spikes`, for the norm or
     for the loss, which may have either sign.
 
-    .. math:: c_t = \mu_t + k \max(\sigma_t, \phi\, |\mu_t|)
+        c_t = mu_t + k max(sigma_t, phi |mu_t|)
 
-    with mean and standard deviation of the :math:`S` norms before; infinite until half are there.
+    with mean and standard deviation of the `S` norms before; infinite until half are there.
 
     Args:
-      sigmas: How many standard deviations, :math:`k`; positive and finite, default 6.
-      window: How many norms are remembered, :math:`S`, an integer of at least 2; default 128.
-      floor: Least deviation in units of the mean, :math:`\phi`; non-negative, default 1e-3.
+      sigmas: How many standard deviations, `k`; positive and finite, default 6.
+      window: How many norms are remembered, `S`, an integer of at least 2; default 128.
+      floor: Least deviation in units of the mean, `phi`; non-negative, default 1e-3.
 
     Returns:
       A `Threshold` with a `DeviationState`, `window` numbers a block.

@@ -46,28 +46,27 @@ def ema(
     absolute: Scalar = math.inf,
     floor: Scalar = 1e-3,
 ) -> Threshold:
-    r"""Make a threshold of the average of a block's own clipped norms ("AdaGC").
+    """Make a threshold of the average of a block's own clipped norms ("AdaGC").
 
     Each block may grow by a few percent a step, whatever its scale. Prefer it per leaf, where one
     array spikes and the others must not pay for it, and where norms shrink over the training.
 
-    .. math::
-        h = \min(1, r \gamma / n), \quad \gamma \leftarrow \beta \gamma + (1 - \beta)\, h n; \qquad
-        \text{in warm-up: } h = \min(1, a/N), \quad \gamma \leftarrow \min(\gamma, h n)
+        h = min(1, r gamma/n),  gamma <- beta gamma + (1 - beta) h n;
+        in warm-up:  h = min(1, a/N),  gamma <- min(gamma, h n)
 
-    with :math:`n` the block's norm and :math:`N` that of all; the first step sets :math:`\gamma`.
+    with `n` the block's norm and `N` that of all; the first step sets `gamma`.
 
     Args:
-      ratio: The threshold over the average, :math:`r`, above 1 (else it never grows); default 1.05.
-      decay: Decay rate :math:`\beta` of the average, in [0, 1); default .98.
+      ratio: The threshold over the average, `r`, above 1 (else it never grows); default 1.05.
+      decay: Decay rate `beta` of the average, in [0, 1); default .98.
       warmup: For how many of its steps a block is clipped with all others; from 0, default 100.
-      absolute: Largest norm :math:`a` of all blocks in warm-up, positive; default infinity. Paper:
-        1, which holds the thresholds of larger gradients down for long.
+      absolute: Largest norm `a` of all blocks in warm-up, positive; default infinity. Paper: 1,
+        which holds the thresholds of larger gradients down for long.
       floor: In warm-up norms further than this from the smallest so far, below this share of it or
         above its multiple, do not count unless they are the majority; in [0, 1), default 1e-3.
 
     Returns:
-      A `Threshold` with an `EmaState`: :math:`r \gamma`, or :math:`h n` where the global clip acts.
+      A `Threshold` with an `EmaState`: `r gamma`, or `h n` where the global clip acts.
 
     Notes:
       - A spike enters the average as at most `ratio` times it. A zero, which is not remembered,

@@ -47,23 +47,23 @@ def geometric_quantile(
     noise: Scalar | None = None,
     seed: int = 0,
 ) -> Threshold:
-    r"""Make a threshold that moves to a quantile of the norms by factors.
+    """Make a threshold that moves to a quantile of the norms by factors.
 
     One number of memory; of a step only the share of clipped norms enters, cheap to keep private.
     Prefer it to `quantile` for gradients of single examples, or where a window is too much memory.
 
-    .. math:: C_{t+1} = C_t \exp(-\eta_C (b_t - q_t)), \qquad
-        b_t = \frac{1}{m} \Big( \sum_{i=1}^{m} 1[n_i \le C_t] + N(0, s_b^2) \Big)
+        C_{t+1} = C_t exp(-eta_C (b_t - q_t)),
+        b_t = 1/m (sum_{i=1}^m 1[n_i <= C_t] + N(0, s_b^2))
 
-    with :math:`n_i` the `example_norms`, a vector (else ValueError) that `update` takes, but for
+    with `n_i` the `example_norms`, a vector (else ValueError) that `update` takes, but for
     those that are negative (padding), zero or not finite; without any, the block's norm, m = 1.
 
     Args:
-      quantile: Share :math:`q` to pass, in (0, 1), default .5, or a schedule (`quantile_schedule`).
-      initial: The first threshold :math:`C_0`, in [1e-30, 1e30]; default .1.
-      learning_rate: :math:`\eta_C`, log of the largest factor of a step; positive, default .2.
-      noise: Deviation :math:`s_b` of the Gaussian noise on the count within, for differential
-        privacy; non-negative. The paper takes m/20. None (default): no noise.
+      quantile: Share `q` to pass, in (0, 1), default .5, or a schedule (`quantile_schedule`).
+      initial: The first threshold `C_0`, in [1e-30, 1e30]; default .1.
+      learning_rate: `eta_C`, log of the largest factor of a step; positive, default .2.
+      noise: Deviation `s_b` of the Gaussian noise on the count within, for differential privacy;
+        non-negative. The paper takes m/20. None (default): no noise.
       seed: Seed of the (not cryptographic) noise, an integer; blocks of different labels share it.
 
     Returns:

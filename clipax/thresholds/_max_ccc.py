@@ -40,16 +40,16 @@ class MaxCccState(NamedTuple):
 
 
 def max_ccc(*, window: int = _validate.fixed_size(500), min_fraction: Scalar = 0.1) -> Threshold:
-    r"""Make a threshold where the comparison criterion of clipping is largest.
+    """Make a threshold where the comparison criterion of clipping is largest.
 
     The criterion (CCC) is the factor by which clipping reduces a step's noise if the rate makes up
     for its bias (`norms.max_ccc_clip`). For unknown thresholds, where no clip at all may be best.
 
-    .. math:: c = \arg\max_c \frac{F(c)^2 \, \overline{n^2}}{\overline{\min(n^2, c^2)}}, \qquad
-        F(c) = \text{share of the norms } n_i \le c
+        c = argmax_c F(c)^2 mean(n^2)/mean(min(n^2, c^2)),
+        F(c) = share of the norms n_i <= c
 
-    over the last `window` norms :math:`n_i`, this one included, the candidates for :math:`c` too;
-    bars are means. Nothing is clipped (an infinite :math:`c`) where the largest value is at most 1.
+    over the last `window` norms `n_i`, this one included, the candidates for `c` too; bars are
+    means. Nothing is clipped (an infinite `c`) where the largest value is at most 1.
 
     Args:
       window: How many norms are remembered, a concrete integer of at least 20; default 500.

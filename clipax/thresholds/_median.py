@@ -16,18 +16,18 @@ __all__ = ["median"]
 
 
 def median(scale: Scalar = 2.0, *, window: int = _validate.fixed_size(100)) -> Threshold:
-    r"""Make a threshold of the median of the last norms.
+    """Make a threshold of the median of the last norms.
 
     No spike moves it by more than a rank, and half of the norms may be spikes. Prefer it to
     averages where spikes are frequent, to a quantile where ordinary steps should not be clipped.
 
-    .. math:: c_t = s\, n_{(r)}, \qquad r = \lceil S_t/2 \rceil, \qquad S_t = \min(t, S)
+        c_t = s n_{(r)},  r = ceil(S_t/2),  S_t = min(t, S)
 
-    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, up to the :math:`t`-th.
+    with `n_{(r)}` the r-th smallest of the last `S_t` norms, up to the `t`-th.
 
     Args:
-      scale: The threshold in units of the median, :math:`s`, positive and finite; default 2.
-      window: How many norms are remembered, :math:`S`, an integer of at least 1; default 100.
+      scale: The threshold in units of the median, `s`, positive and finite; default 2.
+      window: How many norms are remembered, `S`, an integer of at least 1; default 100.
 
     Returns:
       A `Threshold` with a `WindowState`, twice `window` numbers a block.

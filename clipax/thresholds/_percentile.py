@@ -35,17 +35,17 @@ class PercentileState(NamedTuple):
 
 
 def percentile(percentile: Scalar = 10.0, *, window: int = _validate.fixed_size(1000)) -> Threshold:
-    r"""Make a threshold of a percentile of all norms so far ("AutoClip").
+    """Make a threshold of a percentile of all norms so far ("AutoClip").
 
     With nine steps in ten clipped, the default, the learning rate means the same throughout, at any
     scale of gradients. Prefer it where all history is to count; `quantile` forgets old norms.
 
-    .. math:: c_t = n_{(r)}, \qquad r = \lceil p\, t / 100 \rceil
+        c_t = n_{(r)},  r = ceil(p t/100)
 
-    with :math:`n_{(r)}` the r-th smallest of the norms of all :math:`t` steps, this one included.
+    with `n_{(r)}` the r-th smallest of the norms of all `t` steps, this one included.
 
     Args:
-      percentile: :math:`p`, in [1, 100), not a share; default 10, the paper's: clips about 90 %.
+      percentile: `p`, in [1, 100), not a share; default 10, the paper's: clips about 90 %.
       window: Up to how many norms it is exact, a concrete integer of at least 1; default 1000.
 
     Returns:

@@ -29,28 +29,28 @@ def power(
     *,
     horizon: int | None = None,
 ) -> optax.Schedule:
-    r"""Make a threshold that grows as a power of time.
+    """Make a threshold that grows as a power of time.
 
     Under noise without a variance a constant threshold leaves a bias and none leaves outliers; this
     removes both. Prefer it for long runs with a decreasing rate, the tail index known roughly.
 
-    .. math:: c_t = \sigma\, t^{p}, \qquad t = count + 1
+        c_t = sigma t^p,  t = count + 1
 
-    with :math:`p = 1/(2\alpha)` (`"design"`), :math:`1/\alpha` (`"convex"`: convex objective,
-    averaged iterates) or :math:`1/(3\alpha - 2)` (`"nonconvex"`). It never decreases.
+    with `p = 1/(2 alpha)` (`"design"`), `1/alpha` (`"convex"`: convex objective, averaged iterates)
+    or `1/(3 alpha - 2)` (`"nonconvex"`). It never decreases.
 
     Args:
-      sigma: First threshold, positive: noise scale :math:`(E\|g - \nabla f\|^\alpha)^{1/\alpha}`.
+      sigma: First threshold, positive: noise scale `(E||g - grad f||^alpha)^(1/alpha)`.
       alpha: Tail index in (1, 2]: the noise has moments up to this order, at 2 a finite variance.
       regime: `"design"` (default), `"convex"` or `"nonconvex"`.
-      horizon: Steps T of the run, at least 1, for the constant :math:`\sigma T^p`; None (default).
+      horizon: Steps T of the run, at least 1, for the constant `sigma T^p`; None (default).
 
     Returns:
       An `optax.Schedule`: from the 0-based step count, which may be traced, to a scalar threshold.
 
     Notes:
-      - `"design"`, in neither paper, equals `"nonconvex"` at :math:`\alpha = 2` and grows more
-        slowly below: still convergent, at the rate known for an unknown tail index.
+      - `"design"`, in neither paper, equals `"nonconvex"` at `alpha = 2` and grows more slowly
+        below: still convergent, at the rate known for an unknown tail index.
       - `sigma` stands for the papers' constants too (smoothness, distance, probability, log of t).
 
     Example:

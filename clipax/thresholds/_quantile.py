@@ -21,18 +21,18 @@ __all__ = ["evaluate_quantile", "quantile", "quantile_schedule"]
 
 
 def quantile(quantile: ScalarOrSchedule, *, window: int = _validate.fixed_size(100)) -> Threshold:
-    r"""Make a threshold of a quantile of the last norms.
+    """Make a threshold of a quantile of the last norms.
 
     It follows any scale of the gradients, and a known share of the steps is clipped. Prefer it
     where no constant threshold suits the whole run, and under noise whose moments say little.
 
-    .. math:: c_t = n_{(r)}, \qquad r = \lceil p_t S_t \rceil, \qquad S_t = \min(t, S)
+        c_t = n_{(r)},  r = ceil(p_t S_t),  S_t = min(t, S)
 
-    with :math:`n_{(r)}` the r-th smallest of the last :math:`S_t` norms, up to the :math:`t`-th.
+    with `n_{(r)}` the r-th smallest of the last `S_t` norms, up to the `t`-th.
 
     Args:
-      quantile: Share :math:`p` of steps to pass, in (0, 1), or a schedule (`quantile_schedule`).
-      window: How many norms are remembered, :math:`S`, an integer of at least 1; default 100.
+      quantile: Share `p` of steps to pass, in (0, 1), or a schedule (`quantile_schedule`).
+      window: How many norms are remembered, `S`, an integer of at least 1; default 100.
 
     Returns:
       A `Threshold` with a `WindowState`, twice `window` numbers a block.
@@ -85,17 +85,17 @@ def evaluate_quantile(quantile: ScalarOrSchedule, count: Scalar) -> Array:
 
 
 def quantile_schedule(initial: Scalar = 0.5, exponent: Scalar = 0.5) -> optax.Schedule:
-    r"""Make a quantile that increases to 1 as a power of time.
+    """Make a quantile that increases to 1 as a power of time.
 
-    .. math:: p_t = 1 - (1 - p_0)\, t^{-a}, \qquad t = count + 1
+        p_t = 1 - (1 - p_0) t^(-a),  t = count + 1
 
     A fixed quantile keeps a bias; one that increases, with a decreasing learning rate, removes it.
     The largest norm of a window of S is its quantile from `1 - 1/S` on: `quantile` stops to clip at
     `t = (S (1 - p_0))^(1/a)`.
 
     Args:
-      initial: :math:`p_0`, the quantile of the first step, in (0, 1); default .5.
-      exponent: :math:`a`, how fast the share of clipped steps falls, positive; default .5.
+      initial: `p_0`, the quantile of the first step, in (0, 1); default .5.
+      exponent: `a`, how fast the share of clipped steps falls, positive; default .5.
 
     Returns:
       An `optax.Schedule` for `quantile` and `geometric_quantile`.

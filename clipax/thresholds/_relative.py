@@ -18,17 +18,17 @@ __all__ = ["relative"]
 
 
 def relative(clipping: Scalar = 0.01, *, eps: Scalar = 1e-3) -> Threshold:
-    r"""Make a threshold relative to the norm of the parameters ("AGC").
+    """Make a threshold relative to the norm of the parameters ("AGC").
 
     A step of the learning rate can then change a block by at most a share of it. Prefer it for
     networks without normalisation, unit by unit (`clip_by_param_norm`).
 
-    .. math:: c = \lambda \max(\|w\|, \epsilon), \qquad w = \text{the parameters of the block}
+        c = lambda max(||w||, epsilon),  w = the parameters of the block
 
     Args:
-      clipping: The threshold :math:`\lambda` in units of the parameters' norm, which is measured as
-        the gradient's; default .01 (paper, batches of 4,096; smaller ones bear larger values).
-      eps: Least norm :math:`\epsilon`, so that blocks can leave zero; default 1e-3 (paper).
+      clipping: The threshold `lambda` in units of the parameters' norm, which is measured as the
+        gradient's; default .01 (paper, batches of 4,096; smaller ones bear larger values).
+      eps: Least norm `epsilon`, so that blocks can leave zero; default 1e-3 (paper).
 
     Returns:
       A `Threshold` without memory that needs the `params` of `update` (else ValueError).

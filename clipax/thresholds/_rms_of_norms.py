@@ -42,29 +42,28 @@ def rms_of_norms(
     decay: Scalar = 0.99,
     limit: Scalar | None = 10.0,
 ) -> Threshold:
-    r"""Make a threshold of the root mean square of the norms.
+    """Make a threshold of the root mean square of the norms.
 
     The one-parameter rule of the theory of clipping in high dimensions; `norms.rms_clip` makes up
     for its bias. Prefer it where norms change slowly and a window of them is too much memory.
 
-    .. math:: c_t = \kappa R_t, \quad R_t^2 = \frac{v_t}{w_t}, \quad
-        v_t = \beta v_{t-1} + (1 - \beta) \min(n_t, L R_{t-1})^2, \quad
-        w_t = \beta w_{t-1} + (1 - \beta)
+        c_t = kappa R_t,  R_t^2 = v_t/w_t,  v_t = beta v_{t-1} + (1 - beta) min(n_t, L R_{t-1})^2,
+        w_t = beta w_{t-1} + (1 - beta)
 
     Args:
-      kappa: The threshold :math:`\kappa` in units of the root mean square, positive and finite.
-      decay: Decay rate :math:`\beta` of the average, in [0, 1); default .99: some 100 steps.
-      limit: Largest norm remembered as it is, :math:`L R`; above 1, default 10; with None all are.
-        A norm below :math:`R/L^2`, if the one before was too, begins the averages anew.
+      kappa: The threshold `kappa` in units of the root mean square, positive and finite.
+      decay: Decay rate `beta` of the average, in [0, 1); default .99: some 100 steps.
+      limit: Largest norm remembered as it is, `L R`; above 1, default 10; with None all are. A norm
+        below `R/L^2`, if the one before was too, begins the averages anew.
 
     Returns:
       A `Threshold` with an `RmsOfNormsState`.
 
     Notes:
       - With the defaults a spike raises the threshold by a factor of at most 1.41, in the first
-        steps of up to :math:`L/\sqrt{t}`; one in the very first step is forgotten after two more.
-      - The norms :math:`n` are unclipped, else the threshold would collapse for :math:`\kappa < 1`;
-        the current one is included, so that there is a threshold from the first step on.
+        steps of up to `L/sqrt(t)`; one in the very first step is forgotten after two more.
+      - The norms `n` are unclipped, else the threshold would collapse for `kappa < 1`; the current
+        one is included, so that there is a threshold from the first step on.
       - The paper has the root of `2 R + sigma^2`, the scale of the residual of streaming least
         squares; that this is the root mean square of norms elsewhere, average and limit are ours.
 

@@ -24,19 +24,19 @@ def tail_power(
     warmup: int = 500,
     fraction: Scalar = _histogram.TAIL_FRACTION,
 ) -> Threshold:
-    r"""Make a threshold that grows as `power` does, its tail index estimated from the norms.
+    """Make a threshold that grows as `power` does, its tail index estimated from the norms.
 
     `power` asks for tail index and scale of the noise; here both are read off the norms. Prefer it
     for long runs with a decreasing learning rate, where the noise is heavy-tailed but not known.
 
-    .. math:: c_t = \sigma_t\, t^{p(\hat\alpha_t)}, \qquad \hat\alpha_t =
-        \min(2, \max(1.01, \tfrac{1}{w} \ln(1 + k/{\textstyle\sum_i b_i}))), \qquad t = count + 1
+        c_t = sigma_t t^(p(alphahat_t)),
+        alphahat_t = min(2, max(1.01, 1/w ln(1 + k/(sum_i b_i)))),  t = count + 1
 
-    with :math:`p` the exponent of `power` and :math:`\hat\alpha_t` Hill's estimator on a histogram:
-    :math:`k` norms are in the tail, :math:`b_i` bins of :math:`w = \ln(2)/8` above its beginning.
+    with `p` the exponent of `power` and `alphahat_t` Hill's estimator on a histogram: `k` norms are
+    in the tail, `b_i` bins of `w = ln(2)/8` above its beginning.
 
     Args:
-      sigma: :math:`\sigma_t`, positive; None (default): the median of all norms, this one included.
+      sigma: `sigma_t`, positive; None (default): the median of all norms, this one included.
       regime: `"design"` (default), `"convex"` or `"nonconvex"`, as for `thresholds.power`.
       warmup: Number of norms, at least 1, up to which the tail index is 2; default 500: 25 of tail.
       fraction: The largest share of the norms that counts as the tail, in (0, 1); default .05.

@@ -47,33 +47,33 @@ def zscore(
     floor: Scalar = 0.02,
     restart: Scalar = 1e-2,
 ) -> Threshold:
-    r"""Make a threshold of a z-score of the norms ("ZClip").
+    """Make a threshold of a z-score of the norms ("ZClip").
 
     Only spikes are cut: norms many standard deviations above a moving average, at any scale. Prefer
     it in long trainings whose gradient norm wanders slowly.
 
-    .. math:: z_t = \frac{n_t - \mu}{\sigma + \epsilon}, \quad
-        n^*_t = \begin{cases} n_t & z_t \le z \\ \mu + (z^2/z_t)\,\sigma & z_t > z \end{cases} \quad
-        \begin{aligned} \mu &\leftarrow \alpha \mu + (1 - \alpha)\, n^*_t \\
-        \sigma^2 &\leftarrow \alpha \sigma^2 + (1 - \alpha)(n^*_t - \mu)^2 \end{aligned}
+        z_t = (n_t - mu)/(sigma + epsilon),
+        n*_t = n_t  if z_t <= z,  else mu + (z^2/z_t) sigma,
+        mu <- alpha mu + (1 - alpha) n*_t,
+        sigma^2 <- alpha sigma^2 + (1 - alpha) (n*_t - mu)^2
 
     The norm is tested against the statistics before it; the variance is around the new mean. They
     start as mean and (population) variance of the first `warmup` norms.
 
     Args:
       z: The largest z-score that passes, positive and finite; default 2.5 (paper).
-      decay: Decay rate :math:`\alpha` of both averages, in [0, 1); default .97 (paper).
+      decay: Decay rate `alpha` of both averages, in [0, 1); default .97 (paper).
       warmup: From how many (untested) norms the statistics start, at least 1; default 25 (authors).
-      cut_to: The norm :math:`n^*_t` of a spike: `"adaptive"` (default, paper), the further out, the
-        closer to the mean, as above; `"hard"`, :math:`\mu + z \sigma`; or `"mean"`, :math:`\mu`.
+      cut_to: The norm `n*_t` of a spike: `"adaptive"` (default, paper), the further out, the closer
+        to the mean, as above; `"hard"`, `mu + z sigma`; or `"mean"`, `mu`.
       max_norm: A constant cap on every norm, positive, in warm-up too; None (default): none.
-      eps: Non-negative :math:`\epsilon`, added to the deviation in the z-score; default 1e-6.
-      floor: Least :math:`\sigma` in units of :math:`\mu`; non-negative, default .02 (paper: 0).
+      eps: Non-negative `epsilon`, added to the deviation in the z-score; default 1e-6.
+      floor: Least `sigma` in units of `mu`; non-negative, default .02 (paper: 0).
       restart: Two norms in a row below this share of the mean reset all; in [0, 1), default .01
         (paper: 0). One alone is not remembered. In warm-up one as far above the mean resets too.
 
     Returns:
-      A `Threshold` with a `ZscoreState`: where clipping begins, or of a spike :math:`n^*_t`.
+      A `Threshold` with a `ZscoreState`: where clipping begins, or of a spike `n*_t`.
 
     Notes:
       - The standard deviation is kept, not its square: norms of 1e30 do not overflow.

@@ -24,15 +24,15 @@ def clip_by_global_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clip the norm of the whole gradient.
+    """Clip the norm of the whole gradient.
 
     The direction is kept, the length is cut: `scale_by_norm(norms.clip(max_norm))`. The default
     choice, and a drop-in for `optax.clip_by_global_norm`.
 
-    .. math:: u = \min(1, c/n)\, g, \qquad n = \|g\|
+        u = min(1, c/n) g,  n = ||g||
 
     Args:
-      max_norm: Largest norm :math:`c`: a number, a schedule, or a `Threshold`, as for `norms.clip`.
+      max_norm: Largest norm `c`: a number, a schedule, or a `Threshold`, as for `norms.clip`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

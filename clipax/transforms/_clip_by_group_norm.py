@@ -24,19 +24,19 @@ def clip_by_group_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clip the norm of each group by itself, then that of all groups together.
+    """Clip the norm of each group by itself, then that of all groups together.
 
     Where one layer explodes, a global clip shrinks all others to nothing: below the `eps` of Adam
     they stop to learn. Prefer this there, with `total` to keep a bound of the whole step.
 
-    .. math:: h_k = \min\!\left(1, \frac{c}{\|g_k\|}\right) g_k, \qquad
-        u_k = \min\!\left(1, \frac{C}{\sqrt{\sum_j \|h_j\|^2}}\right) h_k
+        h_k = min(1, c/||g_k||) g_k,
+        u_k = min(1, C/sqrt(sum_j ||h_j||^2)) h_k
 
     Args:
-      threshold: Largest norm :math:`c` of each group :math:`g_k`, as for `norms.clip`.
+      threshold: Largest norm `c` of each group `g_k`, as for `norms.clip`.
       labels: Which leaves form a group: a tree of strings with the structure of the parameters or a
         prefix of it, or a function from the path `"encoder/dense/kernel"` to a label; or None.
-      total: Largest norm :math:`C` of all groups once clipped, likewise; None (default): no bound.
+      total: Largest norm `C` of all groups once clipped, likewise; None (default): no bound.
       scope: The groups without `labels`, as for `scale_by_norm`; default `"leaf"`. Of
         `clipax.scopes`, `stacked` is for scanned kernels, `exclude` for groups that need no clip.
       nonfinite: As for `scale_by_norm`; a group that is not finite counts as zero in the total.

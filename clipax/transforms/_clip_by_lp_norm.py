@@ -33,17 +33,16 @@ def clip_by_lp_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clip the L1, the maximum or any other p-norm of the gradient.
+    """Clip the L1, the maximum or any other p-norm of the gradient.
 
     With `ord=inf` no entry exceeds the threshold, as in `clip_by_value`, and the direction stays.
 
-    .. math:: u = \min\Bigl(1, \frac{c}{\|g\|_p}\Bigr) g, \qquad
-        \|g\|_p = \Bigl(\sum_j |g_j|^p\Bigr)^{1/p}, \qquad \|g\|_\infty = \max_j |g_j|
+        u = min(1, c/||g||_p) g,  ||g||_p = (sum_j |g_j|^p)^(1/p),  ||g||_inf = max_j |g_j|
 
     Args:
-      threshold: Largest p-norm :math:`c`, as for `clip_by_global_norm`; one of `thresholds` sees
-        the p-norm. Not one relative to the parameters, whose norm is the Euclidean one.
-      ord: The order :math:`p`, at least 1, concrete; infinity is the largest magnitude.
+      threshold: Largest p-norm `c`, as for `clip_by_global_norm`; one of `thresholds` sees the
+        p-norm. Not one relative to the parameters, whose norm is the Euclidean one.
+      ord: The order `p`, at least 1, concrete; infinity is the largest magnitude.
       scope: Which entries share a norm, as for `scale_by_norm`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.

@@ -22,17 +22,16 @@ def clip_by_param_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clip each unit's gradient relative to the norm of its parameters ("AGC").
+    """Clip each unit's gradient relative to the norm of its parameters ("AGC").
 
     `scale_by_norm(norms.clip(thresholds.relative(clipping, eps=eps)), scope="unit")`. Prefer it for
     networks without normalisation, at large batches and learning rates; leave the last layer out.
 
-    .. math:: u_i = \min\Bigl(1, \frac{\lambda \max(\|w_i\|, \epsilon)}{\|g_i\|}\Bigr) g_i
+        u_i = min(1, lambda max(||w_i||, epsilon)/||g_i||) g_i
 
     Args:
-      clipping: The threshold :math:`\lambda` over the norm of parameters, as for
-        `thresholds.relative`.
-      eps: The least norm :math:`\epsilon` of parameters, as for `thresholds.relative`.
+      clipping: The threshold `lambda` over the norm of parameters, as for `thresholds.relative`.
+      eps: The least norm `epsilon` of parameters, as for `thresholds.relative`.
       exclude: Which leaves to leave as they are: a glob pattern on the path, as `"head/*"` for the
         paper's last layer, a tuple of patterns, as `("head/*", "*/bias")`, a predicate, or None.
       stacked: Which leaves hold a layer for each entry of their first axis, as `nn.scan` and

@@ -49,18 +49,18 @@ def clip_by_singular_values(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Cut the singular values of every matrix at a threshold.
+    """Cut the singular values of every matrix at a threshold.
 
     A spike in a few directions leaves all others as they are. Use it on gradients or an optimizer's
     updates; prefer `clip_by_leaf_norm` where matrices of larger norm cost too much.
 
-    .. math:: u = U \min(S, c)\, V^T, \qquad g = U S V^T
+        u = U min(S, c) V^T,  g = U S V^T
 
     Args:
-      threshold: Bound :math:`c`, as for `norms.clip`; a `Threshold` sees largest singular values.
+      threshold: Bound `c`, as for `norms.clip`; a `Threshold` sees largest singular values.
       method: `"svd"`, `"polar"` (matrix products alone) or `"auto"` (default): svd on CPUs only.
-      scope: Which entries are one matrix :math:`g`: `"leaf"` (default), all axes but the last as
-        its rows, a vector as one column; or `clipax.scopes.stacked`. Not `"global"`.
+      scope: Which entries are one matrix `g`: `"leaf"` (default), all axes but the last as its
+        rows, a vector as one column; or `clipax.scopes.stacked`. Not `"global"`.
       nonfinite: As for `scale_by_norm`.
       axis_name: As for `scale_by_norm`.
 

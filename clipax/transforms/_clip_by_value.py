@@ -36,16 +36,16 @@ def clip_by_value(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clip every entry of the gradient by itself ("coordinate-wise").
+    """Clip every entry of the gradient by itself ("coordinate-wise").
 
     The direction of the gradient changes. Prefer it against outliers in single coordinates.
 
-    .. math:: u_j = \max(-c, \min(c, g_j)) \qquad \text{or} \qquad u_j = f(|g_j|)\, g_j
+        u_j = max(-c, min(c, g_j))  or  u_j = f(|g_j|) g_j
 
     Args:
-      threshold: Largest magnitude :math:`c`: a number (infinity: never clip) or a schedule.
+      threshold: Largest magnitude `c`: a number (infinity: never clip) or a schedule.
       response: `"hard"` (default), the first form; `"sqrt"`, `"rational"`, `"tanh"` or `"huber"`,
-        the second with the factor :math:`f` of `clip_by_smooth_norm`, which is not the papers'.
+        the second with the factor `f` of `clip_by_smooth_norm`, which is not the papers'.
       nonfinite: `"zero"` (default): NaN becomes 0, infinity is clipped; `"propagate"`: both NaN.
       axis_name: Accepted for uniformity, without effect: no entry needs another shard.
 

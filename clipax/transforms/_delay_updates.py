@@ -34,15 +34,15 @@ class DelayUpdatesState(NamedTuple):
 def delay_updates(
     delay: int | None, *, nonfinite: NonFinite = "zero", axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Give the update of `delay` steps ago.
+    """Give the update of `delay` steps ago.
 
     It simulates stale gradients, as asynchronous workers see them. Prefer the `delay` of
     `clip_adagrad_norm`, which keeps no copy of a gradient, to delay a stepsize.
 
-    .. math:: u_t = g_{t-d}, \qquad u_t = 0 \text{ for } t < d
+        u_t = g_{t-d},  u_t = 0 for t < d
 
     Args:
-      delay: Number :math:`d` of steps, a concrete integer; None or 0: no delay and no memory.
+      delay: Number `d` of steps, a concrete integer; None or 0: no delay and no memory.
       nonfinite: Such entries are remembered as 0; with `"propagate"` they give NaN as they arrive.
       axis_name: Accepted for uniformity, without effect.
 

@@ -46,9 +46,15 @@ def read_loss(extra: Mapping[str, Any]) -> Array:
 
     Raises:
       TypeError: It is no real number.
-      ValueError: It is missing, or no scalar.
+      ValueError: It is missing, given twice, or no scalar.
     """
-    name = next((name for name in _NAMES if extra.get(name) is not None), None)
+    given = [name for name in _NAMES if extra.get(name) is not None]
+    if len(given) > 1 and extra[given[0]] is not extra[given[1]]:
+        raise ValueError(
+            "`value` and `loss` are two names of the loss that `skip_spikes` judges: give one, got "
+            f"{extra['value']!r} and {extra['loss']!r}."
+        )
+    name = next(iter(given), None)
     if name is None:
         raise ValueError(
             "`value` must be given where `skip_spikes` judges the loss: call `update(updates, "

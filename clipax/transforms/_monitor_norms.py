@@ -36,12 +36,12 @@ def monitor_norms(
     nonfinite: NonFinite = "propagate",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Remember the distribution of gradient norms, and change nothing.
+    """Remember the distribution of gradient norms, and change nothing.
 
     In front of a clip it sees the raw norms, behind one the clipped norms: put it in front to find
     out where to clip, with `clipax.advise(opt_state)`. It needs no threshold and costs one read.
 
-    .. math:: u_t = g_t, \qquad N_j \leftarrow N_j + [\, n_t < 2^{(j + 1)/8 - 64} \,], j < 1024
+        u_t = g_t,  N_j <- N_j + [n_t < 2^((j + 1)/8 - 64)],  j < 1024
 
     Args:
       scope: Which entries share a norm, as for `scale_by_norm`.

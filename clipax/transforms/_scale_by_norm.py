@@ -23,25 +23,25 @@ def scale_by_norm(
     nonfinite: NonFinite = "zero",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Scale gradients by factors that are functions of their norms.
+    """Scale gradients by factors that are functions of their norms.
 
     Every method of this package that is a function of norms is an instance. Use it to build your
     own: any composition of `clipax.norms` costs one read of the gradient and one multiplication.
 
-    .. math:: m_t = b_1 m_{t-1} + (1 - b_1)\, f_t\, (g_t + \lambda x_t), \qquad u_t = a_t m_t
+        m_t = b_1 m_{t-1} + (1 - b_1) f_t (g_t + lambda x_t),  u_t = a_t m_t
 
-    where the factors :math:`f_t` (`before`) and :math:`a_t` (`after`) are decided from the norm
-    :math:`n = \|g_t\|` of each block: `before` sees :math:`n`, `after` sees :math:`f_t n`.
+    where the factors `f_t` (`before`) and `a_t` (`after`) are decided from the norm `n = ||g_t||`
+    of each block: `before` sees `n`, `after` sees `f_t n`.
 
     Args:
       before: Rule for the factor of the gradient, as `clipax.norms.clip(1.0)`; None (default): 1.
       after: Rule for the factor of the momentum, as `norms.adagrad_norm(1.0)`; None (default): 1.
       b1: Decay rate of the momentum, in [0, 1), from zero and without bias correction; None
-        (default): no momentum and no memory for it, :math:`m_t` is the scaled gradient.
-      weight_decay: Adds this multiple :math:`\lambda` of the parameters to the gradient, scaled
-        with it but not part of the norm. Non-negative; None (default): none.
-      total: Rule for one more factor of :math:`f_t`, common to all blocks, decided from the norm of
-        all together as `before` leaves them. It may not depend on the parameters; default None: 1.
+        (default): no momentum and no memory for it, `m_t` is the scaled gradient.
+      weight_decay: Adds this multiple `lambda` of the parameters to the gradient, scaled with it
+        but not part of the norm. Non-negative; None (default): none.
+      total: Rule for one more factor of `f_t`, common to all blocks, decided from the norm of all
+        together as `before` leaves them. It may not depend on the parameters; default None: 1.
       scope: Which entries share a norm; those that do are a block. `"global"` (default): the whole
         tree. `"leaf"`: each array. `"unit"`: each output unit of a kernel, where all axes but the
         last are reduced; a vector or scalar is one block. `clipax.scopes` makes others: parameter

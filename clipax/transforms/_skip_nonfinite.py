@@ -43,16 +43,16 @@ def skip_nonfinite(
     scope: str | Scope = "global",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Skip steps with a non-finite gradient: parameters and the inner state stay as they are.
+    """Skip steps with a non-finite gradient: parameters and the inner state stay as they are.
 
     A clip that zeroes a bad gradient protects itself but not the links behind it: `optax.adam`
     still moves on a zero update. Wrap the whole optimizer, before `optax.MultiSteps`.
 
-    .. math:: (u_t, s_t) = \begin{cases} \mathrm{inner}(g_t, s_{t-1}) & g_t \text{ finite} \\
-        (0, s_{t-1}) & \text{otherwise} \end{cases}
+        (u_t, s_t) = inner(g_t, s_{t-1})  if g_t is finite,
+        else (0, s_{t-1})
 
     Args:
-      inner: The transformation or optimizer to protect, with the state :math:`s`.
+      inner: The transformation or optimizer to protect, with the state `s`.
       check: `"gradient"` (default) or `"result"`, which skips also where the update, or a number of
         the new state that was finite, is not: `optax.adam` squares 1e38 to infinity, for good.
       exclude: Leaves, as for `clip_by_param_norm`, that are not judged: frozen ones, for example.

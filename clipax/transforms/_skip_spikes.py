@@ -84,22 +84,22 @@ def skip_spikes(
     scope: str | Scope = "global",
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Skip steps with a gradient or a loss far larger than usual, or not finite.
+    """Skip steps with a gradient or a loss far larger than usual, or not finite.
 
     A clipped spike still pushes in the direction of a bad batch; a skipped one leaves no trace.
     Prefer it for rare, far-out spikes, around the whole optimizer, as `skip_nonfinite`.
 
-    .. math:: (u_t, s_t) = \begin{cases} (0, s_{t-1}) & n_t \text{ not finite, or } k_t \le K
-        \text{ and } (n_t > c_t \text{ or } l_t > d_t) \\ \mathrm{inner}(g_t, s_{t-1}) \end{cases}
+        (u_t, s_t) = (0, s_{t-1})  if n_t is not finite, or k_t <= K and (n_t > c_t or l_t > d_t),
+        else inner(g_t, s_{t-1})
 
     Args:
-      inner: The transformation or optimizer to protect, with the state :math:`s`.
-      threshold: The largest norm :math:`n` that is no spike, :math:`c`, as for `norms.clip`
-        (infinity: none is); schedules count all steps. Default: `thresholds.median(10, window=50)`.
-      loss: The largest loss :math:`d` likewise, best `thresholds.deviation()`, of the :math:`l` in
+      inner: The transformation or optimizer to protect, with the state `s`.
+      threshold: The largest norm `n` that is no spike, `c`, as for `norms.clip` (infinity: none
+        is); schedules count all steps. Default: `thresholds.median(10, window=50)`.
+      loss: The largest loss `d` likewise, best `thresholds.deviation()`, of the `l` in
         `update(..., value=l)` (or `loss=l`). None (default): it is not judged.
-      max_consecutive: How many spikes in a row, :math:`k` with this one, are skipped, :math:`K`, at
-        least 1; default 25, half the window. Then they are taken, until a step is within.
+      max_consecutive: How many spikes in a row, `k` with this one, are skipped, `K`, at least 1;
+        default 25, half the window. Then they are taken, until a step is within.
       check: As for `skip_nonfinite`.
       exclude: As for `skip_nonfinite`.
       scope: As for `scale_by_norm`; a spike of any block, by its own threshold, skips the step.

@@ -81,20 +81,20 @@ def with_error_feedback(
     step: Scalar = 1.0,
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Remember what a clip cuts off, and give it later.
+    """Remember what a clip cuts off, and give it later.
 
     A clip that bites often is biased, this is not. Prefer Clip21, the default, where gradients have
     little noise, else a `b1` or `"buffer"`: these remember outliers, which a looser clip in front
     bounds.
 
-    .. math:: u_t = u_{t-1} + s\, \mathrm{clip}(v_t - u_{t-1}) \qquad \text{or} \qquad u_t =
-        \mathrm{clip}(g_t + r_t), \quad r_{t+1} = g_t + r_t - u_t
+        u_t = u_{t-1} + s clip(v_t - u_{t-1})  or  u_t = clip(g_t + r_t),
+        r_{t+1} = g_t + r_t - u_t
 
     Args:
-      inner: Any :math:`\mathrm{clip}` of this package or of optax: it must keep small gradients.
+      inner: Any `clip` of this package or of optax: it must keep small gradients.
       memory: `"difference"` (default), the first formula, or U-Clip's `"buffer"`, the second.
-      b1: Decay rate of the average :math:`v` of gradients, in [0, 1): Clip21-SGD2M; None: v = g.
-      step: Share :math:`s` of the clipped difference that is added, in (0, 1]; default 1.
+      b1: Decay rate of the average `v` of gradients, in [0, 1): Clip21-SGD2M; None: v = g.
+      step: Share `s` of the clipped difference that is added, in (0, 1]; default 1.
       axis_name: As for `scale_by_norm`; give it to the clip too.
 
     Returns:

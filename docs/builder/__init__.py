@@ -6,11 +6,12 @@ the tables of contents, formulas as MathML and links to other projects' pages.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
-from docs.builder import elsewhere, mathml, method_pages, names, navigation, sources
+from docs.builder import elsewhere, formulas, mathml, method_pages, names, navigation, sources
 from docs.builder.files import MADE, write
 
 __all__ = ["setup"]
@@ -47,8 +48,14 @@ def shorten_types(
 def setup(app: Any) -> dict[str, bool]:
     """Join the build."""
     app.setup_extension("sphinx.ext.autodoc")
+    # Sphinx keeps pages as this code has read them: other code reads all of them again.
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    told = hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest()
+    app.add_config_value("builder_code", told, "env")
     app.connect("config-inited", make_pages)
     app.connect("autodoc-process-signature", shorten_types)
+    # Before napoleon, which makes fields of the arguments.
+    app.connect("autodoc-process-docstring", formulas.mark_formulas, priority=400)
     app.connect("source-read", sources.rewrite_links)
     app.connect("source-read", navigation.add_contents)
     app.connect("doctree-read", names.add_anchors)

@@ -13,20 +13,13 @@ from sphinx.util import logging
 __all__ = ["translate", "visit_displayed", "visit_inline"]
 
 _log = logging.getLogger(__name__)
-_OTHER_WORDS = {r"\dim": r"\mathrm{dim}", r"\dots": r"\ldots", r"\iff": r"\Longleftrightarrow"}
-"""Commands of LaTeX that docutils does not know, by those that it knows."""
-
 _ACCENTED = re.compile(r"\\(?:hat|tilde|bar)\s*(?:\{[^{}]*\}|\\[a-zA-Z]+|\w)(?=\s*[_^])")
 
 
 def translate(formula: str) -> str:
-    """Write a formula with the commands that docutils knows."""
-    # `\Big(` has a side, which LaTeX reads off the bracket.
-    formula = re.sub(r"\\([bB]igg?)(?=\s*[(\[{])", r"\\\1l", formula)
-    formula = re.sub(r"\\([bB]igg?)(?=\s*[)\]}])", r"\\\1r", formula)
+    """Write a formula so that docutils reads what LaTeX reads."""
     # Else docutils puts an index under a letter that has an accent.
-    formula = _ACCENTED.sub(r"\g<0>{}", formula)
-    return re.sub(r"\\[a-zA-Z]+", lambda found: _OTHER_WORDS.get(found[0], found[0]), formula)
+    return _ACCENTED.sub(r"\g<0>{}", formula)
 
 
 def _render(node: Any, displayed: bool) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from clipax._twins import TWINS
+from clipax._twins import list_usual_names
 from clipax.catalogue import ENTRIES, PAPERS, Entry
 from docs.builder import pictures, tables
 from docs.builder.files import DOCS, ROOT
+from docs.builder.names import write_usual_names
 
 __all__ = ["list_pages"]
 
@@ -26,7 +26,7 @@ def list_pages() -> dict[str, str]:
     pages = {}
     for name, entry in ENTRIES.items():
         pages[f"method/{name}.rst"] = _write_page(entry)
-        pages[f"method/{name}.svg"] = _draw(entry)
+        pages |= {f"method/{file}": svg for file, svg in _draw(entry).items()}
     return pages
 
 
@@ -36,20 +36,20 @@ def _find_last_change() -> float:
     return max(file.stat().st_mtime for file in code)
 
 
-def _draw(entry: Entry) -> str:
-    """Draw a picture, or read that of a former build where no code has changed since."""
-    file = DOCS / "method" / f"{entry.name}.svg"
-    if not file.exists() or file.stat().st_mtime < _find_last_change():
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(pictures.draw(entry))
-    return file.read_text()
+def _draw(entry: Entry) -> dict[str, str]:
+    """Draw the pictures, or read those of a former build where no code has changed since."""
+    files = [DOCS / "method" / f"{entry.name}-{shown}.svg" for shown in ("response", "run")]
+    if any(not file.exists() or file.stat().st_mtime < _find_last_change() for file in files):
+        files[0].parent.mkdir(exist_ok=True)
+        for file, svg in zip(files, pictures.draw(entry).values(), strict=True):
+            file.write_text(svg)
+    return {file.name: file.read_text() for file in files}
 
 
 def _write_page(entry: Entry) -> str:
-    usual = [usual for usual, name in TWINS.items() if name == entry.name]
     # A search shows pages with a main entry first.
-    parts = [f".. index:: ! {name}" for name in usual]
-    parts += [_head(entry.name, "="), _write_summary(entry, usual)]
+    parts = [f".. index:: ! {name}" for name in list_usual_names(entry.name)]
+    parts += [_head(entry.name, "="), _write_summary(entry)]
     parts += [f".. autofunction:: clipax.{entry.name}"]
     parts += [_head("What it does to norms", "-"), _write_picture(entry)]
     parts += [_head("What it costs", "-"), _write_costs(entry)]
@@ -63,10 +63,10 @@ def _head(title: str, line: str) -> str:
     return f"{title}\n{line * len(title)}"
 
 
-def _write_summary(entry: Entry, usual: Sequence[str]) -> str:
+def _write_summary(entry: Entry) -> str:
     fields = [f":In one line: ``{entry.formula}``"]
-    if usual:
-        fields.append(f":Called elsewhere: {', '.join(f'``{name}``' for name in usual)}")
+    if usual := write_usual_names(entry.name):
+        fields.append(usual)
     return "\n\n".join([_KINDS[entry.kind], "\n".join(fields)])
 
 
@@ -78,8 +78,12 @@ whose gradient keeps its direction and has the norms of a real run ({pictures.RU
 </real_norms>`), the median of its later stretch set to 1. Where there are several blocks, the
 threshold is that of the block with the largest norm.
 
-.. image:: {entry.name}.svg
-   :alt: Norm of the update against the norm of the gradient, and both over the run
+.. image:: {entry.name}-response.svg
+   :alt: Norm of the update against the norm of the gradient
+   :class: method-picture
+
+.. image:: {entry.name}-run.svg
+   :alt: Norms of the gradient and of the update over the run
    :class: method-picture"""
 
 

@@ -16,9 +16,10 @@ from sphinx import addnodes
 from sphinx.pycode import ModuleAnalyzer
 
 import clipax
+from clipax._twins import list_usual_names
 from clipax.catalogue import ENTRIES
 
-__all__ = ["Name", "add_anchors", "list_modules", "list_names", "list_pages"]
+__all__ = ["Name", "add_anchors", "list_modules", "list_names", "list_pages", "write_usual_names"]
 
 _COMMANDS = {"clipax.cli", "clipax.__main__"}
 
@@ -96,6 +97,15 @@ def list_pages() -> dict[str, str]:
     return pages
 
 
+def write_usual_names(name: str) -> str:
+    """Write what it is called elsewhere, and with which arguments it is that."""
+    names = [
+        f"``{usual}`` (``{given}``)" if given else f"``{usual}``"
+        for usual, given in list_usual_names(name).items()
+    ]
+    return f":Called elsewhere: {', '.join(names)}" if names else ""
+
+
 def _title(text: str) -> str:
     return f"{text}\n{'=' * len(text)}\n"
 
@@ -131,6 +141,8 @@ def _write_name(name: Name) -> str:
         members = ", ".join(_list_members(value))
         options = f"   :members: {members}\n" if members else ""
         return f"{head}.. autoclass:: {name.home}\n{options}"
+    if usual := write_usual_names(name.name):
+        head += f"{usual}\n\n"
     if inspect.isroutine(value):
         return f"{head}.. autofunction:: {name.home}\n"
     about = "\n".join(f"   {line}".rstrip() for line in _read_comment(name).splitlines())

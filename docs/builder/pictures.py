@@ -1,4 +1,4 @@
-"""A picture of each method: how large an update it makes of a gradient, and over a real run.
+"""Two pictures of each method: how large an update it makes of a gradient, and over a real run.
 
 Both are measured on the method itself, with the arguments of its entry, at the time of the build.
 """
@@ -6,6 +6,7 @@ Both are measured on the method itself, with the arguments of its entry, at the 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -85,14 +86,27 @@ def _read_threshold(state: Any) -> jax.Array | None:
     return jnp.max(jnp.stack(values)) if values else None
 
 
-def draw(entry: Entry) -> str:
-    """Draw the picture of a method, as SVG."""
+def draw(entry: Entry) -> dict[str, str]:
+    """Draw the pictures of a method, as SVG, by what they show.
+
+    They are two, so that a telephone shows one under the other, at full size.
+    """
     measured, run = _measure(subjects()[f"clipax/{entry.name}"]()), read_run()
+    is_optimizer = entry.kind == "optimizer"
+    return {
+        "response": _write(
+            entry, partial(_draw_response, measured=measured, with_diagonal=not is_optimizer)
+        ),
+        "run": _write(
+            entry, partial(_draw_run, measured=measured, run=run, is_optimizer=is_optimizer)
+        ),
+    }
+
+
+def _write(entry: Entry, draw_on: Callable[[Any], None]) -> str:
     with mpl.rc_context({"svg.hashsalt": entry.name, "font.size": 9, "svg.fonttype": "path"}):
-        figure = Figure(figsize=(8, 2.9), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        _draw_response(left, measured, with_diagonal=entry.kind != "optimizer")
-        _draw_run(right, measured, run, entry.kind == "optimizer")
+        figure = Figure(figsize=(4, 2.9), layout="constrained")
+        draw_on(figure.subplots())
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()

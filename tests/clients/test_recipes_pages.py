@@ -1,4 +1,4 @@
-"""Recipes of docs/recipes.md with the libraries that they are for."""
+"""Recipes, and the lines that log, with the libraries that they are for."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ import clipax
 from tests.docs.test_pages import ROOT, python_blocks
 
 
+def run_blocks(page: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for _, block in python_blocks((ROOT / page).read_text()):
+        exec(compile(block, page, "exec", dont_inherit=True), names)
+    return names
+
+
 @pytest.fixture(scope="module")
 def page() -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    for _, block in python_blocks((ROOT / "docs" / "recipes.md").read_text()):
-        exec(compile(block, "docs/recipes.md", "exec", dont_inherit=True), names)
-    return names
+    return run_blocks("docs/recipes.md")
 
 
 def test_equinox(page: dict[str, Any]) -> None:
@@ -35,7 +39,8 @@ def test_equinox(page: dict[str, Any]) -> None:
         assert float(optax.tree.norm(eqx.filter(updates, eqx.is_array))) > 0
 
 
-def test_tensorboard(page: dict[str, Any], tmp_path: Path) -> None:
+def test_tensorboard(tmp_path: Path) -> None:
+    page = run_blocks("docs/telemetry.md")
     clip = clipax.clip_by_global_norm(1.0)
     _, state = clip.update(page["grads"], clip.init(page["grads"]))
     with SummaryWriter(str(tmp_path)) as writer:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import write_tables
+from docs import draw_journey, write_tables
 
 ROOT = Path(__file__).parents[2]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
@@ -91,6 +91,17 @@ def test_every_page_is_listed() -> None:
 def test_the_tables_are_the_catalogue_and_the_results(page: str, name: str, content: str) -> None:
     text = (ROOT / page).read_text()
     assert text == write_tables.replace(text, name, content), "run `python docs/write_tables.py`"
+
+
+def test_the_picture_of_a_gradients_way_shows_what_the_clip_returns() -> None:
+    # Another release of matplotlib draws the same letters with other curves.
+    kept, drawn = (
+        re.findall(r"<!-- (.*) -->", svg)
+        for svg in (draw_journey.FILE.read_text(), draw_journey.draw())
+    )
+    assert kept == drawn, "run `python docs/draw_journey.py`"
+    assert "norm 5" in drawn
+    assert "static/journey.svg" in (ROOT / "docs" / "how_it_works.md").read_text()
 
 
 def test_the_citation_names_the_version_and_the_licence() -> None:

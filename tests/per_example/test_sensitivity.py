@@ -137,6 +137,8 @@ def test_what_the_bound_depends_on_must_be_given() -> None:
         mean.sensitivity("replace_one")
     with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
         mean.sensitivity("replace_one", batch_size=0)
+    with pytest.raises(TypeError, match=r"`batch_size` must be a concrete integer, got 2\.5\.$"):
+        mean.sensitivity("replace_one", batch_size=2.5)
     with pytest.raises(ValueError, match="`batch_size` must be left out for a sum, got 8"):
         total.sensitivity("replace_one", batch_size=8)
     with pytest.raises(ValueError, match="`threshold` must be positive, got -1"):

@@ -163,6 +163,15 @@ def test_the_loss_that_is_missing_or_no_number() -> None:
         clipax.skip_spikes(ADAM, loss=thresholds.relative())
 
 
+def test_two_different_losses_are_refused() -> None:
+    state = BY_LOSS.init(PARAMS)
+    with pytest.raises(ValueError, match=r"`value` and `loss` are two names .* got 1.0 and 9.0"):
+        BY_LOSS.update(of_norm(1.0), state, PARAMS, value=1.0, loss=9.0)
+    loss = jnp.array(9.0)  # one loss under both names is no question
+    _, state = BY_LOSS.update(of_norm(1.0), state, PARAMS, value=loss, loss=loss)
+    assert int(clipax.metrics(state)["loss_spike_count"]) == 1
+
+
 @pytest.mark.parametrize("name", ["value", "loss"])
 @pytest.mark.parametrize("loss", [9, 9.0, np.float64(9), jnp.bfloat16(9)])
 def test_the_names_of_optax_and_of_the_trainers(name: str, loss: Any) -> None:

@@ -54,9 +54,10 @@ def describe_steps(evidence: Evidence) -> list[str]:
     if (gaps := series.missing.size) > 0:
         word = "step" if series.has_steps else "row"
         where = _words.places(series.missing, word)
+        what = _words.verb(gaps, "an evaluation or an empty cell", "evaluations or empty cells")
         said.append(
             f"{gaps:,} of {series.rows:,} rows {_words.verb(gaps, 'has', 'have')} no norm "
-            f"({where}), as those of an evaluation: left out."
+            f"({where}): {what}, left out."
         )
     if series.repeated:
         said.append(

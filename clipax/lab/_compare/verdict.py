@@ -78,10 +78,15 @@ def _describe_norms(norms: Norms, settings: Settings) -> str:
     text = (
         f"Without a clip the gradient norm{', noise included,' if noise else ''} has median "
         f"{median:.2g}, 99 % are below {high:.2g} ({high / median:.1f} times the median), "
-        f"the largest is {norms.largest_ratio:.0f} times it"
+        f"the largest is {_write_ratio(norms.largest_ratio)} times it"
     )
     far = f"; {write_percent(norms.far)} % are above ten times." if norms.far else "."
     return text + far
+
+
+def _write_ratio(ratio: float) -> str:
+    """Write it, to a tenth where a whole number would say that all are alike."""
+    return f"{ratio:.0f}" if ratio >= 3 else f"{ratio:.2g}"
 
 
 class _Finding(NamedTuple):

@@ -10,6 +10,7 @@ import typer
 
 import clipax
 from clipax import catalogue
+from clipax._twins import list_usual_names
 from clipax.catalogue import Entry
 from clipax.lab._compare.grids import BASELINES
 from clipax.lab._compare.methods import list_untunable
@@ -19,7 +20,6 @@ from clipax.lab._methods.search import (
     FUNCTIONS,
     find_exact,
     find_function,
-    list_usual_names,
     search,
 )
 

@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import clipax
+from clipax._twins import list_usual_names
 from clipax.catalogue import PAPERS, RECOVERS, Entry
-from clipax.lab._methods.search import list_usual_names
 
 __all__ = ["wrap", "write_function_page", "write_page"]
 
@@ -26,10 +26,11 @@ _ENTRIES = 1000
 def write_page(entry: Entry) -> str:
     """Write the page of a method: what it does, its formula, arguments, memory and faults."""
     about, arguments = _read_docstring(entry.factory)
-    parts = [f"clipax.{entry.name} ({entry.kind})", "", *wrap(about)]
+    parts = [f"clipax.{entry.name} ({entry.kind})", ""]
+    if names := _write_usual_names(entry.name):
+        parts += [*wrap(f"Also  {names}", hanging=6), ""]
+    parts += wrap(about)
     rows = [("Formula", entry.formula)]
-    if names := list_usual_names(entry.name):
-        rows.append(("Also", ", ".join(names)))
     rows += [
         ("Paper", f"{paper}: {paper.title}") for paper in (PAPERS[key] for key in entry.papers)
     ]
@@ -44,10 +45,16 @@ def write_page(entry: Entry) -> str:
 def write_function_page(name: str) -> str:
     """Write the page of a public function that is no entry of the catalogue."""
     about, arguments = _read_docstring(getattr(clipax, name))
-    parts = [f"clipax.{name} (function)", "", *wrap(about)]
-    parts += wrap(f"Also  {', '.join(list_usual_names(name))}", hanging=6)
+    parts = [f"clipax.{name} (function)", ""]
+    parts += [*wrap(f"Also  {_write_usual_names(name)}", hanging=6), "", *wrap(about)]
     parts += _list_arguments(arguments)
     return "\n".join([*parts, "", f"More: help(clipax.{name})."])
+
+
+def _write_usual_names(name: str) -> str:
+    """Write what it is called elsewhere, and with which arguments it is that."""
+    found = list_usual_names(name).items()
+    return ", ".join(f"{usual} ({given})" if given else usual for usual, given in found)
 
 
 def _list_arguments(arguments: Iterable[tuple[str, str]]) -> list[str]:
@@ -72,19 +79,12 @@ def _read_docstring(function: Callable[..., Any]) -> tuple[str, list[tuple[str, 
     """Read the first two paragraphs and the arguments."""
     text = inspect.getdoc(function) or ""
     paragraphs = text.split("\n\n")
-    about = " ".join(" ".join(part.split()) for part in paragraphs[:2] if ".. math" not in part)
+    about = " ".join(" ".join(part.split()) for part in paragraphs[:2] if part[0] != " ")
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
     found = (
         re.findall(r"^  (\w+): (.*?)(?=^  \w+: |\Z)", section[1], re.M | re.S) if section else []
     )
-    return _plain(about), [(name, _plain(" ".join(said.split()))) for name, said in found]
-
-
-def _plain(text: str) -> str:
-    """Write formulas in a sentence without marks of LaTeX."""
-    text = re.sub(r":math:`([^`]*)`", r"\1", text)
-    text = re.sub(r"\\(?:mathrm|hat|tilde)\{(\w+)\}|\\([a-zA-Z]+)", r"\1\2", text)
-    return text.replace(r"\|", "||")
+    return about, [(name, " ".join(said.split())) for name, said in found]
 
 
 def _describe_state(entry: Entry) -> str:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import re
 
-from clipax._twins import TWINS
+from clipax._twins import TWINS, list_usual_names
 from clipax.catalogue import ENTRIES, PAPERS, Entry
 
-__all__ = ["FUNCTIONS", "find_exact", "find_function", "list_usual_names", "search"]
+__all__ = ["FUNCTIONS", "find_exact", "find_function", "search"]
 
 FUNCTIONS = tuple(dict.fromkeys(twin for twin in TWINS.values() if twin not in ENTRIES))
 """Public functions with usual names that make no entry of the catalogue: `clipped_grad`."""
-
-
-def list_usual_names(name: str) -> list[str]:
-    """List what a method or function is called elsewhere."""
-    return [usual for usual, twin in TWINS.items() if twin == name]
 
 
 def find_exact(word: str) -> Entry | None:

@@ -19,20 +19,19 @@ Numbers = tuple[float, ...]
 
 
 def quantile_interval(runs: int, level: float, confidence: float = 0.95) -> tuple[int, int]:
-    r"""Compute ranks of order statistics that enclose a quantile, for any distribution.
+    """Compute ranks of order statistics that enclose a quantile, for any distribution.
 
-    With :math:`B \sim \mathrm{Bin}(n, q)` the number of values at or below the quantile, ranks
-    :math:`l` and :math:`u` (from 1) enclose it with probability
-    :math:`P(l \le B \le u - 1)`; each side is missed with at most :math:`(1 - c)/2`.
+    With `B ~ Bin(n, q)` the number of values at or below the quantile, ranks `l` and `u` (from 1)
+    enclose it with probability `P(l <= B <= u - 1)`; each side is missed with at most `(1 - c)/2`.
 
     Args:
-      runs: Number :math:`n` of independent values.
-      level: :math:`q`, in (0, 1).
-      confidence: :math:`c`, in (0, 1).
+      runs: Number `n` of independent values.
+      level: `q`, in (0, 1).
+      confidence: `c`, in (0, 1).
 
     Returns:
-      :math:`l` and :math:`u`; `0` and `runs + 1` say that no value bounds the quantile: there are
-      too few for a level this extreme.
+      `l` and `u`; `0` and `runs + 1` say that no value bounds the quantile: there are too few for a
+      level this extreme.
 
     Example:
       >>> from clipax.lab import quantile_interval

@@ -45,16 +45,16 @@ def simulate(
     progress: bool = True,
     path: str | os.PathLike[str] | None = None,
 ) -> Simulation:
-    r"""Run optimizers very many times under noise and compute quantiles over the runs.
+    """Run optimizers very many times under noise and compute quantiles over the runs.
 
     For claims that hold with high probability: the .999 quantile needs 10^5 runs. No trajectory is
     kept: memory grows with the runs and the recorded steps, not with the steps.
 
-    .. math::
-        g_t = \nabla f(x_t) + \xi_t, \qquad x_{t+1} = x_t + u(g_t, x_t)
+        g_t = grad f(x_t) + xi_t,
+        x_{t+1} = x_t + u(g_t, x_t)
 
-    with :math:`f` the `problem`, :math:`u` the optimizer and independent :math:`\xi_t` of the `law`
-    in each coordinate.
+    with `f` the `problem`, `u` the optimizer and independent `xi_t` of the `law` in each
+    coordinate.
 
     Args:
       optimizers: By name, gradient transformations or functions that make one from the
@@ -68,10 +68,10 @@ def simulate(
       grid: Values by name of hyper-parameter: functions in `optimizers` are run for all
         combinations, in one compiled program and on the same noise.
       seed: Of the noise; in [0, 2^32).
-      average: Whether to measure the mean of the iterates :math:`x_1, \ldots, x_t` instead of
-        the last (before the first step the two are the same).
-      measure: `"suboptimality"` (default): :math:`f(x) - f^*`; `"value"`; `"gradient_norm"`; or a
-        function of an iterate.
+      average: Whether to measure the mean of the iterates `x_1, ..., x_t` instead of the last
+        (before the first step the two are the same).
+      measure: `"suboptimality"` (default): `f(x) - f*`; `"value"`; `"gradient_norm"`; or a function
+        of an iterate.
       confidence: Of the quantiles' intervals, in (0, 1).
       chunk: Runs that a core takes at a time, rounded up to whole tiles, which are as wide as stays
         in its cache; None (default) for one tile.

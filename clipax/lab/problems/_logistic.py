@@ -59,17 +59,15 @@ def logistic_regression(
     solve: bool = False,
     name: str = "logistic regression",
 ) -> LogisticRegression:
-    r"""Make logistic regression on data with two classes.
+    """Make logistic regression on data with two classes.
 
-    .. math:: f(x) = \frac1n \sum_{i=1}^n \ln\bigl(1 + e^{-y_i \langle a_i, x \rangle}\bigr)
-              + \frac{\lambda}{2} \|x\|^2
+        f(x) = 1/n sum_{i=1}^n ln(1 + e^(-y_i <a_i, x>)) + lambda/2 ||x||^2
 
     Args:
-      features: The examples :math:`a_i`, `(rows, dim)`, finite; there is no intercept: add a column
-        of ones for one.
-      labels: The classes, `(rows,)`, with exactly two values; the larger is :math:`y = 1`, the
-        other -1.
-      l2: The weight :math:`\lambda`, non-negative; default 0.
+      features: The examples `a_i`, `(rows, dim)`, finite; there is no intercept: add a column of
+        ones for one.
+      labels: The classes, `(rows,)`, with exactly two values; the larger is `y = 1`, the other -1.
+      l2: The weight `lambda`, non-negative; default 0.
       start: The first iterate, a vector or a number for all entries; default 0.
       solve: Whether to find the minimum (with scikit-learn, in float64) for `optimum` and
         `optimum_value`; default False. Needs `l2 > 0`: without, there may be none. Up to

@@ -24,7 +24,7 @@ class Function(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    r"""An objective to minimise, with its exact gradient and its constants.
+    """An objective to minimise, with its exact gradient and its constants.
 
     `value` and `gradient` are closed forms, pure functions of a vector `(dim,)` in the type of that
     vector; `jit`, `vmap` and `grad` may be put around them. Problems compare by identity, so that
@@ -33,21 +33,21 @@ class Problem:
     Attributes:
       name: Its name in titles.
       start: The first iterate, a vector `(dim,)` in JAX's default float type.
-      value: The objective :math:`f`.
+      value: The objective `f`.
       gradient: Its gradient.
       optimum: A minimiser; None where none is known. Where there are several it is the one that
         lies nearest to `start`, to which steps along gradients lead.
       optimum_value: The smallest value; None where it is not known.
-      L: The least constant with :math:`\|\nabla^2 f\| \le L` everywhere, infinite where there is
-        none (an upper bound where the constructor says so).
-      L0: With `L1`, :math:`\|\nabla^2 f\| \le L_0 + L_1 \|\nabla f\|` everywhere. `L1 = 0` and
-        `L0 = L` where the gradient is Lipschitz and no other pair is meant.
+      L: The least constant with `||grad^2 f|| <= L` everywhere, infinite where there is none (an
+        upper bound where the constructor says so).
+      L0: With `L1`, `||grad^2 f||<= L_0 + L_1||grad f||` everywhere. `L1 = 0` and `L0 = L` where
+        the gradient is Lipschitz and no other pair is meant.
       L1: See `L0`.
-      mu: The largest constant with :math:`\|\nabla f\|^2 / 2 \ge \mu (f - f^*)` everywhere that the
-        Hessian gives: its smallest eigenvalue (that is not zero, where there are many minimisers).
-        None where there is no positive one.
-      M: The largest gradient norm where :math:`f \le f(\mathrm{start})`; None where not worked out.
-      L_sublevel: The largest :math:`\|\nabla^2 f\|` there; None where not worked out.
+      mu: The largest constant with `||grad f||^2/2 >= mu (f - f*)` everywhere that the Hessian
+        gives: its smallest eigenvalue (that is not zero, where there are many minimisers). None
+        where there is no positive one.
+      M: The largest gradient norm where `f <= f(start)`; None where not worked out.
+      L_sublevel: The largest `||grad^2 f||` there; None where not worked out.
     """
 
     name: str

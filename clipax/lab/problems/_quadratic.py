@@ -21,15 +21,15 @@ _RANK = 1e-12
 def quadratic(
     curvature: Any, *, start: Any = 1.0, optimum: Any = None, name: str = "quadratic"
 ) -> Problem:
-    r"""Make a quadratic with given curvature.
+    """Make a quadratic with given curvature.
 
-    .. math:: f(x) = \tfrac12 (x - x^*)^\top A (x - x^*)
+        f(x) = 1/2 (x - x*)^T A (x - x*)
 
     Args:
-      curvature: :math:`A`: a vector for a diagonal matrix, or a symmetric matrix; no eigenvalue may
-        be negative.
+      curvature: `A`: a vector for a diagonal matrix, or a symmetric matrix; no eigenvalue may be
+        negative.
       start: The first iterate, a vector or a number for all entries; default 1.
-      optimum: :math:`x^*`, likewise; default None, zero.
+      optimum: `x*`, likewise; default None, zero.
       name: What to call it; default "quadratic".
 
     Returns:
@@ -95,7 +95,7 @@ def _nearest(matrix: np.ndarray, optimum: np.ndarray, start: np.ndarray) -> Arra
 
 
 def ill_conditioned_quadratic(dim: int = 20, *, start: Any = 10.0) -> Problem:
-    r"""Make the diagonal quadratic with curvatures spaced logarithmically from `1e-3` to 1.
+    """Make the diagonal quadratic with curvatures spaced logarithmically from `1e-3` to 1.
 
     A small threshold costs deterministic gradient descent only a higher-order term on it.
 
@@ -123,12 +123,12 @@ def ill_conditioned_quadratic(dim: int = 20, *, start: Any = 10.0) -> Problem:
 def wide_least_squares(
     seed: int = 0, *, rows: int = 50, columns: int = 200, scale: float = 50.0
 ) -> Problem:
-    r"""Make random least squares with more unknowns than equations, which has a PL* inequality.
+    """Make random least squares with more unknowns than equations, which has a PL* inequality.
 
-    .. math:: f(w) = \tfrac12 \|A w - y\|^2, \qquad \tfrac12 \|\nabla f(w)\|^2 \ge \mu f(w)
+        f(w) = 1/2 ||A w - y||^2,  1/2 ||grad f(w)||^2 >= mu f(w)
 
-    with entries of :math:`A` from :math:`N(0, 1/\mathrm{columns})` and :math:`y = A \bar w`,
-    :math:`\bar w \sim N(0, I)`: the loss is a sum, not a mean, and can be made zero.
+    with entries of `A` from `N(0, 1/columns)` and `y = A wbar`, `wbar ~ N(0, I)`: the loss is a
+    sum, not a mean, and can be made zero.
 
     Args:
       seed: Of NumPy's random generator; default 0.
@@ -137,8 +137,8 @@ def wide_least_squares(
       scale: The standard deviation of the entries of the first iterate, positive; default 50.
 
     Returns:
-      The problem: `L = L0` and `mu` are the largest and the smallest eigenvalue of :math:`A A^\top`
-      (:math:`\beta` and :math:`\mu`); `optimum` is the solution nearest to `start`.
+      The problem: `L = L0` and `mu` are the largest and the smallest eigenvalue of `A A^T` (`beta`
+      and `mu`); `optimum` is the solution nearest to `start`.
 
     Example:
       >>> from clipax.lab.problems import wide_least_squares

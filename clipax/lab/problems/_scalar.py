@@ -14,12 +14,12 @@ __all__ = ["cosh", "huber", "huber_counterexample", "l0l1_quartic", "quartic"]
 
 
 def huber(nu: float, *, start: float = 10.0) -> Problem:
-    r"""Make the Huber function, whose gradient never exceeds `nu`.
+    """Make the Huber function, whose gradient never exceeds `nu`.
 
-    .. math:: f'(x) = \min(\max(x, -\nu), \nu)
+        f'(x) = min(max(x, -nu), nu)
 
     Args:
-      nu: The largest gradient :math:`\nu`, positive.
+      nu: The largest gradient `nu`, positive.
       start: The first iterate; default 10.
 
     Returns:
@@ -57,13 +57,13 @@ def huber(nu: float, *, start: float = 10.0) -> Problem:
 
 
 def huber_counterexample(eps: float, *, start: float = 10.0) -> Problem:
-    r"""Make the Huber function on which AdaGrad and Adam without a clip do not reach `eps`.
+    """Make the Huber function on which AdaGrad and Adam without a clip do not reach `eps`.
 
-    It is `huber` with :math:`\nu = 2 \sqrt{2 \varepsilon}`. The noise that goes with it comes at
-    the first step alone: :math:`\pm\delta^{-1/2}` with probability :math:`\delta / 2` each.
+    It is `huber` with `nu = 2 sqrt(2 epsilon)`. The noise that goes with it comes at the first step
+    alone: `+-delta^(-1/2)` with probability `delta/2` each.
 
     Args:
-      eps: The accuracy :math:`\varepsilon` of :math:`f` that is asked for, positive.
+      eps: The accuracy `epsilon` of `f` that is asked for, positive.
       start: The first iterate; default 10.
 
     Returns:
@@ -83,14 +83,14 @@ def huber_counterexample(eps: float, *, start: float = 10.0) -> Problem:
 
 
 def quartic(L1: float = 1.0, *, start: float = 30.0) -> Problem:
-    r"""Make the fourth power, for which no constant step size works.
+    """Make the fourth power, for which no constant step size works.
 
-    .. math:: f(x) = x^4, \qquad 12 x^2 \le 16 / L_1^2 + L_1 |4 x^3|
+        f(x) = x^4,  12 x^2 <= 16/L_1^2 + L_1 |4 x^3|
 
-    with equality at :math:`|x| = 2 / L_1`, for every :math:`L_1`: there is a choice.
+    with equality at `|x| = 2/L_1`, for every `L_1`: there is a choice.
 
     Args:
-      L1: Which :math:`L_1`, positive; default 1.
+      L1: Which `L_1`, positive; default 1.
       start: The first iterate; default 30.
 
     Returns:
@@ -122,9 +122,9 @@ def quartic(L1: float = 1.0, *, start: float = 30.0) -> Problem:
 
 
 def cosh(*, start: float = 3.0) -> Problem:
-    r"""Make the hyperbolic cosine, whose gradient and Hessian grow exponentially.
+    """Make the hyperbolic cosine, whose gradient and Hessian grow exponentially.
 
-    .. math:: f(x) = \cosh(x) - 1, \qquad \cosh x \le 1 + |\sinh x|
+        f(x) = cosh(x) - 1,  cosh x <= 1 + |sinh x|
 
     Args:
       start: The first iterate; default 3.
@@ -156,12 +156,12 @@ def cosh(*, start: float = 3.0) -> Problem:
 
 
 def l0l1_quartic(L1: float, *, start: float = 5.0) -> Problem:
-    r"""Make a quartic that is (1, L1)-smooth; `L1` sets how badly it is scaled.
+    """Make a quartic that is (1, L1)-smooth; `L1` sets how badly it is scaled.
 
-    .. math:: f(x) = \frac{L_1^2}{72} x^4 + \frac{x^2}{4}
+        f(x) = L_1^2/72 x^4 + x^2/4
 
     Args:
-      L1: The constant :math:`L_1`, positive.
+      L1: The constant `L_1`, positive.
       start: The first iterate; default 5.
 
     Returns:

@@ -24,19 +24,18 @@ class _Samples(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class StreamingLeastSquares(Problem):
-    r"""Least squares of which every step sees one new example.
+    """Least squares of which every step sees one new example.
 
-    .. math:: b = \langle a, \theta^* \rangle + \varepsilon, \quad a \sim N(0, K), \qquad
-              R(\theta) = \tfrac12 (\theta - \theta^*)^\top K (\theta - \theta^*)
+        b = <a, theta*> + epsilon,  a ~ N(0, K),
+        R(theta) = 1/2 (theta - theta*)^T K (theta - theta*)
 
-    with :math:`\theta^* = 0`, without loss of generality. `value` is the risk :math:`R`, without
-    the variance of the noise, and `gradient` its gradient, the
-    mean of `sample_gradient` where the noise has one.
+    with `theta* = 0`, without loss of generality. `value` is the risk `R`, without the variance of
+    the noise, and `gradient` its gradient, the mean of `sample_gradient` where the noise has one.
 
     Attributes:
-      eigenvalues: The spectrum of :math:`K`, which is diagonal, `(dim,)`; the largest is 1.
+      eigenvalues: The spectrum of `K`, which is diagonal, `(dim,)`; the largest is 1.
       noise: Has a method `sample(key, shape)`, such as `clipax.lab.Noise`; None for no noise.
-      scale: What its variates are multiplied by to give :math:`\varepsilon`.
+      scale: What its variates are multiplied by to give `epsilon`.
     """
 
     eigenvalues: Array
@@ -72,9 +71,9 @@ def streaming_least_squares(
     scale: float = 1.0,
     start: Any = None,
 ) -> StreamingLeastSquares:
-    r"""Make streaming least squares whose spectrum is a power law.
+    """Make streaming least squares whose spectrum is a power law.
 
-    .. math:: K = \mathrm{diag}(j^{-\mathrm{exponent}}), \quad j = 1, \dots, \dim
+        K = diag(j^(-exponent)),  j = 1, ..., dim
 
     Args:
       dim: The number of parameters, at least 1; default 500.

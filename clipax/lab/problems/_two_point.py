@@ -18,14 +18,13 @@ __all__ = ["TwoPointNoise", "two_point_bias"]
 
 @dataclasses.dataclass(frozen=True)
 class TwoPointNoise:
-    r"""A law with two values, of mean 0.
+    """A law with two values, of mean 0.
 
-    .. math:: P(\xi = \sigma / s) = p, \quad P(\xi = -\sigma s) = 1 - p, \quad
-              s = \sqrt{p / (1 - p)}
+        P(xi = sigma/s) = p,  P(xi = -sigma s) = 1 - p,  s = sqrt(p/(1 - p))
 
     Attributes:
-      sigma: The standard deviation :math:`\sigma`, positive.
-      probability: Of the upper value, :math:`p`, in (0, 1).
+      sigma: The standard deviation `sigma`, positive.
+      probability: Of the upper value, `p`, in (0, 1).
     """
 
     sigma: float
@@ -70,12 +69,12 @@ class TwoPointNoise:
         return self.from_words(jax.random.bits(key, shape, jnp.uint32))
 
     def fixed_point(self, threshold: float) -> float:
-        r"""Compute where clipped SGD on :math:`x^2 / 2` stays in the mean, for any learning rate.
+        """Compute where clipped SGD on `x^2/2` stays in the mean, for any learning rate.
 
-        .. math:: x = \sigma s - c s^2
+            x = sigma s - c s^2
 
         Args:
-          threshold: The threshold :math:`c`, positive.
+          threshold: The threshold `c`, positive.
 
         Raises:
           ValueError: The upper value is not clipped there, or the lower one is, so that the formula
@@ -94,16 +93,16 @@ class TwoPointNoise:
 def two_point_bias(
     sigma: float = 1.0, threshold: float = 1.0, *, start: float = 0.0
 ) -> tuple[Problem, TwoPointNoise, float]:
-    r"""Make the problem on which clipped SGD has the largest known bias, at any learning rate.
+    """Make the problem on which clipped SGD has the largest known bias, at any learning rate.
 
-    .. math:: f(x) = x^2 / 2, \quad s = \sigma / (2 c) \text{ or }
-              \tfrac12, \quad \text{bias } \sigma^2 / (4 c) \text{ or } \sigma / 2 - c / 4
+        f(x) = x^2/2,  s = sigma/(2 c) or 1/2,
+        bias sigma^2/(4 c) or sigma/2 - c/4
 
-    for :math:`c > \sigma / 2` and :math:`c \le \sigma / 2`, with the noise of `TwoPointNoise`.
+    for `c > sigma/2` and `c <= sigma/2`, with the noise of `TwoPointNoise`.
 
     Args:
-      sigma: The standard deviation :math:`\sigma` of the noise, positive; default 1.
-      threshold: The threshold :math:`c`, positive; default 1.
+      sigma: The standard deviation `sigma` of the noise, positive; default 1.
+      threshold: The threshold `c`, positive; default 1.
       start: The first iterate; default 0, the minimiser.
 
     Returns:

@@ -34,13 +34,13 @@ _MARGIN = 1e-9
 
 
 def clipping_stability(noise: LabelNoise, risk: Any, threshold: Any) -> Array:
-    r"""Compute the factor by which clipping extends the learning rates that are stable.
+    """Compute the factor by which clipping extends the learning rates that are stable.
 
-    .. math:: \frac{\mu_c(R)}{\nu_c(R)}, \qquad \nu_c = \frac{m_{2,c}}{2R + \sigma^2}
+        mu_c(R)/nu_c(R),  nu_c = m_{2,c}/(2 R + sigma^2)
 
-    with :math:`\mu_c` and :math:`m_{2,c}` of `reduction_factors`, :math:`R` the `risk`, :math:`c`
-    the `threshold` and :math:`\sigma^2` the second moment of the `noise`. Above 1, clipped SGD is
-    stable at larger learning rates than SGD.
+    with `mu_c` and `m_{2,c}` of `reduction_factors`, `R` the `risk`, `c` the `threshold` and
+    `sigma^2` the second moment of the `noise`. Above 1, clipped SGD is stable at larger learning
+    rates than SGD.
 
     Args:
       noise: Law of the noise of the labels, from `gaussian_noise` and its neighbours.
@@ -64,14 +64,14 @@ def clipping_stability(noise: LabelNoise, risk: Any, threshold: Any) -> Array:
 
 
 def clipping_comparison(noise: LabelNoise, risk: Any, threshold: Any) -> Array:
-    r"""Compute the criterion (CCC) that says whether clipped SGD can be faster than SGD.
+    """Compute the criterion (CCC) that says whether clipped SGD can be faster than SGD.
 
-    .. math:: \frac{\mu_c(R)^2}{\nu_c(R)}, \qquad \nu_c = \frac{m_{2,c}}{2R + \sigma^2}
+        mu_c(R)^2/nu_c(R),  nu_c = m_{2,c}/(2 R + sigma^2)
 
-    with :math:`\mu_c` and :math:`m_{2,c}` of `reduction_factors`, :math:`R` the `risk`, :math:`c`
-    the `threshold` and :math:`\sigma^2` the second moment of the `noise`. With the learning rate
-    over :math:`\mu_c`, clipped SGD has the drift of SGD and this many times less noise. For
-    Gaussian noise it is never above 1 (Theorem 4).
+    with `mu_c` and `m_{2,c}` of `reduction_factors`, `R` the `risk`, `c` the `threshold` and
+    `sigma^2` the second moment of the `noise`. With the learning rate over `mu_c`, clipped SGD has
+    the drift of SGD and this many times less noise. For Gaussian noise it is never above 1 (Theorem
+    4).
 
     Args:
       noise: Law of the noise of the labels, from `gaussian_noise` and its neighbours.
@@ -98,14 +98,14 @@ def clipping_comparison(noise: LabelNoise, risk: Any, threshold: Any) -> Array:
 
 
 def max_ccc_threshold(noise: LabelNoise, risk: Any) -> Array:
-    r"""Compute the threshold at which clipping helps most.
+    """Compute the threshold at which clipping helps most.
 
-    .. math:: c^* = \arg\max_c \frac{\mu_c(R)^2}{m_{2,c}(R)}
+        c* = argmax_c mu_c(R)^2/m_{2,c}(R)
 
-    with :math:`\mu_c` and :math:`m_{2,c}` of `reduction_factors` and :math:`R` the `risk`: the
-    largest `clipping_comparison`. It is sought between .01 and 8 times the residual's scale,
-    :math:`\sqrt{2R + \sigma^2}`, and infinite where no criterion exceeds 1 by 1e-9 (in float32, by
-    the rounding errors, 8e-6).
+    with `mu_c` and `m_{2,c}` of `reduction_factors` and `R` the `risk`: the largest
+    `clipping_comparison`. It is sought between .01 and 8 times the residual's scale,
+    `sqrt(2 R + sigma^2)`, and infinite where no criterion exceeds 1 by 1e-9 (in float32, by the
+    rounding errors, 8e-6).
 
     Args:
       noise: Law of the noise of the labels, from `gaussian_noise` and its neighbours.

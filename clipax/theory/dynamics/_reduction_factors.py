@@ -202,17 +202,17 @@ class UniformNoise(NamedTuple):
 
 
 def reduction_factors(noise: LabelNoise, risk: Any, threshold: Any) -> ReductionFactors:
-    r"""Compute the factors by which clipping reduces a gradient and its noise.
+    """Compute the factors by which clipping reduces a gradient and its noise.
 
     For streaming least squares in high dimensions, one sample a step: the norm of a gradient is
     then nearly proportional to the residual, and clipping it clips the residual.
 
-    .. math::
-        \mu_c(R) = P(|w| \le c), \qquad m_{2,c}(R) = E \min(w^2, c^2), \qquad
-        w = \sqrt{2R}\, Z - \epsilon
+        mu_c(R) = P(|w| <= c),
+        m_{2,c}(R) = E min(w^2, c^2),
+        w = sqrt(2 R) Z - epsilon
 
-    with :math:`R` the `risk`, :math:`c` the `threshold`, :math:`\epsilon` the `noise` and
-    :math:`Z` a standard normal. Both can be traced, in float32 and float64.
+    with `R` the `risk`, `c` the `threshold`, `epsilon` the `noise` and `Z` a standard normal. Both
+    can be traced, in float32 and float64.
 
     Args:
       noise: Law of the noise of the labels, from `gaussian_noise` and its neighbours.

@@ -65,23 +65,22 @@ def homogenized_risk(
     times: Any,
     dt: float = 0.05,
 ) -> Array:
-    r"""Predict the risk of clipped SGD on streaming least squares, one sample a step.
+    """Predict the risk of clipped SGD on streaming least squares, one sample a step.
 
     Of `clipax.clip_sgd` with a rate of `learning_rate/d` and a threshold of `threshold*sqrt(d)` on
     the gradient norm, after `d` times `times` steps, for covariances of large intrinsic dimension
     `d` (the sum of the `spectrum`, whose largest value is about 1).
 
-    .. math::
-        \dot v_i = -2 \eta \mu_c(R) \lambda_i v_i + \frac{\eta^2 \lambda_i}{2d} m_{2,c}(R), \qquad
-        R = \sum_i \lambda_i v_i
+        dv_i/dt = -2 eta mu_c(R) lambda_i v_i + (eta^2 lambda_i)/(2 d) m_{2,c}(R),
+        R = sum_i lambda_i v_i
 
-    with :math:`\lambda_i` the `spectrum`, :math:`v_i` half the squared distance to the solution
-    along an eigenvector (at time 0, the `start`), :math:`\eta` the `learning_rate`, :math:`c` the
-    `threshold`, and :math:`\mu_c`, :math:`m_{2,c}` of `reduction_factors`. By Heun's method.
+    with `lambda_i` the `spectrum`, `v_i` half the squared distance to the solution along an
+    eigenvector (at time 0, the `start`), `eta` the `learning_rate`, `c` the `threshold`, and
+    `mu_c`, `m_{2,c}` of `reduction_factors`. By Heun's method.
 
     Args:
       spectrum: Eigenvalues of the covariance of the features, non-negative.
-      start: :math:`v_i` at time 0, non-negative; the shape of `spectrum`.
+      start: `v_i` at time 0, non-negative; the shape of `spectrum`.
       noise: Law of the noise of the labels, from `gaussian_noise` and its neighbours.
       learning_rate: Non-negative, or a function of the time, which is traced.
       threshold: On the residual, in units of the labels: positive, infinity (no clip) included, or
@@ -137,17 +136,15 @@ def homogenized_paths(
     runs: int = 1,
     dt: float = 0.05,
 ) -> Array:
-    r"""Simulate the stochastic differential equation that clipped SGD follows.
+    """Simulate the stochastic differential equation that clipped SGD follows.
 
     `homogenized_risk` predicts the mean of many runs; the paths show the scatter of single runs.
 
-    .. math::
-        d\Theta = -\eta \mu_c(R) K (\Theta - \theta^*)\, dt
-        + \eta \sqrt{m_{2,c}(R)/d}\; K^{1/2} dB
+        dTheta = -eta mu_c(R) K (Theta - theta*) dt + eta sqrt(m_{2,c}(R)/d) K^(1/2) dB
 
-    with :math:`K` the covariance, whose eigenvalues are the `spectrum`; :math:`\eta`, :math:`c`,
-    :math:`d`, :math:`\mu_c` and :math:`m_{2,c}` as in `homogenized_risk`, and :math:`R` the risk of
-    the path itself. By the method of Euler and Maruyama, along the eigenvectors.
+    with `K` the covariance, whose eigenvalues are the `spectrum`; `eta`, `c`, `d`, `mu_c` and
+    `m_{2,c}` as in `homogenized_risk`, and `R` the risk of the path itself. By the method of Euler
+    and Maruyama, along the eigenvectors.
 
     Args:
       key: Key of `jax.random`.

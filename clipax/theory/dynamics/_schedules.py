@@ -112,18 +112,17 @@ def max_ccc_schedule(
     horizon: float,
     dt: float = 0.05,
 ) -> ClippingSchedule:
-    r"""Make the schedule of clipped SGD that is best by the comparison criterion.
+    """Make the schedule of clipped SGD that is best by the comparison criterion.
 
     At every risk the `max_ccc_threshold`, with a rate that compensates for the clipped part. It is
     never worse than SGD of the same `learning_rate` (Theorem 3), and the same where clipping does
     not help.
 
-    .. math::
-        c(t) = \arg\max_c \frac{\mu_c(R_t)^2}{m_{2,c}(R_t)}, \qquad
-        \eta(t) = \frac{\eta}{\mu_{c(t)}(R_t)}
+        c(t) = argmax_c mu_c(R_t)^2/m_{2,c}(R_t),
+        eta(t) = eta/mu_{c(t)}(R_t)
 
-    with :math:`R_t` the risk that `homogenized_risk` predicts under this very schedule, and
-    :math:`\eta` the `learning_rate`.
+    with `R_t` the risk that `homogenized_risk` predicts under this very schedule, and `eta` the
+    `learning_rate`.
 
     Args:
       spectrum: Eigenvalues of the covariance of the features, non-negative.
@@ -170,17 +169,16 @@ def proportional_schedule(
     compensation: str = "exact",
     dt: float = 0.05,
 ) -> ClippingSchedule:
-    r"""Make a schedule of one parameter: thresholds in proportion to the residual's deviation.
+    """Make a schedule of one parameter: thresholds in proportion to the residual's deviation.
 
     Where the best threshold is not known, a share of the deviation is good for many laws.
 
-    .. math::
-        c(t) = \kappa \sqrt{2 R_t + \sigma^2}, \qquad
-        \eta(t) = \frac{\eta}{\mu_{c(t)}(R_t)} \ \text{ or } \ \eta \max(1, 1/\kappa)
+        c(t) = kappa sqrt(2 R_t + sigma^2),
+        eta(t) = eta/mu_{c(t)}(R_t)  or  eta max(1, 1/kappa)
 
-    with :math:`R_t` the risk that `homogenized_risk` predicts under this very schedule,
-    :math:`\kappa` the `kappa`, :math:`\eta` the `learning_rate`, :math:`\sigma^2` the second moment
-    of the `noise`, and the first or second rate by the `compensation`.
+    with `R_t` the risk that `homogenized_risk` predicts under this very schedule, `kappa` the
+    `kappa`, `eta` the `learning_rate`, `sigma^2` the second moment of the `noise`, and the first or
+    second rate by the `compensation`.
 
     Args:
       spectrum: Eigenvalues of the covariance of the features, non-negative.

@@ -129,12 +129,15 @@ def test_a_count_of_calls_comes_behind_the_steps():
 def test_rows_without_a_norm_are_gaps():
     advice = clipax.advise(trainer_state())
     assert (advice.missing_count, advice.nonfinite_count) == (4, 0)
-    assert "4 of 204 rows have no norm (steps 0, 50, 100 and 150), as those" in str(advice)
+    where = "(steps 0, 50, 100 and 150)"
+    said = f"4 of 204 rows have no norm {where}: evaluations or empty cells, left out."
+    assert said in str(advice).splitlines()
     assert "not finite" not in str(advice)
     for nothing in (None, "", "None", "null", "-", np.ma.masked):
         advice = clipax.advise([*NORMS, nothing])
         assert (advice.steps, advice.missing_count, advice.nonfinite_count) == (200, 1, 0)
-        assert "1 of 201 rows has no norm (row 200)" in str(advice)
+        said = "1 of 201 rows has no norm (row 200): an evaluation or an empty cell, left out."
+        assert said in str(advice).splitlines()
     masked = np.ma.masked_array(NORMS, mask=NORMS > 3)
     assert clipax.advise(masked).missing_count == np.sum(NORMS > 3)
 

@@ -36,6 +36,8 @@ def test_norms_are_told_first():
         "times the median), the largest is 40 times it; 1 % are above ten times."
     )
     assert say(pair([0.0] * 8), CALM)[0].endswith("the largest is 2 times it.")
+    nearly_equal = replace(CALM, largest_ratio=1.4)
+    assert say(pair([0.0] * 8), nearly_equal)[0].endswith("the largest is 1.4 times it.")
 
 
 def test_a_clip_that_helps_is_what_to_start_with():

@@ -62,6 +62,25 @@ def test_a_usual_name_shows_its_method(word: str, name: str, capsys: Any) -> Non
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    ("word", "given"),
+    [
+        ("AUTO-S", 'auto_s (response="normalize")'),
+        ("AUTO-V", 'auto_v (response="normalize", eps=0.0)'),
+        ("PSAC", 'psac (response="psac")'),
+        ("U-Clip", 'uclip (memory="buffer")'),
+        ("Clip21-SGD2M", "clip21_sgd2m (b1=0.9)"),
+        ("AdaNorm", 'adanorm (low=1.0, high=float("inf"))'),
+    ],
+)
+def test_the_head_of_a_page_names_the_arguments_of_a_usual_name(
+    word: str, given: str, capsys: Any
+) -> None:
+    head = run(capsys, word)[1].split("\n\n")[1]
+    assert head.startswith("Also  ")
+    assert given in " ".join(head.split())
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_a_page_has_the_formula_the_papers_and_every_argument(name: str) -> None:
     entry = ENTRIES[name]
@@ -72,7 +91,6 @@ def test_a_page_has_the_formula_the_papers_and_every_argument(name: str) -> None
     for argument in inspect.signature(entry.factory).parameters:
         assert f" {argument}: " in text
     assert "\\" not in text
-    assert ":math:" not in text
     assert "State" in text
     assert ("does not recover from one huge" in text) == (
         entry.verdict != clipax.catalogue.RECOVERS
