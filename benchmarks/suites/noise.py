@@ -132,9 +132,9 @@ def count_outliers(columns: np.ndarray) -> tuple[float, float]:
 
 
 def _write_tail(sizes: np.ndarray) -> str | None:
-    """Writes the tail index with its 95 % interval, as for logged norms."""
+    """Writes the tail index with its 95 % interval, as for logged norms; None without a tail."""
     advice = clipax.advise(sizes)
-    if advice.tail_index is None or advice.tail_interval is None:
+    if not advice.tail_index or advice.tail_interval is None or math.isinf(advice.tail_index):
         return None
     low, high = advice.tail_interval
     return f"{advice.tail_index:.2g} ({low:.2g} to {high:.2g})"
