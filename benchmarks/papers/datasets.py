@@ -28,11 +28,13 @@ from clipax.lab.problems import load_libsvm
 __all__ = [
     "Images",
     "Sentences",
+    "Words",
     "binary",
     "cifar10",
     "fashion_mnist",
     "sentences",
     "text",
+    "words",
 ]
 
 
@@ -68,6 +70,21 @@ class Sentences:
     train_classes: np.ndarray
     validation: list[str]
     validation_classes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Words:
+    """Two running texts, word by word, with `<eos>` where a line ends.
+
+    Attributes:
+      name: Of the data set.
+      train: What gradients see.
+      validation: What they do not.
+    """
+
+    name: str
+    train: list[str]
+    validation: list[str]
 
 
 def binary(data_dir: Path | None) -> tuple[str, Split]:
@@ -152,6 +169,33 @@ def text(data_dir: Path | None) -> tuple[str, str]:
     if data_dir is None:
         return "descriptions", "\n".join(_descriptions().values())
     return "tiny Shakespeare", decode(read(data_dir, "tinyshakespeare", "input.txt"), "input.txt")
+
+
+def words(data_dir: Path | None) -> Words:
+    """WikiText-2, or the descriptions of scikit-learn's data sets, the last fifth held out.
+
+    Args:
+      data_dir: Folder with `wikitext2/wiki.train.tokens.permuted` and `wiki.valid.tokens`.
+
+    Returns:
+      The words.
+
+    Raises:
+      InputError: A file is missing or no UTF-8.
+    """
+
+    def split(lines: list[str]) -> list[str]:
+        return [word for line in lines for word in (*line.split(), "<eos>")]
+
+    if data_dir is not None:
+        train, held = (
+            decode(read(data_dir, "wikitext2", file), file).splitlines()
+            for file in ("wiki.train.tokens.permuted", "wiki.valid.tokens")
+        )
+        return Words("WikiText-2", split(train), split(held))
+    lines = "\n".join(_descriptions().values()).splitlines()
+    cut = 4 * len(lines) // 5
+    return Words("descriptions", split(lines[:cut]), split(lines[cut:]))
 
 
 def sentences(data_dir: Path | None) -> Sentences:

@@ -1,0 +1,293 @@
+"""Mixed clipping on WikiText-2: the four methods train a language model.
+
+B. Zhang, J. Jin, C. Fang, L. Wang, arXiv 2010.02519, with one small LSTM for the most frequent
+words of WikiText-2, in place of AWD-LSTM on the Penn Treebank.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+
+from benchmarks.papers.claims import at_most
+from benchmarks.papers.datasets import words
+from benchmarks.papers.draw import bands
+from benchmarks.papers.kept import remembered
+from benchmarks.papers.paper import Options, Outcome, Panel
+from benchmarks.papers.zhang2020_mixed_methods import (
+    Settings,
+    Step,
+    advance,
+    begin,
+    make_step,
+    order,
+    shares,
+)
+
+__all__ = ["language"]
+
+# The authors' settings: rate, longest step, share and decay of the momentum, weight decay, soft.
+_METHODS = {
+    "SGD": Settings(5.0, math.inf, 0.0, 0.0, 1.2e-6, False),
+    "clip": Settings(30.0, 7.5, 0.0, 0.0, 1.2e-6, False),
+    "momentum clip": Settings(50.0, 2.5, 1.0, 0.9, 1.2e-6, True),
+    "mixed clip": Settings(30.0, 5.0, 0.7, 0.999, 1.2e-6, True),
+}
+_PAPER = {"SGD": 68.9, "clip": 63.2, "momentum clip": 63.0, "mixed clip": 62.1}
+
+Params = dict[str, jax.Array]
+Memory = tuple[jax.Array, jax.Array]
+
+
+class _Sizes(NamedTuple):
+    """Of the data, the network and the runs."""
+
+    vocabulary: int
+    width: int
+    streams: int  # that are read side by side: the batch
+    length: int  # of a backpropagation
+    steps: int  # between two evaluations
+    evaluations: int
+    held: int  # words of the validation text that are used
+    seeds: int
+
+
+_FULL = _Sizes(1000, 128, 20, 35, 300, 5, 70_000, 3)
+_BUILT_IN = _Sizes(200, 16, 4, 10, 40, 3, 1000, 2)
+
+
+# The search: factors of rate and longest step, on a start and a place in the text of its own.
+_FACTORS = 0.125, 0.25, 0.5, 1.0, 2.0, 4.0
+_SEARCH_STEPS, _SEARCH_SEED = 400, 1000
+
+Run = dict[str, np.ndarray]
+Runs = dict[str, list[Run]]  # a run for each seed, by method
+
+
+def language(options: Options) -> Outcome:
+    """Validation perplexities of the four methods: the authors' settings, and rates searched."""
+    built_in = options.quick or options.data_dir is None
+    data = words(None if built_in else options.data_dir)
+    sizes = _BUILT_IN if built_in else _FULL
+    train, held = _encode(data.train, data.validation[: sizes.held], sizes.vocabulary)
+    step = make_step(loss)
+    console = Console(stderr=True, quiet=built_in)
+
+    def run(name: str, settings: Settings, seed: int, sizes: _Sizes) -> Run:
+        make = partial(_train, step, settings, options.seed + seed, train, held, sizes)
+        key = (data.name, *sizes, *settings, "seed", options.seed + seed)
+        kept = None if built_in else options.runs
+        made = remembered(kept, " ".join(map(str, key)), make)
+        rate, last = settings.learning_rate, made["perplexities"][-1]
+        console.print(f"{data.name}, seed {seed}, {name}, rate {rate:g}: {last:.1f}")
+        return made
+
+    def runs(methods: dict[str, Settings]) -> Runs:
+        seeds = range(sizes.seeds)
+        return {
+            name: [run(name, settings, seed, sizes) for seed in seeds]
+            for name, settings in methods.items()
+        }
+
+    found = runs(_METHODS)
+    panels = [_draw(f"{data.name}, the authors' settings", sizes, found)]
+    if built_in:  # too little text to say anything of the order
+        claims = [
+            at_most(
+                f"{data.name}, {name}: training loss, last tenth over first",
+                1.0,
+                float(np.mean([_fall(run["losses"]) for run in found[name]])),
+                source="ours",
+            )
+            for name in found
+        ]
+        return Outcome(claims, panels, [f"Without WikiText-2 the methods read {data.name}."])
+    short = sizes._replace(steps=_SEARCH_STEPS, evaluations=1)
+    tried = {
+        name: [
+            run(name, _scaled(settings, factor), _SEARCH_SEED, short)["perplexities"][-1]
+            for factor in _FACTORS
+        ]
+        for name, settings in _METHODS.items()
+    }
+    best = {name: _FACTORS[int(np.nanargmin(values))] for name, values in tried.items()}
+    searched = runs({name: _scaled(_METHODS[name], factor) for name, factor in best.items()})
+    panels.append(_draw(f"{data.name}, rates searched", sizes, searched))
+    claims = [
+        *order("WikiText-2, validation perplexity, authors' settings", _ends(found)),
+        *order("WikiText-2, validation perplexity, rates searched", _ends(searched)),
+    ]
+    notes = [
+        _describe(sizes, len(data.train), train),
+        f"WikiText-2, validation perplexity at the end, mean of {sizes.seeds} seeds (the paper's "
+        f"on the Penn Treebank, read off): {_list_ends(found, _PAPER)}. Norms above the threshold: "
+        f"{_list_shares(found)}.",
+        f"WikiText-2, each method with rate and longest step times the best of "
+        f"{', '.join(f'{factor:g}' for factor in _FACTORS)} ({_SEARCH_STEPS} steps, a seed of its "
+        f"own): "
+        + "; ".join(f"{name} {factor:g}" for name, factor in best.items())
+        + f". Validation perplexity: {_list_ends(searched)}. Norms above the threshold: "
+        f"{_list_shares(searched)}.",
+    ]
+    return Outcome(claims, panels, notes)
+
+
+def _scaled(settings: Settings, factor: float) -> Settings:
+    """With another rate and the same threshold on the norm."""
+    return settings._replace(
+        learning_rate=settings.learning_rate * factor, max_step=settings.max_step * factor
+    )
+
+
+def _ends(runs: Runs) -> dict[str, np.ndarray]:
+    return {
+        name: np.array([run["perplexities"][-1] for run in seeds]) for name, seeds in runs.items()
+    }
+
+
+def _fall(losses: np.ndarray) -> float:
+    tenth = len(losses) // 10
+    return float(losses[-tenth:].mean() / losses[:tenth].mean())
+
+
+def _draw(title: str, sizes: _Sizes, runs: Runs) -> Panel:
+    after = sizes.steps * np.arange(1, sizes.evaluations + 1)
+    curves = {}
+    for name, seeds in runs.items():
+        rows = np.array([run["perplexities"] for run in seeds])
+        curves[name] = (after, np.array([rows.min(0), rows.mean(0), rows.max(0)]))
+    title = f"{title}: mean and range of {sizes.seeds} seeds"
+    return Panel(title, "step", "validation perplexity", bands(curves, scales=("linear", "log")))
+
+
+def _describe(sizes: _Sizes, available: int, train: np.ndarray) -> str:
+    steps = sizes.steps * sizes.evaluations
+    read = steps * sizes.streams * sizes.length
+    return (
+        "Language model in the paper: AWD-LSTM (three layers, dropout, averaged iterates) on the "
+        "Penn Treebank, 250 epochs, sequences of 70 words on average. Here: an LSTM of one layer "
+        f"and width {sizes.width}, embedding tied to the output, without dropout and averages, on "
+        f"the {sizes.vocabulary:,} most frequent words of WikiText-2 (the rest, "
+        f"{np.mean(train == 0):.0%} of the text, is one word, so perplexities are lower), "
+        f"{sizes.streams} streams, sequences of {sizes.length}, {steps:,} steps, which read "
+        f"{read / available:.0%} of the text; perplexity on {sizes.held:,} words of the "
+        "validation text. Momenta, weight decay and responses (the clip hard, the other two soft) "
+        "are those of the authors' code."
+    )
+
+
+def _list_ends(runs: Runs, paper: dict[str, float] | None = None) -> str:
+    return "; ".join(
+        f"{name} {values.mean():.1f}" + (f" ({paper[name]:.1f})" if paper else "")
+        for name, values in _ends(runs).items()
+    )
+
+
+def _list_shares(runs: Runs) -> str:
+    return "; ".join(
+        f"{name} {shares(_METHODS[name], np.concatenate([run['norms'] for run in seeds]))}"
+        for name, seeds in runs.items()
+        if _METHODS[name].max_step < math.inf
+    )
+
+
+def _encode(train: list[str], held: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers for words: 0 for all but the most frequent of the training text."""
+    counts = Counter(train)
+    counts.pop("<unk>", None)  # the published text has it in place of rare words
+    codes = {word: place for place, (word, _) in enumerate(counts.most_common(size - 1), start=1)}
+    first, second = (
+        np.array([codes.get(word, 0) for word in text], np.int32) for text in (train, held)
+    )
+    return first, second
+
+
+def _streams(codes: np.ndarray, streams: int, length: int) -> np.ndarray:
+    """Sequences that follow one another in each of the streams, overlapping by a word.
+
+    Of shape (sequences, length + 1, streams): inputs are all but the last, targets all but the
+    first.
+    """
+    each = len(codes) // streams
+    columns = codes[: each * streams].reshape(streams, each).T
+    starts = np.arange(0, each - length, length)
+    return columns[starts[:, None] + np.arange(length + 1)]
+
+
+def start(rng: np.random.Generator, vocabulary: int, width: int) -> Params:
+    """Draws weights as the authors' code does: uniform, those of the LSTM as torch's."""
+
+    def uniform(bound: float, *shape: int) -> jax.Array:
+        return jnp.asarray(rng.uniform(-bound, bound, shape), jnp.float32)
+
+    bound = width**-0.5
+    return {
+        "embed": uniform(0.1, vocabulary, width),
+        "inside": uniform(bound, width, 4 * width),
+        "recurrent": uniform(bound, width, 4 * width),
+        "bias": uniform(bound, 4 * width) + uniform(bound, 4 * width),  # torch has two
+        "out_bias": jnp.zeros(vocabulary),
+    }
+
+
+def loss(params: Params, memory: Memory, batch: jax.Array) -> tuple[jax.Array, Memory]:
+    """The mean cross-entropy of the next words, and the memory after the last of them."""
+    inputs = params["embed"][batch[:-1]] @ params["inside"] + params["bias"]
+
+    def cell(memory: Memory, x: jax.Array) -> tuple[Memory, jax.Array]:
+        hidden, kept = memory
+        i, f, u, o = jnp.split(x + hidden @ params["recurrent"], 4, axis=1)
+        kept = jax.nn.sigmoid(f) * kept + jax.nn.sigmoid(i) * jnp.tanh(u)
+        hidden = jax.nn.sigmoid(o) * jnp.tanh(kept)
+        return (hidden, kept), hidden
+
+    memory, hidden = jax.lax.scan(cell, memory, inputs)
+    logits = hidden @ params["embed"].T + params["out_bias"]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1:]).mean(), memory
+
+
+_evaluate = jax.jit(loss)
+
+
+def _train(
+    step: Step,
+    settings: Settings,
+    seed: int,
+    train: np.ndarray,
+    held: np.ndarray,
+    sizes: _Sizes,
+) -> dict[str, np.ndarray]:
+    """Trains once; the start depends on the seed, and so does where in the text it begins."""
+    begun = time.monotonic()
+    rng = np.random.default_rng(seed)
+    params = start(rng, sizes.vocabulary, sizes.width)
+    empty = (jnp.zeros((sizes.streams, sizes.width)),) * 2
+    sequences = _streams(np.roll(train, -rng.integers(len(train))), sizes.streams, sizes.length)
+    validation = _streams(held, sizes.streams, sizes.length)
+    point = begin(settings, params, empty)
+    losses, norms, perplexities = [], [], []
+    for evaluation in range(sizes.evaluations):
+        places = (evaluation * sizes.steps + np.arange(sizes.steps)) % len(sequences)
+        point, *measured = advance(step, settings, point, (sequences[at] for at in places))
+        losses.append(measured[0])
+        norms.append(measured[1])
+        memory, entropies = empty, []
+        for sequence in validation:
+            entropy, memory = _evaluate(point.params, memory, sequence)
+            entropies.append(float(entropy))
+        perplexities.append(math.exp(np.mean(entropies)))
+    return {
+        "losses": np.concatenate(losses),
+        "norms": np.concatenate(norms),
+        "perplexities": np.array(perplexities),
+        "seconds": np.array(time.monotonic() - begun),
+    }
