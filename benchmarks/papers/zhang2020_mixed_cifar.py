@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.console import Console
@@ -75,7 +76,7 @@ def cifar(options: Options) -> Outcome:
     scale = optax.piecewise_constant_schedule(1.0, {drop * per_epoch: 0.1 for drop in drops})
 
     def loss(params: resnet.Params, carry: tuple[()], batch: Batch) -> tuple[jax.Array, tuple[()]]:
-        logits = resnet.apply(params, batch[0], len(sizes.widths), sizes.blocks)
+        logits = resnet.apply(params, jnp.asarray(batch[0]), len(sizes.widths), sizes.blocks)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean(), carry
 
     step = make_step(loss, scale)
@@ -88,9 +89,9 @@ def cifar(options: Options) -> Outcome:
             kept = None if built_in else options.runs
             found[name].append(remembered(kept, " ".join(map(str, words)), train))
             if not built_in:
-                losses = found[name][-1]["losses"]
-                ends = losses[drops[0] * per_epoch - per_epoch : drops[0] * per_epoch]
-                console.print(f"{data.name}, seed {seed}, {name}: {ends.mean():.3f}")
+                before_drop = found[name][-1]["losses"][: drops[0] * per_epoch]
+                last = before_drop[-per_epoch:].mean()
+                console.print(f"{data.name}, seed {seed}, {name}: {last:.3f}")
     # By method, seed and epoch.
     losses = {
         name: np.array([run["losses"] for run in runs]).reshape(sizes.seeds, -1, per_epoch).mean(2)

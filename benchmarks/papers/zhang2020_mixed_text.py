@@ -61,13 +61,13 @@ class _Sizes(NamedTuple):
     seeds: int
 
 
-_FULL = _Sizes(1000, 128, 20, 35, 300, 5, 70_000, 3)
+_FULL = _Sizes(1000, 64, 20, 35, 250, 4, 35_000, 3)
 _BUILT_IN = _Sizes(200, 16, 4, 10, 40, 3, 1000, 2)
 
 
 # The search: factors of rate and longest step, on a start and a place in the text of its own.
 _FACTORS = 0.125, 0.25, 0.5, 1.0, 2.0, 4.0
-_SEARCH_STEPS, _SEARCH_SEED = 400, 1000
+_SEARCH_STEPS, _SEARCH_SEED = 250, 1000
 
 Run = dict[str, np.ndarray]
 Runs = dict[str, list[Run]]  # a run for each seed, by method

@@ -59,6 +59,12 @@ def test_sets_of_a_folder(tmp_path: Path) -> None:
     _write(tmp_path / "tinyshakespeare", "input.txt.xz", "Hé".encode())
     assert datasets.text(tmp_path) == ("tiny Shakespeare", "Hé")
 
+    _write(tmp_path / "wikitext2", "wiki.train.tokens.permuted.xz", " \n = Hé = \n".encode())
+    _write(tmp_path / "wikitext2", "wiki.valid.tokens", b" One @-@ <unk> \n")
+    found_words = datasets.words(tmp_path)
+    assert found_words.train == ["<eos>", "=", "Hé", "=", "<eos>"]
+    assert found_words.validation == ["One", "@-@", "<unk>", "<eos>"]
+
 
 def test_sets_without_a_folder() -> None:
     name, rows = datasets.binary(None)
@@ -69,6 +75,8 @@ def test_sets_without_a_folder() -> None:
     assert len(digits.train) + len(digits.test) == 1797
     assert digits.train.x.max() == 1
     assert len(datasets.text(None)[1]) > 10_000
+    running = datasets.words(None)
+    assert len(running.train) > len(running.validation) > 1000
     lines = datasets.sentences(None)
     assert set(lines.validation_classes) <= set(lines.train_classes)
     assert len(lines.train) == len(lines.train_classes) > 100
