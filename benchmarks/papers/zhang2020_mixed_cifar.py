@@ -7,7 +7,6 @@ half their size, in place of ResNet-32 on all of them.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -129,7 +128,6 @@ def _notes(
     losses: dict[str, np.ndarray],
     found: dict[str, list[dict[str, np.ndarray]]],
 ) -> list[str]:
-    seconds = sum(float(run["seconds"]) for runs in found.values() for run in runs)
     per_epoch = sizes.images // sizes.batch
     clipped = {
         name: shares(
@@ -137,6 +135,7 @@ def _notes(
             np.concatenate([run["norms"][: drops[0] * per_epoch] for run in runs]),
         )
         for name, runs in found.items()
+        if _METHODS[name].max_step < math.inf
     }
     return [
         f"CIFAR-10 in the paper: ResNet-32, 50,000 images, batches of 128, 150 epochs with drops "
@@ -146,7 +145,7 @@ def _notes(
         f"{sizes.batch}, {sizes.epochs} epochs ({sizes.epochs * per_epoch:,} steps) with drops "
         f"after {drops[0]} and {drops[1]}. Rates, longest steps, momenta, weight decay, responses "
         f"(the clip hard, the other two soft) and augmentation are those of the authors' code; "
-        f"nothing was searched. The runs took {seconds / 60:.0f} minutes.",
+        "nothing was searched.",
         f"CIFAR-10, training loss in the last epoch before the first drop, mean of {sizes.seeds} "
         f"seeds (the paper's near epoch 79, read off): "
         + "; ".join(f"{n} {rows.mean():.3f} ({_PAPER[n]:.2f})" for n, rows in before.items())
@@ -175,12 +174,11 @@ def _train(
     step: Step, settings: Settings, seed: int, x: np.ndarray, y: np.ndarray, sizes: _Sizes
 ) -> dict[str, np.ndarray]:
     """Trains once; start and batches depend on the seed alone."""
-    start = time.monotonic()
     rng = np.random.default_rng(seed)
     params = resnet.init(rng, x.shape[-1], sizes.widths, sizes.blocks)
     batches = _batches(rng, x, y, sizes)
     _, losses, norms = advance(step, settings, begin(settings, params), batches)
-    return {"losses": losses, "norms": norms, "seconds": np.array(time.monotonic() - start)}
+    return {"losses": losses, "norms": norms}
 
 
 def _batches(

@@ -148,7 +148,7 @@ def shares(settings: Settings, norms: np.ndarray) -> str:
 
 
 def order(what: str, ends: Mapping[str, np.ndarray]) -> list[Claim]:
-    """Claims that each method ends no higher than the one before it.
+    """Claims that each method ends no higher than the one before it, and the last than the first.
 
     A seed gives all methods the same start and batches, so what counts is the ratio of two methods
     on it. Its interval is Student's, of the mean logarithm: three seeds are too few to draw again.
@@ -158,7 +158,7 @@ def order(what: str, ends: Mapping[str, np.ndarray]) -> list[Claim]:
       ends: By method, in the paper's order, worst first: a positive figure for each seed.
     """
     claims, names = [], list(ends)
-    for worse, better in pairwise(names):
+    for worse, better in [*pairwise(names), (names[0], names[-1])]:
         ratios = np.log(ends[better] / ends[worse])
         low, high = np.exp(of_mean(ratios))
         name = f"{what}: {better} over {worse}"

@@ -7,7 +7,6 @@ words of WikiText-2, in place of AWD-LSTM on the Penn Treebank.
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from functools import partial
 from typing import NamedTuple
@@ -267,7 +266,6 @@ def _train(
     sizes: _Sizes,
 ) -> dict[str, np.ndarray]:
     """Trains once; the start depends on the seed, and so does where in the text it begins."""
-    begun = time.monotonic()
     rng = np.random.default_rng(seed)
     params = start(rng, sizes.vocabulary, sizes.width)
     empty = (jnp.zeros((sizes.streams, sizes.width)),) * 2
@@ -289,5 +287,4 @@ def _train(
         "losses": np.concatenate(losses),
         "norms": np.concatenate(norms),
         "perplexities": np.array(perplexities),
-        "seconds": np.array(time.monotonic() - begun),
     }
