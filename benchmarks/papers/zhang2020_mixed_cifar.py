@@ -96,7 +96,7 @@ def cifar(options: Options) -> Outcome:
         name: np.array([run["losses"] for run in runs]).reshape(sizes.seeds, -1, per_epoch).mean(2)
         for name, runs in found.items()
     }
-    title = f"{data.name}, {_depth(sizes)} layers: mean and range of {sizes.seeds} seeds"
+    title = f"{data.name}, {_depth(sizes)} layers: mean, range, {sizes.seeds} seeds"
     curves = {
         name: (
             np.arange(1, sizes.epochs + 1),
@@ -104,7 +104,7 @@ def cifar(options: Options) -> Outcome:
         )
         for name, rows in losses.items()
     }
-    panel = Panel(title, "epoch", "training loss", bands(curves, scales=("linear", "log")))
+    panel = Panel(title, "epoch", "training loss", bands(curves, scales=("linear", "linear")))
     if built_in:  # what it shows of the order on CIFAR-10 is nothing
         claims = [
             at_most(
