@@ -129,7 +129,8 @@ def language(options: Options) -> Outcome:
         _describe(sizes, len(data.train), train),
         f"WikiText-2, validation perplexity at the end, mean of {sizes.seeds} seeds (the paper's "
         f"on the Penn Treebank, read off): {_list_ends(found, _PAPER)}. Norms above the threshold: "
-        f"{_list_shares(found)}.",
+        f"{_list_shares(found)}. Where the clip always acts, every step is as long as the longest "
+        f"allowed, {_METHODS['clip'].max_step:g}, whatever the gradient.",
         f"WikiText-2, each method with rate and longest step times the best of "
         f"{', '.join(f'{factor:g}' for factor in _FACTORS)} ({_SEARCH_STEPS} steps, a seed of its "
         f"own): "
