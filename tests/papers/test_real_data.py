@@ -12,6 +12,7 @@ from benchmarks.papers.chezhegov2025_cola import cola
 from benchmarks.papers.koloskova2023_real import logistic_real
 from benchmarks.papers.paper import Options, Outcome, Part
 from benchmarks.papers.tucat2025_vae import vae
+from benchmarks.papers.tucat2025_wide import wide
 from benchmarks.papers.zhang2020_real import smoothness_real
 from tests.quick_code import compiled_quickly
 
@@ -22,7 +23,7 @@ def _find(outcome: Outcome, *words: str) -> float:
     return float(claim.measured)
 
 
-REAL_DATA: tuple[Part, ...] = (logistic_real, vae, cola, smoothness_real)
+REAL_DATA: tuple[Part, ...] = (logistic_real, vae, wide, cola, smoothness_real)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,18 @@ def test_a_clip_costs_only_the_start_without_noise_and_a_bias_with_it(
 
 
 @pytest.mark.thorough
-def test_the_floor_of_a_tenth_acts(outcomes: dict[str, Outcome]) -> None:
-    assert _find(outcomes["vae"], "delta .1:", "floor") > 0.5
+def test_regularized_clipping_trains_an_autoencoder_as_adam_does(
+    outcomes: dict[str, Outcome],
+) -> None:
+    assert 0.5 < _find(outcomes["vae"], "authors' rates", "Adam's") < 1.5
+
+
+@pytest.mark.thorough
+def test_a_wide_network_contracts_and_stays_near_its_start(outcomes: dict[str, Outcome]) -> None:
+    found = outcomes["wide"]
+    assert [claim.name for claim in found.claims if not claim.holds] == []
+    # The floor lifts the contraction that a clip takes.
+    assert _find(found, "last loss with delta .1") < 0.5
 
 
 @pytest.mark.thorough
