@@ -134,8 +134,8 @@ def _notes(
         f"trains for 120,000 steps on 60,000 images; here {steps[-1]:,} on fewer. Test loss of "
         f"delta-GClip over Adam's, authors' rates, by step: {course}.",
         f"{title}: the authors' loss is a sum over the batch; norms of its gradient are "
-        f"{norms.min():.3g} to {norms.max():.3g}. Their threshold of {authors.threshold:g} and delta "
-        f"of {authors.delta:g} are for it: the floor acts {floors[0]}. With those of their "
+        f"{norms.min():.3g} to {norms.max():.3g}. Their threshold of {authors.threshold:g} and "
+        f"delta of {authors.delta:g} are for it: the floor acts {floors[0]}. With those of their "
         f"transformers, {_VIT_THRESHOLD:g} and {_VIT_DELTA:g}, which were tried here before, it "
         f"would act {floors[1]}: where that is all of them, delta-GClip is SGD.",
     ]
