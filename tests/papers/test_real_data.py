@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.papers import PAPERS
 from benchmarks.papers.chezhegov2025_cola import cola
+from benchmarks.papers.koloskova2023_batches import batches
 from benchmarks.papers.koloskova2023_real import logistic_real
+from benchmarks.papers.marshall2025_real import real
 from benchmarks.papers.paper import Options, Outcome, Part
 from benchmarks.papers.tucat2025_vae import vae
 from benchmarks.papers.tucat2025_wide import wide
@@ -23,7 +25,15 @@ def _find(outcome: Outcome, *words: str) -> float:
     return float(claim.measured)
 
 
-REAL_DATA: tuple[Part, ...] = (logistic_real, vae, wide, cola, smoothness_real)
+REAL_DATA: tuple[Part, ...] = (
+    logistic_real,
+    batches,
+    real,
+    vae,
+    wide,
+    cola,
+    smoothness_real,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +64,28 @@ def test_every_part_measures_and_draws(outcomes: dict[str, Outcome]) -> None:
 
 
 @pytest.mark.thorough
-def test_a_clip_costs_only_the_start_without_noise_and_a_bias_with_it(
-    outcomes: dict[str, Outcome],
-) -> None:
+def test_a_clip_costs_only_the_start_without_noise(outcomes: dict[str, Outcome]) -> None:
     found = outcomes["logistic_real"]
     assert [claim.name for claim in found.claims if not claim.holds] == []
-    assert _find(found, "SGD", "without a clip") > 3
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("model", ["logistic", "network"])
+def test_a_clip_of_the_mean_has_less_bias_than_one_of_examples(
+    outcomes: dict[str, Outcome], model: str
+) -> None:
+    found = outcomes["batches"]
+    assert _find(found, model, "over that with clipped examples", "gradient") < 0.6
+    assert _find(found, model, "without a clip") < 0.2
+
+
+@pytest.mark.thorough
+def test_residuals_apart_from_the_features_follow_the_equation(
+    outcomes: dict[str, Outcome],
+) -> None:
+    found = outcomes["real"]
+    apart = _find(found, "residuals of other examples, clip")
+    assert 2 * apart < _find(found, "real, clip", "1|")
 
 
 @pytest.mark.thorough

@@ -1,0 +1,327 @@
+"""Clipping each example's gradient against clipping the batch's mean, on real data.
+
+A. Koloskova, H. Hendrikx, S. U. Stich, "Revisiting Gradient Clipping: Stochastic bias and tight
+convergence guarantees", arXiv 2305.01588. What is clipped has noise of deviation sigma, and the
+bias is of order `min(sigma, sigma^2/c)`: a batch of B makes sigma smaller by the root of B where
+its mean is clipped, and leaves it where every example is. Their data is w1a; the default here is
+breast cancer, and digits for the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+import clipax
+from benchmarks.papers.claims import Claim, at_most, factor
+from benchmarks.papers.datasets import binary, fashion_mnist
+from benchmarks.papers.draw import bands
+from benchmarks.papers.intervals import bootstrap
+from benchmarks.papers.paper import Options, Outcome, Panel
+
+__all__ = ["batches"]
+
+_BATCH, _HIDDEN = 16, 16
+_EXAMPLE, _MEAN, _ONE = f"examples, batch {_BATCH}", f"mean, batch {_BATCH}", "batch 1"
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What is minimised.
+
+    Attributes:
+      name: Of the data and the model.
+      loss: Of one example, from a vector of parameters.
+      start: The parameters at first, a row for each seed.
+      x: Features, a row for each example.
+      y: Labels.
+      thresholds: To clip at, ascending; infinity is none.
+      rates: Learning rates to choose from.
+      steps: How many; the last half is averaged.
+    """
+
+    name: str
+    loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    start: jax.Array
+    x: jax.Array
+    y: jax.Array
+    thresholds: tuple[float, ...]
+    rates: tuple[float, ...]
+    steps: int
+
+
+@dataclass(frozen=True)
+class _Found:
+    """In the long run: a row for each threshold, a column for each seed.
+
+    Attributes:
+      norms: Of the gradient of the whole loss.
+      losses: The whole loss.
+      means: The parameters, averaged.
+      rates: The learning rate of each threshold.
+    """
+
+    norms: np.ndarray
+    losses: np.ndarray
+    means: np.ndarray
+    rates: np.ndarray
+
+
+def batches(options: Options) -> Outcome:
+    """The gradient of the whole loss in the long run, by threshold and by what is clipped.
+
+    It is that of the mean of the iterates over the last half of the steps: their noise averages
+    out, their bias does not. The learning rate is chosen for each threshold on a seed apart, by
+    the whole loss.
+    """
+    outcomes = [_logistic(options), _network(options)]
+    return Outcome(
+        [claim for outcome in outcomes for claim in outcome.claims],
+        [panel for outcome in outcomes for panel in outcome.panels],
+        [note for outcome in outcomes for note in outcome.notes],
+    )
+
+
+def _logistic(options: Options) -> Outcome:
+    name, data = binary(options.data_dir)
+    ridge = 1 / len(data)
+
+    def loss(w: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+        return jax.nn.softplus(-y * (x @ w)) + ridge * jnp.sum(w**2) / 2
+
+    x, y = jnp.asarray(data.x, jnp.float32), jnp.asarray(data.y, jnp.float32)
+    smoothness = float(jnp.linalg.eigvalsh(x.T @ x)[-1]) / len(x) / 4 + ridge
+    problem = _Problem(
+        f"{name}, logistic",
+        loss,
+        jnp.zeros((_seeds(options) + 1, x.shape[1])),
+        x,
+        y,
+        (0.1, 1.0, np.inf) if options.quick else (0.05, 0.2, 0.6, 2.0, np.inf),
+        (0.1 / smoothness, 0.5 / smoothness),
+        1_000 if options.quick else 8_000,
+    )
+    return _study(problem, (_ONE, _EXAMPLE, _MEAN), options)
+
+
+def _network(options: Options) -> Outcome:
+    data = fashion_mnist(options.data_dir)
+    images = np.asarray(data.train.x[..., 0], np.float32)
+    if images.shape[1] == 28:  # to 7x7
+        images = images.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4))
+    x = images.reshape(len(images), -1)[:5_000]
+    x = (x - x.mean(axis=0)) / (x.std() + 1e-6)
+    rng = np.random.default_rng(options.seed)
+    starts = [
+        {
+            "in": jnp.asarray(rng.normal(size=(x.shape[1], _HIDDEN)) / x.shape[1] ** 0.5),
+            "in_bias": jnp.zeros(_HIDDEN),
+            "out": jnp.asarray(rng.normal(size=(_HIDDEN, 10)) / _HIDDEN**0.5),
+            "out_bias": jnp.zeros(10),
+        }
+        for _ in range(_seeds(options) + 1)
+    ]
+    _, unravel = ravel_pytree(starts[0])
+
+    def loss(params: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+        p = unravel(params)
+        hidden = jnp.tanh(x @ p["in"] + p["in_bias"])
+        logits = hidden @ p["out"] + p["out_bias"]
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, y)
+
+    problem = _Problem(
+        f"{data.name}, network",
+        loss,
+        jnp.stack([ravel_pytree(start)[0] for start in starts]).astype(jnp.float32),
+        jnp.asarray(x),
+        jnp.asarray(data.train.y[: len(x)]),
+        (0.1, np.inf) if options.quick else (0.1, 0.4, 1.6, np.inf),
+        (0.1, 0.3),
+        500 if options.quick else 4_000,
+    )
+    return _study(problem, (_EXAMPLE, _MEAN), options)
+
+
+def _seeds(options: Options) -> int:
+    return 3 if options.quick else 5
+
+
+def _study(problem: _Problem, kinds: tuple[str, ...], options: Options) -> Outcome:
+    found = {kind: _train(problem, kind, options.seed) for kind in kinds}
+    biases = {kind: runs.norms for kind, runs in found.items()}
+    losses = {kind: runs.losses for kind, runs in found.items()}
+    sigma = _deviation(problem, found[_MEAN].means[-1, 0])
+    sigmas = {kind: sigma / (np.sqrt(_BATCH) if kind == _MEAN else 1.0) for kind in kinds}
+    c = np.array(problem.thresholds[:-1])
+    claims = [_bounded(problem, kind, biases[kind], sigmas[kind], c) for kind in kinds]
+    first = problem.thresholds[0]
+
+    def ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
+        return over.mean(axis=-1) / under.mean(axis=-1)
+
+    pair = biases[_MEAN][0], biases[_EXAMPLE][0]
+    claims.append(
+        at_most(
+            f"{problem.name}, c = {first:g}: gradient in the long run with the clipped mean over "
+            "that with clipped examples",
+            1.0,
+            ratio(*pair),
+            source="paper",
+            interval=bootstrap(ratio, *pair),
+        )
+    )
+    pair = losses[_MEAN][0], losses[_EXAMPLE][0]
+    claims.append(
+        at_most(
+            f"{problem.name}, c = {first:g}: last loss with the clipped mean over that with "
+            "clipped examples",
+            1.0,
+            ratio(*pair),
+            source="ours",
+            interval=bootstrap(ratio, *pair),
+        )
+    )
+    pair = biases[_EXAMPLE][-1], biases[_EXAMPLE][0]
+    claims.append(
+        at_most(
+            f"{problem.name}: gradient in the long run without a clip, over that with examples "
+            f"clipped at {first:g}",
+            1 / 3,
+            ratio(*pair),
+            source="paper",
+            interval=bootstrap(ratio, *pair),
+        )
+    )
+    if _ONE in kinds:
+        pair = biases[_EXAMPLE][0], biases[_ONE][0]
+        claims.append(
+            factor(
+                f"{problem.name}, c = {first:g}: gradient in the long run with clipped examples, "
+                f"batch {_BATCH} over batch 1",
+                1.0,
+                ratio(*pair),
+                1.25,
+                interval=bootstrap(ratio, *pair),
+            )
+        )
+    return Outcome(claims, [_panel(problem, found, sigmas)], [_note(problem, found, sigma)])
+
+
+def _bounded(
+    problem: _Problem, kind: str, biases: np.ndarray, sigma: float, c: np.ndarray
+) -> Claim:
+    bounds = np.minimum(sigma, sigma**2 / c)
+
+    def largest(picks: np.ndarray) -> np.ndarray:
+        drawn = biases[: len(c)][:, picks.astype(int)]
+        return np.asarray((drawn.mean(axis=-1).T / bounds).max(axis=-1))
+
+    return at_most(
+        f"{problem.name}, {kind}: largest gradient in the long run over min(sigma, sigma^2/c)",
+        1.0,
+        largest(np.arange(biases.shape[1])),
+        source="paper",
+        interval=bootstrap(largest, np.arange(biases.shape[1])),
+    )
+
+
+def _train(problem: _Problem, kind: str, seed: int) -> _Found:
+    """At every threshold, with the rate that is best on the last seed, which is left out."""
+    size = 1 if kind == _ONE else _BATCH
+    each = kind != _MEAN
+    half = problem.steps // 2
+    shape = (len(problem.start), 2, half, size)
+    picks = np.random.default_rng(seed).integers(len(problem.x), size=shape)
+    clipped = clipax.clipped_grad(problem.loss, jnp.inf, microbatch_size=size)
+
+    def mean_loss(params: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.mean(jax.vmap(problem.loss, in_axes=(None, 0, 0))(params, x, y))
+
+    def run(
+        threshold: jax.Array, rate: jax.Array, start: jax.Array, picks: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        optimizer = clipax.clip_sgd(rate, jnp.inf if each else threshold)
+
+        def step(carry, rows):  # type: ignore[no-untyped-def]
+            params, state, total = carry
+            batch = problem.x[rows], problem.y[rows]
+            if each:
+                grads, _ = clipped(params, *batch, threshold=threshold)
+            else:
+                grads = jax.grad(mean_loss)(params, *batch)
+            updates, state = optimizer.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+            return (params, state, total + params), None
+
+        zero = jnp.zeros_like(start)
+        (params, state, _), _ = jax.lax.scan(step, (start, optimizer.init(start), zero), picks[0])
+        (_, _, total), _ = jax.lax.scan(step, (params, state, zero), picks[1])
+        mean = total / half
+        loss, grads = jax.value_and_grad(mean_loss)(mean, problem.x, problem.y)
+        return jnp.linalg.norm(grads), loss, mean
+
+    grid = np.meshgrid(problem.thresholds, problem.rates, indexing="ij")
+    thresholds, rates = (jnp.asarray(part.ravel(), jnp.float32) for part in grid)
+    over_seeds = jax.vmap(run, in_axes=(None, None, 0, 0))
+    program = jax.jit(jax.vmap(over_seeds, in_axes=(0, 0, None, None)))
+    norms, losses, means = (
+        np.asarray(part).reshape(*grid[0].shape, len(problem.start), -1)
+        for part in program(thresholds, rates, problem.start, jnp.asarray(picks))
+    )
+    best = np.nan_to_num(losses[:, :, -1, 0], nan=np.inf).argmin(axis=1)  # on the last seed
+    norms, losses, means = (
+        part[np.arange(len(best)), best, :-1] for part in (norms, losses, means)
+    )
+    return _Found(norms[..., 0], losses[..., 0], means, np.array(problem.rates)[best])
+
+
+def _deviation(problem: _Problem, end: np.ndarray) -> float:
+    """Of an example's gradient: at the start or at the end, where it is larger."""
+
+    @jax.jit
+    @jax.vmap
+    def deviation(params: jax.Array) -> jax.Array:
+        each = jax.vmap(jax.grad(problem.loss), in_axes=(None, 0, 0))
+        grads = each(params, problem.x, problem.y)
+        return jnp.sqrt(jnp.mean(jnp.sum((grads - grads.mean(axis=0)) ** 2, axis=1)))
+
+    return float(deviation(jnp.stack([problem.start[0], jnp.asarray(end)])).max())
+
+
+def _note(problem: _Problem, found: dict[str, _Found], sigma: float) -> str:
+    words = [
+        f"{kind} "
+        + ", ".join(
+            f"{c:g}: {norms.mean():.2g} and {losses.mean():.3g}"
+            for c, norms, losses in zip(problem.thresholds, runs.norms, runs.losses, strict=True)
+        )
+        for kind, runs in found.items()
+    ]
+    return (
+        f"{problem.name}, sigma of an example {sigma:.3g}: gradient in the long run and loss "
+        f"there, by threshold: {'; '.join(words)}."
+    )
+
+
+def _panel(problem: _Problem, found: dict[str, _Found], sigmas: dict[str, float]) -> Panel:
+    c = np.array(problem.thresholds[:-1])
+    curves = {
+        kind: (c, np.stack([part.min(axis=1), part.mean(axis=1), part.max(axis=1)]))
+        for kind, part in ((kind, runs.norms[: len(c)]) for kind, runs in found.items())
+    }
+    theory = {
+        f"min($\\sigma$, $\\sigma^2/c$), {words}": (c, np.minimum(sigma, sigma**2 / c))
+        for words, sigma in (("of an example", sigmas[_EXAMPLE]), ("of the mean", sigmas[_MEAN]))
+    }
+    return Panel(
+        f"{problem.name}: what is clipped",
+        "threshold c",
+        "norm of the whole gradient",
+        bands(curves, theory=theory),
+    )
