@@ -107,7 +107,7 @@ def _logistic(options: Options) -> Outcome:
         (0.1 / smoothness, 0.5 / smoothness),
         1_000 if options.quick else 8_000,
     )
-    return _study(problem, (_ONE, _EXAMPLE, _MEAN), options)
+    return _study(problem, (*(() if options.quick else (_ONE,)), _EXAMPLE, _MEAN), options)
 
 
 def _network(options: Options) -> Outcome:

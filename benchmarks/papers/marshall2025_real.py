@@ -72,7 +72,7 @@ def _compare(data: Regression, options: Options) -> Outcome:
         }
         found = {
             kind: _runs(problem, sample, thresholds, steps, options)
-            for kind, sample in _samples(problem).items()
+            for kind, sample in _samples(problem, options.quick).items()
         }
         off = {
             kind: {name: deviation(curves[name], predicted[name]).mean() for name in thresholds}
@@ -108,16 +108,13 @@ def _claims(
 
     half = float(problem.residuals.var() / 2)
     if rescaled:
-        return [
-            claim("residuals of other examples", "clip", "paper"),
-            claim("residuals of other examples", "no clip", "paper"),
-        ]
-    return [
-        claim("Gaussian features", "clip", "paper"),
-        claim("Gaussian features", "no clip", "paper"),
-        claim("real", "clip", "paper"),
-        claim("real", "clip", "ours", half),
-    ]
+        kind = "residuals of other examples"
+        return [claim(kind, "clip", "paper"), claim(kind, "no clip", "paper")]
+    claims = [claim("real", "clip", "paper"), claim("real", "clip", "ours", half)]
+    kind = "Gaussian features"
+    if kind not in found:
+        return claims
+    return [claim(kind, "clip", "paper"), claim(kind, "no clip", "paper"), *claims]
 
 
 def _interval(curves: np.ndarray, path: np.ndarray) -> Interval:
@@ -148,7 +145,7 @@ def _predicted(problem: Regression, threshold: float, times: np.ndarray) -> np.n
     return np.asarray(np.interp(times, grid, np.asarray(risks)))
 
 
-def _samples(problem: Regression) -> dict[str, Callable[[jax.Array], Example]]:
+def _samples(problem: Regression, quick: bool) -> dict[str, Callable[[jax.Array], Example]]:
     features, residuals, deviations = (
         jnp.asarray(values, jnp.float32)
         for values in (problem.features, problem.residuals, np.sqrt(problem.spectrum))
@@ -169,11 +166,11 @@ def _samples(problem: Regression) -> dict[str, Callable[[jax.Array], Example]]:
         first, second = jax.random.split(key)
         return deviations * jax.random.normal(first, deviations.shape), residuals[pick(second)]
 
-    return {
+    samples: dict[str, Callable[[jax.Array], Example]] = {
         "real": paired,
         "residuals of other examples": apart,
-        "Gaussian features": gaussian,
     }
+    return samples if quick else samples | {"Gaussian features": gaussian}
 
 
 def _runs(
@@ -209,10 +206,7 @@ def _panel(
     problem: Regression, times: np.ndarray, predicted: Curves, found: dict[str, Curves]
 ) -> Panel:
     shown = np.linspace(0, len(times) - 1, min(150, len(times))).astype(int)
-    curves = {
-        kind: (times[shown], rows(found[kind]["clip"])[:, shown])
-        for kind in ("real", "residuals of other examples", "Gaussian features")
-    }
+    curves = {kind: (times[shown], rows(risks["clip"])[:, shown]) for kind, risks in found.items()}
     curves["real, no clip"] = times[shown], rows(found["real"]["no clip"])[:, shown]
     lowest = min(float(risks.min()) for risks in predicted.values())
     first = float(predicted["clip"][0])
