@@ -141,7 +141,7 @@ def _network(options: Options) -> Outcome:
         jnp.stack([ravel_pytree(start)[0] for start in starts]).astype(jnp.float32),
         jnp.asarray(x),
         jnp.asarray(data.train.y[: len(x)]),
-        (0.1, np.inf) if options.quick else (0.1, 0.4, 1.6, np.inf),
+        (0.1, np.inf) if options.quick else (0.1, 0.4, 1.6, 6.4, np.inf),
         (0.1, 0.3),
         500 if options.quick else 4_000,
     )
@@ -323,5 +323,6 @@ def _panel(problem: _Problem, found: dict[str, _Found], sigmas: dict[str, float]
         f"{problem.name}: what is clipped",
         "threshold c",
         "norm of the whole gradient",
-        bands(curves, theory=theory),
+        # Room for the legend above.
+        bands(curves, theory=theory, ylim=(None, 100 * sigmas[_EXAMPLE])),
     )
