@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
+from scipy.optimize import minimize
+from scipy.special import expit
 
 import clipax
-from benchmarks.papers.claims import Claim, at_most, factor
+from benchmarks.papers.claims import Claim, at_most, close, factor
 from benchmarks.papers.datasets import binary, fashion_mnist
 from benchmarks.papers.draw import bands
 from benchmarks.papers.intervals import bootstrap
@@ -44,6 +46,7 @@ class _Problem:
       thresholds: To clip at, ascending; infinity is none.
       rates: Learning rates to choose from.
       steps: How many; the last half is averaged.
+      seed: Of the batches.
     """
 
     name: str
@@ -54,6 +57,7 @@ class _Problem:
     thresholds: tuple[float, ...]
     rates: tuple[float, ...]
     steps: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,13 @@ def _logistic(options: Options) -> Outcome:
         (0.1, 1.0, np.inf) if options.quick else (0.05, 0.2, 0.6, 2.0, np.inf),
         (0.1 / smoothness, 0.5 / smoothness),
         1_000 if options.quick else 8_000,
+        options.seed,
     )
-    return _study(problem, (*(() if options.quick else (_ONE,)), _EXAMPLE, _MEAN), options)
+    return _study(
+        problem,
+        (*(() if options.quick else (_ONE,)), _EXAMPLE, _MEAN),
+        _fixed_point(np.asarray(data.x), np.asarray(data.y), ridge, problem.thresholds[0]),
+    )
 
 
 def _network(options: Options) -> Outcome:
@@ -144,16 +153,38 @@ def _network(options: Options) -> Outcome:
         (0.1, np.inf) if options.quick else (0.1, 0.4, 1.6, 6.4, np.inf),
         (0.1, 0.3),
         500 if options.quick else 4_000,
+        options.seed,
     )
-    return _study(problem, (_EXAMPLE, _MEAN), options)
+    return _study(problem, (_EXAMPLE, _MEAN))
 
 
 def _seeds(options: Options) -> int:
     return 3 if options.quick else 5
 
 
-def _study(problem: _Problem, kinds: tuple[str, ...], options: Options) -> Outcome:
-    found = {kind: _train(problem, kind, options.seed) for kind in kinds}
+def _fixed_point(x: np.ndarray, y: np.ndarray, ridge: float, threshold: float) -> float:
+    """Norm of the gradient of logistic regression where that of the clipped examples is zero.
+
+    A clipped example has the gradient of a loss that is linear from some margin downwards. The
+    ridge's share of an example's gradient is left out of its norm.
+    """
+    most = np.minimum(threshold / np.maximum(np.linalg.norm(x, axis=1), 1e-9), 1 - 1e-12)
+    margin = np.log((1 - most) / most)
+
+    def clipped(w: np.ndarray) -> tuple[float, np.ndarray]:
+        m = y * (x @ w)
+        linear = np.logaddexp(0, -margin) + most * (margin - m)
+        losses = np.where(m >= margin, np.logaddexp(0, -m), linear)
+        slopes = y * np.minimum(expit(-m), most)
+        return losses.mean() + ridge * (w @ w) / 2, ridge * w - slopes @ x / len(x)
+
+    w = minimize(clipped, np.zeros(x.shape[1]), jac=True, options={"maxiter": 3000}).x
+    return float(np.linalg.norm(ridge * w - (y * expit(-y * (x @ w))) @ x / len(x)))
+
+
+def _study(problem: _Problem, kinds: tuple[str, ...], exact: float | None = None) -> Outcome:
+    """`exact` is the gradient at the first threshold in the limit of small rates, if known."""
+    found = {kind: _train(problem, kind) for kind in kinds}
     biases = {kind: runs.norms for kind, runs in found.items()}
     losses = {kind: runs.losses for kind, runs in found.items()}
     sigma = _deviation(problem, found[_MEAN].means[-1, 0])
@@ -198,6 +229,18 @@ def _study(problem: _Problem, kinds: tuple[str, ...], options: Options) -> Outco
             interval=bootstrap(ratio, *pair),
         )
     )
+    if exact is not None:
+        norms = biases[_EXAMPLE][0]
+        claims.append(
+            close(
+                f"{problem.name}, c = {first:g}: gradient in the long run with clipped examples, "
+                "against the exact fixed point",
+                exact,
+                norms.mean(),
+                0.05,
+                interval=bootstrap(lambda drawn: drawn.mean(axis=-1), norms),
+            )
+        )
     if _ONE in kinds:
         pair = biases[_EXAMPLE][0], biases[_ONE][0]
         claims.append(
@@ -231,13 +274,13 @@ def _bounded(
     )
 
 
-def _train(problem: _Problem, kind: str, seed: int) -> _Found:
+def _train(problem: _Problem, kind: str) -> _Found:
     """At every threshold, with the rate that is best on the last seed, which is left out."""
     size = 1 if kind == _ONE else _BATCH
     each = kind != _MEAN
     half = problem.steps // 2
     shape = (len(problem.start), 2, half, size)
-    picks = np.random.default_rng(seed).integers(len(problem.x), size=shape)
+    picks = np.random.default_rng(problem.seed).integers(len(problem.x), size=shape)
     clipped = clipax.clipped_grad(problem.loss, jnp.inf, microbatch_size=size)
 
     def mean_loss(params: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -160,11 +160,16 @@ def _panels(
     }
     limit = {f"{_COMPETITIVE:g}": (steps[[0, -1]], [_COMPETITIVE] * 2)}
     return [
-        Panel(f"{title}: mean over seeds", "step", "test loss of an image", lines(curves)),
+        Panel(
+            f"{title}: mean over seeds",
+            "step",
+            "test loss of an image",
+            lines(curves, scales=("linear", "log")),
+        ),
         Panel(
             f"{title}: delta-GClip against Adam",
             "step",
             "ratio of test losses, with its range",
-            bands(spread, theory=limit, scales=("log", "linear")),
+            bands(spread, theory=limit, scales=("linear", "linear")),
         ),
     ]
