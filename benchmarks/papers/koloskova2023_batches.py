@@ -9,9 +9,6 @@ breast cancer, and digits for the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,61 +17,25 @@ from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
 from scipy.special import expit
 
-import clipax
 from benchmarks.papers.claims import Claim, at_most, close, factor
 from benchmarks.papers.datasets import binary, fashion_mnist
 from benchmarks.papers.draw import bands
 from benchmarks.papers.intervals import bootstrap
+from benchmarks.papers.koloskova2023_training import (
+    BATCH,
+    EXAMPLE,
+    MEAN,
+    ONE,
+    Found,
+    Problem,
+    deviation,
+    train,
+)
 from benchmarks.papers.paper import Options, Outcome, Panel
 
 __all__ = ["batches"]
 
-_BATCH, _HIDDEN = 16, 16
-_EXAMPLE, _MEAN, _ONE = f"examples, batch {_BATCH}", f"mean, batch {_BATCH}", "batch 1"
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """What is minimised.
-
-    Attributes:
-      name: Of the data and the model.
-      loss: Of one example, from a vector of parameters.
-      start: The parameters at first, a row for each seed.
-      x: Features, a row for each example.
-      y: Labels.
-      thresholds: To clip at, ascending; infinity is none.
-      rates: Learning rates to choose from.
-      steps: How many; the last half is averaged.
-      seed: Of the batches.
-    """
-
-    name: str
-    loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-    start: jax.Array
-    x: jax.Array
-    y: jax.Array
-    thresholds: tuple[float, ...]
-    rates: tuple[float, ...]
-    steps: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Found:
-    """In the long run: a row for each threshold, a column for each seed.
-
-    Attributes:
-      norms: Of the gradient of the whole loss.
-      losses: The whole loss.
-      means: The parameters, averaged.
-      rates: The learning rate of each threshold.
-    """
-
-    norms: np.ndarray
-    losses: np.ndarray
-    means: np.ndarray
-    rates: np.ndarray
+_HIDDEN = 16
 
 
 def batches(options: Options) -> Outcome:
@@ -101,7 +62,7 @@ def _logistic(options: Options) -> Outcome:
 
     x, y = jnp.asarray(data.x, jnp.float32), jnp.asarray(data.y, jnp.float32)
     smoothness = float(jnp.linalg.eigvalsh(x.T @ x)[-1]) / len(x) / 4 + ridge
-    problem = _Problem(
+    problem = Problem(
         f"{name}, logistic",
         loss,
         jnp.zeros((_seeds(options) + 1, x.shape[1])),
@@ -114,7 +75,7 @@ def _logistic(options: Options) -> Outcome:
     )
     return _study(
         problem,
-        (*(() if options.quick else (_ONE,)), _EXAMPLE, _MEAN),
+        (*(() if options.quick else (ONE,)), EXAMPLE, MEAN),
         _fixed_point(np.asarray(data.x), np.asarray(data.y), ridge, problem.thresholds[0]),
     )
 
@@ -144,7 +105,7 @@ def _network(options: Options) -> Outcome:
         logits = hidden @ p["out"] + p["out_bias"]
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, y)
 
-    problem = _Problem(
+    problem = Problem(
         f"{data.name}, network",
         loss,
         jnp.stack([ravel_pytree(start)[0] for start in starts]).astype(jnp.float32),
@@ -155,7 +116,7 @@ def _network(options: Options) -> Outcome:
         500 if options.quick else 4_000,
         options.seed,
     )
-    return _study(problem, (_EXAMPLE, _MEAN))
+    return _study(problem, (EXAMPLE, MEAN))
 
 
 def _seeds(options: Options) -> int:
@@ -182,13 +143,13 @@ def _fixed_point(x: np.ndarray, y: np.ndarray, ridge: float, threshold: float) -
     return float(np.linalg.norm(ridge * w - (y * expit(-y * (x @ w))) @ x / len(x)))
 
 
-def _study(problem: _Problem, kinds: tuple[str, ...], exact: float | None = None) -> Outcome:
+def _study(problem: Problem, kinds: tuple[str, ...], exact: float | None = None) -> Outcome:
     """`exact` is the gradient at the first threshold in the limit of small rates, if known."""
-    found = {kind: _train(problem, kind) for kind in kinds}
+    found = {kind: train(problem, kind) for kind in kinds}
     biases = {kind: runs.norms for kind, runs in found.items()}
     losses = {kind: runs.losses for kind, runs in found.items()}
-    sigma = _deviation(problem, found[_MEAN].means[-1, 0])
-    sigmas = {kind: sigma / (np.sqrt(_BATCH) if kind == _MEAN else 1.0) for kind in kinds}
+    sigma = deviation(problem, found[MEAN].means[-1, 0])
+    sigmas = {kind: sigma / (np.sqrt(BATCH) if kind == MEAN else 1.0) for kind in kinds}
     c = np.array(problem.thresholds[:-1])
     claims = [_bounded(problem, kind, biases[kind], sigmas[kind], c) for kind in kinds]
     first = problem.thresholds[0]
@@ -196,7 +157,7 @@ def _study(problem: _Problem, kinds: tuple[str, ...], exact: float | None = None
     def ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
         return over.mean(axis=-1) / under.mean(axis=-1)
 
-    pair = biases[_MEAN][0], biases[_EXAMPLE][0]
+    pair = biases[MEAN][0], biases[EXAMPLE][0]
     claims.append(
         at_most(
             f"{problem.name}, c = {first:g}: gradient in the long run with the clipped mean over "
@@ -207,7 +168,7 @@ def _study(problem: _Problem, kinds: tuple[str, ...], exact: float | None = None
             interval=bootstrap(ratio, *pair),
         )
     )
-    pair = losses[_MEAN][0], losses[_EXAMPLE][0]
+    pair = losses[MEAN][0], losses[EXAMPLE][0]
     claims.append(
         at_most(
             f"{problem.name}, c = {first:g}: last loss with the clipped mean over that with "
@@ -218,7 +179,7 @@ def _study(problem: _Problem, kinds: tuple[str, ...], exact: float | None = None
             interval=bootstrap(ratio, *pair),
         )
     )
-    pair = biases[_EXAMPLE][-1], biases[_EXAMPLE][0]
+    pair = biases[EXAMPLE][-1], biases[EXAMPLE][0]
     claims.append(
         at_most(
             f"{problem.name}: gradient in the long run without a clip, over that with examples "
@@ -230,7 +191,7 @@ def _study(problem: _Problem, kinds: tuple[str, ...], exact: float | None = None
         )
     )
     if exact is not None:
-        norms = biases[_EXAMPLE][0]
+        norms = biases[EXAMPLE][0]
         claims.append(
             close(
                 f"{problem.name}, c = {first:g}: gradient in the long run with clipped examples, "
@@ -241,12 +202,12 @@ def _study(problem: _Problem, kinds: tuple[str, ...], exact: float | None = None
                 interval=bootstrap(lambda drawn: drawn.mean(axis=-1), norms),
             )
         )
-    if _ONE in kinds:
-        pair = biases[_EXAMPLE][0], biases[_ONE][0]
+    if ONE in kinds:
+        pair = biases[EXAMPLE][0], biases[ONE][0]
         claims.append(
             factor(
                 f"{problem.name}, c = {first:g}: gradient in the long run with clipped examples, "
-                f"batch {_BATCH} over batch 1",
+                f"batch {BATCH} over batch 1",
                 1.0,
                 ratio(*pair),
                 1.25,
@@ -256,9 +217,7 @@ def _study(problem: _Problem, kinds: tuple[str, ...], exact: float | None = None
     return Outcome(claims, [_panel(problem, found, sigmas)], [_note(problem, found, sigma)])
 
 
-def _bounded(
-    problem: _Problem, kind: str, biases: np.ndarray, sigma: float, c: np.ndarray
-) -> Claim:
+def _bounded(problem: Problem, kind: str, biases: np.ndarray, sigma: float, c: np.ndarray) -> Claim:
     bounds = np.minimum(sigma, sigma**2 / c)
 
     def largest(picks: np.ndarray) -> np.ndarray:
@@ -274,70 +233,7 @@ def _bounded(
     )
 
 
-def _train(problem: _Problem, kind: str) -> _Found:
-    """At every threshold, with the rate that is best on the last seed, which is left out."""
-    size = 1 if kind == _ONE else _BATCH
-    each = kind != _MEAN
-    half = problem.steps // 2
-    shape = (len(problem.start), 2, half, size)
-    picks = np.random.default_rng(problem.seed).integers(len(problem.x), size=shape)
-    clipped = clipax.clipped_grad(problem.loss, jnp.inf, microbatch_size=size)
-
-    def mean_loss(params: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.mean(jax.vmap(problem.loss, in_axes=(None, 0, 0))(params, x, y))
-
-    def run(
-        threshold: jax.Array, rate: jax.Array, start: jax.Array, picks: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        optimizer = clipax.clip_sgd(rate, jnp.inf if each else threshold)
-
-        def step(carry, rows):  # type: ignore[no-untyped-def]
-            params, state, total = carry
-            batch = problem.x[rows], problem.y[rows]
-            if each:
-                grads, _ = clipped(params, *batch, threshold=threshold)
-            else:
-                grads = jax.grad(mean_loss)(params, *batch)
-            updates, state = optimizer.update(grads, state, params)
-            params = optax.apply_updates(params, updates)
-            return (params, state, total + params), None
-
-        zero = jnp.zeros_like(start)
-        (params, state, _), _ = jax.lax.scan(step, (start, optimizer.init(start), zero), picks[0])
-        (_, _, total), _ = jax.lax.scan(step, (params, state, zero), picks[1])
-        mean = total / half
-        loss, grads = jax.value_and_grad(mean_loss)(mean, problem.x, problem.y)
-        return jnp.linalg.norm(grads), loss, mean
-
-    grid = np.meshgrid(problem.thresholds, problem.rates, indexing="ij")
-    thresholds, rates = (jnp.asarray(part.ravel(), jnp.float32) for part in grid)
-    over_seeds = jax.vmap(run, in_axes=(None, None, 0, 0))
-    program = jax.jit(jax.vmap(over_seeds, in_axes=(0, 0, None, None)))
-    norms, losses, means = (
-        np.asarray(part).reshape(*grid[0].shape, len(problem.start), -1)
-        for part in program(thresholds, rates, problem.start, jnp.asarray(picks))
-    )
-    best = np.nan_to_num(losses[:, :, -1, 0], nan=np.inf).argmin(axis=1)  # on the last seed
-    norms, losses, means = (
-        part[np.arange(len(best)), best, :-1] for part in (norms, losses, means)
-    )
-    return _Found(norms[..., 0], losses[..., 0], means, np.array(problem.rates)[best])
-
-
-def _deviation(problem: _Problem, end: np.ndarray) -> float:
-    """Of an example's gradient: at the start or at the end, where it is larger."""
-
-    @jax.jit
-    @jax.vmap
-    def deviation(params: jax.Array) -> jax.Array:
-        each = jax.vmap(jax.grad(problem.loss), in_axes=(None, 0, 0))
-        grads = each(params, problem.x, problem.y)
-        return jnp.sqrt(jnp.mean(jnp.sum((grads - grads.mean(axis=0)) ** 2, axis=1)))
-
-    return float(deviation(jnp.stack([problem.start[0], jnp.asarray(end)])).max())
-
-
-def _note(problem: _Problem, found: dict[str, _Found], sigma: float) -> str:
+def _note(problem: Problem, found: dict[str, Found], sigma: float) -> str:
     words = [
         f"{kind} "
         + ", ".join(
@@ -352,7 +248,7 @@ def _note(problem: _Problem, found: dict[str, _Found], sigma: float) -> str:
     )
 
 
-def _panel(problem: _Problem, found: dict[str, _Found], sigmas: dict[str, float]) -> Panel:
+def _panel(problem: Problem, found: dict[str, Found], sigmas: dict[str, float]) -> Panel:
     c = np.array(problem.thresholds[:-1])
     curves = {
         kind: (c, np.stack([part.min(axis=1), part.mean(axis=1), part.max(axis=1)]))
@@ -360,12 +256,12 @@ def _panel(problem: _Problem, found: dict[str, _Found], sigmas: dict[str, float]
     }
     theory = {
         f"min($\\sigma$, $\\sigma^2/c$), {words}": (c, np.minimum(sigma, sigma**2 / c))
-        for words, sigma in (("of an example", sigmas[_EXAMPLE]), ("of the mean", sigmas[_MEAN]))
+        for words, sigma in (("of an example", sigmas[EXAMPLE]), ("of the mean", sigmas[MEAN]))
     }
     return Panel(
         f"{problem.name}: what is clipped",
         "threshold c",
         "norm of the whole gradient",
         # Room for the legend above.
-        bands(curves, theory=theory, ylim=(None, 100 * sigmas[_EXAMPLE])),
+        bands(curves, theory=theory, ylim=(None, 100 * sigmas[EXAMPLE])),
     )
