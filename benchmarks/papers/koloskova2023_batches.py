@@ -129,6 +129,7 @@ def _fixed_point(x: np.ndarray, y: np.ndarray, ridge: float, threshold: float) -
     A clipped example has the gradient of a loss that is linear from some margin downwards. The
     ridge's share of an example's gradient is left out of its norm.
     """
+    x = np.asarray(x, np.float64)
     most = np.minimum(threshold / np.maximum(np.linalg.norm(x, axis=1), 1e-9), 1 - 1e-12)
     margin = np.log((1 - most) / most)
 
