@@ -189,7 +189,7 @@ def _descend(
         params, state = carry
         loss, grads = jax.value_and_grad(_loss)(params, x, y)
         updates, state = optimizer.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), (loss, optax.global_norm(grads))
+        return (optax.apply_updates(params, updates), state), (loss, _norms(grads, 0))
 
     first = (start, optimizer.init(start))
     (end, _), (losses, norms) = jax.lax.scan(step, first, length=steps)
