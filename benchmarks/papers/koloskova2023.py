@@ -19,6 +19,7 @@ from scipy import integrate, optimize
 import clipax
 from benchmarks.papers.claims import Claim, Number, close, exact
 from benchmarks.papers.draw import lines, spaced
+from benchmarks.papers.koloskova2023_batches import batches
 from benchmarks.papers.koloskova2023_real import logistic_real
 from benchmarks.papers.loops import recorded, steps_until
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
@@ -252,5 +253,5 @@ _SAMPLERS: dict[str, Sampler] = {
 }
 PAPER = Paper(
     "the bias of clipping, arXiv 2305.01588",
-    (_two_points, _stationary, _deterministic, logistic_real),
+    (_two_points, _stationary, _deterministic, logistic_real, batches),
 )

@@ -19,6 +19,7 @@ from benchmarks.papers.draw import lines, spaced
 from benchmarks.papers.loops import recorded
 from benchmarks.papers.paper import Options, Outcome, Panel, Paper
 from benchmarks.papers.tucat2025_vae import vae
+from benchmarks.papers.tucat2025_wide import wide
 
 __all__ = ["PAPER"]
 
@@ -124,4 +125,4 @@ def _loss(matrix: jax.Array, target: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.sum((matrix @ w - target) ** 2) / 2
 
 
-PAPER = Paper("regularized clipping, arXiv 2404.08624", (_contraction, vae))
+PAPER = Paper("regularized clipping, arXiv 2404.08624", (_contraction, wide, vae))
