@@ -16,9 +16,6 @@ from clipax.lab._compare.methods import DEFAULT_METHODS
 from clipax.lab._compare.outcome import Comparison
 from clipax.lab._compare.settings import Settings
 from tests.lab.compare.made_results import NORMS, RESULTS
-from clipax.lab._compare.outcome import Comparison
-from clipax.lab._compare.settings import Settings
-from tests.lab.compare.made_results import NORMS, RESULTS
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +91,7 @@ def test_compare_makes_its_files_and_a_table(capsys):
     assert {line["result"]["method"] for line in results} == names
     assert all(len(line["result"]["seeds"]) == commands.QUICK["seeds"] for line in results)
     assert all(len(line["result"]["settings"]) == 8 for line in results)
-    assert "wine, mlp: 1 % corrupt batches, noise pareto:1.5 of scale 1, 60 steps" in out
+    assert "wine, mlp: 1 % corrupt batches, noise 1 pareto:1.5, 60 steps" in out
     assert "Start with " in out or "a run with more seeds decides" in out
     assert "60 steps and 4 seeds are a trial" in out
     assert "| clip_by_global_norm+sgd |" in (out_folder / "summary.md").read_text()
