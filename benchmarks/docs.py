@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import choice_tables
+from benchmarks import choice_tables, paper_tables
 from benchmarks.choice_tables import RESULTS, load
 from benchmarks.command import load_suite
 from benchmarks.harness import records
@@ -24,7 +24,7 @@ from benchmarks.suites.programs import join
 
 ROOT = Path(__file__).parents[1]
 SPEED, CHOOSE = ROOT / "docs" / "speed.md", ROOT / "docs" / "choose.md"
-REAL_NORMS = ROOT / "docs" / "real_norms.md"
+REAL_NORMS, PAPERS = ROOT / "docs" / "real_norms.md", ROOT / "docs" / "papers.md"
 
 FILES = {
     **dict.fromkeys(("steps_cpu", "scopes", "methods_cpu"), "steps"),
@@ -165,6 +165,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training-gpu": partial(write_suite, "training_gpu"),
     "training-tpu": partial(write_suite, "training_tpu"),
     **choice_tables.TABLES,
+    **paper_tables.TABLES,
 }
 
 
@@ -190,7 +191,7 @@ def fill(text: str) -> str:
         begin, end = (f"<!-- {found[1]}:{found[2]} {word} -->" for word in ("begin", "end"))
         return f"{begin}\n{TABLES[found[2]]()}\n{end}"
 
-    pattern = r"<!-- (speed|choose):([\w-]+) begin -->.*?<!-- \1:\2 end -->"
+    pattern = r"<!-- (speed|choose|papers):([\w-]+) begin -->.*?<!-- \1:\2 end -->"
     return re.sub(pattern, replace, text, flags=re.DOTALL)
 
 
@@ -200,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing: is it as it should?")
     options = parser.parse_args(arguments)
     pages = {RESULTS / "figures.md": write_figures()}
-    pages |= {page: fill(page.read_text()) for page in (SPEED, CHOOSE, REAL_NORMS)}
+    pages |= {page: fill(page.read_text()) for page in (SPEED, CHOOSE, REAL_NORMS, PAPERS)}
     for name in ("faults", "tail_index"):
         text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)
         pages[RESULTS / f"{name}.md"] = text

@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmarks.papers.claims import Claim, Number, Source
 from benchmarks.papers.paper import Result
 
-__all__ = ["markdown", "table", "verdict"]
+__all__ = ["describe_claim", "markdown", "table", "verdict"]
 
 _COLUMNS = ("figure", "source", "reference", "measured", "allowed", "verdict")
 _STYLES = {"MISSED": "bold red", "open": "yellow"}
@@ -33,7 +33,7 @@ def table(result: Result) -> Table:
     for column in _COLUMNS[1:]:
         shown.add_column(column, justify="right", no_wrap=True)
     for claim in result.claims:
-        shown.add_row(*_row(claim), style=_STYLES.get(claim.verdict))
+        shown.add_row(*describe_claim(claim).values(), style=_STYLES.get(claim.verdict))
     return shown
 
 
@@ -92,7 +92,11 @@ def markdown(results: Sequence[Result], pictures: Mapping[str, str]) -> str:
         if lines:
             parts.append("\n".join(lines))
         if result.claims:
-            parts.append(_grid([_COLUMNS, *(_row(claim) for claim in result.claims)]))
+            parts.append(
+                _grid(
+                    [_COLUMNS, *(tuple(describe_claim(claim).values()) for claim in result.claims)]
+                )
+            )
         if result.name in pictures:
             parts.append(f"![{result.title}]({pictures[result.name]})")
     return "\n\n".join(parts) + "\n"
@@ -117,13 +121,14 @@ def _grid(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {line} |" for line in written)
 
 
-def _row(claim: Claim) -> tuple[str, ...]:
+def describe_claim(claim: Claim) -> dict[str, str]:
+    """What the tables say of a claim, by the names of their columns."""
     reference = claim.reference
     ends = reference if isinstance(reference, Sequence) else (reference,)
     measured = _figure(claim.measured)
     if claim.interval is not None:
         measured += f" ({' to '.join(map(_figure, claim.interval))})"
-    return (
+    cells = (
         claim.name,
         claim.source,
         " to ".join(map(_figure, ends)),
@@ -131,6 +136,7 @@ def _row(claim: Claim) -> tuple[str, ...]:
         claim.allowed,
         claim.verdict,
     )
+    return dict(zip(_COLUMNS, cells, strict=True))
 
 
 def _figure(number: Number) -> str:
