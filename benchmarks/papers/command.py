@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Loops of millions of tiny steps: an accelerator would spend them on starting kernels.
     with jax.default_device(jax.devices("cpu")[0]):
         for name in names:
-            chosen = Options(options.quick, options.seed, options.data_dir)
+            runs = options.out / f"{name}_runs"
+            chosen = Options(options.quick, options.seed, options.data_dir, runs)
             result = measure(name, PAPERS[name], chosen, settings)
             console.print(table(result))
             results.append(write(result, options.out))

@@ -24,11 +24,14 @@ class Options:
       seed: Of all that is random.
       data_dir: Folder with data sets that are not built in; None: parts that need it say so in a
         note and measure what they can.
+      runs: Folder for what a long part has finished, so that it goes on from there when it is
+        started again; None: nothing is kept.
     """
 
     quick: bool = False
     seed: int = 0
     data_dir: Path | None = None
+    runs: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,8 @@ def test_what_does_not_hold_fails_the_command_and_keeps_the_rest(
     out = tmp_path / "new" / "folder"
     arguments = ["--quick", "--seed", "7", f"--data-dir={tmp_path}", f"--out={out}"]
     assert main(["all", *arguments]) == 1
-    assert asked == [Options(True, 7, tmp_path)] * 2
+    runs = [out / f"{name}_runs" for name in ("right", "wrong")]
+    assert asked == [Options(True, 7, tmp_path, folder) for folder in runs]
     printed = capsys.readouterr()
     assert "1,465,965 1,465,965" in printed.out
     assert "4 of 6 figures hold." in printed.out
