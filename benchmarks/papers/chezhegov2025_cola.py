@@ -23,13 +23,22 @@ from benchmarks.papers.chezhegov2025_tuning import (
     METHODS,
     Problem,
     Run,
+    Setting,
     measure_noise,
     train,
 )
 from benchmarks.papers.claims import Claim, Source, at_most, within
 from benchmarks.papers.datasets import Sentences, sentences
 from benchmarks.papers.draw import bands, lines
-from benchmarks.papers.encoder import PACKAGES, Classifier, Size, load, pretrained_folder, tokenizer
+from benchmarks.papers.encoder import (
+    PACKAGES,
+    Classifier,
+    Size,
+    fill,
+    pretrained_folder,
+    read,
+    tokenizer,
+)
 from benchmarks.papers.intervals import bootstrap
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome, Panel
@@ -50,8 +59,10 @@ class _Amount:
       seeds: Runs of each method.
       steps: Of a run.
       records: How often in it the validation loss is computed.
-      rates: The learning rates to choose from; one: there is no choice.
-      choosing_seeds: Runs for each of the rates.
+      rates: Learning rates of Adam to choose from.
+      shares: Of the authors' thresholds, and
+      multiples: of Adam's learning rate for the delayed method, to choose from.
+      choosing_seeds: Runs for each choice.
       choosing_steps: Of such a run.
       noise: Minibatch gradients at a point.
     """
@@ -60,43 +71,45 @@ class _Amount:
     steps: int
     records: int
     rates: tuple[float, ...]
+    shares: tuple[float, ...]
+    multiples: tuple[float, ...]
     choosing_seeds: int
     choosing_steps: int
     noise: int
 
 
-_PRETRAINED = _Amount(10, 96, 3, (1e-4, 3e-4, 1e-3), 2, 48, 600)
-_SMALL = _Amount(20, 200, 5, (3e-4, 1e-3, 3e-3), 4, 100, 1000)
-_QUICK = _Amount(3, 40, 4, (1e-3,), 0, 0, 100)
+_CHOICES = (1.0, 0.1, 0.01), (1.0, 3.0, 10.0)
+_PRETRAINED = _Amount(10, 128, 4, (1e-5, 3e-5, 1e-4), *_CHOICES, 2, 64, 600)
+_SMALL = _Amount(20, 200, 5, (3e-4, 1e-3, 3e-3), *_CHOICES, 4, 100, 1000)
+_QUICK = _Amount(3, 40, 4, (1e-3,), (0.1,), (3.0,), 0, 0, 100)
 
 
 def cola(options: Options) -> Outcome:
     """Bands of the validation loss over seeds, and the tails of the gradient's noise.
 
     A seed sets the last layer's first weights and the order of the data. The learning rate rises
-    over a tenth of the steps and falls to zero, as in the authors' code, and is chosen for every
-    method from the same ones, by the mean of the last validation loss over seeds of its own.
+    over a tenth of the steps and falls to zero, as in the authors' code.
     """
     folder = None if options.quick or options.data_dir is None else pretrained_folder()
     problem = _small(sentences(None)) if folder is None else _pretrained(options, folder)
     amount = _QUICK if options.quick else _SMALL if folder is None else _PRETRAINED
-    methods = list(METHODS)[:2] if options.quick else list(METHODS)
-    rates = {name: _choose(options, problem, amount, name) for name in methods}
+    settings = _settings(options, problem, amount)
     runs = {
         name: [
-            _run(options, problem, name, rates[name], options.seed + seed, amount.steps, amount)
-            for seed in range(amount.seeds)
+            _run(options, problem, name, setting, seed, amount.steps, amount.records)
+            for seed in range(options.seed, options.seed + amount.seeds)
         ]
-        for name in methods
+        for name, setting in settings.items()
     }
     # The paper says nothing about an encoder that nobody has trained.
     source: Source = "ours" if folder is None else "paper"
     claims, panels = _compare(problem.name, runs, amount, source)
     for when in ("at the start", "after training"):
-        noise = _noise(options, problem, amount, rates["Adam"], when)
+        noise = _noise(options, problem, amount, settings["Adam"], when)
         claims += _heavier(f"{problem.name}, {when}", noise, source)
         panels.append(_histogram(f"{problem.name}: gradient noise {when}", noise))
-    return Outcome(claims, panels, [_note(options, problem, amount, rates, runs, folder is None)])
+    notes = [_note(options, problem, amount, settings, runs)]
+    return Outcome(claims, panels, notes)
 
 
 def _pretrained(options: Options, folder: Path) -> Problem:
@@ -106,7 +119,7 @@ def _pretrained(options: Options, folder: Path) -> Problem:
     # Word pieces that do not occur would have no gradient: their rows are left out.
     kept = np.unique(np.concatenate(train_words + held_words))
     model = Classifier(Size(len(kept)), _classes(data), rngs=nnx.Rngs(0))
-    load(model, folder, kept)
+    fill(model, read(folder), kept)
     return Problem(
         data.name,
         model,
@@ -137,38 +150,50 @@ def _classes(data: Sentences) -> int:
     return int(data.train_classes.max()) + 1
 
 
-def _choose(options: Options, problem: Problem, amount: _Amount, name: str) -> float:
-    """The rate of the smallest mean of last validation losses, over seeds of its own."""
-    if len(amount.rates) == 1:
-        return amount.rates[0]
-    seeds = range(options.seed + _CHOOSING, options.seed + _CHOOSING + amount.choosing_seeds)
-    last = [
-        np.mean(
+def _settings(options: Options, problem: Problem, amount: _Amount) -> dict[str, Setting]:
+    """As in the paper: the rate by Adam, then thresholds at that rate; as many runs for each.
+
+    The delayed method has a rate of its own, as its first divisor is not Adam's.
+    """
+
+    def best(name: str, *candidates: Setting) -> Setting:
+        if len(candidates) == 1:
+            return candidates[0]
+        first = options.seed + _CHOOSING
+        last = [
             [
-                _run(options, problem, name, rate, seed, amount.choosing_steps, None).losses[-1]
-                for seed in seeds
+                _run(options, problem, name, setting, seed, amount.choosing_steps, 1).losses[-1]
+                for seed in range(first, first + amount.choosing_seeds)
             ]
-        )
-        for rate in amount.rates
-    ]
-    return amount.rates[int(np.argmin(last))]
+            for setting in candidates
+        ]
+        return candidates[int(np.argmin(np.mean(last, axis=1)))]
+
+    found = {"Adam": best("Adam", *(Setting(rate, math.inf) for rate in amount.rates))}
+    rate = found["Adam"].rate
+    for name in ("Clip-Adam, leaves", "Clip-Adam, entries"):
+        levels = [share * METHODS[name].threshold for share in amount.shares]
+        found[name] = best(name, *(Setting(rate, level) for level in levels))
+    level = found["Clip-Adam, leaves"].threshold
+    name = "Clip-AdamD, leaves"
+    found[name] = best(name, *(Setting(rate * times, level) for times in amount.multiples))
+    return found
 
 
 def _run(
     options: Options,
     problem: Problem,
     name: str,
-    rate: float,
+    setting: Setting,
     seed: int,
     steps: int,
-    amount: _Amount | None,
+    records: int,
 ) -> Run:
-    """A run, with the validation loss at its end only where no amount is given."""
-    records = 1 if amount is None else amount.records
-    key = f"{problem.name} {name} rate {rate:g} seed {seed} steps {steps} records {records}"
+    key = f"{problem.name} {name} rate {setting.rate:g} threshold {setting.threshold:g}"
+    key = f"{key} seed {seed} steps {steps} records {records}"
 
     def make() -> dict[str, np.ndarray]:
-        run = train(problem, METHODS[name], rate, seed, steps, records)[0]
+        run = train(problem, METHODS[name], setting, seed, steps, records)[0]
         return {field: np.asarray(value) for field, value in vars(run).items()}
 
     found = remembered(None if options.quick else options.runs, key, make)
@@ -176,19 +201,20 @@ def _run(
 
 
 def _noise(
-    options: Options, problem: Problem, amount: _Amount, rate: float, when: str
+    options: Options, problem: Problem, amount: _Amount, adam: Setting, when: str
 ) -> np.ndarray:
     """Noise at the first seed's start, or at the end of its run of Adam."""
-    key = f"{problem.name} noise {when} rate {rate:g} seed {options.seed} steps {amount.steps}"
+    key = f"{problem.name} noise of {amount.noise} batches {when} seed {options.seed}"
+    if when == "after training":
+        key = f"{key} rate {adam.rate:g} steps {amount.steps}"
 
     def make() -> dict[str, np.ndarray]:
         params = problem.start(options.seed)
         if when == "after training":
-            params = train(problem, METHODS["Adam"], rate, options.seed, amount.steps, 1)[1]
+            params = train(problem, METHODS["Adam"], adam, options.seed, amount.steps, 1)[1]
         return {"noise": measure_noise(problem, params, options.seed, amount.noise)}
 
-    kept = None if options.quick else options.runs
-    return remembered(kept, f"{key} batches {amount.noise}", make)["noise"]
+    return remembered(None if options.quick else options.runs, key, make)["noise"]
 
 
 def _compare(
@@ -197,13 +223,15 @@ def _compare(
     """Each clipped version beside Adam: the last validation loss over seeds, and the curves."""
     last = {name: np.array([run.losses[-1] for run in some]) for name, some in runs.items()}
     statistics: dict[str, Statistic] = {
-        "median": lambda x: np.median(x, axis=-1),
+        "median": _median,
         "95 % point": lambda x: np.quantile(x, 0.95, axis=-1),
         "width from 5 to 95 %": lambda x: np.ptp(np.quantile(x, (0.05, 0.95), axis=-1), axis=0),
     }
     claims = []
     for name in list(runs)[1:]:
         for what, of in statistics.items():
+            if amount.seeds < 10 and of is not _median:
+                continue  # of so few seeds there is no such percentile
 
             def ratio(x: np.ndarray, y: np.ndarray, of: Statistic = of) -> np.ndarray:
                 return of(x) / of(y)
@@ -217,7 +245,7 @@ def _compare(
     }
     learned = correlations["Adam"]
     title = f"{data}, Adam: Matthews correlation at the end, median"
-    interval = bootstrap(statistics["median"], learned)
+    interval = bootstrap(_median, learned)
     claims.append(within(title, (0.0, 1.0), np.median(learned), source="ours", interval=interval))
     times = amount.steps // amount.records * np.arange(1, amount.records + 1)
     curves = {
@@ -241,6 +269,10 @@ def _compare(
         ),
     ]
     return claims, panels
+
+
+def _median(x: np.ndarray) -> np.ndarray:
+    return np.median(x, axis=-1)
 
 
 def _heavier(place: str, noise: np.ndarray, source: Source) -> list[Claim]:
@@ -280,44 +312,36 @@ def _note(
     options: Options,
     problem: Problem,
     amount: _Amount,
-    rates: dict[str, float],
+    settings: dict[str, Setting],
     runs: dict[str, list[Run]],
-    small: bool,
 ) -> str:
-    if not small:
-        what = (
-            "the pre-trained all-MiniLM-L6-v2 (six layers of width 384), not ALBERT-base of the "
-            "paper; word pieces that do not occur are left out"
-        )
+    if options.quick or options.data_dir is None:
+        what = "a small encoder, not pre-trained (that takes --data-dir, and no --quick)"
+    elif pretrained_folder() is None:
+        what = f"a small encoder, not pre-trained (that takes {', '.join(PACKAGES)})"
     else:
-        missing = ", ".join(PACKAGES)
-        if options.quick:
-            why = "quick"
-        elif options.data_dir is None:
-            why = "no --data-dir"
-        else:
-            why = f"one of {missing} is not installed"
-        what = f"a small encoder that is not pre-trained ({why})"
-    epoch = len(problem.train) // BATCH
+        what = (
+            "the pre-trained all-MiniLM-L6-v2 (six layers of width 384), where the paper has "
+            "ALBERT-base"
+        )
     base = np.bincount(problem.validation_classes) / len(problem.validation)
     guess = -np.sum(base[base > 0] * np.log(base[base > 0]))
-    words = [
-        f"{problem.name}: {what}; {amount.steps} steps of {BATCH} sentences (an epoch has {epoch}; "
-        f"the paper takes one, 100 runs and the rate 1e-5), {amount.seeds} seeds",
-        f"learning rates of {', '.join(f'{rate:g}' for rate in amount.rates)}: "
-        + ", ".join(f"{name} {rate:g}" for name, rate in rates.items()),
-        f"last validation loss (5, 50, 95 %; guessing by frequency {guess:.4f}): "
-        + _percentiles(runs, lambda run: run.losses[-1]),
-        "Matthews correlation: " + _percentiles(runs, lambda run: run.correlation),
-        "clipped leaves or entries: "
-        + ", ".join(
-            f"{name} {100 * np.mean([run.clipped for run in some]):.2g} %"
-            for name, some in runs.items()
-            if name != "Adam"
-        ),
-        f"noise of {amount.noise} batches",
+    chosen = [f"{name} {x.rate:g}, {x.threshold:g}" for name, x in settings.items()]
+    clipped = [
+        f"{name} {100 * np.mean([run.clipped for run in some]):.2g} %"
+        for name, some in list(runs.items())[1:]
     ]
-    return "; ".join(words) + "."
+    words = [
+        f"{problem.name}: {what}; {amount.steps} steps of {BATCH} sentences, {amount.seeds} seeds "
+        f"(the paper: one epoch, here {len(problem.train) // BATCH} steps, 100 seeds, rate 1e-5)",
+        f"rates and thresholds {', '.join(chosen)}",
+        f"leaves or entries clipped {', '.join(clipped)}",
+        f"last validation loss (5, 50, 95 %; guessing by frequency {guess:.4f}) "
+        + _percentiles(runs, lambda run: run.losses[-1]),
+        "Matthews correlation " + _percentiles(runs, lambda run: run.correlation),
+        f"noise of {amount.noise} batches.",
+    ]
+    return "; ".join(words)
 
 
 def _percentiles(runs: dict[str, list[Run]], of: Callable[[Run], float]) -> str:

