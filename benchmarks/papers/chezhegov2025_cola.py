@@ -99,7 +99,7 @@ def cola(options: Options) -> Outcome:
             _run(options, problem, name, setting, seed, amount.steps, amount.records)
             for seed in range(options.seed, options.seed + amount.seeds)
         ]
-        for name, setting in settings.items()
+        for name, setting in list(settings.items())[: 2 if options.quick else None]
     }
     # The paper says nothing about an encoder that nobody has trained.
     source: Source = "ours" if folder is None else "paper"
@@ -142,7 +142,7 @@ def _small(data: Sentences) -> Problem:
     size = Size(1000, places=62, width=32, inner=64, layers=2, heads=2)
     model = Classifier(size, _classes(data), rngs=nnx.Rngs(0))
     return Problem(
-        data.name, model, encoded[0], data.train_classes, encoded[1], data.validation_classes
+        data.name, model, encoded[0], data.train_classes, encoded[1], data.validation_classes, 320
     )
 
 
@@ -326,7 +326,7 @@ def _note(
         )
     base = np.bincount(problem.validation_classes) / len(problem.validation)
     guess = -np.sum(base[base > 0] * np.log(base[base > 0]))
-    chosen = [f"{name} {x.rate:g}, {x.threshold:g}" for name, x in settings.items()]
+    chosen = [f"{name} {settings[name].rate:g}, {settings[name].threshold:g}" for name in runs]
     clipped = [
         f"{name} {100 * np.mean([run.clipped for run in some]):.2g} %"
         for name, some in list(runs.items())[1:]

@@ -92,6 +92,7 @@ class Problem:
       train_classes: One whole number for each.
       validation: Likewise.
       validation_classes: Likewise.
+      least: Length of the shortest row; a program is compiled for each length above it.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Problem:
     train_classes: np.ndarray
     validation: Sequence[np.ndarray]
     validation_classes: np.ndarray
+    least: int = 160
 
     def start(self, seed: int) -> Params:
         """The weights, with a last layer drawn anew."""
@@ -115,7 +117,11 @@ class Problem:
         epochs = -(-count * BATCH // len(self.train))
         order = np.concatenate([rng.permutation(len(self.train)) for _ in range(epochs)])
         picks = order[: count * BATCH].reshape(count, BATCH)
-        return [pack([self.train[i] for i in some], self.train_classes[some]) for some in picks]
+        return [self.row(some) for some in picks]
+
+    def row(self, picks: np.ndarray) -> Row:
+        """Sentences of the training set."""
+        return pack([self.train[i] for i in picks], self.train_classes[picks], self.least)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -232,8 +238,7 @@ def measure_noise(problem: Problem, params: Params, seed: int, count: int) -> np
     distances = []
     for _ in range(count):
         some = rng.choice(len(problem.train), BATCH, replace=False)
-        row = pack([problem.train[i] for i in some], problem.train_classes[some])
-        distances.append(_distance(problem.gradient(params, row), mean))
+        distances.append(_distance(problem.gradient(params, problem.row(some)), mean))
     return np.array(jax.device_get(distances), float)
 
 

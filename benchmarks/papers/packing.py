@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["Row", "pack", "spread"]
 
 # Rows have a multiple of this length: a program is compiled for each length that occurs.
-_STEP, _SHORTEST = 32, 160
+_STEP = 32
 
 
 class Row(NamedTuple):
@@ -37,14 +37,14 @@ def pack(sentences: Sequence[np.ndarray], classes: np.ndarray, length: int = 0) 
     Args:
       sentences: Numbers of their word pieces.
       classes: One whole number for each.
-      length: Of the row; by default as long as needed.
+      length: Of the row, at least; by default it is as long as needed.
 
     Returns:
       The row.
     """
     sizes = np.array([len(sentence) for sentence in sentences])
     rounded = -(-int(sizes.sum()) // _STEP) * _STEP
-    room = max(length, rounded, _SHORTEST) - sizes.sum()
+    room = max(length, rounded) - sizes.sum()
     words = np.concatenate([*sentences, np.zeros(room, int)])
     places = np.concatenate([*(np.arange(size) for size in sizes), np.zeros(room, int)])
     owners = np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.full(room, -1)])

@@ -68,8 +68,9 @@ def test_the_floor_of_a_tenth_acts(outcomes: dict[str, Outcome]) -> None:
 
 @pytest.mark.thorough
 def test_the_note_on_cola_says_what_it_is_not(outcomes: dict[str, Outcome]) -> None:
-    assert "not the pre-trained ALBERT" in outcomes["cola"].notes[0]
-    assert _find(outcomes["cola"], "median") < 1.1
+    assert "not pre-trained" in outcomes["cola"].notes[0]
+    assert _find(outcomes["cola"], "over Adam's, median") < 1.1
+    assert {claim.source for claim in outcomes["cola"].claims} == {"ours"}
 
 
 @pytest.mark.thorough
