@@ -222,23 +222,24 @@ def fill(
 
 
 def _fill_linear(layer: nnx.Linear, weights: Mapping[str, np.ndarray], name: str) -> None:
-    _set(layer.kernel, weights[f"{name}.weight"].T)
-    _set(layer.bias, weights[f"{name}.bias"])
+    _set(layer, "kernel", weights[f"{name}.weight"].T)
+    _set(layer, "bias", weights[f"{name}.bias"])
 
 
 def _fill_norm(layer: nnx.LayerNorm, weights: Mapping[str, np.ndarray], name: str) -> None:
-    _set(layer.scale, weights[f"{name}.weight"])
-    _set(layer.bias, weights[f"{name}.bias"])
+    _set(layer, "scale", weights[f"{name}.weight"])
+    _set(layer, "bias", weights[f"{name}.bias"])
 
 
 def _fill_embed(
     layer: nnx.Embed, weights: Mapping[str, np.ndarray], name: str, kept: np.ndarray | None = None
 ) -> None:
     table = weights[f"{name}.weight"]
-    _set(layer.embedding, table if kept is None else table[kept])
+    _set(layer, "embedding", table if kept is None else table[kept])
 
 
-def _set(param: nnx.Param, value: np.ndarray) -> None:
+def _set(layer: nnx.Module, name: str, value: np.ndarray) -> None:
+    param = getattr(layer, name)
     if param.shape != value.shape:
         raise ValueError(f"weights of shape {value.shape} where {param.shape} is expected.")
     param.set_value(jnp.asarray(value))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +34,9 @@ def remembered(
     path = folder / f"{re.sub(r'[^a-zA-Z0-9.]+', '-', name)}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        with unfinished.open("wb") as file:
-            np.savez(file, **make())
-        unfinished.replace(path)  # a file is there whole or not at all
-    with np.load(path) as arrays:
-        return dict(arrays)
+        arrays: dict[str, Any] = make()
+        with NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+            np.savez(file, **arrays)
+        Path(file.name).replace(path)  # a file is there whole or not at all
+    with np.load(path) as found:
+        return dict(found)
