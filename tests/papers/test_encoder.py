@@ -173,7 +173,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.skipif(pretrained_folder() is None, reason="needs the extra `encoder`")
+@pytest.mark.skipif(pretrained_folder() is None, reason="needs the weights and their readers")
 def test_the_pretrained_encoder_is_the_published_one() -> None:
     folder = pretrained_folder()
     assert folder is not None
