@@ -78,10 +78,10 @@ class _Amount:
     noise: int
 
 
-_CHOICES = (1.0, 0.1, 0.01), (1.0, 3.0, 10.0)
+_CHOICES = (1.0, 0.1, 0.01), (1.0, 10.0, 100.0)
 _PRETRAINED = _Amount(10, 96, 3, (1e-5, 3e-5, 1e-4), *_CHOICES, 2, 64, 400)
 _SMALL = _Amount(20, 200, 5, (3e-4, 1e-3, 3e-3), *_CHOICES, 4, 100, 1000)
-_QUICK = _Amount(3, 40, 4, (1e-3,), (0.1,), (3.0,), 0, 0, 100)
+_QUICK = _Amount(3, 40, 4, (1e-3,), (0.1,), (10.0,), 0, 0, 100)
 
 
 def cola(options: Options) -> Outcome:
