@@ -68,7 +68,7 @@ def test_every_method_has_as_many_choices_and_clips_at_the_rate_of_adam(
         "Adam": Setting(3e-5, math.inf),
         "Clip-Adam, leaves": Setting(3e-5, 0.1),
         "Clip-Adam, entries": Setting(3e-5, 0.0002),
-        "Clip-AdamD, leaves": Setting(3e-4, 0.1),
+        "Clip-AdamD, leaves": Setting(3e-3, 0.1),
     }
 
     def run(options: Options, problem: Problem, name: str, setting: Setting, *rest: int) -> Run:
