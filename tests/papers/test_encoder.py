@@ -173,6 +173,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(pretrained_folder() is None, reason="needs the weights and their readers")
 def test_the_pretrained_encoder_is_the_published_one() -> None:
     folder = pretrained_folder()
