@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from flax import nnx
-from matplotlib.axes import Axes
-from scipy.stats import norm
 
+from benchmarks.papers.chezhegov2025_bands import (
+    compare,
+    guess,
+    heavier,
+    histogram,
+    percentiles,
+)
 from benchmarks.papers.chezhegov2025_tuning import (
     BATCH,
     METHODS,
@@ -27,9 +31,8 @@ from benchmarks.papers.chezhegov2025_tuning import (
     measure_noise,
     train,
 )
-from benchmarks.papers.claims import Claim, Source, at_most, within
+from benchmarks.papers.claims import Source
 from benchmarks.papers.datasets import Sentences, sentences
-from benchmarks.papers.draw import bands, lines
 from benchmarks.papers.encoder import (
     PACKAGES,
     Classifier,
@@ -39,15 +42,11 @@ from benchmarks.papers.encoder import (
     read,
     tokenizer,
 )
-from benchmarks.papers.intervals import bootstrap
 from benchmarks.papers.kept import remembered
-from benchmarks.papers.paper import Options, Outcome, Panel
-from clipax.diagnostics import tail_shares
+from benchmarks.papers.paper import Options, Outcome
 
 __all__ = ["cola"]
 
-Statistic = Callable[[np.ndarray], np.ndarray]
-_PERCENTILES = (0.05, 0.5, 0.95)
 _CHOOSING = 1000  # the first of the seeds by which learning rates are chosen
 
 
@@ -103,11 +102,12 @@ def cola(options: Options) -> Outcome:
     }
     # The paper says nothing about an encoder that nobody has trained.
     source: Source = "ours" if folder is None else "paper"
-    claims, panels = _compare(problem.name, _guess(problem), runs, amount, source)
+    times = amount.steps // amount.records * np.arange(1, amount.records + 1)
+    claims, panels = compare(problem, runs, times, source)
     for when in ("at the start", "after training"):
         noise = _noise(options, problem, amount, settings["Adam"], when)
-        claims += _heavier(f"{problem.name}, {when}", noise, source)
-        panels.append(_histogram(f"{problem.name}: gradient noise {when}", noise))
+        claims += heavier(f"{problem.name}, {when}", noise, source)
+        panels.append(histogram(f"{problem.name}: gradient noise {when}", noise))
     notes = [_note(options, problem, amount, settings, runs)]
     return Outcome(claims, panels, notes)
 
@@ -217,107 +217,6 @@ def _noise(
     return remembered(None if options.quick else options.runs, key, make)["noise"]
 
 
-def _compare(
-    data: str, guess: float, runs: dict[str, list[Run]], amount: _Amount, source: Source
-) -> tuple[list[Claim], list[Panel]]:
-    """Each clipped version beside Adam: the last validation loss over seeds, and the curves."""
-    last = {name: np.array([run.losses[-1] for run in some]) for name, some in runs.items()}
-    statistics: dict[str, Statistic] = {
-        "median": _median,
-        "95 % point": lambda x: np.quantile(x, 0.95, axis=-1),
-        "width from 5 to 95 %": lambda x: np.ptp(np.quantile(x, (0.05, 0.95), axis=-1), axis=0),
-    }
-    claims = []
-    limit = 1.0 if source == "paper" else 1.01  # ours: a clip costs nothing
-    for name in list(runs)[1:]:
-        for what, of in statistics.items():
-            if amount.seeds < 10 and of is not _median:
-                continue  # of so few seeds there is no such percentile
-
-            def ratio(x: np.ndarray, y: np.ndarray, of: Statistic = of) -> np.ndarray:
-                return of(x) / of(y)
-
-            pair = last[name], last["Adam"]
-            title = f"{data}, {name}: last validation loss over Adam's, {what}"
-            interval = bootstrap(ratio, *pair)
-            claims.append(at_most(title, limit, ratio(*pair), source=source, interval=interval))
-    correlations = {
-        name: np.array([run.correlation for run in some]) for name, some in runs.items()
-    }
-    title = f"{data}, Adam: last validation loss over that of guessing by frequency, median"
-    over = last["Adam"] / guess
-    interval = bootstrap(_median, over)
-    claims.append(at_most(title, limit, _median(over), source="ours", interval=interval))
-    times = amount.steps // amount.records * np.arange(1, amount.records + 1)
-    curves = {
-        name: (times, np.quantile([run.losses for run in some], _PERCENTILES, axis=0))
-        for name, some in runs.items()
-    }
-    numbers = np.arange(amount.seeds)
-    points = {name: (numbers, found) for name, found in correlations.items()}
-    panels = [
-        Panel(
-            f"{data}: validation loss, {amount.seeds} seeds",
-            "step",
-            "validation loss: median, 5-95 %",
-            bands(curves, scales=("linear", "linear")),
-        ),
-        Panel(
-            f"{data}: Matthews correlation at the end",
-            "seed",
-            "Matthews correlation",
-            lines(points, scales=("linear", "linear"), joined=False),
-        ),
-    ]
-    return claims, panels
-
-
-def _guess(problem: Problem) -> float:
-    """Validation loss of the classes' frequencies in the validation set."""
-    base = np.bincount(problem.validation_classes) / len(problem.validation)
-    return -float(np.sum(base[base > 0] * np.log(base[base > 0])))
-
-
-def _median(x: np.ndarray) -> np.ndarray:
-    return np.median(x, axis=-1)
-
-
-def _heavier(place: str, noise: np.ndarray, source: Source) -> list[Claim]:
-    """Outliers are more frequent than a normal's: more than one. Intervals are over batches."""
-    claims = []
-    fields = {1.5: "relative_moderate", 3: "relative_extreme"}
-    for reach, field in fields.items():
-        if source == "ours" and reach == 3:
-            continue  # the small encoder has none there
-
-        def share(x: np.ndarray, field: str = field) -> np.ndarray:
-            return np.apply_along_axis(lambda row: getattr(tail_shares(row), field), -1, x)
-
-        title = f"{place}: gradient noise beyond Q3 + {reach:g} IQR over a normal's"
-        interval = bootstrap(share, noise)
-        claims.append(
-            within(title, (1.0, math.inf), share(noise), source=source, interval=interval)
-        )
-    return claims
-
-
-def _histogram(title: str, noise: np.ndarray) -> Panel:
-    q1, q3 = np.quantile(noise, (0.25, 0.75))
-
-    def draw(axes: Axes) -> None:
-        _, edges, _ = axes.hist(noise, bins=50, color="0.6", log=True)
-        x = np.linspace(edges[0], edges[-1], 200)
-        density = norm.pdf(x, noise.mean(), noise.std()) * len(noise) * (edges[1] - edges[0])
-        axes.plot(x, density, color="black", label="normal, same mean and deviation")
-        for place, reach in enumerate((1.5, 3.0)):
-            label = f"Q3 + {reach:g} IQR"
-            axes.axvline(q3 + reach * (q3 - q1), color=f"C{place}", linestyle="--", label=label)
-        axes.set_ylim(bottom=0.5)
-        axes.legend()
-
-    return Panel(title, "distance of a batch's gradient from the whole one", "batches", draw)
-
-
 def _note(
     options: Options,
     problem: Problem,
@@ -344,15 +243,10 @@ def _note(
         f"(the paper: one epoch, here {len(problem.train) // BATCH} steps, 100 seeds, rate 1e-5)",
         f"rates and thresholds {', '.join(chosen)}",
         f"leaves or entries clipped {', '.join(clipped)}",
-        f"last validation loss (5, 50, 95 %; guessing by frequency {_guess(problem):.4f}) "
-        + _percentiles(runs, lambda run: run.losses[-1]),
+        f"last validation loss (5, 50, 95 %; guessing by frequency {guess(problem):.4f}) "
+        + percentiles(runs, lambda run: run.losses[-1]),
         "Matthews correlation (0: one class for all) "
-        + _percentiles(runs, lambda run: run.correlation),
+        + percentiles(runs, lambda run: run.correlation),
         f"noise of {amount.noise} batches.",
     ]
     return "; ".join(words)
-
-
-def _percentiles(runs: dict[str, list[Run]], of: Callable[[Run], float]) -> str:
-    found = {n: np.quantile([of(run) for run in some], _PERCENTILES) for n, some in runs.items()}
-    return ", ".join(f"{name} {x[0]:.4f} {x[1]:.4f} {x[2]:.4f}" for name, x in found.items())
