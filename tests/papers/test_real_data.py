@@ -119,8 +119,9 @@ def test_a_wide_network_contracts_and_stays_near_its_start(outcomes: dict[str, O
 
 @pytest.mark.thorough
 def test_the_note_on_cola_says_what_it_is_not(outcomes: dict[str, Outcome]) -> None:
-    assert "not the pre-trained ALBERT" in outcomes["cola"].notes[0]
-    assert _find(outcomes["cola"], "median") < 1.1
+    assert "not pre-trained" in outcomes["cola"].notes[0]
+    assert _find(outcomes["cola"], "over Adam's, median") < 1.1
+    assert {claim.source for claim in outcomes["cola"].claims} == {"ours"}
 
 
 @pytest.mark.thorough
