@@ -19,7 +19,7 @@ from benchmarks.papers.files import read, write
 from benchmarks.papers.paper import Options, Result, measure
 from benchmarks.papers.report import markdown, table, verdict
 
-__all__ = ["main"]
+__all__ = ["main", "write_report"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,12 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = measure(name, PAPERS[name], chosen, settings)
             console.print(table(result))
             results.append(write(result, options.out))
-            tables.write_text(_tables(options.out, tables.parent))
+            tables.write_text(write_report(options.out, tables.parent))
     console.print(verdict(results), highlight=False, soft_wrap=True)
     return 0 if all(result.passes for result in results) else 1
 
 
-def _tables(folder: Path, beside: Path) -> str:
+def write_report(folder: Path, beside: Path) -> str:
+    """Writes the tables of all papers in a folder.
+
+    Args:
+      folder: Where the papers' files are.
+      beside: The folder of the report, from which it links to the pictures.
+
+    Returns:
+      Markdown.
+    """
     links = Path(os.path.relpath(folder, beside))
     pictures = {path.stem: (links / path.name).as_posix() for path in folder.glob("*.png")}
     return markdown(read(folder, list(PAPERS)), pictures)

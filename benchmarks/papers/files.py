@@ -39,6 +39,9 @@ def write(result: Result, folder: Path) -> Result:
             failures = [*result.failures, f"{picture.name}: {error!r}"]
             result = replace(result, failures=failures)
     content = asdict(result.without_panels()) | {"passes": result.passes}
+    for claim in content["claims"]:
+        if claim["interval"] is None:
+            del claim["interval"]
     for left_out in ("name", "panels"):
         del content[left_out]
     (folder / f"{result.name}.json").write_text(dump(content))

@@ -34,10 +34,13 @@ def test_a_stale_page_is_found_and_written(
 
 
 def test_tables_for_users_have_numbers_and_no_verdicts() -> None:
-    for write in docs.TABLES.values():
+    for name, write in docs.TABLES.items():
         table = write()
         assert "| --" in table
-        assert not any(f"| {one}" in table for one in (records.MISSED, records.HOLDS))
+        # Whether a paper's figure holds is what the table of them is for.
+        assert name == "real-data" or not any(
+            f"| {one}" in table for one in (records.MISSED, records.HOLDS)
+        )
     sizes = docs.TABLES["sizes"]()
     assert "| sgd, f32, 1M in 150 " in sizes
     assert "commit e3e31c6" in sizes

@@ -15,13 +15,15 @@ import pytest
 
 import clipax
 from benchmarks.papers import PAPERS, Claim, Options, Outcome, Panel, Paper, claims
-from benchmarks.papers.command import main
+from benchmarks.papers.command import main, write_report
 from benchmarks.papers.figure import figure
 from benchmarks.papers.loops import steps_until
 from benchmarks.papers.paper import measure
 from tests.papers.test_real_data import REAL_DATA
 from tests.quick_code import compiled_quickly
 from tests.thorough import thorough
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 # In quick form these compile for longer than they run.
 COMPILING = ("marshall2025", "zhang2020_mixed", "andrew2021")
@@ -181,7 +183,6 @@ def test_what_does_not_hold_fails_the_command_and_keeps_the_rest(
         "allowed": "+-3 %",
         "verdict": "MISSED",
         "source": "paper",
-        "interval": None,
     }
 
 
@@ -221,6 +222,10 @@ def test_tables_are_made_of_all_files_of_the_folder(asked: list[Options], tmp_pa
     # What a file says is what was measured.
     assert main(["right", "--quick", f"--out={out}", f"--markdown={tables}"]) == 0
     assert tables.read_text() == text
+
+
+def test_the_committed_report_is_that_of_the_committed_results() -> None:
+    assert (RESULTS / "papers.md").read_text() == write_report(RESULTS / "papers", RESULTS)
 
 
 def test_an_open_figure_is_named_and_fails_no_command(
