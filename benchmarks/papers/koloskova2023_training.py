@@ -57,13 +57,11 @@ class Found:
       norms: Of the gradient of the whole loss.
       losses: The whole loss.
       means: The parameters, averaged.
-      rates: The learning rate of each threshold.
     """
 
     norms: np.ndarray
     losses: np.ndarray
     means: np.ndarray
-    rates: np.ndarray
 
 
 def train(problem: Problem, kind: str) -> Found:
@@ -113,7 +111,7 @@ def train(problem: Problem, kind: str) -> Found:
     norms, losses, means = (
         part[np.arange(len(best)), best, :-1] for part in (norms, losses, means)
     )
-    return Found(norms[..., 0], losses[..., 0], means, np.array(problem.rates)[best])
+    return Found(norms[..., 0], losses[..., 0], means)
 
 
 def deviation(problem: Problem, end: np.ndarray) -> float:

@@ -62,14 +62,16 @@ def _legend(results: Sequence[Result]) -> str:
     """What the columns mean, with the number of claims of each source."""
     counts = Counter(claim.source for result in results for claim in result.claims)
     meaning: dict[Source, str] = {
-        "paper": "the paper says it, in its text or a figure",
+        "paper": "the paper says it, in its text or a figure (where it gives no number, the limit "
+        "is ours)",
         "derived": "computed from the paper's formulas without clipax",
         "ours": "no paper says it",
     }
     sources = "; ".join(f"{name} ({counts[name]}): {words}" for name, words in meaning.items())
     return (
-        f"Sources: {sources}. In brackets: a 95 % interval over seeds. A figure is open where "
-        "that interval has room both for it and for its contrary."
+        f"Sources: {sources}. In brackets: a 95 % interval over seeds, for the noise at a "
+        "point over batches. A figure is open where that interval has room both for it and for its "
+        "contrary."
     )
 
 
@@ -125,9 +127,10 @@ def describe_claim(claim: Claim) -> dict[str, str]:
     """What the tables say of a claim, by the names of their columns."""
     reference = claim.reference
     ends = reference if isinstance(reference, Sequence) else (reference,)
-    measured = _figure(claim.measured)
+    digits = _digits(claim, ends)
+    measured = _figure(claim.measured, digits)
     if claim.interval is not None:
-        measured += f" ({' to '.join(map(_figure, claim.interval))})"
+        measured += f" ({' to '.join(_figure(end, digits) for end in claim.interval)})"
     cells = (
         claim.name,
         claim.source,
@@ -139,5 +142,15 @@ def describe_claim(claim: Claim) -> dict[str, str]:
     return dict(zip(_COLUMNS, cells, strict=True))
 
 
-def _figure(number: Number) -> str:
-    return f"{number:,}" if isinstance(number, int) else f"{number:,.4g}"
+def _digits(claim: Claim, ends: Sequence[Number]) -> int:
+    """Four, or as many as show on which side of the reference an interval and its middle lie."""
+    numbers = () if claim.interval is None else (claim.measured, *claim.interval)
+    for digits in range(4, 8):
+        shown = {_figure(float(end), digits): end for end in ends}
+        if all(shown.get(_figure(float(x), digits), x) == x for x in numbers):
+            break
+    return digits
+
+
+def _figure(number: Number, digits: int = 4) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.{digits}g}"

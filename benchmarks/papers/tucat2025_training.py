@@ -34,14 +34,12 @@ class Method:
       rate: The learning rate.
       threshold: Of the clip.
       delta: Its floor: 0 is the clip alone, 1 is SGD.
-      drop: By what the rate is multiplied after half and again after three quarters of the steps.
       adam: Adam instead, which has neither threshold nor floor.
     """
 
     rate: float
     threshold: float = 1.0
     delta: float = 1.0
-    drop: float = 1.0
     adam: bool = False
 
 
@@ -93,13 +91,11 @@ def train(
     test_draws = jnp.asarray(np.random.default_rng(0).normal(size=(len(held), _LATENT)), seen.dtype)
 
     def optimizer(settings: dict[str, jax.Array]) -> optax.GradientTransformation:
-        def rate(count: jax.Array) -> jax.Array:
-            drops = (2 * count >= steps).astype(jnp.float32) + (4 * count >= 3 * steps)
-            return settings["rate"] * settings["drop"] ** drops
-
         if adam:  # an infinite threshold: only to measure norms
-            return optax.chain(clipax.clip_by_global_norm(jnp.inf), optax.adam(rate))
-        return clipax.regularized_clip_sgd(rate, settings["threshold"], settings["delta"])
+            return optax.chain(clipax.clip_by_global_norm(jnp.inf), optax.adam(settings["rate"]))
+        return clipax.regularized_clip_sgd(
+            settings["rate"], settings["threshold"], settings["delta"]
+        )
 
     # Over methods, then over seeds, whose images and codes all methods share.
     @jax.jit
@@ -130,7 +126,7 @@ def train(
 
         return jax.vmap(one)(settings)
 
-    names = ("rate", "threshold", "delta", "drop")
+    names = ("rate", "threshold", "delta")
     settings = {
         name: jnp.asarray([getattr(m, name) for m in methods], jnp.float32) for name in names
     }

@@ -136,8 +136,8 @@ def _notes(
         f"{title}: the authors' loss is a sum over the batch; norms of its gradient are "
         f"{norms.min():.3g} to {norms.max():.3g}. Their threshold of {authors.threshold:g} and "
         f"delta of {authors.delta:g} are for it: the floor acts {floors[0]}. With those of their "
-        f"transformers, {_VIT_THRESHOLD:g} and {_VIT_DELTA:g}, which were tried here before, it "
-        f"would act {floors[1]}: where that is all of them, delta-GClip is SGD.",
+        f"transformers, {_VIT_THRESHOLD:g} and {_VIT_DELTA:g}, it would act {floors[1]}: where "
+        "that is all of them, delta-GClip is SGD.",
     ]
 
 

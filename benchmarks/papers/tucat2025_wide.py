@@ -99,7 +99,7 @@ def wide(options: Options) -> Outcome:
             f"{name}, width {widths[-1]:,}: last loss with delta .1 over that of the clip",
             1.0,
             np.median(gain),
-            source="paper",
+            source="ours",
             interval=bootstrap(lambda values: np.median(values, axis=-1), gain),
         )
     )

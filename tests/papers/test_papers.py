@@ -19,6 +19,7 @@ from benchmarks.papers.command import main, write_report
 from benchmarks.papers.figure import figure
 from benchmarks.papers.loops import steps_until
 from benchmarks.papers.paper import measure
+from benchmarks.papers.report import describe_claim
 from tests.papers.test_real_data import REAL_DATA
 from tests.quick_code import compiled_quickly
 from tests.thorough import thorough
@@ -136,7 +137,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     def broken(given: Options) -> Outcome:
         raise RuntimeError("no more ink")
 
-    for name in list(PAPERS):
+    for name in list(reversed(PAPERS)):  # they are put back last one first, in their old order
         monkeypatch.delitem(PAPERS, name)
     monkeypatch.setitem(PAPERS, "broken", Paper("a paper that fails", (broken, wrong)))
     monkeypatch.setitem(PAPERS, "right", Paper("a paper that holds", (right,)))
@@ -226,6 +227,13 @@ def test_tables_are_made_of_all_files_of_the_folder(asked: list[Options], tmp_pa
 
 def test_the_committed_report_is_that_of_the_committed_results() -> None:
     assert (RESULTS / "papers.md").read_text() == write_report(RESULTS / "papers", RESULTS)
+
+
+def test_an_interval_shows_on_which_side_of_the_reference_it_ends() -> None:
+    claim = claims.at_most("ratio", 1.0, 1.00002, interval=(0.99998, 1.0001))
+    assert describe_claim(claim)["measured"] == "1.00002 (0.99998 to 1.0001)"
+    claim = claims.at_most("share", 0.0, 0.0, interval=(0.0, 0.123456))
+    assert describe_claim(claim)["measured"] == "0 (0 to 0.1235)"
 
 
 def test_an_open_figure_is_named_and_fails_no_command(
