@@ -26,6 +26,8 @@ from benchmarks.papers.kept import remembered
 from benchmarks.papers.packing import pack
 from benchmarks.papers.paper import Options
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(0)
 
 

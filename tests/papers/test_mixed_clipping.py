@@ -25,6 +25,8 @@ from benchmarks.papers.zhang2020_mixed_methods import (
     shares,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 def test_the_residual_network_is_the_published_one() -> None:
     rng = np.random.default_rng(0)
