@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import choice_tables, paper_tables
+from benchmarks import choice_tables, paper_tables, speed_pictures
 from benchmarks.choice_tables import RESULTS, load
 from benchmarks.command import load_suite
 from benchmarks.harness import records
@@ -205,9 +205,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("faults", "tail_index"):
         text = load_suite(FILES[name]).render(load(name), markdown=True, judged=False)
         pages[RESULTS / f"{name}.md"] = text
+    drawn = [name for name in speed_pictures.PICTURES if speed_pictures.is_stale(name)]
+    for name in drawn:
+        if not options.check:
+            speed_pictures.write(name)
+        print(f"{name}.svg: {'stale' if options.check else 'written'}", file=sys.stderr)
     stale = [page for page, text in pages.items() if not page.exists() or page.read_text() != text]
     for page in stale:
         if not options.check:
             page.write_text(pages[page])
         print(f"{page.name}: {'stale' if options.check else 'written'}", file=sys.stderr)
-    return int(bool(stale) and options.check)
+    return int(bool(stale or drawn) and options.check)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import command, docs
+from benchmarks import command, docs, speed_pictures
 from benchmarks.harness import records
 
 
@@ -31,6 +31,22 @@ def test_a_stale_page_is_found_and_written(
     page.write_text("<!-- speed:stops begin --><!-- speed:stops end -->")
     with pytest.raises(ValueError, match="no table 'stops'"):
         docs.main(["--check"])
+
+
+def test_a_picture_of_other_numbers_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed_pictures, "FOLDER", tmp_path)
+    assert docs.main(["--check"]) == 1
+    assert "speed_cpu.svg: stale" in capsys.readouterr().err
+    assert docs.main([]) == 0
+    assert docs.main(["--check"]) == 0
+    path = tmp_path / "speed_gpu.svg"
+    shown = speed_pictures.list_kernels()
+    # As the table of the page says.
+    assert {one.name: one[1:] for one in shown}["clip_by_value"] == (65, 64)
+    path.write_text(path.read_text().replace('"clip_by_value", 65', '"clip_by_value", 66'))
+    assert docs.main(["--check"]) == 1
 
 
 def test_tables_for_users_have_numbers_and_no_verdicts() -> None:
