@@ -13,7 +13,7 @@ import pytest
 from tensorboardX import SummaryWriter
 
 import clipax
-from tests.docs.test_pages import ROOT, python_blocks
+from tests.docs.blocks import ROOT, python_blocks
 
 
 def run_blocks(page: str) -> dict[str, Any]:

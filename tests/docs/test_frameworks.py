@@ -16,8 +16,8 @@ from flax.training.train_state import TrainState
 from jax.sharding import NamedSharding, PartitionSpec
 
 import clipax
+from tests.docs.blocks import NEEDS, ROOT, python_blocks
 from tests.docs.frameworks import axlearn, callers, easydel, install, kauldron, levanter, praxis
-from tests.docs.test_pages import NEEDS, ROOT, python_blocks
 
 PAGE = (ROOT / "docs" / "frameworks.md").read_text()
 IN_CLIENTS = {"keras"}  # tests/clients/test_recipes_frameworks.py

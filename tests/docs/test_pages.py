@@ -6,33 +6,20 @@ import contextlib
 import io
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from docs import draw_journey, write_tables
+from tests.docs.blocks import FENCE, NEEDS, NOT_RUN, ROOT, python_blocks
 
-ROOT = Path(__file__).parents[2]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").glob("*.md"))]
-
-FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
-# The first line of a block that cannot run here: why, or the framework that it needs. The latter
-# run in `test_frameworks.py` and `tests/clients`.
-NOT_RUN, NEEDS = "# not run: ", "# needs: "
 
 
 def name_of(page: Path) -> str:
     """The page's path in the repository."""
     return page.relative_to(ROOT).as_posix()
-
-
-def python_blocks(text: str) -> Iterator[tuple[int, str]]:
-    """The code of all blocks marked as Python, each with the number of lines above it."""
-    for found in FENCE.finditer(text):
-        if found[2] == "python":
-            yield text.count("\n", 0, found.start(3)), found[3]
 
 
 def anchors(text: str) -> set[str]:

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import clipax
-from tests.docs.test_pages import NEEDS, ROOT, python_blocks
+from tests.docs.blocks import NEEDS, ROOT, python_blocks
 
 
 def run_blocks(page: str) -> dict[str, Any]:
