@@ -23,6 +23,7 @@ from benchmarks.papers.encoder import (
 from benchmarks.papers.packing import Row, pack, spread
 
 OPTIMISED = True
+pytestmark = pytest.mark.thorough
 
 Weights = Mapping[str, np.ndarray]
 SMALL = Size(50, places=12, width=12, inner=20, layers=2, heads=3)
@@ -173,7 +174,6 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.thorough
 @pytest.mark.skipif(pretrained_folder() is None, reason="needs the weights and their readers")
 def test_the_pretrained_encoder_is_the_published_one() -> None:
     folder = pretrained_folder()
