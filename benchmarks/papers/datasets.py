@@ -33,6 +33,7 @@ __all__ = [
     "cifar10",
     "fashion_mnist",
     "sentences",
+    "shrink",
     "text",
     "words",
 ]
@@ -152,6 +153,21 @@ def cifar10(data_dir: Path | None) -> Images:
         return parse_records(read(data_dir, "cifar10", file), file)
 
     return Images("CIFAR-10", part("train"), part("test"))
+
+
+def shrink(images: np.ndarray, factor: int) -> np.ndarray:
+    """Makes one pixel of the mean of each square of `factor` by `factor`.
+
+    Args:
+      images: Of shape (n, height, width, channels), both sides multiples of `factor`.
+      factor: The side of a square; 1 leaves the images as they are.
+
+    Returns:
+      The images, in their type.
+    """
+    count, height, width, channels = images.shape
+    squares = (count, height // factor, factor, width // factor, factor, channels)
+    return np.asarray(images.reshape(squares).mean(axis=(2, 4)))
 
 
 def text(data_dir: Path | None) -> tuple[str, str]:

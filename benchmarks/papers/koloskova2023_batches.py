@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from benchmarks.papers.claims import Claim, at_most, close, factor
-from benchmarks.papers.datasets import binary, fashion_mnist
+from benchmarks.papers.datasets import binary, fashion_mnist, shrink
 from benchmarks.papers.draw import bands
 from benchmarks.papers.intervals import bootstrap
 from benchmarks.papers.koloskova2023_training import (
@@ -82,9 +82,7 @@ def _logistic(options: Options) -> Outcome:
 
 def _network(options: Options) -> Outcome:
     data = fashion_mnist(options.data_dir)
-    images = np.asarray(data.train.x[..., 0], np.float32)
-    if images.shape[1] == 28:  # to 7x7
-        images = images.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4))
+    images = shrink(data.train.x, max(1, data.train.x.shape[1] // 7))  # to 7x7; digits have 8x8
     x = images.reshape(len(images), -1)[:5_000]
     x = (x - x.mean(axis=0)) / (x.std() + 1e-6)
     rng = np.random.default_rng(options.seed)

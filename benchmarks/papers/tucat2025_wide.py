@@ -19,7 +19,7 @@ from numpy.linalg import eigvalsh
 
 import clipax
 from benchmarks.papers.claims import Claim, at_most, close, within
-from benchmarks.papers.datasets import fashion_mnist
+from benchmarks.papers.datasets import fashion_mnist, shrink
 from benchmarks.papers.draw import lines
 from benchmarks.papers.intervals import bootstrap
 from benchmarks.papers.paper import Options, Outcome, Panel
@@ -120,9 +120,8 @@ def _slope(x: np.ndarray, *rows: np.ndarray) -> np.ndarray:
 def _examples(options: Options, seeds: int) -> tuple[str, tuple[jax.Array, jax.Array]]:
     """For each seed some images, coarse, centred and of norm 1, and their labels +-1."""
     data = fashion_mnist(options.data_dir)
-    images = np.asarray(data.train.x[..., 0], np.float64)
-    if images.shape[1] == 28:  # to 7x7
-        images = images.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4))
+    images = np.asarray(data.train.x, np.float64)
+    images = shrink(images, max(1, images.shape[1] // 7))  # to 7x7; digits have 8x8
     rows = images.reshape(len(images), -1)
     rows = rows - rows.mean(axis=0)
     rng = np.random.default_rng(options.seed)

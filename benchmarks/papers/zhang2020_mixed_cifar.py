@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.papers import resnet
 from benchmarks.papers.claims import at_most
-from benchmarks.papers.datasets import cifar10
+from benchmarks.papers.datasets import cifar10, shrink
 from benchmarks.papers.draw import bands
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome, Panel
@@ -162,11 +162,9 @@ def _depth(sizes: _Sizes) -> int:
     return 2 * sizes.blocks * len(sizes.widths) + 2
 
 
-def _prepare(x: np.ndarray, shrink: int) -> np.ndarray:
+def _prepare(x: np.ndarray, factor: int) -> np.ndarray:
     """Averages squares of pixels, and gives each channel mean 0 and variance 1."""
-    count, height, width, channels = x.shape
-    tiles = (count, height // shrink, shrink, width // shrink, shrink, channels)
-    x = x.reshape(tiles).mean((2, 4))
+    x = shrink(x, factor)
     return np.asarray((x - x.mean((0, 1, 2))) / x.std((0, 1, 2)), np.float32)
 
 

@@ -127,3 +127,12 @@ def test_malformed_images(tmp_path: Path) -> None:
         _write(tmp_path / "fashion_mnist", f"{part}-labels-idx1-ubyte", _idx(np.zeros(3)))
     with pytest.raises(InputError, match=r"shape \(2, 3, 4\) and labels of shape \(3,\)"):
         datasets.fashion_mnist(tmp_path)
+
+
+def test_a_pixel_of_a_smaller_image_is_the_mean_of_a_square() -> None:
+    images = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    small = datasets.shrink(images, 2)
+    assert small.shape == (2, 2, 3, 3)
+    assert small.dtype == images.dtype
+    np.testing.assert_array_equal(small[1, 1, 2, 0], images[1, 2:, 4:, 0].mean())
+    np.testing.assert_array_equal(datasets.shrink(images, 1), images)
