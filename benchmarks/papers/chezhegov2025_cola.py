@@ -7,6 +7,7 @@ without, with a narrower band of the validation loss from the 5 % to the 95 % po
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from benchmarks.papers.chezhegov2025_bands import (
 from benchmarks.papers.chezhegov2025_tuning import (
     BATCH,
     METHODS,
+    SCHEDULE,
     Problem,
     Run,
     Setting,
@@ -44,6 +46,7 @@ from benchmarks.papers.encoder import (
 )
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome
+from benchmarks.papers.threads import map_threads
 
 __all__ = ["cola"]
 
@@ -77,9 +80,10 @@ class _Amount:
     noise: int
 
 
-_CHOICES = (1.0, 0.1, 0.01), (1.0, 10.0, 100.0)
-_PRETRAINED = _Amount(10, 96, 3, (1e-5, 3e-5, 1e-4), *_CHOICES, 2, 64, 400)
-_SMALL = _Amount(20, 200, 5, (3e-4, 1e-3, 3e-3), *_CHOICES, 4, 100, 1000)
+_SHARES = 1.0, 0.1, 0.01
+# 534 steps are one epoch.
+_PRETRAINED = _Amount(10, 534, 6, (3e-6, 1e-5, 3e-5), _SHARES, (10.0, 100.0, 1000.0), 1, 178, 400)
+_SMALL = _Amount(20, 200, 5, (3e-4, 1e-3, 3e-3), _SHARES, (1.0, 10.0, 100.0), 4, 100, 1000)
 _QUICK = _Amount(3, 40, 4, (1e-3,), (0.1,), (10.0,), 0, 0, 100)
 
 
@@ -93,13 +97,19 @@ def cola(options: Options) -> Outcome:
     problem = _small(sentences(None)) if folder is None else _pretrained(options, folder)
     amount = _QUICK if options.quick else _SMALL if folder is None else _PRETRAINED
     settings = _settings(options, problem, amount)
-    runs = {
-        name: [
-            _run(options, problem, name, setting, seed, amount.steps, amount.records)
-            for seed in range(options.seed, options.seed + amount.seeds)
-        ]
+    seeds = range(options.seed, options.seed + amount.seeds)
+    jobs = [
+        (name, setting, seed)
         for name, setting in list(settings.items())[: 2 if options.quick else None]
-    }
+        for seed in seeds
+    ]
+    done = map_threads(
+        lambda job: _run(options, problem, *job, amount.steps, amount.records),
+        jobs,
+    )
+    runs: dict[str, list[Run]] = {}
+    for (name, *_), run in zip(jobs, done, strict=True):
+        runs.setdefault(name, []).append(run)
     # The paper says nothing about an encoder that nobody has trained.
     source: Source = "ours" if folder is None else "paper"
     times = amount.steps // amount.records * np.arange(1, amount.records + 1)
@@ -160,14 +170,13 @@ def _settings(options: Options, problem: Problem, amount: _Amount) -> dict[str, 
         if len(candidates) == 1:
             return candidates[0]
         first = options.seed + _CHOOSING
-        last = [
-            [
-                _run(options, problem, name, setting, seed, amount.choosing_steps, 1).losses[-1]
-                for seed in range(first, first + amount.choosing_seeds)
-            ]
-            for setting in candidates
-        ]
-        return candidates[int(np.argmin(np.mean(last, axis=1)))]
+        seeds = range(first, first + amount.choosing_seeds)
+        done = map_threads(
+            lambda job: _run(options, problem, name, *job, amount.choosing_steps, 1).losses[-1],
+            itertools.product(candidates, seeds),
+        )
+        last = np.mean(np.reshape(done, (len(candidates), -1)), axis=1)
+        return candidates[int(np.argmin(last))]
 
     found = {"Adam": best("Adam", *(Setting(rate, math.inf) for rate in amount.rates))}
     rate = found["Adam"].rate
@@ -189,11 +198,13 @@ def _run(
     steps: int,
     records: int,
 ) -> Run:
-    key = f"{problem.name} {name} rate {setting.rate:g} threshold {setting.threshold:g}"
+    method = METHODS[name]
+    key = f"{problem.name} {method.clip} delay {method.delay} b {method.b_init:g}"
+    key = f"{key} rate {setting.rate:g} threshold {setting.threshold:g} {SCHEDULE}"
     key = f"{key} seed {seed} steps {steps} records {records}"
 
     def make() -> dict[str, np.ndarray]:
-        run = train(problem, METHODS[name], setting, seed, steps, records)[0]
+        run = train(problem, method, setting, seed, steps, records)[0]
         return {field: np.asarray(value) for field, value in vars(run).items()}
 
     found = remembered(None if options.quick else options.runs, key, make)
@@ -204,9 +215,9 @@ def _noise(
     options: Options, problem: Problem, amount: _Amount, adam: Setting, when: str
 ) -> np.ndarray:
     """Noise at the first seed's start, or at the end of its run of Adam."""
-    key = f"{problem.name} noise of {amount.noise} batches {when} seed {options.seed}"
+    key = f"{problem.name} noise of {amount.noise} batches of {BATCH} {when} seed {options.seed}"
     if when == "after training":
-        key = f"{key} rate {adam.rate:g} steps {amount.steps}"
+        key = f"{key} rate {adam.rate:g} steps {amount.steps} {SCHEDULE}"
 
     def make() -> dict[str, np.ndarray]:
         params = problem.start(options.seed)
@@ -241,7 +252,7 @@ def _note(
     words = [
         f"{problem.name}: {what}; {amount.steps} steps of {BATCH} sentences, {amount.seeds} seeds "
         f"(the paper: one epoch, here {len(problem.train) // BATCH} steps, 100 seeds, rate 1e-5)",
-        f"rates and thresholds {', '.join(chosen)}",
+        f"rates and thresholds {', '.join(chosen)}{_tell_choice(amount)}",
         f"leaves or entries clipped {', '.join(clipped)}",
         f"last validation loss (5, 50, 95 %; guessing by frequency {guess(problem):.4f}) "
         + percentiles(runs, lambda run: run.losses[-1]),
@@ -250,3 +261,11 @@ def _note(
         f"noise of {amount.noise} batches.",
     ]
     return "; ".join(words)
+
+
+def _tell_choice(amount: _Amount) -> str:
+    if not amount.choosing_seeds:
+        return ""
+    seeds = "another seed" if amount.choosing_seeds == 1 else f"{amount.choosing_seeds} other seeds"
+    after = f"after {amount.choosing_steps} steps from {seeds}"
+    return f" (each the best of three by the loss on the same validation set, {after})"

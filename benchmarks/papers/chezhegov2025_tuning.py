@@ -18,11 +18,23 @@ from sklearn.metrics import matthews_corrcoef
 import clipax
 from benchmarks.papers.encoder import Classifier
 from benchmarks.papers.packing import Row, pack, spread
+from benchmarks.papers.threads import map_threads
 
-__all__ = ["BATCH", "METHODS", "Method", "Problem", "Run", "Setting", "measure_noise", "train"]
+__all__ = [
+    "BATCH",
+    "METHODS",
+    "SCHEDULE",
+    "Method",
+    "Problem",
+    "Run",
+    "Setting",
+    "measure_noise",
+    "train",
+]
 
 BATCH = 16
 _WARM_UP = 0.1
+SCHEDULE = f"batch {BATCH} warm-up {_WARM_UP:g}"  # part of the names of runs that are kept
 _AT_ONCE = 31  # sentences in a row of the validation set
 Params = Any
 
@@ -235,11 +247,12 @@ def measure_noise(problem: Problem, params: Params, seed: int, count: int) -> np
     for row in epoch:
         mean = _add(mean, problem.gradient(params, row), 1 / len(epoch))
     rng = np.random.default_rng((seed, 3))
-    distances = []
-    for _ in range(count):
-        some = rng.choice(len(problem.train), BATCH, replace=False)
-        distances.append(_distance(problem.gradient(params, problem.row(some)), mean))
-    return np.array(jax.device_get(distances), float)
+    picks = [rng.choice(len(problem.train), BATCH, replace=False) for _ in range(count)]
+    return np.array(
+        map_threads(
+            lambda some: float(_distance(problem.gradient(params, problem.row(some)), mean)), picks
+        )
+    )
 
 
 @partial(jax.jit, donate_argnums=0)

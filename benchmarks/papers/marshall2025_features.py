@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.papers.datasets import binary, cifar10, text
-from benchmarks.papers.formats import decode, read
+from benchmarks.papers.datasets import binary, cifar10, words
 
 __all__ = ["Regression", "regressions"]
 
 _FEATURES, _FEWER = 300, 40
-_CONTEXT, _FREQUENT = 8, 100
+_CONTEXT, _FREQUENT, _EXAMPLES = 8, 100, 10_000
 _ANIMALS = (2, 3, 4, 5, 6, 7)
 
 
@@ -110,19 +109,16 @@ def _of_words(
     data_dir: Path | None, count: int, rng: np.random.Generator
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """Mean Gaussian code of eight words in a row; whether the next is among the most frequent."""
-    if data_dir is None:
-        name, letters = text(None)
-        tokens = letters.split()
-    else:
-        name, file = "WikiText-2", "wiki.valid.tokens"
-        tokens = decode(read(data_dir, "wikitext2", file), file).split()
-    _, places, counts = np.unique(np.array(tokens), return_inverse=True, return_counts=True)
-    codes = rng.normal(size=(len(counts), count))
     # Each word in one example at most, so that examples are nearly independent.
-    used = len(places) // (_CONTEXT + 1) * (_CONTEXT + 1)
-    rows = places[:used].reshape(-1, _CONTEXT + 1)[:10_000]
+    data = words(data_dir)
+    used = min(_EXAMPLES, len(data.train) // (_CONTEXT + 1)) * (_CONTEXT + 1)
+    _, places, counts = np.unique(
+        np.array(data.train[:used]), return_inverse=True, return_counts=True
+    )
+    codes = rng.normal(size=(len(counts), count))
+    rows = places.reshape(-1, _CONTEXT + 1)
     frequent = np.isin(rows[:, -1], np.argsort(-counts)[:_FREQUENT])
-    return name, codes[rows[:, :-1]].mean(axis=1), np.where(frequent, 1.0, -1.0)
+    return data.name, codes[rows[:, :-1]].mean(axis=1), np.where(frequent, 1.0, -1.0)
 
 
 def _whitened(name: str, features: np.ndarray, labels: np.ndarray) -> Regression:

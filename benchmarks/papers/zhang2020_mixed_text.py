@@ -12,11 +12,10 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from rich.console import Console
 
+from benchmarks.papers import lstm
 from benchmarks.papers.claims import at_most
 from benchmarks.papers.datasets import words
 from benchmarks.papers.draw import bands
@@ -42,9 +41,6 @@ _METHODS = {
     "mixed clip": Settings(30.0, 5.0, 0.7, 0.999, 1.2e-6, True),
 }
 _PAPER = {"SGD": 68.9, "clip": 63.2, "momentum clip": 63.0, "mixed clip": 62.1}
-
-Params = dict[str, jax.Array]
-Memory = tuple[jax.Array, jax.Array]
 
 
 class _Sizes(NamedTuple):
@@ -78,7 +74,7 @@ def language(options: Options) -> Outcome:
     data = words(None if built_in else options.data_dir)
     sizes = _BUILT_IN if built_in else _FULL
     train, held = _encode(data.train, data.validation[: sizes.held], sizes.vocabulary)
-    step = make_step(loss)
+    step = make_step(lstm.loss)
     console = Console(stderr=True, quiet=built_in)
 
     def run(name: str, settings: Settings, seed: int, sizes: _Sizes) -> Run:
@@ -132,8 +128,8 @@ def language(options: Options) -> Outcome:
         f"{_list_shares(found)}. Where the clip always acts, every step is as long as the longest "
         f"allowed, {_METHODS['clip'].max_step:g}, whatever the gradient.",
         f"WikiText-2, each method with rate and longest step times the best of "
-        f"{', '.join(f'{factor:g}' for factor in _FACTORS)} ({_SEARCH_STEPS} steps, a seed of its "
-        f"own): "
+        f"{', '.join(f'{factor:g}' for factor in _FACTORS)} (by the "
+        f"validation perplexity after {_SEARCH_STEPS} steps from another seed): "
         + "; ".join(f"{name} {factor:g}" for name, factor in best.items())
         + f". Validation perplexity: {_list_ends(searched)}. Norms above the threshold: "
         f"{_list_shares(searched)}. {_describe_gap(sizes, searched)}",
@@ -240,39 +236,7 @@ def _streams(codes: np.ndarray, streams: int, length: int) -> np.ndarray:
     return columns[starts[:, None] + np.arange(length + 1)]
 
 
-def start(rng: np.random.Generator, vocabulary: int, width: int) -> Params:
-    """Draws weights as the authors' code does: uniform, those of the LSTM as torch's."""
-
-    def uniform(bound: float, *shape: int) -> jax.Array:
-        return jnp.asarray(rng.uniform(-bound, bound, shape), jnp.float32)
-
-    bound = width**-0.5
-    return {
-        "embed": uniform(0.1, vocabulary, width),
-        "inside": uniform(bound, width, 4 * width),
-        "recurrent": uniform(bound, width, 4 * width),
-        "bias": uniform(bound, 4 * width) + uniform(bound, 4 * width),  # torch has two
-        "out_bias": jnp.zeros(vocabulary),
-    }
-
-
-def loss(params: Params, memory: Memory, batch: jax.Array) -> tuple[jax.Array, Memory]:
-    """The mean cross-entropy of the next words, and the memory after the last of them."""
-    inputs = params["embed"][batch[:-1]] @ params["inside"] + params["bias"]
-
-    def cell(memory: Memory, x: jax.Array) -> tuple[Memory, jax.Array]:
-        hidden, kept = memory
-        i, f, u, o = jnp.split(x + hidden @ params["recurrent"], 4, axis=1)
-        kept = jax.nn.sigmoid(f) * kept + jax.nn.sigmoid(i) * jnp.tanh(u)
-        hidden = jax.nn.sigmoid(o) * jnp.tanh(kept)
-        return (hidden, kept), hidden
-
-    memory, hidden = jax.lax.scan(cell, memory, inputs)
-    logits = hidden @ params["embed"].T + params["out_bias"]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1:]).mean(), memory
-
-
-_evaluate = jax.jit(loss)
+_evaluate = jax.jit(lstm.loss)
 
 
 def _train(
@@ -285,8 +249,8 @@ def _train(
 ) -> dict[str, np.ndarray]:
     """Trains once; the start depends on the seed, and so does where in the text it begins."""
     rng = np.random.default_rng(seed)
-    params = start(rng, sizes.vocabulary, sizes.width)
-    empty = (jnp.zeros((sizes.streams, sizes.width)),) * 2
+    params = lstm.init(rng, sizes.vocabulary, sizes.width)
+    empty = lstm.start(sizes.streams, sizes.width)
     sequences = _streams(np.roll(train, -rng.integers(len(train))), sizes.streams, sizes.length)
     validation = _streams(held, sizes.streams, sizes.length)
     point = begin(settings, params, empty)

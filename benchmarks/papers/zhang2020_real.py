@@ -19,8 +19,9 @@ from matplotlib.axes import Axes
 from scipy.stats import spearmanr
 
 import clipax
+from benchmarks.papers import lstm, resnet
 from benchmarks.papers.claims import at_most, within
-from benchmarks.papers.datasets import Images, cifar10, text
+from benchmarks.papers.datasets import Images, cifar10, shrink, text
 from benchmarks.papers.intervals import of_mean
 from benchmarks.papers.paper import Options, Outcome, Panel
 from clipax.diagnostics import SmoothnessRecorder
@@ -28,6 +29,7 @@ from clipax.diagnostics import SmoothnessRecorder
 __all__ = ["smoothness_real"]
 
 _POINTS = 5  # of a step, besides its beginning
+_PIXELS = 16  # larger images are made smaller
 Params = dict[str, jax.Array]
 Loss = Callable[[Params, Any], jax.Array]
 Run = tuple[SmoothnessRecorder, np.ndarray]  # and the loss of each step
@@ -62,70 +64,26 @@ def smoothness_real(options: Options) -> Outcome:
 def _lstm(quick: bool, rng: np.random.Generator, content: str) -> Run:
     width, length, batch, steps, every = (8, 8, 4, 60, 3) if quick else (64, 32, 16, 800, 4)
     letters, codes = np.unique(np.array(list(content)), return_inverse=True)
-    params = {
-        "embed": _normal(rng, (len(letters), width), 1.0),
-        "gates": _normal(rng, (2 * width, 4 * width), (2 * width) ** -0.5),
-        "bias": jnp.zeros(4 * width).at[width : 2 * width].set(1.0),  # forget little at first
-        "out": _normal(rng, (width, len(letters)), width**-0.5),
-        "out_bias": jnp.zeros(len(letters)),
-    }
+    params = lstm.init(rng, len(letters), width)
 
     def loss(params: Params, batch: jax.Array) -> jax.Array:
-        inputs = params["embed"][batch[:, :-1]].swapaxes(0, 1)
-
-        def cell(carry: tuple[jax.Array, jax.Array], x: jax.Array) -> tuple[Any, jax.Array]:
-            h, c = carry
-            gates = jnp.concatenate([x, h], axis=1) @ params["gates"] + params["bias"]
-            i, f, o, u = jnp.split(gates, 4, axis=1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(u)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
-
-        zero = jnp.zeros((batch.shape[0], width))
-        _, hidden = jax.lax.scan(cell, (zero, zero), inputs)
-        logits = hidden @ params["out"] + params["out_bias"]
-        targets = batch[:, 1:].swapaxes(0, 1)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+        return lstm.loss(params, lstm.start(batch.shape[1], width), batch)[0]
 
     def batches() -> Iterator[jax.Array]:
         for _ in range(steps):
-            starts = rng.integers(len(codes) - length, size=(batch, 1))
-            yield jnp.asarray(codes[starts + np.arange(length + 1)])
+            starts = rng.integers(len(codes) - length, size=batch)
+            yield jnp.asarray(codes[np.arange(length + 1)[:, None] + starts])
 
     return _train(loss, params, batches(), clipax.clip_sgd(4.0, 0.25), every)
 
 
 def _resnet(quick: bool, rng: np.random.Generator, data: Images) -> Run:
     widths, batch, steps, every = ((4,), 16, 60, 3) if quick else ((8, 16, 32), 64, 400, 4)
-    x, y = data.train.x, data.train.y
-    params: Params = {"stem": _normal(rng, (3, 3, x.shape[-1], widths[0]), 0.3)}
-    before = widths[0]
-    for place, width in enumerate(widths):
-        for part, inside in (("a", before), ("b", width)):
-            params[f"{place}{part}"] = _normal(rng, (3, 3, inside, width), (2 / 9 / inside) ** 0.5)
-            params[f"{place}{part}_scale"] = jnp.ones(width)
-            params[f"{place}{part}_shift"] = jnp.zeros(width)
-        params[f"{place}skip"] = _normal(rng, (1, 1, before, width), before**-0.5)
-        before = width
-    params |= {"out": _normal(rng, (before, 10), before**-0.5), "out_bias": jnp.zeros(10)}
-
-    def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), "SAME", dimension_numbers=numbers
-        )
+    x, y = shrink(data.train.x, max(1, data.train.x.shape[1] // _PIXELS)), data.train.y
+    params = resnet.init(rng, x.shape[-1], widths, blocks=1)
 
     def loss(params: Params, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        def normed(x: jax.Array, name: str) -> jax.Array:  # batch normalisation, as in training
-            x = (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-5)
-            return x * params[f"{name}_scale"] + params[f"{name}_shift"]
-
-        x = conv(batch[0], params["stem"], 1)
-        for place in range(len(widths)):
-            inner = jax.nn.relu(normed(conv(x, params[f"{place}a"], 2), f"{place}a"))
-            inner = normed(conv(inner, params[f"{place}b"], 1), f"{place}b")
-            x = jax.nn.relu(conv(x, params[f"{place}skip"], 2) + inner)
-        logits = x.mean((1, 2)) @ params["out"] + params["out_bias"]
+        logits = resnet.apply(params, batch[0], len(widths), blocks=1)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
     def batches() -> Iterator[tuple[jax.Array, jax.Array]]:
@@ -134,10 +92,6 @@ def _resnet(quick: bool, rng: np.random.Generator, data: Images) -> Run:
             yield jnp.asarray(x[rows]), jnp.asarray(y[rows])
 
     return _train(loss, params, batches(), clipax.clip_sgd(0.1, 1.0), every)
-
-
-def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> jax.Array:
-    return jnp.asarray(deviation * rng.normal(size=shape), jnp.float32)
 
 
 def _train(

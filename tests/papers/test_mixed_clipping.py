@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import clipax
-from benchmarks.papers import resnet
+from benchmarks.papers import lstm, resnet
 from benchmarks.papers import zhang2020_mixed_cifar as images
 from benchmarks.papers import zhang2020_mixed_text as language
 from benchmarks.papers.zhang2020_mixed_methods import (
@@ -69,7 +69,7 @@ def test_the_network_for_cifar_has_twenty_layers_of_he_s_variance() -> None:
 
 def test_the_lstm_reads_on_where_it_stopped() -> None:
     rng = np.random.default_rng(0)
-    params = language.start(rng, 7, 5)
+    params = lstm.init(rng, 7, 5)
     weights = {name: np.asarray(value, float) for name, value in params.items()}
     words = rng.integers(7, size=(9, 2))
 
@@ -85,8 +85,8 @@ def test_the_lstm_reads_on_where_it_stopped() -> None:
         logits = hidden @ weights["embed"].T + weights["out_bias"]
         right = logits[np.arange(2), then]
         entropies.append(np.mean(np.log(np.exp(logits).sum(axis=1)) - right))
-    state: language.Memory = (jnp.zeros((2, 5)), jnp.zeros((2, 5)))
-    loss = jax.jit(language.loss)
+    state = lstm.start(2, 5)
+    loss = jax.jit(lstm.loss)
     first, state = loss(params, state, jnp.asarray(words[:5]))
     second, state = loss(params, state, jnp.asarray(words[4:]))
     assert float(first) == pytest.approx(np.mean(entropies[:4]), rel=1e-5)
