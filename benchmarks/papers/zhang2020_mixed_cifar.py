@@ -6,6 +6,7 @@ half their size, in place of ResNet-32 on all of them.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from benchmarks.papers.datasets import cifar10, shrink
 from benchmarks.papers.draw import bands
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome, Panel
+from benchmarks.papers.threads import map_threads
 from benchmarks.papers.zhang2020_mixed_methods import (
     Settings,
     Step,
@@ -79,18 +81,20 @@ def cifar(options: Options) -> Outcome:
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean(), carry
 
     step = make_step(loss, scale)
-    console = Console(stderr=True)
-    found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in _METHODS}
-    for seed in range(options.seed, options.seed + sizes.seeds):
-        for name, settings in _METHODS.items():
-            train = partial(_train, step, settings, seed, x, y, sizes)
-            words = (data.name, *sizes, *settings, "seed", seed)
-            kept = None if built_in else options.runs
-            found[name].append(remembered(kept, " ".join(map(str, words)), train))
-            if not built_in:
-                before_drop = found[name][-1]["losses"][: drops[0] * per_epoch]
-                last = before_drop[-per_epoch:].mean()
-                console.print(f"{data.name}, seed {seed}, {name}: {last:.3f}")
+    console = Console(stderr=True, quiet=built_in)
+
+    def run(job: tuple[str, int]) -> dict[str, np.ndarray]:
+        name, seed = job
+        train = partial(_train, step, _METHODS[name], seed, x, y, sizes)
+        words = (data.name, *sizes, *_METHODS[name], "seed", seed)
+        made = remembered(None if built_in else options.runs, " ".join(map(str, words)), train)
+        before_drop = made["losses"][: drops[0] * per_epoch]
+        console.print(f"{data.name}, seed {seed}, {name}: {before_drop[-per_epoch:].mean():.3f}")
+        return made
+
+    jobs = [(name, options.seed + place) for name in _METHODS for place in range(sizes.seeds)]
+    done = iter(map_threads(run, jobs))
+    found = {name: list(itertools.islice(done, sizes.seeds)) for name in _METHODS}
     # By method, seed and epoch.
     losses = {
         name: np.array([run["losses"] for run in runs]).reshape(sizes.seeds, -1, per_epoch).mean(2)

@@ -6,6 +6,7 @@ words of WikiText-2, in place of AWD-LSTM on the Penn Treebank.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from functools import partial
@@ -21,6 +22,7 @@ from benchmarks.papers.datasets import words
 from benchmarks.papers.draw import bands
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome, Panel
+from benchmarks.papers.threads import map_threads
 from benchmarks.papers.zhang2020_mixed_methods import (
     Settings,
     Step,
@@ -77,7 +79,8 @@ def language(options: Options) -> Outcome:
     step = make_step(lstm.loss)
     console = Console(stderr=True, quiet=built_in)
 
-    def run(name: str, settings: Settings, seed: int, sizes: _Sizes) -> Run:
+    def run(job: tuple[str, Settings, int, _Sizes]) -> Run:
+        name, settings, seed, sizes = job
         make = partial(_train, step, settings, options.seed + seed, train, held, sizes)
         key = (data.name, *sizes, *settings, "seed", options.seed + seed)
         kept = None if built_in else options.runs
@@ -87,11 +90,9 @@ def language(options: Options) -> Outcome:
         return made
 
     def runs(methods: dict[str, Settings]) -> Runs:
-        seeds = range(sizes.seeds)
-        return {
-            name: [run(name, settings, seed, sizes) for seed in seeds]
-            for name, settings in methods.items()
-        }
+        jobs = [(*method, seed, sizes) for method in methods.items() for seed in range(sizes.seeds)]
+        done = iter(map_threads(run, jobs))
+        return {name: list(itertools.islice(done, sizes.seeds)) for name in methods}
 
     found = runs(_METHODS)
     panels = [_draw(f"{data.name}, authors' settings", sizes, found)]
@@ -107,14 +108,17 @@ def language(options: Options) -> Outcome:
         ]
         return Outcome(claims, panels, [f"Without WikiText-2 the methods read {data.name}."])
     short = sizes._replace(steps=_SEARCH_STEPS, evaluations=1)
-    tried = {
-        name: [
-            run(name, _scaled(settings, factor), _SEARCH_SEED, short)["perplexities"][-1]
-            for factor in _FACTORS
-        ]
-        for name, settings in _METHODS.items()
+    choices = itertools.product(_METHODS.items(), _FACTORS)
+    jobs = [
+        (name, _scaled(settings, factor), _SEARCH_SEED, short)
+        for (name, settings), factor in choices
+    ]
+    tried = np.reshape(
+        [made["perplexities"][-1] for made in map_threads(run, jobs)], (-1, len(_FACTORS))
+    )
+    best = {
+        name: _FACTORS[int(np.nanargmin(row))] for name, row in zip(_METHODS, tried, strict=True)
     }
-    best = {name: _FACTORS[int(np.nanargmin(values))] for name, values in tried.items()}
     searched = runs({name: _scaled(_METHODS[name], factor) for name, factor in best.items()})
     panels.append(_draw(f"{data.name}, rates searched", sizes, searched))
     claims = [

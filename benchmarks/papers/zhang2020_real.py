@@ -24,6 +24,7 @@ from benchmarks.papers.claims import at_most, within
 from benchmarks.papers.datasets import Images, cifar10, shrink, text
 from benchmarks.papers.intervals import of_mean
 from benchmarks.papers.paper import Options, Outcome, Panel
+from benchmarks.papers.threads import map_threads
 from clipax.diagnostics import SmoothnessRecorder
 
 __all__ = ["smoothness_real"]
@@ -46,12 +47,12 @@ def smoothness_real(options: Options) -> Outcome:
     name, content = text(options.data_dir)
     images = cifar10(options.data_dir)
     found = {
-        f"LSTM on {name}": [
-            _lstm(options.quick, np.random.default_rng(seed), content) for seed in seeds
-        ],
-        f"ResNet on {images.name}": [
-            _resnet(options.quick, np.random.default_rng(seed), images) for seed in seeds
-        ],
+        f"LSTM on {name}": map_threads(
+            lambda seed: _lstm(options.quick, np.random.default_rng(seed), content), seeds
+        ),
+        f"ResNet on {images.name}": map_threads(
+            lambda seed: _resnet(options.quick, np.random.default_rng(seed), images), seeds
+        ),
     }
     parts = [_outcome(model, runs) for model, runs in found.items()]
     return Outcome(

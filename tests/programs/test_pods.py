@@ -20,3 +20,12 @@ def test_a_stacked_decoder(name: str, layout: str) -> None:
     more = OF_UNITS.get(name, {})
     missed = [one for one in found if one.value > one.limit + more.get(one.figure, 0)]
     assert not missed, records.render_findings(missed)
+
+
+@pytest.mark.parametrize("layout", pods.LAYOUTS)
+def test_a_decoder_of_single_layers(layout: str) -> None:
+    """Leaves that lie alike are added before XLA sums over the chips."""
+    row = pods.compare("256", "7B", layout, "clip", pods.STEPS["clip"])
+    missed = [one for one in pods.judge([row], "tpu") if one.verdict != "holds"]
+    assert not missed, records.render_findings(missed)
+    assert row["scalars"] <= 20 < row["leaves"]
