@@ -25,6 +25,8 @@ class Suite:
       rounds: Samples of each time unless asked for; 0: none are taken.
       prepare: From the options to what else a run is to remember, before JAX starts.
       title: From the first row of a table to what its title says behind the key.
+      apart: A word of a row beside the key, where a row does not depend on what was measured beside
+        it, as with counts of a program: such rows are replaced one by one.
     """
 
     about: str
@@ -36,10 +38,13 @@ class Suite:
     rounds: int = 0
     prepare: Callable[[argparse.Namespace], Mapping[str, str]] = lambda options: {}
     title: Callable[[Row], str] = lambda row: ""
+    apart: str | None = None
 
     @property
     def merged_by(self) -> Key:
         """Words of rows that are replaced together; where all are one table, of each by itself."""
+        if self.apart is not None:
+            return (*self.key, self.apart)
         return self.key or (self.columns[0].key,)
 
     def render(self, content: Content, *, markdown: bool = False, judged: bool = True) -> str:

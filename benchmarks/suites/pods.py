@@ -245,4 +245,5 @@ SUITE = Suite(
         targets.prepare("tpu", "pods")
         | {f"{chips} chips": PODS[chips].topology for chips in options.chips}
     ),
+    apart="step",
 )

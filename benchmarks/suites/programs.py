@@ -142,11 +142,6 @@ def add_options(add: Any) -> None:
 class Programs(Suite):
     """A suite whose tables have the peers beside the methods."""
 
-    @property
-    def merged_by(self) -> tuple[str, ...]:
-        """Replace row by row: counts of programs do not depend on what was compiled beside."""
-        return (*self.key, "method")
-
     def render(self, content: Content, *, markdown: bool = False, judged: bool = True) -> str:
         """Writes runs, tables and figures to reach."""
         text = super().render(
@@ -180,4 +175,5 @@ SUITE = Programs(
     judge,
     add_options,
     prepare=prepare,
+    apart="method",
 )

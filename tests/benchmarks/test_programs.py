@@ -11,6 +11,7 @@ import pytest
 from benchmarks import command
 from benchmarks.harness import hlo, records, targets
 from benchmarks.harness.records import MISSED, Row
+from benchmarks.harness.suite import Suite
 from benchmarks.suites import pods, programs
 from benchmarks.suites.peers import PEERS, list_compared
 from clipax.catalogue import ENTRIES
@@ -204,8 +205,9 @@ def test_a_method_that_is_not_there_is_refused_once_the_target_is_set_up(
     assert asked == ["gpu"]
 
 
-def test_counts_of_one_method_leave_those_of_others() -> None:
-    old = {"tree": "leaf", "dtype": "f32", "kernels": 1}
-    rows = [old | {"method": "a"}, old | {"method": "b"}]
-    new = old | {"method": "b", "kernels": 2}
-    assert records.replace(rows, [new], programs.SUITE.merged_by) == [rows[0], new]
+@pytest.mark.parametrize(("suite", "word"), [(programs.SUITE, "method"), (pods.SUITE, "step")])
+def test_counts_of_one_method_leave_those_of_others(suite: Suite, word: str) -> None:
+    old = dict.fromkeys(suite.key, "one") | {"kernels": 1}
+    rows = [old | {word: "a"}, old | {word: "b"}]
+    new = old | {word: "b", "kernels": 2}
+    assert records.replace(rows, [new], suite.merged_by) == [rows[0], new]
