@@ -176,7 +176,7 @@ def test_a_default_that_fixes_a_shape_is_left_alone_when_hyper_parameters_are_in
 
 @pytest.mark.parametrize("delay", [np.int64(1), jnp.array(1)])
 def test_anything_with_an_index_is_a_delay(delay):
-    assert clipax.delay_updates(delay).init(jnp.ones(3)).slots.shape == (1, 3)
+    assert clipax.delay_updates(delay).init(jnp.ones(3)).slots.shape == (2, 3)
 
 
 @pytest.mark.parametrize("threshold", [1, 1.0, np.float32(1), np.array(1.0), jnp.array(1.0)])

@@ -7,7 +7,6 @@ without, with a narrower band of the validation loss from the 5 % to the 95 % po
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ from benchmarks.papers.encoder import (
 )
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome
-from benchmarks.papers.threads import map_threads
+from benchmarks.papers.threads import map_runs
 
 __all__ = ["cola"]
 
@@ -98,18 +97,12 @@ def cola(options: Options) -> Outcome:
     amount = _QUICK if options.quick else _SMALL if folder is None else _PRETRAINED
     settings = _settings(options, problem, amount)
     seeds = range(options.seed, options.seed + amount.seeds)
-    jobs = [
-        (name, setting, seed)
-        for name, setting in list(settings.items())[: 2 if options.quick else None]
-        for seed in seeds
-    ]
-    done = map_threads(
-        lambda job: _run(options, problem, *job, amount.steps, amount.records),
-        jobs,
-    )
-    runs: dict[str, list[Run]] = {}
-    for (name, *_), run in zip(jobs, done, strict=True):
-        runs.setdefault(name, []).append(run)
+    names = list(settings)[: 2 if options.quick else None]
+
+    def run(name: str, seed: int) -> Run:
+        return _run(options, problem, name, settings[name], seed, amount.steps, amount.records)
+
+    runs = map_runs(run, names, seeds)
     # The paper says nothing about an encoder that nobody has trained.
     source: Source = "ours" if folder is None else "paper"
     times = amount.steps // amount.records * np.arange(1, amount.records + 1)
@@ -171,11 +164,14 @@ def _settings(options: Options, problem: Problem, amount: _Amount) -> dict[str, 
             return candidates[0]
         first = options.seed + _CHOOSING
         seeds = range(first, first + amount.choosing_seeds)
-        done = map_threads(
-            lambda job: _run(options, problem, name, *job, amount.choosing_steps, 1).losses[-1],
-            itertools.product(candidates, seeds),
+        done = map_runs(
+            lambda setting, seed: _run(
+                options, problem, name, setting, seed, amount.choosing_steps, 1
+            ).losses[-1],
+            candidates,
+            seeds,
         )
-        last = np.mean(np.reshape(done, (len(candidates), -1)), axis=1)
+        last = [np.mean(losses) for losses in done.values()]
         return candidates[int(np.argmin(last))]
 
     found = {"Adam": best("Adam", *(Setting(rate, math.inf) for rate in amount.rates))}

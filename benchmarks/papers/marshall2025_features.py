@@ -108,13 +108,12 @@ def _of_images(
 def _of_words(
     data_dir: Path | None, count: int, rng: np.random.Generator
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """Mean Gaussian code of eight words in a row; whether the next is among the most frequent."""
+    """Mean Gaussian code of eight words (or line ends) in a row; whether the next is frequent."""
     # Each word in one example at most, so that examples are nearly independent.
     data = words(data_dir)
-    used = min(_EXAMPLES, len(data.train) // (_CONTEXT + 1)) * (_CONTEXT + 1)
-    _, places, counts = np.unique(
-        np.array(data.train[:used]), return_inverse=True, return_counts=True
-    )
+    text = data.train + data.validation
+    used = min(_EXAMPLES, len(text) // (_CONTEXT + 1)) * (_CONTEXT + 1)
+    _, places, counts = np.unique(np.array(text[:used]), return_inverse=True, return_counts=True)
     codes = rng.normal(size=(len(counts), count))
     rows = places.reshape(-1, _CONTEXT + 1)
     frequent = np.isin(rows[:, -1], np.argsort(-counts)[:_FREQUENT])

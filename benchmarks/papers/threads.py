@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice, product
 from typing import TypeVar
 
 import jax
 
-__all__ = ["map_threads"]
+__all__ = ["map_runs", "map_threads"]
 
+_MOST = 8  # each holds a model and an optimizer's state
+
+K = TypeVar("K")
 T = TypeVar("T")
 S = TypeVar("S")
 
 
 def map_threads(function: Callable[[T], S], items: Iterable[T]) -> list[S]:
-    """Calls a function on every item, as many at a time as there are cores.
+    """Calls a function on every item, in as many threads as there are cores, up to eight.
 
     Args:
-      function: What it gives may depend on the item alone.
+      function: What it gives may depend on the item alone. The caller's context variables and JAX's
+        default device hold inside; other settings of JAX, such as 64-bit numbers, do not.
       items: What it is called with.
 
     Returns:
-      What it gives, in the order of the items. Where it raises, calls that have not begun are left
-      out.
+      What it gives, in the order of the items. If a call raises, its error is raised as soon as the
+      calls before it and those that run have ended; the rest do not begin.
     """
     device = jax.config.jax_default_device  # of this thread alone
 
@@ -32,10 +38,37 @@ def map_threads(function: Callable[[T], S], items: Iterable[T]) -> list[S]:
         with jax.default_device(device):
             return function(item)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting = [pool.submit(call, item) for item in items]
+    with ThreadPoolExecutor(min(_count_cores(), _MOST)) as pool:
+        waiting: list[Future[S]] = []
         try:
+            for item in items:
+                waiting.append(pool.submit(contextvars.copy_context().run, call, item))
             return [one.result() for one in waiting]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def map_runs(
+    function: Callable[[K, int], S], methods: Iterable[K], seeds: Sequence[int]
+) -> dict[K, list[S]]:
+    """Calls a function with every method and every seed, as `map_threads` does.
+
+    Args:
+      function: Of a method and a seed.
+      methods: The methods.
+      seeds: The seeds.
+
+    Returns:
+      What it gives for each seed, by method.
+    """
+    names = list(methods)
+    done = iter(map_threads(lambda job: function(*job), product(names, seeds)))
+    return {name: list(islice(done, len(seeds))) for name in names}
+
+
+def _count_cores() -> int:
+    """Those that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -129,9 +129,9 @@ def _notes(
     ratio = _over_adam(runs, "authors'").mean(axis=0)
     places = np.unique(np.linspace(0, len(steps) - 1, 5).astype(int))
     course = ", ".join(f"{steps[place]:,}: {ratio[place]:.3g}" for place in places)
-    tuned = f" Tuned: best by the test loss of two other seeds after {steps[-1] // 5:,} steps."
-    if not any(name.endswith("tuned") for name in methods):
-        tuned = ""
+    tuned = ""
+    if any(name.endswith("tuned") for name in methods):
+        tuned = f" Tuned: best by the test loss of two other seeds after {steps[-1] // 5:,} steps."
     return [
         f"{title}: rates and last test losses of an image: {ends}.{tuned} The paper says "
         f"competitive, and trains for 120,000 steps on 60,000 images; here {steps[-1]:,} on fewer. "

@@ -6,7 +6,6 @@ half their size, in place of ResNet-32 on all of them.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -24,7 +23,7 @@ from benchmarks.papers.datasets import cifar10, shrink
 from benchmarks.papers.draw import bands
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome, Panel
-from benchmarks.papers.threads import map_threads
+from benchmarks.papers.threads import map_runs
 from benchmarks.papers.zhang2020_mixed_methods import (
     Settings,
     Step,
@@ -83,8 +82,7 @@ def cifar(options: Options) -> Outcome:
     step = make_step(loss, scale)
     console = Console(stderr=True, quiet=built_in)
 
-    def run(job: tuple[str, int]) -> dict[str, np.ndarray]:
-        name, seed = job
+    def run(name: str, seed: int) -> dict[str, np.ndarray]:
         train = partial(_train, step, _METHODS[name], seed, x, y, sizes)
         words = (data.name, *sizes, *_METHODS[name], "seed", seed)
         made = remembered(None if built_in else options.runs, " ".join(map(str, words)), train)
@@ -92,9 +90,7 @@ def cifar(options: Options) -> Outcome:
         console.print(f"{data.name}, seed {seed}, {name}: {before_drop[-per_epoch:].mean():.3f}")
         return made
 
-    jobs = [(name, options.seed + place) for name in _METHODS for place in range(sizes.seeds)]
-    done = iter(map_threads(run, jobs))
-    found = {name: list(itertools.islice(done, sizes.seeds)) for name in _METHODS}
+    found = map_runs(run, _METHODS, range(options.seed, options.seed + sizes.seeds))
     # By method, seed and epoch.
     losses = {
         name: np.array([run["losses"] for run in runs]).reshape(sizes.seeds, -1, per_epoch).mean(2)

@@ -6,7 +6,6 @@ words of WikiText-2, in place of AWD-LSTM on the Penn Treebank.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from functools import partial
@@ -22,7 +21,7 @@ from benchmarks.papers.datasets import words
 from benchmarks.papers.draw import bands
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome, Panel
-from benchmarks.papers.threads import map_threads
+from benchmarks.papers.threads import map_runs, map_threads
 from benchmarks.papers.zhang2020_mixed_methods import (
     Settings,
     Step,
@@ -79,8 +78,7 @@ def language(options: Options) -> Outcome:
     step = make_step(lstm.loss)
     console = Console(stderr=True, quiet=built_in)
 
-    def run(job: tuple[str, Settings, int, _Sizes]) -> Run:
-        name, settings, seed, sizes = job
+    def run(name: str, settings: Settings, seed: int, sizes: _Sizes) -> Run:
         make = partial(_train, step, settings, options.seed + seed, train, held, sizes)
         key = (data.name, *sizes, *settings, "seed", options.seed + seed)
         kept = None if built_in else options.runs
@@ -90,9 +88,8 @@ def language(options: Options) -> Outcome:
         return made
 
     def runs(methods: dict[str, Settings]) -> Runs:
-        jobs = [(*method, seed, sizes) for method in methods.items() for seed in range(sizes.seeds)]
-        done = iter(map_threads(run, jobs))
-        return {name: list(itertools.islice(done, sizes.seeds)) for name in methods}
+        seeds = range(sizes.seeds)
+        return map_runs(lambda name, seed: run(name, methods[name], seed, sizes), methods, seeds)
 
     found = runs(_METHODS)
     panels = [_draw(f"{data.name}, authors' settings", sizes, found)]
@@ -108,14 +105,12 @@ def language(options: Options) -> Outcome:
         ]
         return Outcome(claims, panels, [f"Without WikiText-2 the methods read {data.name}."])
     short = sizes._replace(steps=_SEARCH_STEPS, evaluations=1)
-    choices = itertools.product(_METHODS.items(), _FACTORS)
-    jobs = [
-        (name, _scaled(settings, factor), _SEARCH_SEED, short)
-        for (name, settings), factor in choices
-    ]
-    tried = np.reshape(
-        [made["perplexities"][-1] for made in map_threads(run, jobs)], (-1, len(_FACTORS))
+    choices = [(name, factor) for name in _METHODS for factor in _FACTORS]
+    made = map_threads(
+        lambda choice: run(choice[0], _scaled(_METHODS[choice[0]], choice[1]), _SEARCH_SEED, short),
+        choices,
     )
+    tried = np.reshape([run["perplexities"][-1] for run in made], (-1, len(_FACTORS)))
     best = {
         name: _FACTORS[int(np.nanargmin(row))] for name, row in zip(_METHODS, tried, strict=True)
     }

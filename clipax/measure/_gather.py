@@ -8,6 +8,7 @@ measured on a CPU (`benchmarks/NOTES.md`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,7 +24,7 @@ from clipax.measure._leaves import Leaf
 from clipax.measure._mesh import Mesh
 from clipax.scopes import Block
 
-__all__ = ["Layout", "assume_computed", "assume_devices", "gather", "is_whole", "lay_out"]
+__all__ = ["Kind", "Layout", "assume_computed", "assume_devices", "gather", "is_whole", "lay_out"]
 
 LARGEST = 4096
 """Entries of a leaf that is still gathered; XLA for CPU reduces larger ones without a temporary."""
@@ -38,6 +39,9 @@ _devices: ContextVar[int | None] = ContextVar("devices", default=None)
 _computed: ContextVar[bool] = ContextVar("computed", default=False)
 
 
+Kind = tuple[int, tuple[int, ...], str]
+
+
 class Layout(NamedTuple):
     """The static facts about the measured arrays, one of each for every array; hashable.
 
@@ -45,6 +49,8 @@ class Layout(NamedTuple):
       blocks: Their blocks.
       copies: How many devices hold the same entries.
       whole: Whether no other device can hold a part of them.
+      kinds: Rank, shape and name but for numbers: arrays of one kind mostly lie on the devices
+        alike, as the same weights of many layers.
       mesh: The mesh axes to sum over.
       computed: Whether the arrays are computed as they are read (`assume_computed`).
     """
@@ -52,6 +58,7 @@ class Layout(NamedTuple):
     blocks: tuple[Block, ...]
     copies: tuple[int, ...]
     whole: tuple[bool, ...]
+    kinds: tuple[Kind, ...]
     mesh: Mesh
     computed: bool = False
 
@@ -61,6 +68,7 @@ class Layout(NamedTuple):
             tuple(self.blocks[place] for place in places),
             tuple(self.copies[place] for place in places),
             tuple(self.whole[place] for place in places),
+            tuple(self.kinds[place] for place in places),
             Mesh((), None),
         )
 
@@ -108,12 +116,15 @@ def lay_out(
     blocks = tuple(leaf.block for leaf in leaves)
     copies = tuple(mesh.copies(leaf.path, leaf.value) for leaf in leaves)
     whole = tuple(is_whole(value) for value in values)
-    return values, Layout(blocks, copies, whole, mesh, _computed.get())
+    kinds = tuple(
+        (leaf.value.ndim, leaf.value.shape, re.sub(r"\d+", "#", leaf.path)) for leaf in leaves
+    )
+    return values, Layout(blocks, copies, whole, kinds, mesh, _computed.get())
 
 
 def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Array], Layout]:
     """Concatenate the small real arrays of a block, in `dtype`, where there are many."""
-    blocks, copies, whole, mesh, computed = layout
+    blocks, copies, whole, kinds, mesh, computed = layout
     groups: dict[tuple[Block, int], list[int]] = {}
     for place, value in enumerate(values):
         small = value.size <= LARGEST and not jnp.iscomplexobj(value)
@@ -122,7 +133,7 @@ def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Ar
     many = {key: places for key, places in groups.items() if len(places) >= FEWEST}
     gathered = {place for places in many.values() for place in places}
     rows = [
-        (values[place], blocks[place], copies[place], whole[place])
+        (values[place], blocks[place], copies[place], whole[place], kinds[place])
         for place in range(len(values))
         if place not in gathered
     ]
@@ -132,9 +143,9 @@ def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Ar
             flat = jnp.concatenate([jnp.ravel(value).astype(dtype) for value in chunk])
             # Behind a barrier, or XLA fuses the concatenation into each of its readers (the second
             # read after an overflow is one), and runs it again there.
-            rows.append((lax.optimization_barrier(flat), block, shared, True))
-    columns = list(zip(*rows, strict=True))
-    return list(columns[0]), Layout(columns[1], columns[2], columns[3], mesh, computed)
+            rows.append((lax.optimization_barrier(flat), block, shared, True, (1, flat.shape, "")))
+    arrays, *facts = zip(*rows, strict=True)
+    return list(arrays), Layout(*facts, mesh, computed)
 
 
 def is_whole(value: Array) -> bool:

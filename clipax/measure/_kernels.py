@@ -12,7 +12,7 @@ from jax import lax
 
 from clipax._typing import Array
 from clipax.measure import _sums
-from clipax.measure._gather import LARGEST, Layout
+from clipax.measure._gather import LARGEST, Kind, Layout
 from clipax.measure._leaves import reduced_axes
 
 __all__ = ["Terms", "sum_apart", "sum_on_gpu"]
@@ -20,8 +20,8 @@ __all__ = ["Terms", "sum_apart", "sum_on_gpu"]
 _LONGEST = 1024
 """Arrays up to which sums over devices are added one by one, which compiles in quadratic time.
 
-XLA then sums one number over the devices. Of a stack it sums each: of 291 leaves on 256 chips that
-takes .3 P of temporaries instead of .16 (`benchmarks/NOTES.md`).
+XLA then sums a few numbers over the devices. Of a stack it sums each: of 291 leaves on 256 chips
+that takes .3 P of temporaries instead of .15 (`benchmarks/NOTES.md`).
 """
 
 Sums = tuple[Array, ...]
@@ -35,7 +35,7 @@ def sum_apart(terms: Terms, values: Sequence[Array], layout: Layout) -> dict[str
         tuple(jnp.sum(part, reduced_axes(value.ndim, block)) for part in terms(value))
         for value, block in zip(values, layout.blocks, strict=True)
     ]
-    return _add_by_label(sums, values, layout)
+    return _add_by_label(sums, layout)
 
 
 def sum_on_gpu(terms: Terms, values: Sequence[Array], layout: Layout) -> dict[str, Sums]:
@@ -63,31 +63,30 @@ def sum_on_gpu(terms: Terms, values: Sequence[Array], layout: Layout) -> dict[st
         stack = jnp.stack([values[place] for place in places])
         rows = _sum_terms(terms(stack), tuple(axis + 1 for axis in axes))
         sums |= {place: tuple(part[row] for part in rows) for row, place in enumerate(places)}
-    return _add_by_label([sums[place] for place in range(len(values))], values, layout)
+    return _add_by_label([sums[place] for place in range(len(values))], layout)
 
 
-def _add_by_label(sums: Sequence[Sums], values: Sequence[Array], layout: Layout) -> dict[str, Sums]:
+def _add_by_label(sums: Sequence[Sums], layout: Layout) -> dict[str, Sums]:
     """Add the sums of a label over its arrays and all shards.
 
     XLA adds what shards hold before it sums over the devices, one number for all, as long as the
-    arrays lie on the devices alike. Arrays of one shape mostly do: they are added first.
+    arrays lie on the devices alike. Arrays of one kind mostly do: they are added first.
     """
     parts: dict[str, list[Sums]] = {}
-    sharded: dict[str, dict[tuple[int, ...], Sums]] = {}
-    rows = zip(sums, values, layout.blocks, layout.copies, layout.whole, strict=True)
-    for row, value, block, copies, whole in rows:
+    sharded: dict[str, dict[Kind, Sums]] = {}
+    rows = zip(sums, layout.blocks, layout.copies, layout.whole, layout.kinds, strict=True)
+    for row, block, copies, whole, kind in rows:
         # A shard that several devices hold counts once.
         share = row if copies == 1 else tuple(part / copies for part in row)
         if whole or len(sums) > _LONGEST:
             parts.setdefault(block.label, []).append(share)
         else:
             alike = sharded.setdefault(block.label, {})
-            before = alike.get(value.shape)
-            alike[value.shape] = share if before is None else _add_terms(before, share)
+            before = alike.get(kind)
+            alike[kind] = share if before is None else _add_terms(before, share)
     for label, alike in sharded.items():
-        # By rank, as matrices of several shapes may lie alike and vectors otherwise.
-        shapes = sorted(alike, key=lambda shape: (len(shape), shape))
-        total = functools.reduce(_add_terms, [alike[shape] for shape in shapes])
+        # In order, by rank first: matrices may all lie alike, and vectors otherwise.
+        total = functools.reduce(_add_terms, [alike[kind] for kind in sorted(alike)])
         parts.setdefault(label, []).append(total)
     units = {block.label for block in layout.blocks if block.keep}
     added = {label: _add(rows) for label, rows in parts.items() if label in units}

@@ -24,8 +24,7 @@ class DelayUpdatesState(NamedTuple):
 
     Attributes:
       position: The slot that the next update is written to.
-      slots: Updates of each leaf, along a new first axis: the last one for a delay of 1, else the
-        last `delay + 1`; None without delay.
+      slots: The last `delay + 1` updates of each leaf, along a new first axis; None without delay.
     """
 
     position: Array
@@ -51,9 +50,8 @@ def delay_updates(
       A `GradientTransformationExtraArgs` with a `DelayUpdatesState`.
 
     Notes:
-      The state holds one copy of the parameters for a delay of 1, `delay + 1` for a longer one. Of
-      these one is written and one read a step (in bfloat16 XLA for CPU rewrites all). They have the
-      parameters' dtype and sharding.
+      The state holds `delay + 1` copies of the parameters, of which one is written and one read a
+      step (in bfloat16 XLA for CPU rewrites all), in their dtype and sharded like them.
 
     Example:
       >>> import jax.numpy as jnp, clipax
@@ -70,15 +68,12 @@ def delay_updates(
     _validate.one_of("nonfinite", nonfinite, ("zero", "propagate"))
     del axis_name
     scope = scopes.resolve("leaf")
-    # Of several slots one is to spare: the write comes before the read, and XLA then updates the
-    # buffer in place, in a jitted loop and in a scan. A single one is read and written as a whole.
-    count = steps + 1 if steps > 1 else steps
 
     def init(params: Params) -> DelayUpdatesState:
         leaves, structure = name_leaves(params, scope)
         # Made from the leaves, so that they are sharded alike.
         zeros = [jnp.zeros_like(leaf.value, dtype=leaf.value.dtype)[None] for leaf in leaves]
-        slots = [jnp.broadcast_to(zero, (count, *zero.shape[1:])) for zero in zeros]
+        slots = [jnp.broadcast_to(zero, (steps + 1, *zero.shape[1:])) for zero in zeros]
         position = jnp.zeros((), jnp.int32)
         return DelayUpdatesState(position, jax.tree.unflatten(structure, slots) if steps else None)
 
@@ -87,7 +82,9 @@ def delay_updates(
     ) -> tuple[Updates, DelayUpdatesState]:
         del params, extra
         leaves, structure = name_leaves(updates, scope)
-        following = (state.position + 1) % max(1, count)
+        # The write comes before the read, into a slot to spare: XLA then updates the buffer in
+        # place, in a jitted loop and in a scan.
+        following = (state.position + 1) % (steps + 1)
         slots = index_by_path(state.slots)
         late = []
         for leaf in leaves:
@@ -95,13 +92,11 @@ def delay_updates(
             result = jnp.where(finite, leaf.value, 0)
             if steps:
                 slot = find_row(slots, leaf.path)
-                given = narrow(result, slot.dtype)
-                if count == 1:
-                    slots[leaf.path], result = given[None], slot[0]
-                else:
-                    slot = lax.dynamic_update_index_in_dim(slot, given, state.position, 0)
-                    slots[leaf.path] = slot
-                    result = lax.dynamic_index_in_dim(slot, following, 0, keepdims=False)
+                slot = lax.dynamic_update_index_in_dim(
+                    slot, narrow(result, slot.dtype), state.position, 0
+                )
+                slots[leaf.path] = slot
+                result = lax.dynamic_index_in_dim(slot, following, 0, keepdims=False)
                 result = result.astype(leaf.value.dtype)
             late.append(jnp.where(finite, result, jnp.nan) if nonfinite == "propagate" else result)
         kept = jax.tree.unflatten(jax.tree.structure(state.slots), list(slots.values()))
