@@ -32,7 +32,8 @@ def map_threads(function: Callable[[T], S], items: Iterable[T]) -> list[S]:
       What it gives, in the order of the items. If a call raises, its error is raised as soon as the
       calls before it and those that run have ended; the rest do not begin.
     """
-    device = jax.config.jax_default_device  # of this thread alone
+    # Set for this thread alone.
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
     def call(item: T) -> S:
         with jax.default_device(device):

@@ -145,7 +145,7 @@ def gather(values: Sequence[Array], layout: Layout, dtype: Any) -> tuple[list[Ar
             # read after an overflow is one), and runs it again there.
             rows.append((lax.optimization_barrier(flat), block, shared, True, (1, flat.shape, "")))
     arrays, *facts = zip(*rows, strict=True)
-    return list(arrays), Layout(*facts, mesh, computed)
+    return list(arrays), Layout(facts[0], facts[1], facts[2], facts[3], mesh, computed)
 
 
 def is_whole(value: Array) -> bool:
