@@ -81,7 +81,7 @@ class _Amount:
 
 _SHARES = 1.0, 0.1, 0.01
 # 534 steps are one epoch.
-_PRETRAINED = _Amount(10, 534, 6, (3e-6, 1e-5, 3e-5), _SHARES, (10.0, 100.0, 1000.0), 1, 178, 400)
+_PRETRAINED = _Amount(10, 534, 6, (3e-6, 1e-5, 3e-5), _SHARES, (10.0, 100.0, 1000.0), 1, 534, 400)
 _SMALL = _Amount(20, 200, 5, (3e-4, 1e-3, 3e-3), _SHARES, (1.0, 10.0, 100.0), 4, 100, 1000)
 _QUICK = _Amount(3, 40, 4, (1e-3,), (0.1,), (10.0,), 0, 0, 100)
 
