@@ -112,9 +112,19 @@ def group(rows: Iterable[Row], key: Key) -> Iterator[tuple[str, list[Row]]]:
 
 
 def replace(old: Sequence[Row], new: Sequence[Row], key: Key) -> list[Row]:
-    """Returns the old rows that are not alike in the key with a new one, and the new ones."""
-    known = {tuple(row[name] for name in key) for row in new}
-    return [row for row in old if tuple(row[name] for name in key) not in known] + [*new]
+    """Returns old rows and new ones, which take the place of those alike in the key, or the end."""
+
+    def words(row: Row) -> tuple[Any, ...]:
+        return tuple(row[name] for name in key)
+
+    rows: list[Row] = []
+    waiting: dict[tuple[Any, ...], list[Row]] = {}
+    for row in new:
+        waiting.setdefault(words(row), []).append(row)
+    known = set(waiting)
+    for row in old:
+        rows += waiting.pop(words(row), []) if words(row) in known else [row]
+    return rows + [row for some in waiting.values() for row in some]
 
 
 def merge(old: Content, settings: Mapping[str, str], rows: Sequence[Row], key: Key) -> Content:

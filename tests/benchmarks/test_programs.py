@@ -209,5 +209,6 @@ def test_a_method_that_is_not_there_is_refused_once_the_target_is_set_up(
 def test_counts_of_one_method_leave_those_of_others(suite: Suite, word: str) -> None:
     old = dict.fromkeys(suite.key, "one") | {"kernels": 1}
     rows = [old | {word: "a"}, old | {word: "b"}]
-    new = old | {word: "b", "kernels": 2}
-    assert records.replace(rows, [new], suite.merged_by) == [rows[0], new]
+    new = old | {word: "a", "kernels": 2}
+    last = old | {word: "c"}
+    assert records.replace(rows, [last, new], suite.merged_by) == [new, rows[1], last]
