@@ -51,21 +51,21 @@ def map_threads(function: Callable[[T], S], items: Iterable[T]) -> list[S]:
 
 
 def map_runs(
-    function: Callable[[K, int], S], methods: Iterable[K], seeds: Sequence[int]
+    function: Callable[[K, T], S], methods: Iterable[K], items: Sequence[T]
 ) -> dict[K, list[S]]:
-    """Calls a function with every method and every seed, as `map_threads` does.
+    """Calls a function with every method and every item, as `map_threads` does.
 
     Args:
-      function: Of a method and a seed.
+      function: Of a method and an item.
       methods: The methods.
-      seeds: The seeds.
+      items: Seeds, or what else each method is run with.
 
     Returns:
-      What it gives for each seed, by method.
+      What it gives for each item, by method.
     """
     names = list(methods)
-    done = iter(map_threads(lambda job: function(*job), product(names, seeds)))
-    return {name: list(islice(done, len(seeds))) for name in names}
+    done = iter(map_threads(lambda job: function(*job), product(names, items)))
+    return {name: list(islice(done, len(items))) for name in names}
 
 
 def _count_cores() -> int:

@@ -21,7 +21,7 @@ from benchmarks.papers.datasets import words
 from benchmarks.papers.draw import bands
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome, Panel
-from benchmarks.papers.threads import map_runs, map_threads
+from benchmarks.papers.threads import map_runs
 from benchmarks.papers.zhang2020_mixed_methods import (
     Settings,
     Step,
@@ -105,15 +105,13 @@ def language(options: Options) -> Outcome:
         ]
         return Outcome(claims, panels, [f"Without WikiText-2 the methods read {data.name}."])
     short = sizes._replace(steps=_SEARCH_STEPS, evaluations=1)
-    choices = [(name, factor) for name in _METHODS for factor in _FACTORS]
-    made = map_threads(
-        lambda choice: run(choice[0], _scaled(_METHODS[choice[0]], choice[1]), _SEARCH_SEED, short),
-        choices,
-    )
-    tried = np.reshape([run["perplexities"][-1] for run in made], (-1, len(_FACTORS)))
-    best = {
-        name: _FACTORS[int(np.nanargmin(row))] for name, row in zip(_METHODS, tried, strict=True)
-    }
+
+    def end(name: str, factor: float) -> float:
+        settings = _scaled(_METHODS[name], factor)
+        return float(run(name, settings, _SEARCH_SEED, short)["perplexities"][-1])
+
+    tried = map_runs(end, _METHODS, _FACTORS)
+    best = {name: _FACTORS[int(np.nanargmin(values))] for name, values in tried.items()}
     searched = runs({name: _scaled(_METHODS[name], factor) for name, factor in best.items()})
     panels.append(_draw(f"{data.name}, rates searched", sizes, searched))
     claims = [
