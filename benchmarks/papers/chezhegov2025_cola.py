@@ -45,7 +45,7 @@ from benchmarks.papers.encoder import (
 )
 from benchmarks.papers.kept import remembered
 from benchmarks.papers.paper import Options, Outcome
-from benchmarks.papers.threads import map_runs
+from benchmarks.papers.threads import map_runs, map_threads
 
 __all__ = ["cola"]
 
@@ -81,7 +81,7 @@ class _Amount:
 
 _SHARES = 1.0, 0.1, 0.01
 # 534 steps are one epoch.
-_PRETRAINED = _Amount(10, 534, 6, (3e-6, 1e-5, 3e-5), _SHARES, (10.0, 100.0, 1000.0), 1, 534, 400)
+_PRETRAINED = _Amount(10, 534, 6, (1e-5, 3e-5, 1e-4), _SHARES, (10.0, 100.0, 1000.0), 1, 267, 1000)
 _SMALL = _Amount(20, 200, 5, (3e-4, 1e-3, 3e-3), _SHARES, (1.0, 10.0, 100.0), 4, 100, 1000)
 _QUICK = _Amount(3, 40, 4, (1e-3,), (0.1,), (10.0,), 0, 0, 100)
 
@@ -107,8 +107,11 @@ def cola(options: Options) -> Outcome:
     source: Source = "ours" if folder is None else "paper"
     times = amount.steps // amount.records * np.arange(1, amount.records + 1)
     claims, panels = compare(problem, runs, times, source)
-    for when in ("at the start", "after training"):
-        noise = _noise(options, problem, amount, settings["Adam"], when)
+    places = "at the start", "after training"
+    noises = map_threads(
+        lambda when: _noise(options, problem, amount, settings["Adam"], when), places
+    )
+    for when, noise in zip(places, noises, strict=True):
         claims += heavier(f"{problem.name}, {when}", noise, source)
         panels.append(histogram(f"{problem.name}: gradient noise {when}", noise))
     notes = [_note(options, problem, amount, settings, runs)]
@@ -171,7 +174,8 @@ def _settings(options: Options, problem: Problem, amount: _Amount) -> dict[str, 
             candidates,
             seeds,
         )
-        last = [np.mean(losses) for losses in done.values()]
+        # A run that diverged is not chosen.
+        last = [np.nan_to_num(np.mean(losses), nan=math.inf) for losses in done.values()]
         return candidates[int(np.argmin(last))]
 
     found = {"Adam": best("Adam", *(Setting(rate, math.inf) for rate in amount.rates))}
@@ -246,8 +250,9 @@ def _note(
         for name, some in list(runs.items())[1:]
     ]
     words = [
-        f"{problem.name}: {what}; {amount.steps} steps of {BATCH} sentences, {amount.seeds} seeds "
-        f"(the paper: one epoch, here {len(problem.train) // BATCH} steps, 100 seeds, rate 1e-5)",
+        f"{problem.name}: {what}; {amount.steps} steps of {BATCH} sentences (an epoch is "
+        f"{len(problem.train) // BATCH}), {amount.seeds} seeds (the paper: an epoch, 100 seeds, "
+        "rate 1e-5)",
         f"rates and thresholds {', '.join(chosen)}{_tell_choice(amount)}",
         f"leaves or entries clipped {', '.join(clipped)}",
         f"last validation loss (5, 50, 95 %; guessing by frequency {guess(problem):.4f}) "

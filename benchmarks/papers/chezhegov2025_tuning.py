@@ -85,7 +85,7 @@ class Run:
     Attributes:
       losses: Validation losses, at as many evenly spaced steps as asked for.
       correlation: Matthews's, between guesses and classes of the validation set, at the end.
-      clipped: Share of leaves (or entries) that were clipped, a mean over steps.
+      clipped: Share of leaves (or entries) that were clipped, over all steps.
     """
 
     losses: np.ndarray
@@ -194,23 +194,30 @@ def train(
     params = problem.start(seed)
     state = init(params)
     rises = max(1, round(_WARM_UP * steps))
-    losses, cut, correlation = [], [], math.nan
+    losses, over, correlation = [], [], math.nan
     for count, row in enumerate(problem.batches(seed, steps)):
         now = setting.rate * min((count + 1) / rises, (steps - count) / (steps - rises + 1))
         gradient = problem.gradient(params, row)
         params, state, share = update(params, state, gradient, setting.threshold, now)
-        cut.append(share)
+        over.append(share)
         if (count + 1) % (steps // records) == 0:
             loss, correlation = problem.evaluate(params)
             losses.append(loss)
-    return Run(np.array(losses), correlation, float(np.mean(jax.device_get(cut)))), params
+    if method.clip == "coordinate":
+        clipped = float(np.mean(jax.device_get(over)))
+    else:
+        clipped = float(clipax.metrics(state)["clip_fraction"])
+    return Run(np.array(losses), correlation, clipped), params
 
 
 @cache
 def _optimizer(
     clip: str, delay: int | None, b_init: float
 ) -> tuple[Callable[[Params], Any], Callable[..., tuple[Params, Any, jax.Array]]]:
-    """Compiled functions: the first state, and a step; one program for all thresholds and rates."""
+    """Compiled functions: the first state, and a step; one program for all thresholds and rates.
+
+    The step also gives the share of entries that it clips, or zero where it clips leaves.
+    """
 
     def make(threshold: Any, rate: Any) -> optax.GradientTransformation:
         return clipax.clip_adam(rate, threshold, b_init=b_init, delay=delay, clip=clip)
@@ -219,10 +226,9 @@ def _optimizer(
         params: Params, state: Any, gradient: Params, threshold: jax.Array, rate: jax.Array
     ) -> tuple[Params, Any, jax.Array]:
         updates, state = make(threshold, rate).update(gradient, state, params)
-        leaves = jax.tree.leaves(gradient)
-        if clip == "leaf":
-            share = jnp.mean(jnp.array([optax.tree.norm(leaf) > threshold for leaf in leaves]))
-        else:
+        share = jnp.zeros(())
+        if clip == "coordinate":
+            leaves = jax.tree.leaves(gradient)
             over = sum(jnp.sum(jnp.abs(leaf) > threshold) for leaf in leaves)
             share = over / sum(leaf.size for leaf in leaves)
         return optax.apply_updates(params, updates), state, share

@@ -215,13 +215,14 @@ def words(data_dir: Path | None) -> Words:
 
 
 def sentences(data_dir: Path | None) -> Sentences:
-    """CoLA with its in-domain development set, or lines of scikit-learn's descriptions.
+    """CoLA with both of its development sets, or lines of scikit-learn's descriptions.
 
     The class of a sentence of CoLA is whether it is acceptable, that of a line of a description is
     the data set that it describes; each fifth of the lines is for validation.
 
     Args:
-      data_dir: Folder with `cola/in_domain_train.tsv` and `in_domain_dev.tsv`.
+      data_dir: Folder with `cola/in_domain_train.tsv`, `in_domain_dev.tsv` and
+        `out_of_domain_dev.tsv`; the last two are GLUE's validation set.
 
     Returns:
       The sentences.
@@ -230,11 +231,12 @@ def sentences(data_dir: Path | None) -> Sentences:
       InputError: A file is missing or malformed.
     """
     if data_dir is not None:
-        train, dev = (
+        train, near, far = (
             parse_sentences(read(data_dir, "cola", f"{name}.tsv"), f"{name}.tsv")
-            for name in ("in_domain_train", "in_domain_dev")
+            for name in ("in_domain_train", "in_domain_dev", "out_of_domain_dev")
         )
-        return Sentences("CoLA", *train, *dev)
+        validation = near[0] + far[0], np.concatenate([near[1], far[1]])
+        return Sentences("CoLA", *train, *validation)
     lines = [
         (line.strip(), label)
         for label, description in enumerate(_descriptions().values())

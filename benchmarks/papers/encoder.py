@@ -6,6 +6,7 @@ weights are those of all-MiniLM-L6-v2, six layers of width 384, which a package 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -71,11 +72,13 @@ class _Layer(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         def split(branch: nnx.Linear) -> jax.Array:
-            return branch(x).reshape(*x.shape[:-1], self.heads, -1)
+            return jnp.moveaxis(branch(x).reshape(*x.shape[:-1], self.heads, -1), -2, -3)
 
-        mixed = jax.nn.dot_product_attention(
-            split(self.query), split(self.key), split(self.value), mask=mask[..., None, :, :]
-        )
+        # Heads in front: on a CPU twice as fast as `jax.nn.dot_product_attention`.
+        query, key, value = split(self.query), split(self.key), split(self.value)
+        scores = query @ jnp.swapaxes(key, -1, -2) / math.sqrt(query.shape[-1])
+        shares = jax.nn.softmax(scores, where=mask[..., None, :, :])
+        mixed = jnp.moveaxis(shares @ value, -3, -2)
         x = self.mix_norm(x + self.mix(mixed.reshape(x.shape)))
         return self.down_norm(x + self.down(jax.nn.gelu(self.up(x), approximate=False)))
 

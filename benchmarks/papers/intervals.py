@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from benchmarks.papers.claims import Interval
 
-__all__ = ["bootstrap", "of_mean"]
+__all__ = ["bootstrap", "of_mean", "of_ratio"]
 
 
 def bootstrap(
@@ -71,3 +71,21 @@ def of_mean(values: np.ndarray, level: float = 0.95) -> Interval:
     error = values.std(ddof=1) / np.sqrt(len(values))
     room = t.ppf((1 + level) / 2, len(values) - 1) * error
     return float(values.mean() - room), float(values.mean() + room)
+
+
+def of_ratio(over: np.ndarray, under: np.ndarray) -> tuple[float, Interval]:
+    """The geometric mean of the ratio of two figures on the same seeds, and its interval.
+
+    Args:
+      over: A positive number a seed.
+      under: Likewise, with the same start and the same batches.
+
+    Returns:
+      The mean, and the ends of Student's interval.
+
+    Raises:
+      ValueError: As for `of_mean`.
+    """
+    logs = np.log(np.asarray(over) / np.asarray(under))
+    low, high = np.exp(of_mean(logs))
+    return float(np.exp(logs.mean())), (float(low), float(high))

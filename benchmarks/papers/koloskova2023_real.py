@@ -84,6 +84,7 @@ def _descent(name: str, rows: jax.Array, smoothness: float, quick: bool) -> Outc
             "over those without a clip",
             (3.0, 300.0),
             to_early[0] / to_early[-1],
+            source="ours",
         ),
         close(
             f"{name}, descent, the same: iterations from there to {late / first:g} of it, over "
@@ -91,6 +92,7 @@ def _descent(name: str, rows: jax.Array, smoothness: float, quick: bool) -> Outc
             1.0,
             after[0] / after[-1],
             0.1,
+            source="ours",
         ),
     ]
 

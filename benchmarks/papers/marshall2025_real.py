@@ -121,7 +121,7 @@ def _claims(
     kind = "Gaussian features"
     if kind not in found:
         return claims
-    return [claim(kind, "clip", "paper"), claim(kind, "no clip", "paper"), *claims]
+    return [claim(kind, "clip", "derived"), claim(kind, "no clip", "derived"), *claims]
 
 
 def _interval(curves: np.ndarray, path: np.ndarray) -> Interval:

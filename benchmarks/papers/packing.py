@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["Row", "pack", "spread"]
 
 # Rows have a multiple of this length: a program is compiled for each length that occurs.
-_STEP = 32
+_STEP = 16
 
 
 class Row(NamedTuple):
@@ -43,8 +43,8 @@ def pack(sentences: Sequence[np.ndarray], classes: np.ndarray, length: int = 0) 
       The row.
     """
     sizes = np.array([len(sentence) for sentence in sentences])
-    rounded = -(-int(sizes.sum()) // _STEP) * _STEP
-    room = max(length, rounded) - sizes.sum()
+    rounded = -(-max(length, int(sizes.sum())) // _STEP) * _STEP
+    room = rounded - sizes.sum()
     words = np.concatenate([*sentences, np.zeros(room, int)])
     places = np.concatenate([*(np.arange(size) for size in sizes), np.zeros(room, int)])
     owners = np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.full(room, -1)])

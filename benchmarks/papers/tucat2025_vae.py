@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.papers.claims import Claim, Source, at_most
 from benchmarks.papers.datasets import fashion_mnist
 from benchmarks.papers.draw import bands, lines
-from benchmarks.papers.intervals import bootstrap
+from benchmarks.papers.intervals import of_ratio
 from benchmarks.papers.paper import Options, Outcome, Panel
 from benchmarks.papers.tucat2025_training import Curves, Method, train
 
@@ -21,8 +21,8 @@ __all__ = ["vae"]
 
 # Of the authors' notebook, which trains for 120,000 steps.
 _AUTHORS = {
-    "delta-GClip": Method(1e-3, threshold=200, delta=0.1),
-    "clip": Method(1e-3, threshold=200, delta=0.0),
+    "delta-GClip": Method(1e-3, threshold=200, delta=0.1, drops=True),
+    "clip": Method(1e-3, threshold=200, delta=0.0, drops=True),
     "SGD": Method(1e-4),
     "Adam": Method(1e-3, adam=True),
 }
@@ -41,15 +41,15 @@ Images = tuple[np.ndarray, np.ndarray]
 def vae(options: Options) -> Outcome:
     """The test loss of delta-GClip over Adam's: at the authors' rates, and at tuned ones.
 
-    Rates are tuned by the test loss after a fifth of the steps, on seeds apart from the others.
+    Rates are tuned by the test loss of shorter runs, on seeds apart from the others.
     """
     data = fashion_mnist(options.data_dir)
     seen, held = (part.x.reshape(len(part), -1) for part in (data.train, data.test))
     images = seen, held[:2000]  # enough for two digits
-    steps, count = (100, 2) if options.quick else (3000, 5)
+    steps, count = (100, 2) if options.quick else (12_000, 3)
     seeds = [options.seed * 100 + place for place in range(count)]
     tuned = {
-        f"{name}, tuned": replace(method, rate=_tune(name, method, images, steps // 5, options))
+        f"{name}, tuned": replace(method, rate=_tune(name, method, images, steps // 10, options))
         for name, method in _AUTHORS.items()
         if name in _RATES and not options.quick
     }
@@ -82,7 +82,7 @@ def vae(options: Options) -> Outcome:
 
 def _tune(name: str, method: Method, images: Images, steps: int, options: Options) -> float:
     rates, apart = _RATES[name], [options.seed * 100 + 90, options.seed * 100 + 91]
-    curves = train(images, [replace(method, rate=rate) for rate in rates], apart, steps, records=1)
+    curves = train(images, [replace(method, rate=rate) for rate in rates], apart, steps, records=4)
     # A run that diverged has NaN, and is the worst.
     return rates[int(np.argmin(np.nan_to_num(curves.test[..., -1], nan=np.inf).mean(axis=1)))]
 
@@ -102,13 +102,8 @@ def _train(
 
 
 def _ratio(name: str, limit: float, first: np.ndarray, second: np.ndarray, source: Source) -> Claim:
-    """Of the means over seeds."""
-
-    def ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return first.mean(axis=-1) / second.mean(axis=-1)
-
-    interval = bootstrap(ratio, first, second)
-    return at_most(name, limit, ratio(first, second), source=source, interval=interval)
+    ratio, interval = of_ratio(first, second)
+    return at_most(name, limit, ratio, source=source, interval=interval)
 
 
 def _notes(
@@ -131,10 +126,12 @@ def _notes(
     course = ", ".join(f"{steps[place]:,}: {ratio[place]:.3g}" for place in places)
     tuned = ""
     if any(name.endswith("tuned") for name in methods):
-        tuned = f" Tuned: best by the test loss of two other seeds after {steps[-1] // 5:,} steps."
+        tuned = f" Tuned: best by the test loss of two other seeds after {steps[-1] // 10:,} steps."
     return [
         f"{title}: rates and last test losses of an image: {ends}.{tuned} The paper says "
         f"competitive, and trains for 120,000 steps on 60,000 images; here {steps[-1]:,} on fewer. "
+        "As in the authors' notebook the rates of the clipped methods fall to a tenth at half of "
+        "the steps and again at three quarters, and Adam's does not. "
         f"Test loss of delta-GClip over Adam's, authors' rates, by step: {course}.",
         f"{title}: the authors' loss is a sum over the batch; norms of its gradient are "
         f"{norms.min():.3g} to {norms.max():.3g}. Their threshold of {authors.threshold:g} and "

@@ -90,6 +90,7 @@ def wide(options: Options) -> Outcome:
             "training, over that of the start",
             (0.5, 2.0),
             smallest.mean(),
+            source="ours",
             interval=_interval(smallest),
         )
     )

@@ -78,7 +78,9 @@ def _identities(options: Options) -> Outcome:
         at_most("longest step over G, mixed", 1 + 1e-12, lengths["mixed"].max() / _LONGEST),
         at_most("longest step over G, clip", 1 + 1e-12, lengths["clip"].max() / _LONGEST),
         # Where it does, so that the bound is not one on steps that are short anyway.
-        within("share of steps that are clipped", (0.05, 0.95), _share(lengths["clip"])),
+        within(
+            "share of steps that are clipped", (0.05, 0.95), _share(lengths["clip"]), source="ours"
+        ),
         within("soft over hard response: shortest", (0.5, 1.0), shrunk.min()),
         within("soft over hard response: longest", (0.5, 1.0), shrunk.max()),
     ]

@@ -17,7 +17,7 @@ import optax
 
 import clipax
 from benchmarks.papers.claims import Claim, at_most
-from benchmarks.papers.intervals import of_mean
+from benchmarks.papers.intervals import of_ratio
 
 __all__ = ["Point", "Settings", "Step", "advance", "begin", "make_step", "order", "shares"]
 
@@ -159,11 +159,7 @@ def order(what: str, ends: Mapping[str, np.ndarray]) -> list[Claim]:
     """
     claims, names = [], list(ends)
     for worse, better in [*pairwise(names), (names[0], names[-1])]:
-        ratios = np.log(ends[better] / ends[worse])
-        low, high = np.exp(of_mean(ratios))
+        measured, interval = of_ratio(ends[better], ends[worse])
         name = f"{what}: {better} over {worse}"
-        measured = float(np.exp(ratios.mean()))
-        claims.append(
-            at_most(name, 1.0, measured, source="paper", interval=(float(low), float(high)))
-        )
+        claims.append(at_most(name, 1.0, measured, source="paper", interval=interval))
     return claims

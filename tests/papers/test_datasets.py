@@ -34,10 +34,12 @@ def test_sets_of_a_folder(tmp_path: Path) -> None:
 
     _write(tmp_path / "cola", "in_domain_train.tsv.xz", b"a\t1\t\tOne \xc2\x85 line.\nb\t0\t*\tTwo")
     _write(tmp_path / "cola", "in_domain_dev.tsv", b"c\t1\t\tThree.\n")
+    _write(tmp_path / "cola", "out_of_domain_dev.tsv", b"d\t0\t*\tFour.\n")
     found = datasets.sentences(tmp_path)
     assert found.train == ["One \x85 line.", "Two"]
     assert found.train_classes.tolist() == [1, 0]
-    assert found.validation == ["Three."]
+    assert found.validation == ["Three.", "Four."]
+    assert found.validation_classes.tolist() == [1, 0]
 
     images = np.arange(24).reshape(2, 3, 4)
     for part in ("train20k", "t10k"):

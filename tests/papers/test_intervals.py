@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.papers.intervals import bootstrap, of_mean
+from benchmarks.papers.intervals import bootstrap, of_mean, of_ratio
 
 
 def _median(x: np.ndarray) -> np.ndarray:
@@ -40,6 +40,14 @@ def test_an_interval_of_a_mean_holds_it() -> None:
     low, high = of_mean(np.array([1.0, 2.0, 3.0]))
     assert (low + high) / 2 == pytest.approx(2)
     assert (high - low) / 2 == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+
+
+def test_a_ratio_on_the_same_seeds() -> None:
+    seeds = np.array([1.0, 7.0, 100.0])
+    ratio, (low, high) = of_ratio(seeds * [0.5, 2.0, 0.5], seeds)
+    assert ratio == pytest.approx(2 ** (-1 / 3))
+    assert low == pytest.approx(np.exp(of_mean(np.log([0.5, 2.0, 0.5]))[0]))
+    assert low * high == pytest.approx(ratio**2)
 
 
 @pytest.mark.parametrize(
