@@ -49,7 +49,7 @@ _ARRAYS = (
     Column("one array, f32: traffic P", "leaf f32 traffic"),
     Column("bf16", "leaf bf16 traffic"),
 )
-_WORST = Column("temp. P, most of all", "temporaries", "{:.2f}")
+_WORST = Column("temp. P, largest", "temporaries", "{:.2f}")
 _METHODS = Column("method", "method"), Column("beside optax's", "peer")
 PROGRAMS = {
     "gpu": (

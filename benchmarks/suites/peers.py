@@ -14,6 +14,7 @@ from clipax import norms
 from clipax.catalogue import ENTRIES, Entry
 
 RATE = 1e-3
+OURS = "clipax's clip"
 _CLIP, _BLOCK, _AGC = "clip_by_global_norm", "clip_by_block_rms", "adaptive_grad_clip"
 
 
@@ -53,7 +54,7 @@ PEERS: Mapping[str, Callable[[], Any]] = {
     "adam, clip_by_block_rms": lambda: optax.chain(
         optax.scale_by_adam(), optax.clip_by_block_rms(1.0), optax.add_decayed_weights(1e-4), _sgd()
     ),
-    "clipax's clip": lambda: _sgd(clipax.clip_by_global_norm(1.0)),
+    OURS: lambda: _sgd(clipax.clip_by_global_norm(1.0)),
 }
 """Steps of optax's that do what a method's does, by name; most end in SGD."""
 
@@ -156,7 +157,7 @@ def list_compared() -> Mapping[str, Compared]:
     found |= _spectral()
     links = norms.clip(1.0), norms.clip(0.5, response="sqrt"), norms.adagrad_norm(0.5)
     chain = clipax.scale_by_norm(norms.chain(*links))
-    found["a chain of three"] = Compared(_sgd(chain), "clipax's clip", more_on_trees=True)
+    found["a chain of three"] = Compared(_sgd(chain), OURS, more_on_trees=True)
     found["clip_by_global_norm, adam"] = Compared(
         optax.chain(clipax.clip_by_global_norm(1.0), optax.adam(RATE)), "clip, adam"
     )

@@ -15,7 +15,7 @@ from benchmarks.harness import hlo, records, targets, trees
 from benchmarks.harness.compile import DTYPES
 from benchmarks.harness.records import Column, Content, Finding, Row
 from benchmarks.harness.suite import Suite
-from benchmarks.suites.peers import PEERS, list_compared
+from benchmarks.suites.peers import OURS, PEERS, list_compared
 
 TREES, ONE_ARRAY = ("leaf", "layers"), ("leaf", "matrix")
 PEER = "peer: "
@@ -91,21 +91,32 @@ def describe(tree: str, dtype: str) -> Any:
     )
 
 
-def judge_row(row: Row, device: str) -> Iterator[Finding]:
-    """Judges one method on one tree, its peer's counts beside."""
+def judge_row(row: Row, device: str, *, granted: bool = False) -> Iterator[Finding]:
+    """Judges one method on one tree, its peer's counts beside.
+
+    Args:
+      row: As `join` gives it.
+      device: What it is compiled for.
+      granted: Whether a method may have what `peers` grants it: a reading of memory that it
+        measures, or kernels for what it remembers.
+    """
     compared, one = list_compared()[row["method"]], row["tree"] in ONE_ARRAY
     where = f"{row['method']}, {row['tree']}, {row['dtype']}"
     gpu = device.startswith("gpu")
     if not compared.branches:
         yield records.judge("waits of the host" if gpu else "conditionals", where, row["waits"], 0)
     if gpu and "peer kernels" in row:
-        more = compared.more if one or compared.more_on_trees else 0
+        more = compared.more if granted else 2
+        if not one and not (compared.more_on_trees if granted else compared.peer == OURS):
+            more = 0
         yield records.judge("kernels", where, row["kernels"], row["peer kernels"] + more)
     known = [row[name] for name in ("limit", "peer traffic") if name in row]
     if known and (gpu or one):
-        yield records.judge("traffic, P", where, row["traffic"], max(known) + SLACK)
+        limit = max(known) if granted else min(known)
+        yield records.judge("traffic, P", where, row["traffic"], limit + SLACK)
     if "peer temporaries" in row:
-        limit = SLACK + (0 if one and not gpu else row["peer temporaries"])
+        beside = gpu or (granted and not one)
+        limit = SLACK + (row["peer temporaries"] if beside else 0)
         yield records.judge("temporaries, P", where, row["temporaries"], limit)
 
 

@@ -20,6 +20,7 @@ from clipax.measure._leaves import reduced_axes
 
 __all__ = [
     "choose_scale",
+    "enlarge",
     "hide_scale",
     "lower_bounds",
     "shrink",
@@ -51,6 +52,15 @@ def stretch(dtype: Any) -> float:
     """
     info = jnp.finfo(dtype)
     return 2.0 ** (info.maxexp // 2 + (-info.minexp - info.nmant) // 2 - _MARGIN + 1)
+
+
+def enlarge(dtype: Any) -> float:
+    """Return the scale that serves beside `shrink` alone: 2^31 in float32.
+
+    The largest whose sum overflows only where that of shrunken entries is exact.
+    """
+    info = jnp.finfo(dtype)
+    return 2.0 ** ((-info.minexp - info.nmant) // 2 - _MARGIN)
 
 
 def lower_bounds(values: Sequence[Array], layout: Layout, dtype: Any) -> dict[str, float]:

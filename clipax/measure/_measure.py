@@ -1,11 +1,12 @@
 """Norms of a tree: with the modules beside it, the only code of the package that reduces one.
 
 A gradient is read once for all the norms of a scope. Sums run in float32 or better, over leaves as
-well as within them. Norms are exact over the whole range of floats: where a sum of squares
-overflows, or squares vanish, that of entries scaled by a power of two is taken. GPUs and TPUs take
-all sums in one read, a CPU reads the tree again. What is not exact: subnormal entries count as
-zeros; on a CPU a block whose squares all vanish (entries below 1e-19) beside larger ones counts as
-zero; and on a GPU norms of units below 1e-17 have the few digits of subnormal squares.
+well as within them. Where a sum of squares overflows, or squares vanish, that of entries scaled by
+a power of two is taken. A CPU then reads the tree again, and norms are exact over the whole range
+of floats. GPUs and TPUs take two sums in one read: norms are exact from 1e-18 to the largest float.
+What is not exact: subnormal entries count as zeros; on a CPU a block whose squares all vanish
+(entries below 1e-19) beside larger ones counts as zero, on GPUs and TPUs entries below 5e-29; and
+on a GPU norms of units below 1e-17 have the few digits of subnormal squares.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from jax import lax
 
 from clipax._typing import Array, Norms
 from clipax.measure import _sums
-from clipax.measure._again import hide_scale, shrink, stretch
+from clipax.measure._again import enlarge, hide_scale, shrink
 from clipax.measure._gather import Layout
 from clipax.measure._kernels import sum_apart, sum_on_gpu
 
@@ -59,7 +59,7 @@ def sum_scaled(
     local: dict[str, tuple[Array, ...]] = {}
     by_label: dict[str, tuple[float, ...]] = {}
     for unit in dict.fromkeys(units):
-        scales = _list_scales(dtype, few=unit)
+        scales = _list_scales(dtype, plain=unit)
         hidden = [None if scale == 1 else hide_scale(scale, dtype) for scale in scales]
 
         def square(entries: Array, hidden: Sequence[Array | None] = hidden) -> tuple[Array, ...]:
@@ -76,15 +76,16 @@ def sum_scaled(
     return {label: Squares(by_label[label], row) for label, row in sums.items()}
 
 
-def _list_scales(dtype: Any, *, few: bool) -> tuple[float, ...]:
+def _list_scales(dtype: Any, *, plain: bool) -> tuple[float, ...]:
     """List the scales at which to sum, from the largest to the smallest.
 
-    Three cover all norms. XLA for GPU has no room for three sums of units in one kernel, and
-    writes the squares out, or what is computed as it is read: `few` are two. A GPU keeps subnormal
-    squares, so that these too are exact from norms of 1e-19 times the root of the entries on.
+    The first sum overflows only where the second is exact, in float32 from 1e10 on. A third would
+    be exact below 1e-18, too, but costs memory, and in training steps reads of what gradients are
+    computed from (`benchmarks/NOTES.md`). XLA for GPU takes more kernels for units, and for what
+    is computed as it is read, where both are scaled: of these the first sum is `plain`. A GPU keeps
+    subnormal squares, so that it is exact from norms of 1e-19 times the root of the entries on.
     """
-    down, up = shrink(dtype), stretch(dtype)
-    return (1.0, down) if few else (up, 1.0, down)
+    return (1.0 if plain else enlarge(dtype), shrink(dtype))
 
 
 def sum_plain(values: Sequence[Array], layout: Layout, dtype: Any) -> Norms:

@@ -50,7 +50,7 @@ def clip_by_param_norm(
       - A unit is a kernel's weights of one output (stacked: of one layer), or a whole vector. Its
         update exceeds the threshold by at most `4 eps` of the leaves' dtype, relatively.
       - Norms of gradients and of parameters are all-reduced together. Under `jit`, where units are
-        sharded, telemetry takes up to five more all-reduces.
+        sharded, telemetry takes more: one for each set of mesh axes (CPUs: up to five).
       - `optax.adaptive_grad_clip` reduces the first of three axes alone; here all but the last are.
 
     Example:

@@ -69,10 +69,10 @@ def scale_by_norm(
         or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
       - No threshold remembers a norm of zero, block by block: a frozen layer, or what a link in
         front made of a bad step, says nothing of sizes. Stepsizes and momentum take it in.
-      - Sharded gradients take one `psum` inside `shard_map`, and under `jit` at most one all-reduce
-        for each mesh axis outside the overflow branch (up to 256 leaves: XLA merges no more).
-      - In this package scales of entries are kept in float32 or better, sharded like parameters, no
-        squares: 1e30 does not overflow. Momentum in bfloat16 is rounded up and down by turns.
+      - Sharded gradients take one `psum` inside `shard_map`, and under `jit` one all-reduce for each
+        set of mesh axes over which leaves are sharded; XLA merges up to 256 numbers into one.
+      - In this package momentum and scales of entries are kept in float32 or better, sharded like
+        parameters, no squares: 1e30 does not overflow. Cast to bfloat16 they are rounded by turns.
       - `optax.inject_hyperparams` rounds decay rates to the parameters' dtype (.999 in bfloat16 to
         1): pass it `hyperparam_dtype=jnp.float32`. Concrete integers are `static_args`.
 

@@ -124,7 +124,9 @@ THEIRS: Row = {
         ({"tree": "layers", "kernels": 4}, []),
         ({"waits": 1}, ["waits of the host"]),
         ({"traffic": 4.1}, ["traffic, P"]),
-        ({"traffic": 4.1, "limit": 5.0}, []),
+        ({"traffic": 4.1, "limit": 5.0}, ["traffic, P"]),
+        ({"traffic": 4.1, "limit": 4.1, "peer traffic": 4.1}, []),
+        ({"method": "clip_by_ema", "kernels": 8}, ["kernels"]),
         ({"temporaries": 0.03}, ["temporaries, P"]),
         ({"temporaries": 0.03, "peer temporaries": 0.02}, []),
         ({"method": "clip_by_singular_values, svd", "waits": 1}, []),
@@ -135,20 +137,47 @@ THEIRS: Row = {
         ({"target": "tpu", "traffic": 4.1}, ["traffic, P"]),
         ({"target": "tpu", "traffic": 4.1, "tree": "layers"}, []),
         ({"target": "tpu", "temporaries": 0.03, "peer temporaries": 0.02}, ["temporaries, P"]),
+        ({"target": "tpu", "temporaries": 0.03, "tree": "layers"}, ["temporaries, P"]),
     ],
 )
 def test_figures_to_reach(change: Row, missed: list[str]) -> None:
     target = change.get("target", "gpu")
-    where = WHERE | {"tree": change.get("tree", "leaf")}
-    of_peer = {name.removeprefix("peer "): value for name, value in change.items() if " " in name}
-    row = OURS | where | {name: value for name, value in change.items() if " " not in name}
-    rows = [THEIRS | where | of_peer | {"method": f"peer: {row['peer']}"}, row]
+    rows = _beside(change)
     (joined,) = programs.join(rows)
     findings = [one for one in programs.judge_row(joined, target) if one.verdict == MISSED]
     assert [one.figure for one in findings] == missed
     for one in programs.judge(rows, f"{target}: H200"):
         assert (one.verdict == MISSED) == (one.figure in missed)
-        assert (row["method"] in one.where) == (one.figure in missed)
+        assert (rows[1]["method"] in one.where) == (one.figure in missed)
+
+
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        ({"traffic": 5.0, "limit": 5.0}, {"traffic": 5.1}),
+        ({"method": "clip_by_ema", "kernels": 8}, {"kernels": 9}),
+        ({"method": "clip_by_ema", "kernels": 4, "tree": "layers"}, {"kernels": 5}),
+        ({"method": "skip_spikes", "kernels": 8, "tree": "layers"}, {"kernels": 9}),
+        (
+            {"target": "tpu", "temporaries": 0.03, "peer temporaries": 0.02, "tree": "layers"},
+            {"temporaries": 0.05},
+        ),
+    ],
+)
+def test_what_is_granted_to_methods_that_remember(change: Row, more: Row) -> None:
+    target = change.get("target", "gpu")
+    for row, missed in ((change, 0), (change | more, 1)):
+        (joined,) = programs.join(_beside(row))
+        findings = list(programs.judge_row(joined, target, granted=True))
+        assert sum(one.verdict == MISSED for one in findings) == missed
+
+
+def _beside(change: Row) -> list[Row]:
+    """Rows of a peer and of a method with what is changed of them."""
+    where = WHERE | {"tree": change.get("tree", "leaf")}
+    of_peer = {name.removeprefix("peer "): value for name, value in change.items() if " " in name}
+    row = OURS | where | {name: value for name, value in change.items() if " " not in name}
+    return [THEIRS | where | of_peer | {"method": f"peer: {row['peer']}"}, row]
 
 
 def test_leaves_of_a_pod_are_sharded_by_rows_and_columns() -> None:

@@ -26,18 +26,26 @@ def norms_of(tree, scope, dtype=jnp.float32):
     return measure(leaves, dtype).norms
 
 
+def skip_below_the_range(platform, size):
+    """What accelerators do not measure: see `_scaled.py`."""
+    if platform != "cpu" and size < 1e-24:
+        pytest.skip("both sums of squares vanish")
+
+
 @pytest.mark.parametrize(
-    "size", [3e-38, 1e-33, 1e-26, 5e-20, 1e-18, 1e-12, 1e-9, 1.0, 1e15, 1e19, 1e30, 6e37]
+    "size", [3e-38, 1e-33, 1e-26, 1e-24, 5e-20, 1e-18, 1e-12, 1e-9, 1.0, 1e9, 1e15, 1e30, 6e37]
 )
 @pytest.mark.parametrize("compiled", [False, True])
-def test_norm_is_exact_over_the_whole_range(size, compiled):
+def test_norm_is_exact_over_the_whole_range(size, compiled, platform):
+    skip_below_the_range(platform, size)
     tree = {"a": jnp.array([3.0, 0.0]) * size, "b": jnp.array(4.0) * size, "zero": jnp.zeros(5)}
     norm = jax.jit(clipax.global_norm) if compiled else clipax.global_norm
     np.testing.assert_allclose(norm(tree), 5 * size, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [3e-38, 1e-26, 1e-18, 1.0, 1e19, 6e37])
-def test_derivatives_over_the_whole_range(size):
+def test_derivatives_over_the_whole_range(size, platform):
+    skip_below_the_range(platform, size)
     tree = {"a": jnp.array([3.0, 0.0]) * size, "b": jnp.array(4.0) * size}
     gradient = jax.jit(jax.grad(clipax.global_norm))(tree)
     np.testing.assert_allclose(gradient["a"], [0.6, 0.0], rtol=1e-6)
@@ -62,9 +70,10 @@ def test_small_and_large_blocks_beside_zeros(scope, dtype):
         np.testing.assert_allclose(norms["global"], total, rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e-13])
-def test_squares_that_vanish_in_part_are_not_lost(size):
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e-13, 3e8, 5e8, 1e9])
+def test_squares_that_vanish_in_part_are_not_lost(size, platform):
     """Many entries whose squares vanish beside one whose square does not."""
+    skip_below_the_range(platform, size)
     tree = jnp.full((400,), size).at[0].set(20 * size)
     np.testing.assert_allclose(clipax.global_norm(tree), np.sqrt(799) * size, rtol=1e-5)
 
@@ -77,8 +86,10 @@ def test_units_below_the_range_of_squares(platform):
         np.testing.assert_allclose(norms, [5e-20, 5e-18], rtol=1e-6)
 
 
-def test_small_norms_in_double_precision(x64):
-    for size in (3e-307, 1e-200, 1e-160, 1e-154, 1e-100, 1e300):
+def test_small_norms_in_double_precision(x64, platform):
+    for size in (3e-307, 1e-280, 1e-200, 1e-160, 1e-100, 1.0, 1e14, 1e300):
+        if size < 1e-280 and platform != "cpu":
+            continue
         tree = [jnp.array([3 * size, 4 * size])]
         np.testing.assert_allclose(clipax.global_norm(tree), 5 * size, rtol=1e-15)
 
