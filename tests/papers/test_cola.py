@@ -69,7 +69,7 @@ def test_every_method_has_as_many_choices_and_clips_at_the_rate_of_adam(
     best = {
         "Adam": Setting(3e-5, math.inf),
         "Clip-Adam, leaves": Setting(3e-5, 0.1),
-        "Clip-Adam, entries": Setting(3e-5, 0.0002),
+        "Clip-Adam, entries": Setting(3e-5, 0.002),
         "Clip-AdamD, leaves": Setting(3e-3, 0.1),
     }
 
@@ -88,7 +88,7 @@ def test_every_method_has_as_many_choices_and_clips_at_the_rate_of_adam(
         assert found[name] == pytest.approx(setting)
     for name in METHODS:
         seeds = [seed for other, _, seed in asked if other == name]
-        assert sorted(seeds) == [1007] * 3  # none of those that report
+        assert sorted(seeds) == [1007] * 2  # none of those that report
     assert min(seed for _, _, seed in asked) >= 7 + amount.seeds
 
 
