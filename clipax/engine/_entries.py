@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from clipax import _validate
+from clipax import _platforms, _validate
 from clipax._statistics._moving import weights
 from clipax._statistics._rounding import round_evenly
 from clipax._typing import Array, Norms, Params, Scalar
@@ -150,16 +150,21 @@ def hide(values: Sequence[Array]) -> list[Array]:
 
 
 def hide_narrow(values: Sequence[Array]) -> list[Array]:
-    """Put values narrower than float32 behind barriers: of others there is no copy to share.
+    """Put values narrower than float32 behind barriers on a CPU: of others there is no copy to share.
 
-    A barrier in front of a value that was just computed, as the change of `with_error_feedback`,
-    has XLA write it out: 1 P, and a read and a write more (`benchmarks/NOTES.md`).
+    XLA for GPUs and TPUs converts them twice. There a barrier only has it write out what was just
+    computed, as slices of a gradient: half a P in a training step. So it does for float32 values on
+    a CPU, such as the change of `with_error_feedback`: 1 P (`benchmarks/NOTES.md`).
     """
-    wide = [wide_dtype(value.dtype, jnp.float32) == value.dtype for value in values]
-    return [
-        value if as_it_is else lax.optimization_barrier(value)
-        for value, as_it_is in zip(values, wide, strict=True)
-    ]
+    copied = [wide_dtype(value.dtype, jnp.float32) != value.dtype for value in values]
+    if not any(copied):
+        return list(values)
+
+    def hide_copied(values: list[Array]) -> list[Array]:
+        pairs = zip(values, copied, strict=True)
+        return [lax.optimization_barrier(one) if hidden else one for one, hidden in pairs]
+
+    return _platforms.choose(list(values), cpu=hide_copied, gpu=list, tpu=list)
 
 
 def zeros_like(leaf: Any) -> Array:

@@ -58,18 +58,21 @@ def read_once(
 ) -> Measurement:
     """Compute the norms from plain and scaled sums; `labels` are stacked."""
     sums = sum_scaled(function(arrays), layout, dtype, on_gpu=on_gpu)
-    stacked = None
-    if labels:
-        rows = [sums.pop(label) for label in labels]
-        columns = zip(*(row.sums for row in rows), strict=True)
-        # A barrier behind the sum of a single label would be a kernel for each scale.
-        stack = _sums.stack if len(rows) > 1 else jnp.stack
-        stacked = Squares(rows[0].scales, tuple(map(stack, columns))).norms()
+    rows = [sums.pop(label) for label in labels]
     norms = take_norms(sums) if on_gpu else {label: row.norms() for label, row in sums.items()}
-    if stacked is not None:
+    if not rows:
+        return Measurement(norms, None)
+    if len(rows) == 1:
+        # The root of a scalar, not of a vector of one: XLA for GPU would then sum up what gradients
+        # are computed from, and copy these in the update (`benchmarks/NOTES.md`).
+        roots = [rows[0].norms()]
+        stacked = jnp.stack(roots)
+    else:
+        columns = zip(*(row.sums for row in rows), strict=True)
+        stacked = Squares(rows[0].scales, tuple(map(_sums.stack, columns))).norms()
         # Read out of the vector: one root, not one for each label.
-        norms |= dict(zip(labels, jnp.unstack(stacked), strict=True))
-    return Measurement(norms, stacked)
+        roots = jnp.unstack(stacked)
+    return Measurement(norms | dict(zip(labels, roots, strict=True)), stacked)
 
 
 def read_again(

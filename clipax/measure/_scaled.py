@@ -80,10 +80,10 @@ def _list_scales(dtype: Any, *, plain: bool) -> tuple[float, ...]:
     """List the scales at which to sum, from the largest to the smallest.
 
     The first sum overflows only where the second is exact, in float32 from 1e10 on. A third would
-    be exact below 1e-18, too, but costs memory, and in training steps reads of what gradients are
-    computed from (`benchmarks/NOTES.md`). XLA for GPU takes more kernels for units, and for what
-    is computed as it is read, where both are scaled: of these the first sum is `plain`. A GPU keeps
-    subnormal squares, so that it is exact from norms of 1e-19 times the root of the entries on.
+    be exact below 1e-18, too, but takes memory on a TPU, and on many devices a number more for each
+    leaf (`benchmarks/NOTES.md`). XLA for GPU takes more kernels for units, and for what is computed
+    as it is read, where both are scaled: of these the first sum is `plain`. A GPU keeps subnormal
+    squares, so that it is exact from norms of 1e-19 times the root of the entries on.
     """
     return (1.0 if plain else enlarge(dtype), shrink(dtype))
 
