@@ -83,9 +83,7 @@ class _Amount:
 # Single runs narrowed the choice: losses were higher at rates of 3e-6 and 1e-4, at a hundredth of
 # the authors' thresholds, and at ten times the rate with a delay.
 _PRETRAINED = _Amount(10, 534, 6, (1e-5, 3e-5), (1.0, 0.1), (100.0, 1000.0), 1, 534, 1000)
-_SMALL = _Amount(
-    20, 200, 5, (3e-4, 1e-3, 3e-3), (1.0, 0.1, 0.01), (1.0, 10.0, 100.0), 4, 100, 1000
-)
+_SMALL = _Amount(20, 200, 5, (3e-4, 1e-3, 3e-3), (1.0, 0.1, 0.01), (1.0, 10.0, 100.0), 4, 100, 1000)
 _QUICK = _Amount(3, 40, 4, (1e-3,), (0.1,), (10.0,), 0, 0, 100)
 
 

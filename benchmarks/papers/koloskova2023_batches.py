@@ -175,7 +175,7 @@ def _study(problem: Problem, kinds: tuple[str, ...], exact: float | None = None)
                 f"that with them clipped at {first:g}",
                 1.0,
                 ratio(*pair),
-                source="paper",
+                source="ours",
                 interval=bootstrap(ratio, *pair),
             )
         )

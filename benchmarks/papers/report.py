@@ -70,9 +70,9 @@ def _legend(results: Sequence[Result]) -> str:
     sources = "; ".join(f"{name} ({counts[name]}): {words}" for name, words in meaning.items())
     return (
         f"Sources: {sources}. In brackets: a 95 % interval over seeds, for the noise at a "
-        "point over batches; those of medians, percentiles and widths are drawn from the seeds again "
-        "and somewhat too short for few of them. A figure is open where its interval has values on "
-        "both sides of the limit."
+        "point over batches: Student's for ratios of networks' losses and for correlations, by a "
+        "bootstrap elsewhere, which makes it somewhat too short for few seeds. A figure is open "
+        "where its interval has values on both sides of the limit."
     )
 
 

@@ -132,7 +132,7 @@ def _outcome(name: str, runs: list[Run]) -> Outcome:
             (0.0, 1.0),
             correlations.mean(),
             source="paper",
-            interval=of_mean(correlations),
+            interval=tuple(np.clip(of_mean(correlations), -1, 1).tolist()),
         ),
         at_most(
             f"{name}: last loss over the first, {seeds}",

@@ -121,7 +121,7 @@ def judge_row(row: Row, device: str, *, granted: bool = False) -> Iterator[Findi
 
 
 def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
-    """Judges how many methods miss each figure: none may."""
+    """Judges how many methods miss each figure; `tests/programs` holds what is granted."""
     findings: dict[tuple[str, str], list[Finding]] = {}
     for row in join(rows):
         for one in judge_row(row, device):

@@ -150,18 +150,19 @@ def hide(values: Sequence[Array]) -> list[Array]:
 
 
 def hide_narrow(values: Sequence[Array]) -> list[Array]:
-    """Put values narrower than float32 behind barriers on a CPU: of others there is no copy to share.
+    """Put values narrower than float32 behind barriers, on a CPU.
 
-    XLA for GPUs and TPUs converts them twice. There a barrier only has it write out what was just
-    computed, as slices of a gradient: half a P in a training step. So it does for float32 values on
-    a CPU, such as the change of `with_error_feedback`: 1 P (`benchmarks/NOTES.md`).
+    There measuring and scaling would share a float32 copy, which XLA writes out. For GPUs and TPUs
+    it converts twice. Elsewhere a barrier would have it write out what was just computed: slices of
+    gradients on a GPU, half a P of a training step, and the change of `with_error_feedback`, of
+    float32, on a CPU, 1 P (`benchmarks/NOTES.md`).
     """
     copied = [wide_dtype(value.dtype, jnp.float32) != value.dtype for value in values]
     if not any(copied):
         return list(values)
 
-    def hide_copied(values: list[Array]) -> list[Array]:
-        pairs = zip(values, copied, strict=True)
+    def hide_copied(leaves: list[Array]) -> list[Array]:
+        pairs = zip(leaves, copied, strict=True)
         return [lax.optimization_barrier(one) if hidden else one for one, hidden in pairs]
 
     return _platforms.choose(list(values), cpu=hide_copied, gpu=list, tpu=list)

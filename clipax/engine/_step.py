@@ -149,8 +149,8 @@ class Step:
         )
         params = Measurement({}, None)
         if rules.needs_params:
-            # `apply_updates` converts bfloat16 parameters as well: without barriers XLA would share
-            # the float32 copy and write it out (`benchmarks/NOTES.md`).
+            # `apply_updates` converts bfloat16 parameters as well: without barriers XLA for CPU
+            # would share the float32 copy and write it out (`benchmarks/NOTES.md`).
             values = hide_narrow(self.params or ())
             params = self._measure(replace_values(self.leaves, values), None)
         factors, self.decisions, update_factors, states = decide(

@@ -1,7 +1,7 @@
-"""Where plain sums of squares are exact, and the second read elsewhere, for CPUs.
+"""Where sums of squares are exact, and the second read elsewhere, for CPUs.
 
-A sum of squares overflows at a norm of 2^64 in float32, and squares of entries below 2^-63 vanish.
-Entries are there scaled by a power of two first.
+A plain sum of squares overflows at a norm of 2^64 in float32, and squares of entries below 2^-63
+vanish. Entries are there scaled by a power of two first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ __all__ = [
     "hide_scale",
     "lower_bounds",
     "shrink",
-    "stretch",
     "sum_rescaled_squares",
 ]
 

@@ -5,8 +5,9 @@ well as within them. Where a sum of squares overflows, or squares vanish, that o
 a power of two is taken. A CPU then reads the tree again, and norms are exact over the whole range
 of floats. GPUs and TPUs take two sums in one read: norms are exact from 1e-18 to the largest float.
 What is not exact: subnormal entries count as zeros; on a CPU a block whose squares all vanish
-(entries below 1e-19) beside larger ones counts as zero, on GPUs and TPUs entries below 5e-29; and
-on a GPU norms of units below 1e-17 have the few digits of subnormal squares.
+(entries below 1e-19) beside larger ones counts as zero, on a TPU entries below 5e-29 do (a GPU
+keeps some digits of subnormal squares); and on a GPU norms of units, and of what is computed as it
+is read, have few digits below 1e-17.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def read_once(
     *,
     on_gpu: bool,
 ) -> Measurement:
-    """Compute the norms from plain and scaled sums; `labels` are stacked."""
+    """Compute the norms from sums at two scales; `labels` are stacked."""
     sums = sum_scaled(function(arrays), layout, dtype, on_gpu=on_gpu)
     rows = [sums.pop(label) for label in labels]
     norms = take_norms(sums) if on_gpu else {label: row.norms() for label, row in sums.items()}
@@ -71,7 +71,7 @@ def read_once(
         columns = zip(*(row.sums for row in rows), strict=True)
         stacked = Squares(rows[0].scales, tuple(map(_sums.stack, columns))).norms()
         # Read out of the vector: one root, not one for each label.
-        roots = jnp.unstack(stacked)
+        roots = list(jnp.unstack(stacked))
     return Measurement(norms | dict(zip(labels, roots, strict=True)), stacked)
 
 

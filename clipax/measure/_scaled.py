@@ -1,4 +1,4 @@
-"""Plain and scaled sums of squares from one read, for GPUs and TPUs.
+"""Sums of squares at two scales from one read, for GPUs and TPUs.
 
 A conditional around a second read makes a GPU's host wait for the device at every step. All sums
 together cost no kernel and no byte more (`benchmarks/NOTES.md`).
@@ -23,29 +23,28 @@ __all__ = ["Squares", "sum_plain", "sum_scaled", "take_norms"]
 
 
 class Squares(NamedTuple):
-    """Sums of the same squares at several scales; one of them is exact.
+    """Sums of the same squares at two scales; one of them is exact, for norms from 1e-18 on.
 
     Attributes:
-      scales: The scales of the entries, from the largest to the smallest.
+      scales: The scales of the entries, the larger one first.
       sums: The sums, arrays of one shape.
     """
 
-    scales: tuple[float, ...]
-    sums: tuple[Array, ...]
+    scales: tuple[float, float]
+    sums: tuple[Array, Array]
 
     def norms(self) -> Array:
-        """Take the root of the sum at the largest scale that did not overflow."""
-        chosen, back = self.sums[-1], 1 / self.scales[-1] * jnp.ones_like(self.sums[-1])
-        for scale, squares in list(zip(self.scales, self.sums, strict=True))[-2::-1]:
-            over = jnp.isinf(squares)
-            chosen, back = jnp.where(over, chosen, squares), jnp.where(over, back, 1 / scale)
-        return _sums.take_root(chosen) * back
+        """Take the root of the first sum, or where it overflowed of the second."""
+        large, small = self.sums
+        over = jnp.isinf(large)
+        back = jnp.where(over, 1 / self.scales[1], 1 / self.scales[0]).astype(large.dtype)
+        return _sums.take_root(jnp.where(over, small, large)) * back
 
 
 def sum_scaled(
     values: Sequence[Array], layout: Layout, dtype: Any, *, on_gpu: bool
 ) -> dict[str, Squares]:
-    """Sum the squares of the arrays, plain and scaled, by label.
+    """Sum the squares of the arrays at two scales, by label.
 
     Args:
       values: The arrays.
@@ -57,7 +56,7 @@ def sum_scaled(
     """
     units = [on_gpu and (bool(block.keep) or layout.computed) for block in layout.blocks]
     local: dict[str, tuple[Array, ...]] = {}
-    by_label: dict[str, tuple[float, ...]] = {}
+    by_label: dict[str, tuple[float, float]] = {}
     for unit in dict.fromkeys(units):
         scales = _list_scales(dtype, plain=unit)
         hidden = [None if scale == 1 else hide_scale(scale, dtype) for scale in scales]
@@ -76,8 +75,8 @@ def sum_scaled(
     return {label: Squares(by_label[label], row) for label, row in sums.items()}
 
 
-def _list_scales(dtype: Any, *, plain: bool) -> tuple[float, ...]:
-    """List the scales at which to sum, from the largest to the smallest.
+def _list_scales(dtype: Any, *, plain: bool) -> tuple[float, float]:
+    """List the scales at which to sum, the larger one first.
 
     The first sum overflows only where the second is exact, in float32 from 1e10 on. A third would
     be exact below 1e-18, too, but takes memory on a TPU, and on many devices a number more for each

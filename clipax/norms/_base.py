@@ -73,7 +73,7 @@ def scale_norms(decision: Decision, norms: Array) -> Array:
 def raise_zeros(norms: Array, context: Context) -> Array:
     """Raise norms of zero to the largest that a block has whose squares all vanish.
 
-    A CPU does not tell such a block from zeros where others are larger. Factors of what is raised
+    Such a block is not always told from zeros (`measure`). Factors of what is raised
     are safe for both, and derivatives are as they were.
     """
     entries = 2.0**40 if context.sizes is None else context.sizes

@@ -41,11 +41,12 @@ def clip_by_global_norm(
 
     Notes:
       - The norm of the update is at most `max_norm * (1 + 4 eps)`, with `eps` of the leaves' dtype,
-        for any number of leaves; entries subnormal in it are cut off. A gradient within keeps every
-        normal number. Norms are exact from 1.2e-38 (GPUs, TPUs: 1e-18) to the largest float.
+        for any number of leaves (GPUs, TPUs: of a gradient of at least 1e-18); entries subnormal in
+        it are cut off. A gradient within keeps every normal number. Norms are exact from 1.2e-38
+        (GPUs, TPUs: 1e-18) to the largest float.
       - The update is zero where `c/n` is below 1.2e-38. The derivative at a zero gradient is 1.
-      - Under `jit` one all-reduce for each set of mesh axes over which leaves are sharded (up to 1,024
-        leaves), one `psum` in `shard_map`.
+      - Under `jit` one all-reduce for each set of mesh axes over which leaves are sharded (up to
+        1,024 leaves; 256 on CPUs), one `psum` in `shard_map`.
 
     Example:
       >>> import jax.numpy as jnp, clipax

@@ -63,14 +63,14 @@ def scale_by_norm(
         where needed, leaves unknown to the state, mesh axes without a name.
 
     Notes:
-      - One read of the gradient, or two where squares overflow or vanish. A norm above the largest
-        float is not finite. Sums are in float32 or better; the update has the gradient's dtype.
+      - One read of the gradient, on a CPU two where squares overflow or vanish. A norm above the
+        largest float is not finite. Sums are in float32 or better, updates in the gradient's dtype.
       - A factor of exactly 1 keeps every normal number bit for bit. Derivatives are finite. No NaN
         or infinity enters the state. A leaf that is `None` stays `None`; its memory is kept.
       - No threshold remembers a norm of zero, block by block: a frozen layer, or what a link in
         front made of a bad step, says nothing of sizes. Stepsizes and momentum take it in.
-      - Sharded gradients take one `psum` inside `shard_map`, and under `jit` one all-reduce for each
-        set of mesh axes over which leaves are sharded; XLA merges up to 256 numbers into one.
+      - Sharded gradients take one `psum` inside `shard_map`, and under `jit` one all-reduce for
+        each set of mesh axes over which leaves are sharded; XLA merges 256 numbers into one.
       - In this package momentum and scales of entries are kept in float32 or better, sharded like
         parameters, no squares: 1e30 does not overflow. Cast to bfloat16 they are rounded by turns.
       - `optax.inject_hyperparams` rounds decay rates to the parameters' dtype (.999 in bfloat16 to

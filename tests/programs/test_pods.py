@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from benchmarks.harness import hlo, records, targets, trees
 from benchmarks.suites import pods
 
-# The records of units that are sharded themselves: a maximum beside the sum, and three sums each.
+# The records of units that are sharded themselves: a maximum beside the sum, and two sums each.
 OF_UNITS = {"AGC": {"collectives": 1, "temporaries, P of a shard": 0.014}}
 
 
