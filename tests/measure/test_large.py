@@ -17,9 +17,15 @@ BOUND = 4 * float(jnp.finfo(jnp.float32).eps)
 SIZES = [1e-30, 1.0, 1.5e20]
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_a_leaf(size, platform):
+# On a TPU up to where squares vanish, and on both sides of where the first sum overflows.
+@pytest.mark.parametrize(
+    ("platform", "size"),
+    [
+        *(("cpu", size) for size in SIZES),
+        *(("tpu", size) for size in (1e-24, 1.0, 1.5e6, 1.6e6, 1.5e20)),
+    ],
+)
+def test_a_leaf(platform, size):
     # XLA for CPU runs the reduction of the form for GPUs as one chain of additions.
     with _platforms.assume_platform(platform):
         norm = jax.jit(clipax.global_norm)(jnp.full((ENTRIES,), size))
