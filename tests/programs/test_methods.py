@@ -27,9 +27,8 @@ EXCEPTIONS: dict[tuple[str, str, str], float] = {
     ("tpu", "leaf", "with_error_feedback: traffic, P"): 11.01,
     ("tpu", "matrix", "with_error_feedback: traffic, P"): 11.01,
     ("gpu", "layers", "with_error_feedback: traffic, P"): 8.02,
-    # A kernel a leaf that writes the ring; one more that checks the gradient.
+    # A kernel a leaf that writes the ring.
     ("gpu", "layers", "delay_updates: kernels"): 130,
-    ("gpu", "layers", "skip_nonfinite: kernels"): 157,
     # The scale of a stepsize is rounded by turns of the count of steps: a kernel reads it.
     **{
         ("gpu", tree, f"{method}: kernels"): kernels
@@ -43,16 +42,9 @@ EXCEPTIONS: dict[tuple[str, str, str], float] = {
     },
     ("gpu", "layers", "a chain of three: kernels"): 43,
     ("gpu", "matrix", "clip_by_param_norm: traffic, P"): 5.03,
-    # Two sums of each leaf, so that norms are exact from 1e-18 to the largest float.
-    ("tpu", "layers", "clip_normalized_momentum: temporaries, P"): 0.07,
-    ("tpu", "layers", "ggnc: temporaries, P"): 0.07,
-    ("tpu", "layers", "mixed_clip_sgd: temporaries, P"): 0.071,
-    ("tpu", "layers", "momentum_clip_sgd: temporaries, P"): 0.07,
-    # Up to .02 P more than the peer's and .006.
-    ("tpu", "layers", "clip_by_param_norm: temporaries, P"): 0.047,
-    ("tpu", "layers", "normalized_momentum: temporaries, P"): 0.07,
-    ("tpu", "layers", "stable_adamw: temporaries, P"): 0.055,
-    ("tpu", "layers", "stable_spam: temporaries, P"): 0.069,
+    # Up to .005 P more than the peer's and .02.
+    ("tpu", "layers", "clip_by_param_norm: temporaries, P"): 0.043,
+    ("tpu", "layers", "stable_adamw: temporaries, P"): 0.054,
 }
 """What is known to miss a figure: target, tree, "method: figure" and what it reaches."""
 
