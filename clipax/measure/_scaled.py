@@ -31,7 +31,7 @@ class Squares(NamedTuple):
     """
 
     scales: tuple[float, float]
-    sums: tuple[Array, Array]
+    sums: tuple[Array, ...]
 
     def norms(self) -> Array:
         """Take the root of the first sum, or where it overflowed of the second."""
