@@ -200,7 +200,7 @@ def _run(
     records: int,
 ) -> Run:
     method = METHODS[name]
-    key = f"{problem.name} {method.clip} delay {method.delay} b {method.b_init:g}"
+    key = f"{_identify(problem)} {method.clip} delay {method.delay} b {method.b_init:g}"
     key = f"{key} rate {setting.rate:g} threshold {setting.threshold:g} {SCHEDULE}"
     key = f"{key} seed {seed} steps {steps} records {records}"
 
@@ -212,11 +212,17 @@ def _run(
     return Run(found["losses"], float(found["correlation"]), float(found["clipped"]))
 
 
+def _identify(problem: Problem) -> str:
+    """Names the data of a run that is kept."""
+    return f"{problem.name} {len(problem.train)} + {len(problem.validation)}"
+
+
 def _noise(
     options: Options, problem: Problem, amount: _Amount, adam: Setting, when: str
 ) -> np.ndarray:
     """Noise at the first seed's start, or at the end of its run of Adam."""
-    key = f"{problem.name} noise of {amount.noise} batches of {BATCH} {when} seed {options.seed}"
+    key = f"{_identify(problem)} noise of {amount.noise} batches of {BATCH} {when}"
+    key = f"{key} seed {options.seed}"
     if when == "after training":
         key = f"{key} rate {adam.rate:g} steps {amount.steps} {SCHEDULE}"
 
