@@ -106,7 +106,25 @@ def test_the_noise_is_taken_apart(heavy: str, make: object) -> None:
     assert row["heavy"] == heavy
     spread = drawn.std(axis=0)
     whole = np.mean(((drawn - drawn.mean(axis=0)) / spread) ** 4) / 3
-    assert row["in norm"] * row["in entries"] == pytest.approx(whole, rel=0.25)
+    in_norm, in_entries = (float(row[f"in {part}"].split()[0]) for part in ("norm", "entries"))
+    assert in_norm * in_entries == pytest.approx(whole, rel=0.25)
+
+
+def test_intervals_of_the_parts_hold_those_of_the_law() -> None:
+    random, sizes, true = np.random.default_rng(0), 0.3, np.exp(4 * 0.3**2)
+    held = []
+    for _ in range(200):
+        drawn = np.exp(random.normal(0, sizes, 500))
+        parts = noise.split_moment(drawn, random.standard_normal((500, 50)))
+        held.append([low <= law <= high for (_, low, high), law in zip(parts.values(), (true, 1))])
+    assert np.mean(held, axis=0) == pytest.approx([0.9, 0.95], abs=0.05)
+
+
+def test_a_part_on_the_limit_is_perhaps_heavy() -> None:
+    random = np.random.default_rng(0)
+    sizes = np.exp(random.normal(0, (np.log(noise.HEAVY) / 4) ** 0.5, (400, 1)))
+    row = noise.describe(random.standard_normal((400, 300)) * sizes)
+    assert row["heavy"] == "perhaps norm"
 
 
 def test_outliers_are_counted_by_column_and_on_both_sides() -> None:
