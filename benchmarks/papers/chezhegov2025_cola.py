@@ -149,7 +149,7 @@ def _small(data: Sentences) -> Problem:
     size = Size(1000, places=62, width=32, inner=64, layers=2, heads=2)
     model = Classifier(size, _classes(data), rngs=nnx.Rngs(0))
     return Problem(
-        data.name, model, encoded[0], data.train_classes, encoded[1], data.validation_classes, 320
+        data.name, model, encoded[0], data.train_classes, encoded[1], data.validation_classes, 80
     )
 
 

@@ -17,7 +17,7 @@ from sklearn.metrics import matthews_corrcoef
 
 import clipax
 from benchmarks.papers.encoder import Classifier
-from benchmarks.papers.packing import Row, pack, spread
+from benchmarks.papers.packing import Packed, pack, spread
 from benchmarks.papers.threads import map_threads
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 BATCH = 16
 _WARM_UP = 0.1
 SCHEDULE = f"batch {BATCH} warm-up {_WARM_UP:g}"  # part of the names of runs that are kept
-_AT_ONCE = 31  # sentences in a row of the validation set
+_AT_ONCE = 32  # sentences of the validation set, at most
 Params = Any
 
 
@@ -104,7 +104,7 @@ class Problem:
       train_classes: One whole number for each.
       validation: Likewise.
       validation_classes: Likewise.
-      least: Length of the shortest row; a program is compiled for each length above it.
+      least: Length of the shortest rows; a program is compiled for each length above it.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Problem:
     train_classes: np.ndarray
     validation: Sequence[np.ndarray]
     validation_classes: np.ndarray
-    least: int = 160
+    least: int = 40
 
     def start(self, seed: int) -> Params:
         """The weights, with a last layer drawn anew."""
@@ -123,45 +123,45 @@ class Problem:
         kernel.set_value(jnp.asarray(drawn, kernel.dtype))
         return params
 
-    def batches(self, seed: int, count: int) -> list[Row]:
+    def batches(self, seed: int, count: int) -> list[Packed]:
         """Batches in a random order, anew for every epoch."""
         rng = np.random.default_rng((seed, 2))
         epochs = -(-count * BATCH // len(self.train))
         order = np.concatenate([rng.permutation(len(self.train)) for _ in range(epochs)])
         picks = order[: count * BATCH].reshape(count, BATCH)
-        return [self.row(some) for some in picks]
+        return [self.batch(some) for some in picks]
 
-    def row(self, picks: np.ndarray) -> Row:
+    def batch(self, picks: np.ndarray) -> Packed:
         """Sentences of the training set."""
         return pack([self.train[i] for i in picks], self.train_classes[picks], self.least)
 
     @cached_property
-    def rows(self) -> list[Row]:
+    def held(self) -> list[Packed]:
         """The validation set."""
         count = -(-len(self.validation) // _AT_ONCE)
         return spread(self.validation, self.validation_classes, count)
 
     @cached_property
-    def logits(self) -> Callable[[Params, Row], jax.Array]:
-        """From weights and a row to logits."""
+    def logits(self) -> Callable[[Params, Packed], jax.Array]:
+        """From weights and a batch to logits."""
         graph = nnx.graphdef(self.model)
-        return jax.jit(lambda params, row: nnx.merge(graph, params)(*row[:-1]))
+        return jax.jit(lambda params, batch: nnx.merge(graph, params)(*batch[:-1]))
 
     @cached_property
-    def gradient(self) -> Callable[[Params, Row], Params]:
-        """Of the mean cross-entropy of a row; its classes are all real."""
+    def gradient(self) -> Callable[[Params, Packed], Params]:
+        """Of the mean cross-entropy of a batch; its classes are all real."""
 
-        def loss(params: Params, row: Row) -> jax.Array:
-            logits = self.logits(params, row)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, row.classes)
+        def loss(params: Params, batch: Packed) -> jax.Array:
+            logits = self.logits(params, batch)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.classes)
             return losses.mean()
 
         return jax.jit(jax.grad(loss))
 
     def evaluate(self, params: Params) -> tuple[float, float]:
         """Loss and Matthews's correlation on the validation set."""
-        logits = np.concatenate([np.asarray(self.logits(params, row)) for row in self.rows])
-        classes = np.concatenate([row.classes for row in self.rows])
+        logits = np.concatenate([np.asarray(self.logits(params, batch)) for batch in self.held])
+        classes = np.concatenate([batch.classes for batch in self.held])
         logits, classes = logits[classes >= 0].astype(float), classes[classes >= 0]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
         return float(losses.mean()), float(matthews_corrcoef(classes, logits.argmax(axis=-1)))
@@ -195,9 +195,9 @@ def train(
     state = init(params)
     rises = max(1, round(_WARM_UP * steps))
     losses, over, correlation = [], [], math.nan
-    for count, row in enumerate(problem.batches(seed, steps)):
+    for count, batch in enumerate(problem.batches(seed, steps)):
         now = setting.rate * min((count + 1) / rises, (steps - count) / (steps - rises + 1))
-        gradient = problem.gradient(params, row)
+        gradient = problem.gradient(params, batch)
         params, state, share = update(params, state, gradient, setting.threshold, now)
         over.append(share)
         if (count + 1) % (steps // records) == 0:
@@ -250,13 +250,14 @@ def measure_noise(problem: Problem, params: Params, seed: int, count: int) -> np
     """
     epoch = problem.batches(seed, len(problem.train) // BATCH)  # up to 15 sentences are left out
     mean = jax.tree.map(jnp.zeros_like, params)
-    for row in epoch:
-        mean = _add(mean, problem.gradient(params, row), 1 / len(epoch))
+    for batch in epoch:
+        mean = _add(mean, problem.gradient(params, batch), 1 / len(epoch))
     rng = np.random.default_rng((seed, 3))
     picks = [rng.choice(len(problem.train), BATCH, replace=False) for _ in range(count)]
     return np.array(
         map_threads(
-            lambda some: float(_distance(problem.gradient(params, problem.row(some)), mean)), picks
+            lambda some: float(_distance(problem.gradient(params, problem.batch(some)), mean)),
+            picks,
         )
     )
 

@@ -135,20 +135,20 @@ class Classifier(nnx.Module):
     def __call__(
         self, words: jax.Array, places: jax.Array, owners: jax.Array, firsts: jax.Array
     ) -> jax.Array:
-        """Logits of the sentences in one row.
+        """Logits of the sentences in a few rows.
 
         Args:
-          words: Numbers of the word pieces of all sentences, one after the other.
-          places: Positions within the sentence.
-          owners: Which sentence each word piece is of; what pads has one of its own.
-          firsts: Where in the row each sentence starts.
+          words: Numbers of the word pieces, of shape (rows, n).
+          places: Positions within the sentence, likewise.
+          owners: Which sentence each word piece is of, likewise; what pads has one of its own.
+          firsts: Where each sentence starts, in all rows one after the other.
 
         Returns:
           An array of shape (sentences, classes).
         """
-        mask = owners[:, None] == owners
+        mask = owners[:, :, None] == owners[:, None]
         x = self.encoder(words, places, jnp.zeros_like(words), mask)
-        return self.out(jnp.tanh(self.pool(x[firsts])))
+        return self.out(jnp.tanh(self.pool(x.reshape(-1, x.shape[-1])[firsts])))
 
 
 # The deviation of the published initial weights; biases start at zero.

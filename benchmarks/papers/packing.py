@@ -1,4 +1,4 @@
-"""Sentences of a batch in one row, so that nothing is computed for padding but at its end."""
+"""Sentences of a batch in a few rows: little is computed for padding, or between sentences."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Row", "pack", "spread"]
+__all__ = ["Packed", "pack", "spread"]
 
+# Attention computes all pairs of a row. With more rows they are fewer, but padding is more.
+_IN_A_ROW = 4
 # Rows have a multiple of this length: a program is compiled for each length that occurs.
-_STEP = 16
+_STEP = 4
 
 
-class Row(NamedTuple):
-    """Sentences one after the other.
+class Packed(NamedTuple):
+    """Sentences one after the other, in rows of one length.
 
     Attributes:
-      words: Numbers of the word pieces; zero where it is padded.
-      places: Positions within the sentence.
-      owners: Which sentence a word piece is of; -1 where it is padded.
-      firsts: Where each sentence starts.
+      words: Numbers of the word pieces, a row of them in each row; zero where it is padded.
+      places: Positions within the sentence, likewise.
+      owners: Which sentence a word piece is of, likewise; -1 where it is padded.
+      firsts: Where each sentence starts, in all rows one after the other.
       classes: One whole number a sentence.
     """
 
@@ -31,45 +33,52 @@ class Row(NamedTuple):
     classes: np.ndarray
 
 
-def pack(sentences: Sequence[np.ndarray], classes: np.ndarray, length: int = 0) -> Row:
-    """Puts sentences into one row.
+def pack(sentences: Sequence[np.ndarray], classes: np.ndarray, length: int = 0) -> Packed:
+    """Puts sentences into rows, some four into each: the longest first, each into the shortest row.
 
     Args:
       sentences: Numbers of their word pieces.
       classes: One whole number for each.
-      length: Of the row, at least; by default it is as long as needed.
+      length: Of the rows, at least; by default they are as long as needed.
 
     Returns:
-      The row.
+      The rows.
     """
-    sizes = np.array([len(sentence) for sentence in sentences])
-    rounded = -(-max(length, int(sizes.sum())) // _STEP) * _STEP
-    room = rounded - sizes.sum()
-    words = np.concatenate([*sentences, np.zeros(room, int)])
-    places = np.concatenate([*(np.arange(size) for size in sizes), np.zeros(room, int)])
-    owners = np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.full(room, -1)])
-    firsts = np.cumsum(sizes) - sizes
-    return Row(*(part.astype(np.int32) for part in (words, places, owners, firsts, classes)))
+    used = np.zeros(-(-len(sentences) // _IN_A_ROW), int)
+    starts: dict[int, tuple[int, int]] = {}
+    for owner in sorted(range(len(sentences)), key=lambda i: -len(sentences[i])):
+        row = int(used.argmin())
+        starts[owner] = row, int(used[row])
+        used[row] += len(sentences[owner])
+    rounded = -(-max(length, int(used.max())) // _STEP) * _STEP
+    words, places, owners = np.zeros((3, len(used), rounded), np.int32)
+    owners -= 1
+    for owner, (row, start) in starts.items():
+        size = len(sentences[owner])
+        here = row, slice(start, start + size)
+        words[here], places[here], owners[here] = sentences[owner], np.arange(size), owner
+    firsts = [row * rounded + start for _, (row, start) in sorted(starts.items())]
+    return Packed(words, places, owners, np.array(firsts, np.int32), classes.astype(np.int32))
 
 
-def spread(sentences: Sequence[np.ndarray], classes: np.ndarray, rows: int) -> list[Row]:
-    """Puts many sentences into rows of one length, each with as many sentences but for one.
+def spread(sentences: Sequence[np.ndarray], classes: np.ndarray, count: int) -> list[Packed]:
+    """Deals many sentences out to batches of one shape, each with as many sentences but for one.
 
     Args:
       sentences: Numbers of their word pieces.
       classes: One whole number for each.
-      rows: How many.
+      count: How many batches.
 
     Returns:
-      The rows; where a row has a sentence less, its first one stands twice, with class -1.
+      The batches; where one has a sentence less, its first one stands twice, with class -1.
     """
     order = np.argsort([len(sentence) for sentence in sentences], kind="stable")
-    dealt = [order[place::rows] for place in range(rows)]
+    dealt = [order[place::count] for place in range(count)]
     most = len(dealt[0])
-    filled = [np.concatenate([part, part[:1]])[:most] for part in dealt]
     drawn = []
-    for part, all_of_it in zip(dealt, filled, strict=True):
-        marks = np.where(np.arange(most) < len(part), classes[all_of_it], -1)
-        drawn.append(([sentences[i] for i in all_of_it], marks))
-    length = max(sum(len(sentence) for sentence in part) for part, _ in drawn)
-    return [pack(part, marks, length) for part, marks in drawn]
+    for part in dealt:
+        filled = np.concatenate([part, part[:1]])[:most]
+        marks = np.where(np.arange(most) < len(part), classes[filled], -1)
+        drawn.append(([sentences[i] for i in filled], marks))
+    length = max(pack(*one).words.shape[1] for one in drawn)
+    return [pack(*one, length) for one in drawn]

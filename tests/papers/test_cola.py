@@ -37,10 +37,10 @@ def _draw(count: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    """Sixteen sentences to learn from, and more than one row to validate on, not all full."""
+    """Sixteen sentences to learn from, and more than one batch to validate on, not all full."""
     model = Classifier(Size(20, 8, 8, 8, 1, 2), 3, rngs=nnx.Rngs(0))
     classes = RNG.integers(3, size=33)
-    return Problem("toy", model, _draw(16), classes[:16], _draw(33), classes, 96)
+    return Problem("toy", model, _draw(16), classes[:16], _draw(33), classes, 24)
 
 
 def test_a_finished_piece_is_read_and_an_unfinished_one_made_anew(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_validation_counts_every_sentence_once(problem: Problem) -> None:
     loss, correlation = problem.evaluate(params)
     logits = np.concatenate(
         [
-            np.asarray(problem.logits(params, pack([sentence], np.zeros(1), 96)))
+            np.asarray(problem.logits(params, pack([sentence], np.zeros(1), 24)))
             for sentence in problem.validation
         ]
     )
@@ -109,7 +109,7 @@ def test_validation_counts_every_sentence_once(problem: Problem) -> None:
 
 def test_batches_that_are_the_whole_set_have_no_noise(problem: Problem) -> None:
     params = problem.start(0)
-    size = float(optax.tree.norm(problem.gradient(params, problem.row(np.arange(16)))))
+    size = float(optax.tree.norm(problem.gradient(params, problem.batch(np.arange(16)))))
     assert size > 0.01
     np.testing.assert_allclose(measure_noise(problem, params, 0, 3), 0, atol=1e-4 * size)
 

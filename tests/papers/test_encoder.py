@@ -20,14 +20,14 @@ from benchmarks.papers.encoder import (
     read,
     tokenizer,
 )
-from benchmarks.papers.packing import Row, pack, spread
+from benchmarks.papers.packing import Packed, pack, spread
 
 OPTIMISED = True
 pytestmark = pytest.mark.thorough
 
 Weights = Mapping[str, np.ndarray]
 SMALL = Size(50, places=12, width=12, inner=20, layers=2, heads=3)
-SENTENCES = ([3, 9, 49, 7], [1, 2], [8, 8, 8, 0, 5])
+SENTENCES = ([3, 9, 49, 7], [1, 2], [8, 8, 8, 0, 5], [2, 9, 7], [5], [49, 1, 1, 3, 5, 0, 7])
 
 
 def _linear(x: np.ndarray, weights: Weights, name: str) -> np.ndarray:
@@ -95,25 +95,27 @@ def _random(size: Size) -> dict[str, np.ndarray]:
 
 @partial(jax.jit, static_argnums=0)
 def _apply(
-    graph: nnx.GraphDef[Classifier], params: nnx.State, row: Row, types: np.ndarray
+    graph: nnx.GraphDef[Classifier], params: nnx.State, batch: Packed, types: np.ndarray
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Vectors of the encoder, what the head makes of them, and logits of the sentences."""
     model = nnx.merge(graph, params)
-    mask = row.owners[:, None] == row.owners
-    vectors = model.encoder(row.words, row.places, types, mask)
-    return vectors, jnp.tanh(model.pool(vectors)), model(*row[:-1])
+    mask = batch.owners[:, :, None] == batch.owners[:, None]
+    vectors = model.encoder(batch.words, batch.places, types, mask)
+    vectors = vectors.reshape(-1, vectors.shape[-1])
+    return vectors, jnp.tanh(model.pool(vectors)), model(*batch[:-1])
 
 
-def test_every_sentence_of_a_row_is_what_it_is_alone() -> None:
+def test_every_sentence_of_a_batch_is_what_it_is_alone() -> None:
     weights, model = _random(SMALL), Classifier(SMALL, 4, rngs=nnx.Rngs(0))
     fill(model, weights)
-    row = pack([np.array(sentence) for sentence in SENTENCES], np.zeros(3))
-    types = np.arange(len(row.words)) % 2
-    found, _, logits = _apply(*nnx.split(model), row, types)
-    assert logits.shape == (3, 4)
-    for place, (sentence, first) in enumerate(zip(SENTENCES, row.firsts, strict=True)):
+    batch = pack([np.array(sentence) for sentence in SENTENCES], np.zeros(len(SENTENCES)))
+    assert batch.words.shape == (2, 12)
+    types = np.arange(24).reshape(2, 12) % 2
+    found, _, logits = _apply(*nnx.split(model), batch, types)
+    assert logits.shape == (len(SENTENCES), 4)
+    for place, (sentence, first) in enumerate(zip(SENTENCES, batch.firsts, strict=True)):
         end = first + len(sentence)
-        expected = _bert(sentence, list(types[first:end]), weights, SMALL.heads)
+        expected = _bert(sentence, list(types.ravel()[first:end]), weights, SMALL.heads)
         np.testing.assert_allclose(found[first:end], expected, atol=1e-4)
         first_type = _bert(sentence, [0] * len(sentence), weights, SMALL.heads)
         pooled = np.tanh(_linear(first_type[0], weights, "pooler.dense"))
@@ -125,10 +127,10 @@ def test_a_table_of_fewer_words_gives_the_same() -> None:
     weights, kept = _random(SMALL), np.array([0, 1, 2, 3, 5, 7, 8, 9, 49])
     few = Classifier(Size(9, 12, 12, 20, 2, 3), 4, rngs=nnx.Rngs(0))
     fill(few, weights, kept)
-    row = pack([np.searchsorted(kept, sentence) for sentence in SENTENCES], np.zeros(3))
-    found, _, _ = _apply(*nnx.split(few), row, np.zeros_like(row.words))
-    expected = _bert(SENTENCES[2], [0] * 5, weights, SMALL.heads)
-    np.testing.assert_allclose(found[6:11], expected, atol=1e-4)
+    batch = pack([np.searchsorted(kept, sentence) for sentence in SENTENCES[:3]], np.zeros(3))
+    found, _, _ = _apply(*nnx.split(few), batch, np.zeros_like(batch.words))
+    expected = _bert(SENTENCES[1], [0] * 2, weights, SMALL.heads)
+    np.testing.assert_allclose(found[batch.firsts[1] :][:2], expected, atol=1e-4)
 
 
 def test_weights_of_another_size_are_refused() -> None:
@@ -136,19 +138,27 @@ def test_weights_of_another_size_are_refused() -> None:
         fill(Classifier(Size(40, 12, 12, 20, 2, 3), 4, rngs=nnx.Rngs(0)), _random(SMALL))
 
 
-def test_rows_of_a_set_hold_every_sentence_once() -> None:
+def test_batches_of_a_set_hold_every_sentence_once_and_within_a_row() -> None:
     rng = np.random.default_rng(0)
     sentences = [np.full(size, i) for i, size in enumerate(rng.integers(1, 30, size=50))]
-    rows = spread(sentences, np.arange(50), 4)
-    assert len({row.words.shape for row in rows}) == len({row.classes.shape for row in rows}) == 1
-    seen = np.concatenate([row.classes for row in rows])
+    batches = spread(sentences, np.arange(50), 4)
+    shapes = {(batch.words.shape, batch.classes.shape) for batch in batches}
+    assert len(shapes) == 1
+    (rows, length), _ = shapes.pop()
+    assert rows == 4
+    assert length < 1.2 * sum(map(len, sentences)) / 16  # of as many rows
+    seen = np.concatenate([batch.classes for batch in batches])
     np.testing.assert_array_equal(np.sort(seen[seen >= 0]), np.arange(50))
-    for row in rows:
-        words = row.words[row.firsts]
-        assert all(word == mark for word, mark in zip(words, row.classes, strict=True) if mark >= 0)
-        for owner, first in enumerate(row.firsts):
-            assert np.sum(row.owners == owner) == len(sentences[row.words[first]])
-        assert np.all(row.words[row.owners < 0] == 0)
+    for batch in batches:
+        for owner, (first, mark) in enumerate(zip(batch.firsts, batch.classes, strict=True)):
+            word = batch.words.ravel()[first]
+            assert mark in (-1, word)
+            row, start = divmod(first, length)
+            here = row, slice(start, start + len(sentences[word]))
+            assert np.all(batch.words[here] == word)
+            assert np.sum(batch.owners[here] == owner) == np.sum(batch.owners == owner)
+            np.testing.assert_array_equal(batch.places[here], np.arange(len(sentences[word])))
+        assert np.all(batch.words[batch.owners < 0] == 0)
 
 
 # By BertModel of transformers 5.24 on torch 2.15, in float64, with the same weights: the entries of
@@ -182,9 +192,9 @@ def test_the_pretrained_encoder_is_the_published_one() -> None:
     model = Classifier(size, 2, rngs=nnx.Rngs(0))
     fill(model, weights)
     sentences = tokenizer(folder)(list(PUBLISHED))
-    row = pack(sentences, np.zeros(2))
-    found, tops, _ = _apply(*nnx.split(model), row, np.zeros_like(row.words))
-    for sentence, first, known in zip(sentences, row.firsts, PUBLISHED.values(), strict=True):
+    batch = pack(sentences, np.zeros(2))
+    found, tops, _ = _apply(*nnx.split(model), batch, np.zeros_like(batch.words))
+    for sentence, first, known in zip(sentences, batch.firsts, PUBLISHED.values(), strict=True):
         words, head, tail, pooled, size_of_all = known
         assert sentence.tolist() == words
         vectors = found[first : first + len(words)]
