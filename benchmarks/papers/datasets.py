@@ -155,17 +155,18 @@ def cifar10(data_dir: Path | None) -> Images:
     return Images("CIFAR-10", part("train"), part("test"))
 
 
-def shrink(images: np.ndarray, factor: int) -> np.ndarray:
-    """Makes one pixel of the mean of each square of `factor` by `factor`.
+def shrink(images: np.ndarray, side: int) -> np.ndarray:
+    """Makes images of fewer pixels, each the mean of a square.
 
     Args:
-      images: Of shape (n, height, width, channels), both sides multiples of `factor`.
-      factor: The side of a square; 1 leaves the images as they are.
+      images: Of shape (n, height, width, channels), both sides multiples of a square's.
+      side: How many pixels on a side. Images of less than twice as many are left as they are.
 
     Returns:
       The images, in their type.
     """
     count, height, width, channels = images.shape
+    factor = max(1, height // side)
     squares = (count, height // factor, factor, width // factor, factor, channels)
     return np.asarray(images.reshape(squares).mean(axis=(2, 4)))
 

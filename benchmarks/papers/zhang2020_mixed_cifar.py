@@ -50,7 +50,7 @@ class _Sizes(NamedTuple):
     """Of the data, the network and the runs."""
 
     images: int
-    shrink: int  # pixels, of which the mean becomes one
+    side: int  # of an image, in pixels
     widths: tuple[int, ...]
     blocks: int
     batch: int
@@ -58,8 +58,8 @@ class _Sizes(NamedTuple):
     seeds: int
 
 
-_FULL = _Sizes(5000, 2, (8, 16, 32), 3, 32, 20, 3)
-_BUILT_IN = _Sizes(640, 1, (4, 8), 1, 32, 5, 2)  # of the digits
+_FULL = _Sizes(5000, 16, (8, 16, 32), 3, 32, 20, 3)
+_BUILT_IN = _Sizes(640, 8, (4, 8), 1, 32, 5, 2)  # of the digits
 _PAPER = {"SGD with momentum": 0.40, "clip": 0.36, "momentum clip": 0.30, "mixed clip": 0.20}
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -70,7 +70,7 @@ def cifar(options: Options) -> Outcome:
     built_in = options.quick or options.data_dir is None
     data = cifar10(None if built_in else options.data_dir)
     sizes = _BUILT_IN if built_in else _FULL
-    x, y = _prepare(data.train.x[: sizes.images], sizes.shrink), data.train.y[: sizes.images]
+    x, y = _prepare(data.train.x[: sizes.images], sizes.side), data.train.y[: sizes.images]
     drops = [round(sizes.epochs * share) for share in _DROPS]
     per_epoch = len(y) // sizes.batch
     scale = optax.piecewise_constant_schedule(1.0, {drop * per_epoch: 0.1 for drop in drops})
@@ -141,7 +141,7 @@ def _notes(
         f"CIFAR-10 in the paper: ResNet-32, 50,000 images, batches of 128, 150 epochs with drops "
         f"after 80 and 120. Here: ResNet-{_depth(sizes)} of widths "
         f"{', '.join(map(str, sizes.widths))} (theirs 16, 32, 64), {sizes.images:,} images "
-        f"averaged to {32 // sizes.shrink} x {32 // sizes.shrink} pixels, batches of "
+        f"averaged to {sizes.side} x {sizes.side} pixels, batches of "
         f"{sizes.batch}, {sizes.epochs} epochs ({sizes.epochs * per_epoch:,} steps) with drops "
         f"after {drops[0]} and {drops[1]}. Rates, longest steps, momenta, weight decay, responses "
         f"(the clip hard, the other two soft) and augmentation are those of the authors' code; "
@@ -162,9 +162,9 @@ def _depth(sizes: _Sizes) -> int:
     return 2 * sizes.blocks * len(sizes.widths) + 2
 
 
-def _prepare(x: np.ndarray, factor: int) -> np.ndarray:
+def _prepare(x: np.ndarray, side: int) -> np.ndarray:
     """Averages squares of pixels, and gives each channel mean 0 and variance 1."""
-    x = shrink(x, factor)
+    x = shrink(x, side)
     return np.asarray((x - x.mean((0, 1, 2))) / x.std((0, 1, 2)), np.float32)
 
 

@@ -80,7 +80,7 @@ def _lstm(quick: bool, rng: np.random.Generator, content: str) -> Run:
 
 def _resnet(quick: bool, rng: np.random.Generator, data: Images) -> Run:
     widths, batch, steps, every = ((4,), 16, 60, 3) if quick else ((8, 16, 32), 64, 400, 4)
-    x, y = shrink(data.train.x, max(1, data.train.x.shape[1] // _PIXELS)), data.train.y
+    x, y = shrink(data.train.x, _PIXELS), data.train.y
     params = resnet.init(rng, x.shape[-1], widths, blocks=1)
 
     def loss(params: Params, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
