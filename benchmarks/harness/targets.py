@@ -52,7 +52,7 @@ device_description_str: "NVIDIA H200 141GB HBM3e"
 
 
 class Compiled(NamedTuple):
-    """A compiled program, and the seconds that tracing, lowering and compiling took."""
+    """A compiled program, and the processor's seconds for tracing, lowering and compiling."""
 
     program: Any
     seconds: float
@@ -123,10 +123,10 @@ def place(tree: Any, mesh: Mesh, spec: Callable[[Any], P] = lambda leaf: P()) ->
 def compile(function: Any, *arguments: Any, **options: Any) -> Compiled:
     """Compiles a function for the devices that its described arguments lie on."""
     mesh = jax.tree.leaves(arguments)[0].sharding.mesh
-    start = time.perf_counter()
+    start = time.process_time()
     with assume_devices(mesh.size):  # this process sees another number
         program = jax.jit(function, **options).lower(*arguments).compile()
-    return Compiled(program, time.perf_counter() - start)
+    return Compiled(program, time.process_time() - start)
 
 
 def compile_step(transformation: Any, params: Any, target: str) -> Compiled:
