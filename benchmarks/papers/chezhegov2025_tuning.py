@@ -198,42 +198,40 @@ def train(
     for count, batch in enumerate(problem.batches(seed, steps)):
         now = setting.rate * min((count + 1) / rises, (steps - count) / (steps - rises + 1))
         gradient = problem.gradient(params, batch)
-        params, state, share = update(params, state, gradient, setting.threshold, now)
-        over.append(share)
+        if method.clip == "coordinate":
+            over.append(_share_above(gradient, setting.threshold))
+        params, state = update(params, state, gradient, setting.threshold, now)
         if (count + 1) % (steps // records) == 0:
             loss, correlation = problem.evaluate(params)
             losses.append(loss)
-    if method.clip == "coordinate":
-        clipped = float(np.mean(jax.device_get(over)))
-    else:
-        clipped = float(clipax.metrics(state)["clip_fraction"])
-    return Run(np.array(losses), correlation, clipped), params
+    share = np.mean(jax.device_get(over)) if over else clipax.metrics(state)["clip_fraction"]
+    return Run(np.array(losses), correlation, float(share)), params
 
 
 @cache
 def _optimizer(
     clip: str, delay: int | None, b_init: float
-) -> tuple[Callable[[Params], Any], Callable[..., tuple[Params, Any, jax.Array]]]:
-    """Compiled functions: the first state, and a step; one program for all thresholds and rates.
-
-    The step also gives the share of entries that it clips, or zero where it clips leaves.
-    """
+) -> tuple[Callable[[Params], Any], Callable[..., tuple[Params, Any]]]:
+    """Compiled functions: the first state, and a step; one program for all thresholds and rates."""
 
     def make(threshold: Any, rate: Any) -> optax.GradientTransformation:
         return clipax.clip_adam(rate, threshold, b_init=b_init, delay=delay, clip=clip)
 
     def update(
         params: Params, state: Any, gradient: Params, threshold: jax.Array, rate: jax.Array
-    ) -> tuple[Params, Any, jax.Array]:
+    ) -> tuple[Params, Any]:
         updates, state = make(threshold, rate).update(gradient, state, params)
-        share = jnp.zeros(())
-        if clip == "coordinate":
-            leaves = jax.tree.leaves(gradient)
-            over = sum(jnp.sum(jnp.abs(leaf) > threshold) for leaf in leaves)
-            share = over / sum(leaf.size for leaf in leaves)
-        return optax.apply_updates(params, updates), state, share
+        return optax.apply_updates(params, updates), state
 
     return jax.jit(make(1.0, 1.0).init), jax.jit(update, donate_argnums=(0, 1))
+
+
+@jax.jit
+def _share_above(gradient: Params, threshold: float) -> jax.Array:
+    """The share of entries above the threshold."""
+    leaves = jax.tree.leaves(gradient)
+    over = sum(jnp.sum(jnp.abs(leaf) > threshold) for leaf in leaves)
+    return over / sum(leaf.size for leaf in leaves)
 
 
 def measure_noise(problem: Problem, params: Params, seed: int, count: int) -> np.ndarray:
