@@ -110,7 +110,9 @@ def judge_row(row: Row, device: str, *, granted: bool = False) -> Iterator[Findi
         if not one and not (compared.more_on_trees if granted else compared.peer == OURS):
             more = 0
         yield records.judge("kernels", where, row["kernels"], row["peer kernels"] + more)
-    known = [row[name] for name in ("limit", "peer traffic") if name in row]
+    # What stands in branches is not counted: of a peer that has some the traffic says too little.
+    names = ("limit",) if row.get("peer waits") else ("limit", "peer traffic")
+    known = [row[name] for name in names if name in row]
     if known and (gpu or one):
         limit = max(known) if granted else min(known)
         yield records.judge("traffic, P", where, row["traffic"], limit + SLACK)

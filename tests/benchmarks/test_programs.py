@@ -126,6 +126,7 @@ THEIRS: Row = {
         ({"traffic": 4.1}, ["traffic, P"]),
         ({"traffic": 4.1, "limit": 5.0}, ["traffic, P"]),
         ({"traffic": 4.1, "limit": 4.1, "peer traffic": 4.1}, []),
+        ({"traffic": 4.1, "limit": 4.1, "peer waits": 1}, []),
         ({"method": "clip_by_ema", "kernels": 8}, ["kernels"]),
         ({"temporaries": 0.03}, ["temporaries, P"]),
         ({"temporaries": 0.03, "peer temporaries": 0.02}, []),
