@@ -35,7 +35,7 @@ __all__ = [
 BATCH = 16
 _WARM_UP = 0.1
 SCHEDULE = f"batch {BATCH} warm-up {_WARM_UP:g}"  # part of the names of runs that are kept
-_AT_ONCE = 32  # sentences of the validation set, at most
+_AT_ONCE = 32  # sentences in a batch of the validation set, at most
 Params = Any
 
 
@@ -136,7 +136,7 @@ class Problem:
         return pack([self.train[i] for i in picks], self.train_classes[picks], self.least)
 
     @cached_property
-    def held(self) -> list[Packed]:
+    def validation_batches(self) -> list[Packed]:
         """The validation set."""
         count = -(-len(self.validation) // _AT_ONCE)
         return spread(self.validation, self.validation_classes, count)
@@ -160,8 +160,10 @@ class Problem:
 
     def evaluate(self, params: Params) -> tuple[float, float]:
         """Loss and Matthews's correlation on the validation set."""
-        logits = np.concatenate([np.asarray(self.logits(params, batch)) for batch in self.held])
-        classes = np.concatenate([batch.classes for batch in self.held])
+        logits = np.concatenate(
+            [np.asarray(self.logits(params, batch)) for batch in self.validation_batches]
+        )
+        classes = np.concatenate([batch.classes for batch in self.validation_batches])
         logits, classes = logits[classes >= 0].astype(float), classes[classes >= 0]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
         return float(losses.mean()), float(matthews_corrcoef(classes, logits.argmax(axis=-1)))

@@ -159,8 +159,9 @@ def shrink(images: np.ndarray, side: int) -> np.ndarray:
     """Makes images of fewer pixels, each the mean of a square.
 
     Args:
-      images: Of shape (n, height, width, channels), both sides multiples of a square's.
-      side: How many pixels on a side. Images of less than twice as many are left as they are.
+      images: Of shape (n, height, width, channels), both multiples of a square's side.
+      side: The least height in pixels; squares are as large as it allows. Images of less than twice
+        as many are left as they are.
 
     Returns:
       The images, in their type.

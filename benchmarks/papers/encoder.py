@@ -141,7 +141,7 @@ class Classifier(nnx.Module):
           words: Numbers of the word pieces, of shape (rows, n).
           places: Positions within the sentence, likewise.
           owners: Which sentence each word piece is of, likewise; what pads has one of its own.
-          firsts: Where each sentence starts, in all rows one after the other.
+          firsts: Of each sentence's first word piece the place in the flattened rows.
 
         Returns:
           An array of shape (sentences, classes).

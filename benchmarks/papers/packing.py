@@ -19,10 +19,10 @@ class Packed(NamedTuple):
     """Sentences one after the other, in rows of one length.
 
     Attributes:
-      words: Numbers of the word pieces, a row of them in each row; zero where it is padded.
+      words: Numbers of the word pieces, of shape (rows, length); zero where it is padded.
       places: Positions within the sentence, likewise.
       owners: Which sentence a word piece is of, likewise; -1 where it is padded.
-      firsts: Where each sentence starts, in all rows one after the other.
+      firsts: Of each sentence's first word piece the place in the flattened rows.
       classes: One whole number a sentence.
     """
 

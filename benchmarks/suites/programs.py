@@ -110,7 +110,7 @@ def judge_row(row: Row, device: str, *, granted: bool = False) -> Iterator[Findi
         if not one and not (compared.more_on_trees if granted else compared.peer == OURS):
             more = 0
         yield records.judge("kernels", where, row["kernels"], row["peer kernels"] + more)
-    # What stands in branches is not counted: of a peer that has some the traffic says too little.
+    # What stands in branches and loops is not counted in full: such a peer's traffic is no limit.
     names = ("limit",) if row.get("peer waits") else ("limit", "peer traffic")
     known = [row[name] for name in names if name in row]
     if known and (gpu or one):

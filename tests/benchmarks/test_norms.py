@@ -111,14 +111,31 @@ def test_the_noise_is_taken_apart(heavy: str, make: object) -> None:
 
 
 def test_intervals_of_the_parts_hold_those_of_the_law() -> None:
-    random, sizes, true = np.random.default_rng(0), 0.3, np.exp(4 * 0.3**2)
+    random, sizes = np.random.default_rng(0), 0.3
+    # Of 500 normal draws of 200 entries, each divided by its size.
+    laws = {"norm": np.exp(4 * sizes**2), "entries": 200 / 202 * 499 / 501}
     held = []
-    for _ in range(200):
-        drawn = np.exp(random.normal(0, sizes, 500))
-        parts = noise.split_moment(drawn, random.standard_normal((500, 50)))
-        laws = {"norm": true, "entries": 1}
+    for _ in range(100):
+        drawn = random.standard_normal((500, 200)) * np.exp(random.normal(0, sizes, (500, 1)))
+        parts = noise.bound_parts(drawn)
         held.append([low <= laws[name] <= high for name, (_, low, high) in parts.items()])
-    assert np.mean(held, axis=0) == pytest.approx([0.9, 0.95], abs=0.05)
+    norm, entries = np.mean(held, axis=0)
+    assert norm > 0.83
+    assert entries > 0.88
+
+
+def test_intervals_are_of_a_jackknife_of_logarithms() -> None:
+    random = np.random.default_rng(0)
+    drawn = random.standard_t(4, (90, 30)) * np.exp(random.normal(0, 0.3, (90, 1)))
+    left = [
+        noise.split_moment(np.delete(drawn, np.s_[place :: noise.GROUPS], axis=0))
+        for place in range(noise.GROUPS)
+    ]
+    for column, (value, low, high) in enumerate(noise.bound_parts(drawn).values()):
+        logs = np.log([row[column] for row in left])
+        error = np.sqrt(19 / 20 * np.sum((logs - logs.mean()) ** 2))
+        assert value == pytest.approx(noise.split_moment(drawn)[column])
+        assert np.log([value / low, high / value]) == pytest.approx(2.093 * error, rel=1e-3)
 
 
 def test_a_part_on_the_limit_is_perhaps_heavy() -> None:

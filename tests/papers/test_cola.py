@@ -127,3 +127,18 @@ def test_a_seed_sets_the_last_layer_and_leaves_the_model_as_it_was(problem: Prob
     assert jax.tree.all(jax.tree.map(np.array_equal, before, after))
     moved = jax.tree.leaves(jax.tree.map(lambda x, y: float(abs(x - y).max()), before, tuned))
     assert np.median(moved) > 1e-3
+
+
+def test_the_share_of_entries_that_are_clipped(problem: Problem) -> None:
+    method = METHODS["Clip-Adam, entries"]
+    shares = [
+        train(problem, method, Setting(1e-3, level), 0, 4, 1)[0].clipped
+        for level in (0.0, 1e-3, math.inf)
+    ]
+    params, expected = problem.start(0), []
+    for batch in problem.batches(0, 4):  # at a rate of zero all are at the start
+        leaves = jax.tree.leaves(problem.gradient(params, batch))
+        expected.append(np.mean(np.abs(np.concatenate([np.ravel(leaf) for leaf in leaves])) > 1e-3))
+    still = train(problem, method, Setting(0.0, 1e-3), 0, 4, 1)[0].clipped
+    assert still == pytest.approx(np.mean(expected), rel=1e-5)
+    assert 1 > shares[0] > shares[1] > shares[2] == 0

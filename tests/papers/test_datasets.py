@@ -132,9 +132,9 @@ def test_malformed_images(tmp_path: Path) -> None:
 
 
 def test_a_pixel_of_a_smaller_image_is_the_mean_of_a_square() -> None:
-    images = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    images = np.arange(2 * 6 * 9 * 3, dtype=np.float32).reshape(2, 6, 9, 3)
     small = datasets.shrink(images, 2)
     assert small.shape == (2, 2, 3, 3)
     assert small.dtype == images.dtype
-    np.testing.assert_array_equal(small[1, 1, 2, 0], images[1, 2:, 4:, 0].mean())
-    np.testing.assert_array_equal(datasets.shrink(images, 3), images)
+    np.testing.assert_array_equal(small[1, 1, 2, 0], images[1, 3:, 6:, 0].mean())
+    np.testing.assert_array_equal(datasets.shrink(images, 4), images)

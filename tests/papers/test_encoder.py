@@ -156,7 +156,8 @@ def test_batches_of_a_set_hold_every_sentence_once_and_within_a_row() -> None:
             row, start = divmod(first, length)
             here = row, slice(start, start + len(sentences[word]))
             assert np.all(batch.words[here] == word)
-            assert np.sum(batch.owners[here] == owner) == np.sum(batch.owners == owner)
+            assert np.all(batch.owners[here] == owner)
+            assert np.sum(batch.owners == owner) == len(sentences[word])
             np.testing.assert_array_equal(batch.places[here], np.arange(len(sentences[word])))
         assert np.all(batch.words[batch.owners < 0] == 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ import clipax
 from benchmarks.papers import lstm, resnet
 from benchmarks.papers import zhang2020_mixed_cifar as images
 from benchmarks.papers import zhang2020_mixed_text as language
+from benchmarks.papers.datasets import Words
+from benchmarks.papers.paper import Options
 from benchmarks.papers.zhang2020_mixed_methods import (
     Settings,
     advance,
@@ -99,6 +102,34 @@ def test_sequences_follow_one_another_in_their_stream() -> None:
     assert found.shape == (3, 4, 2)
     assert found[:, 0, 0].tolist() == [0, 3, 6]
     assert found[1, :, 1].tolist() == [14, 15, 16, 17]
+
+
+def test_rates_are_searched_by_runs_as_long_as_those_that_report(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = list("abcdefgh" * 40)
+    monkeypatch.setattr(language, "words", lambda folder: Words("WikiText-2", text, text[:60]))
+    monkeypatch.setattr(language, "_FULL", language._Sizes(6, 4, 2, 5, 3, 2, 50, 2))
+    monkeypatch.setattr(language, "_FACTORS", (0.5, 0.01))
+    lengths: dict[int, list[int]] = {}
+    train = language._train
+
+    def watch(step: Any, settings: Settings, seed: int, *rest: Any) -> Any:
+        made = train(step, settings, seed, *rest)
+        lengths.setdefault(seed, []).append(len(made["losses"]))
+        return made
+
+    monkeypatch.setattr(language, "_train", watch)
+    outcome = language.language(Options(data_dir=tmp_path))
+    methods = language._SEARCHED
+    assert lengths.pop(language._SEARCH_SEED) == [6] * 2 * len(methods)
+    assert lengths == {seed: [6] * (4 + len(methods)) for seed in (0, 1)}
+    ours = [claim.name for claim in outcome.claims if claim.source == "ours"]
+    assert ours == [
+        "WikiText-2, validation perplexity, rates searched: mixed clip, decay .9, over mixed clip"
+    ]
+    assert len(outcome.claims) == 4 + 4 + 1
+    assert "after 3, 6 steps: mixed clip " in outcome.notes[-1]
 
 
 def test_words_that_are_rare_are_one_word() -> None:
