@@ -143,7 +143,9 @@ class Step:
         excluded = {leaf.block.label for leaf in self.leaves if leaf.block.excluded}
         blocks = {label: norm for label, norm in norms.items() if label not in excluded}
         telemetry, states, _ = self.state
-        states = read_together(states, telemetry.latest.shape[:-1])
+        context = self.context
+        states, count = read_together((states, context.count), telemetry.latest.shape[:-1])
+        context = context._replace(count=count)
         self.groups = group_blocks(
             known_labels(telemetry), states.before, blocks, stacked, collapse=self.spec.collapse
         )
@@ -154,7 +156,7 @@ class Step:
             values = hide_narrow(self.params or ())
             params = self._measure(replace_values(self.leaves, values), None)
         factors, self.decisions, update_factors, states = decide(
-            rules, self.groups, Measured(blocks, params, self.sizes), states, self.context
+            rules, self.groups, Measured(blocks, params, self.sizes), states, context
         )
         others = [norm for label, norm in norms.items() if label in excluded]
         telemetry = record(telemetry, self.groups, self.decisions, update_factors, others)
