@@ -169,7 +169,8 @@ def read_together(states: Any, shape: tuple[int, ...]) -> Any:
 
     XLA for GPU merges the kernels that make new states if they share a vector, not if they share
     scalars; and it copies an array that others read as well before it writes the new one in place.
-    A rule or a chain of any length costs two kernels.
+    A rule or a chain of any length costs two kernels. The number of steps is read along with the
+    states for that reason: rules that round by turns use it beside them.
     """
     leaves, structure = jax.tree.flatten(states)
     places = [
