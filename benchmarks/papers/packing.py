@@ -44,21 +44,21 @@ def pack(sentences: Sequence[np.ndarray], classes: np.ndarray, length: int = 0) 
     Returns:
       The rows.
     """
-    used = np.zeros(-(-len(sentences) // _IN_A_ROW), int)
-    starts: dict[int, tuple[int, int]] = {}
-    for owner in sorted(range(len(sentences)), key=lambda i: -len(sentences[i])):
-        row = int(used.argmin())
-        starts[owner] = row, int(used[row])
-        used[row] += len(sentences[owner])
+    sizes = np.array([len(sentence) for sentence in sentences])
+    used = np.zeros(-(-len(sizes) // _IN_A_ROW), int)
+    rows, starts = np.zeros((2, len(sizes)), int)  # of each sentence
+    for owner in np.argsort(-sizes, kind="stable"):
+        rows[owner] = row = used.argmin()
+        starts[owner] = used[row]
+        used[row] += sizes[owner]
     rounded = -(-max(length, int(used.max())) // _STEP) * _STEP
     words, places, owners = np.zeros((3, len(used), rounded), np.int32)
     owners -= 1
-    for owner, (row, start) in starts.items():
-        size = len(sentences[owner])
+    for owner, (row, start, size) in enumerate(zip(rows, starts, sizes, strict=True)):
         here = row, slice(start, start + size)
         words[here], places[here], owners[here] = sentences[owner], np.arange(size), owner
-    firsts = [row * rounded + start for _, (row, start) in sorted(starts.items())]
-    return Packed(words, places, owners, np.array(firsts, np.int32), classes.astype(np.int32))
+    firsts = (rows * rounded + starts).astype(np.int32)
+    return Packed(words, places, owners, firsts, classes.astype(np.int32))
 
 
 def spread(sentences: Sequence[np.ndarray], classes: np.ndarray, count: int) -> list[Packed]:

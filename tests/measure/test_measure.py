@@ -33,7 +33,8 @@ def skip_below_the_range(platform, size, least=1e-28):
 
 
 @pytest.mark.parametrize(
-    "size", [3e-38, 1e-33, 1e-26, 5e-20, 1e-18, 1e-12, 1e-9, 1.0, 1e9, 1e15, 1e19, 1e30, 6e37]
+    "size",
+    [3e-38, 1e-33, 1e-26, 1e-24, 5e-20, 1e-18, 1e-12, 1e-9, 1.0, 1e9, 1e15, 1e19, 1e30, 6e37],
 )
 @pytest.mark.parametrize("compiled", [False, True])
 def test_norm_is_exact_over_the_whole_range(size, compiled, platform):
