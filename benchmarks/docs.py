@@ -18,6 +18,7 @@ from benchmarks.choice_tables import RESULTS, load
 from benchmarks.command import load_suite
 from benchmarks.harness import records
 from benchmarks.harness.records import Column, Row
+from benchmarks.harness.trees import describe
 from benchmarks.suites.cases import CASES, CLIPAX, PEER, TWIN
 from benchmarks.suites.figures import measure_spread
 from benchmarks.suites.programs import join
@@ -43,7 +44,7 @@ FILES = {
 }
 """The suite of each file of results."""
 
-NAMED = {"leaf": "one leaf of 32M", "transformer": "148 leaves, 30M"}
+NAMED = ("leaf", "transformer")
 SHOWN = ("sgd", "adam", "adagrad-norm", "leaf-norm", "agc")
 _ARRAYS = (
     Column("one array, f32: traffic P", "leaf f32 traffic"),
@@ -90,7 +91,7 @@ def write_steps(columns: Sequence[Column], *, named: bool) -> str:
         here = {row["program"]: row for row in some}
         ours, peer = here[CLIPAX], here[PEER]
         if named and ours["tree"] in NAMED and ours["case"] in SHOWN:
-            step = CASES[ours["case"]].summary, ours["dtype"], NAMED[ours["tree"]]
+            step = CASES[ours["case"]].summary, ours["dtype"], describe(ours["tree"])
         elif not named and "x" in ours["tree"] and ours["entries"] >= 10**6:
             size = f"{ours['entries'] / 1e6:,.0f}M in {ours['leaves']:,}"
             step = ours["case"], ours["dtype"], size

@@ -74,12 +74,12 @@ def decoder(
 
 
 SHAPES: dict[str, Callable[[float], Shapes]] = {
-    # One leaf of 32M entries.
+    # One leaf of 2^25 entries.
     "leaf": lambda scale: {"kernel": (max(1, round(scale * 2**25)),)},
     # The same as a matrix, of as many units as columns.
     "matrix": lambda scale: {"kernel": (4096, max(1, round(scale * 2**13)))},
     "transformer": _transformer,
-    # 64 leaves, 82M entries: layers of GPT-2's width.
+    # 64 leaves, 70M entries: layers of GPT-2's width.
     "layers": lambda scale: _transformer(4 * scale, layers=5),
     # 40 leaves, for what must be compiled often.
     "shallow": partial(_transformer, layers=3),
@@ -126,6 +126,17 @@ def measure_size(name: str, scale: float = 1.0) -> tuple[int, int]:
         return entries, leaves
     found = jax.tree.leaves(shapes(name, scale), is_leaf=lambda node: isinstance(node, tuple))
     return sum(math.prod(shape) for shape in found), len(found)
+
+
+def describe(name: str) -> str:
+    """Says of how many arrays and entries a tree is, as in "64 arrays, 70M"."""
+    entries, leaves = measure_size(name)
+    if leaves > 1:
+        arrays = f"{leaves:,} arrays"
+    else:
+        (shape,) = shapes(name).values()
+        arrays = "one array" if len(shape) == 1 else f"one array of {' x '.join(map(str, shape))}"
+    return f"{arrays}, {entries / 1e6:.0f}M"
 
 
 def parameters(name: str, dtype: Any, *, scale: float = 1.0, seed: int = 0) -> Any:

@@ -7,8 +7,9 @@ from functools import cache
 
 from benchmarks.docs import load
 from benchmarks.harness.records import Column, Row
+from benchmarks.harness.trees import describe
 from benchmarks.suites.faults import BEHIND
-from benchmarks.suites.programs import join
+from benchmarks.suites.programs import ONE_ARRAY, join
 from clipax.testing import FAULTS
 
 __all__ = ["list_costs", "list_faults", "name_peer", "write_table"]
@@ -21,8 +22,6 @@ _COSTS = (
     Column("optax's kernels", "peer kernels"),
     Column("time", "time"),
 )
-_TREES = {"leaf": "one array, 32M", "layers": "64 arrays, 82M"}
-_CPU_TREE = "8 arrays, 4M"
 _FAULT_WORDS = {
     "nan": "a NaN",
     "infinity": "an infinity",
@@ -68,16 +67,20 @@ def list_costs(method: str) -> str:
     if row := here.get(f"clipax/{method}"):
         both = (row["step_seconds"], here["unclipped"]["step_seconds"])
         time = "{:.2f} ms; SGD alone {:.2f}".format(*(1e3 * seconds for seconds in both))
-        rows.append([f"CPU: {_CPU_TREE}, {row['dtype']}", *_write_cells(row | {"time": time})])
+        rows.append([_name_target("CPU", row), *_write_cells(row | {"time": time})])
     for row in _load_programs("programs_gpu"):
         if row["method"] == method:
-            rows.append([f"GPU (H200): {_TREES[row['tree']]}, {row['dtype']}", *_write_cells(row)])
+            rows.append([_name_target("GPU (H200)", row), *_write_cells(row)])
     for row in _load_programs("programs_tpu"):
         # Small arrays stay on the chip; what is launched there are no kernels.
-        if row["method"] == method and row["tree"] == "leaf":
+        if row["method"] == method and row["tree"] in ONE_ARRAY:
             counts = {key: value for key, value in row.items() if not key.endswith("kernels")}
-            rows.append([f"TPU (v5e): {_TREES['leaf']}, {row['dtype']}", *_write_cells(counts)])
+            rows.append([_name_target("TPU (v5e)", row), *_write_cells(counts)])
     return write_table(["compiled for", *(column.title for column in _COSTS)], rows)
+
+
+def _name_target(machine: str, row: Row) -> str:
+    return f"{machine}: {describe(row['tree'])}, {row['dtype']}"
 
 
 def _write_cells(row: Row) -> list[str]:

@@ -35,6 +35,13 @@ def test_sizes_of_the_trees(name: str, leaves: int, entries: float) -> None:
     assert trees.measure_size(name) == (pytest.approx(entries, rel=0.01), leaves)
 
 
+def test_a_table_says_of_how_many_arrays_a_tree_is() -> None:
+    assert trees.describe("leaf") == "one array, 34M"
+    assert trees.describe("matrix") == "one array of 4096 x 8192, 34M"
+    assert trees.describe("4e6x8") == "8 arrays, 4M"
+    assert all(trees.describe(name) for name in trees.SHAPES)
+
+
 def test_names_of_trees_have_one_spelling() -> None:
     assert trees.check_name("1000000x150") == trees.check_name("10e5x150") == "1e6x150"
     for text in ("1e6", "x1", "100x50", "1e6x0", "oak"):
