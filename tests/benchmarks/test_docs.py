@@ -60,7 +60,7 @@ def test_tables_for_users_have_numbers_and_no_verdicts() -> None:
     sizes = docs.TABLES["sizes"]()
     assert "| sgd, f32, 1M in 150 " in sizes
     assert "commit e3e31c6" in sizes
-    assert "148 leaves, 30M" in docs.TABLES["steps"]()
+    assert "148 arrays, 30M" in docs.TABLES["steps"]()
 
 
 def test_every_file_of_results_can_be_shown() -> None:
