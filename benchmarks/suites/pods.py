@@ -138,11 +138,12 @@ def count(chips: str, model: str, layout: str, transformation: Any) -> dict[str,
         return optax.apply_updates(params, updates), state
 
     sizes = [math.prod(one.sharding.shard_shape(one.shape)) for one in jax.tree.leaves(params)]
-    compiled = targets.compile(update, params, state, params, donate_argnums=(0, 1))
-    return {"leaves": len(sizes), **_describe(compiled, 4 * sum(sizes))}
+    arguments = params, state, params
+    compiled, held = targets.compile_with_held(update, *arguments, donate_argnums=(0, 1))
+    return {"leaves": len(sizes), **_describe(compiled, held, 4 * sum(sizes))}
 
 
-def _describe(compiled: targets.Compiled, size: int) -> dict[str, float]:
+def _describe(compiled: targets.Compiled, held: int, size: int) -> dict[str, float]:
     found = hlo.count(compiled.program)
     return {
         "collectives": found.collectives,
@@ -150,6 +151,7 @@ def _describe(compiled: targets.Compiled, size: int) -> dict[str, float]:
         "conditionals": found.conditionals,
         "traffic": found.bytes_accessed / size,
         "temporaries": found.temporaries / size,
+        "held": held / size,
         "seconds": compiled.seconds,
     }
 
@@ -191,11 +193,11 @@ def compare_per_example(chips: str) -> Iterator[Row]:
         return clipped(params, *batch)[0]
 
     size = hlo.tree_bytes(params)
-    theirs = _describe(targets.compile(plain, params, *batch), size)
+    theirs = _describe(*targets.compile_with_held(plain, params, *batch), size)
     for place, step in {"shard_map": clip_per_shard, "jit": clip_in_one}.items():
         row: Row = {"chips": chips, "model": "0.5M", "layout": "data parallel"}
         row |= {"step": f"{PER_EXAMPLE}, {place}", "leaves": len(jax.tree.leaves(params))}
-        row |= _describe(targets.compile(step, params, *batch), size)
+        row |= _describe(*targets.compile_with_held(step, params, *batch), size)
         yield row | {f"peer {key}": value for key, value in theirs.items()}
 
 
@@ -231,11 +233,13 @@ SUITE = Suite(
         Column("conditionals", "conditionals"),
         Column("traffic P", "traffic", "{:.2f}"),
         Column("temp. P", "temporaries", "{:.3f}"),
+        Column("held P", "held", "{:.3f}"),
         Column("compile s", "seconds", "{:.0f}"),
         Column("peer: collectives", "peer collectives"),
         Column("scalars", "peer scalars"),
         Column("traffic P", "peer traffic", "{:.2f}"),
         Column("temp. P", "peer temporaries", "{:.3f}"),
+        Column("held P", "peer held", "{:.3f}"),
         Column("compile s", "peer seconds", "{:.0f}"),
     ),
     measure,

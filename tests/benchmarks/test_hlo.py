@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from benchmarks.harness import hlo
+from benchmarks.harness import hlo, targets
 from tests.counts.programs import SLACK, TREES, compiled, counts
 
 SGD, ADAM, CLIP = optax.sgd(0.1), optax.adam(0.1), optax.clip_by_global_norm(1.0)
@@ -165,3 +165,19 @@ def test_calls_loops_and_asynchronous_pairs() -> None:
 def test_text_without_an_entry_is_refused() -> None:
     with pytest.raises(ValueError, match="no entry"):
         hlo.parse("HloModule empty\n")
+
+
+def test_what_temporaries_hold_is_counted_without_gaps_and_once() -> None:
+    assignment = """BufferAssignment:
+allocation 0: size 4096, parameter 0, shape |f32[1024]| at ShapeIndex {}:
+ value: <0 param @0> (size=4096,offset=0): f32[1024]{0}
+allocation 1: size 65536, color 1, page 0, preallocated-temp:
+ value: <1 in_vmem @0> (size=65536,offset=0): f32[16384]{0:S(1)}
+allocation 2: size 49152, page 0, preallocated-temp:
+ value: <2 scalar @0> (size=512,offset=16384): f32[]
+ value: <3 vector @0> (size=2048,offset=0): f32[512]{0}
+ value: <4 later @0> (size=4096,offset=0): f32[1024]{0}
+ value: <5 inside @0> (size=512,offset=1024): f32[]
+ value: <6 across{1} @0> (size=4096,offset=2048): f32[1024]{0}
+"""
+    assert targets.count_held(assignment) == 512 + 4096 + 2048

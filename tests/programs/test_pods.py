@@ -35,6 +35,7 @@ def test_a_decoder_of_single_layers(layout: str) -> None:
     missed = [one for one in pods.judge([row], "tpu") if one.verdict != "holds"]
     assert not missed, records.render_findings(missed)
     assert row["scalars"] <= 30 < row["leaves"]
+    assert 0 < row["held"] < row["temporaries"]
 
 
 def test_matrices_of_one_shape_that_lie_on_the_chips_otherwise() -> None:
