@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from clipax import _platforms
@@ -15,11 +16,11 @@ from clipax.engine._blocks import Group
 from clipax.measure import is_whole
 from clipax.norms import Decision
 
-__all__ = ["Row", "make_row"]
+__all__ = ["Row", "make_rows"]
 
 
 class Row(NamedTuple):
-    """The records of a group for one step: vectors over its blocks, or over a block's units.
+    """The records of one step: vectors over blocks, or arrays over a block's units.
 
     Attributes:
       numbers: Norm, threshold, factor of the gradient and factor of the update.
@@ -36,8 +37,29 @@ class Row(NamedTuple):
     any_finite: Array
 
 
-def make_row(group: Group, decision: Decision, update_factor: Array | None) -> Row:
-    """Make the records of a group, those of units joined to one.
+def make_rows(
+    groups: Sequence[Group], decisions: Sequence[Decision], update_factors: Sequence[Array | None]
+) -> Row:
+    """Make the records of all groups: vectors over their blocks, in the groups' order.
+
+    Blocks with units, whose records are joined to one each, are behind all others.
+    """
+    rows = [_make_row(*facts) for facts in zip(groups, decisions, update_factors, strict=True)]
+    blocks = [row for row, group in zip(rows, groups, strict=True) if not group.unit]
+    blocks = [jax.tree.map(jnp.atleast_1d, row) for row in blocks]
+    if units := [row for row, group in zip(rows, groups, strict=True) if group.unit]:
+        gpu, tpu = _each(_join_at_once), _each(_join_units)
+        if not all(is_whole(row.share) for row in units):
+            gpu = tpu = _join_by_maxima
+        blocks.append(_platforms.choose(units, cpu=_each(_join_units), gpu=gpu, tpu=tpu))
+    row = jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
+    if update_factors[0] is None:  # so are the others
+        row = row._replace(numbers=(*row.numbers, jnp.ones_like(row.share)))
+    return row
+
+
+def _make_row(group: Group, decision: Decision, update_factor: Array | None) -> Row:
+    """Make the records of a group, of a block's units one by one.
 
     A factor of the update of None is 1: it needs no reduction.
     """
@@ -51,15 +73,16 @@ def make_row(group: Group, decision: Decision, update_factor: Array | None) -> R
     if update_factor is not None:
         numbers.append(update_factor)
     left = jnp.minimum(norms * decision.factor, largest)
-    row = Row(tuple(numbers), left, clipped, finite, finite)
-    if group.unit:
-        gpu, tpu = _join_at_once, _join_units
-        if not is_whole(norms):
-            gpu = tpu = _join_by_maxima
-        row = _platforms.choose(row, cpu=_join_units, gpu=gpu, tpu=tpu)
-    if update_factor is None:
-        row = row._replace(numbers=(*row.numbers, jnp.ones_like(row.share)))
-    return jax.tree.map(jnp.atleast_1d, row)
+    return Row(tuple(numbers), left, clipped, finite, finite)
+
+
+def _each(join: Callable[[Row], Row]) -> Callable[[list[Row]], Row]:
+    """Join the records of one block after the other."""
+
+    def join_each(blocks: list[Row]) -> Row:
+        return jax.tree.map(lambda *values: jnp.stack(values), *map(join, blocks))
+
+    return join_each
 
 
 def _join_units(units: Row) -> Row:
@@ -75,22 +98,44 @@ def _join_units(units: Row) -> Row:
     return Row(numbers, left, share, jnp.all(finite), jnp.any(finite))
 
 
-def _join_by_maxima(units: Row) -> Row:
-    """Do the same by a maximum and a sum: over devices each kind of reduction is a collective."""
-    (norms, *others), finite = units.numbers, units.is_finite
-    lowest = -jnp.finfo(norms.dtype).max
-    columns = [
-        jnp.where(finite, norms, 0),
-        jnp.where(finite, units.clipped_norm, 0),
-        finite.astype(norms.dtype),
-        (~finite).astype(norms.dtype),
-    ]
-    columns += [jnp.where(finite, -values, lowest) for values in others]
-    axes = tuple(range(1, norms.ndim + 1))
-    norm, left, some, missing, *rest = jnp.max(jnp.stack(columns), axes, initial=lowest)
-    share = jnp.sum(units.share) / max(norms.size, 1)
+def _join_by_maxima(blocks: list[Row]) -> Row:
+    """Do the same for blocks whose units lie on many devices, by a maximum and a sum of each.
+
+    Over devices each kind of reduction is a collective. What follows is done for all blocks at
+    once: XLA for TPUs allocates 16 KiB for every scalar.
+    """
+    dtype = blocks[0].share.dtype
+    lowest = -jnp.finfo(dtype).max
+
+    def reduce(units: Row) -> tuple[Array, Array]:
+        (norms, *others), finite = units.numbers, units.is_finite
+        columns = [
+            jnp.where(finite, norms, 0),
+            jnp.where(finite, units.clipped_norm, 0),
+            finite.astype(dtype),
+            (~finite).astype(dtype),
+        ]
+        columns += [jnp.where(finite, -values, lowest) for values in others]
+        axes = tuple(range(1, norms.ndim + 1))
+        return jnp.max(_interleave(columns), axes, initial=lowest), jnp.sum(units.share)
+
+    maxima, sums = (jnp.stack(values) for values in zip(*map(reduce, blocks), strict=True))
+    norm, left, some, missing, *rest = maxima.T
+    sizes = np.array([max(units.share.size, 1) for units in blocks], dtype)
     numbers = (jnp.maximum(norm, 0), *(-value for value in rest))
-    return Row(numbers, jnp.maximum(left, 0), share, missing <= 0, some > 0)
+    return Row(numbers, jnp.maximum(left, 0), sums / sizes, missing <= 0, some > 0)
+
+
+def _interleave(arrays: Sequence[Array]) -> Array:
+    """Stack arrays by selections, which are computed as they are reduced.
+
+    XLA for TPUs would write `jnp.stack` first: .95 P of traffic for AGC with FSDP over 256 chips.
+    """
+    row = lax.broadcasted_iota(jnp.int32, (len(arrays), *arrays[0].shape), 0)
+    stack = arrays[-1][None]
+    for place in range(len(arrays) - 1):
+        stack = jnp.where(row == place, arrays[place][None], stack)
+    return stack
 
 
 def _join_at_once(units: Row) -> Row:

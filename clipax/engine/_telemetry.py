@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from clipax._export import exportable
 from clipax._typing import Array
 from clipax.engine._blocks import Group, block_key
-from clipax.engine._rows import make_row
+from clipax.engine._rows import make_rows
 from clipax.norms import Decision
 
 __all__ = [
@@ -185,11 +184,7 @@ def record(
     clipped, bad = (jnp.zeros(len(counts), jnp.int32) for _ in range(2))
     measured = np.zeros(len(counts), bool)
     if groups:
-        rows = [
-            make_row(group, decision, factor)
-            for group, decision, factor in zip(groups, decisions, update_factors, strict=True)
-        ]
-        row = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows)
+        row = make_rows(groups, decisions, update_factors)
         order = {label: place for place, label in enumerate(known_labels(old))}
         place = np.array([order[label] for group in groups for label in group.labels])
         measured[place] = True
