@@ -27,13 +27,6 @@ __all__ = [
     "sum_rescaled_squares",
 ]
 
-_SMALL = 2**14
-"""Up to this many entries a plain sum with its temporary is cheaper than a loop of pairs.
-
-A branch costs time even where it is not taken: for 150 leaves a third of a millisecond with loops
-of pairs, a third of that with plain sums.
-"""
-
 _MARGIN = 20
 """Half of the bits by which the ranges of the sums overlap: for 2^40 entries."""
 
@@ -94,39 +87,17 @@ def hide_scale(scale: float, dtype: Any) -> Array:
 
 
 def sum_rescaled_squares(
-    values: Sequence[Array], layout: Layout, dtype: Any, scales: Norms
+    values: Sequence[Array], parts: Sequence[Array], layout: Layout, dtype: Any, scales: Norms
 ) -> Norms:
-    """Sum the squares of the arrays, each times its block's scale, by label."""
+    """Sum the squares of the arrays, each times its block's scale, by label.
+
+    Where arrays share a scale, XLA for CPU broadcasts it once for all of them and writes that out.
+    Each gets one of its own, which depends on its plain sum in `parts`.
+    """
     sums: list[Array] = []
-    for value, whole, block in zip(values, layout.whole, layout.blocks, strict=True):
+    for value, part, block in zip(values, parts, layout.blocks, strict=True):
+        # NaN gives NaN in any case.
+        scale = jnp.where(jnp.isnan(part), part, scales[block.label])
         axes = reduced_axes(value.ndim, block)
-        scale = jnp.expand_dims(scales[block.label], axes)
-        add = _sum_in_pairs if whole and value.size > _SMALL else jnp.sum
-        sums.append(add(_sums.square(value, dtype, scale), axes))
+        sums.append(jnp.sum(_sums.square(value, dtype, jnp.expand_dims(scale, axes)), axes))
     return _sums.add_by_label(sums, layout)
-
-
-def _sum_in_pairs(terms: Array, axes: tuple[int, ...]) -> Array:
-    """Sum non-negative terms in a loop, each sum as two numbers that do not overlap.
-
-    Where the terms have a factor that is no constant, XLA for CPU broadcasts it to an array for a
-    plain sum and writes that out. This loop is slower, but needs no temporary: .0008 instead of
-    .13 times the parameters' bytes (`benchmarks/NOTES.md`), in a branch that is rarely taken.
-    It is one chain of additions, in which a single float32 stands still after 2^24 equal terms.
-    """
-    zero = jnp.zeros((), terms.dtype)
-    rounded, lost = lax.reduce((terms, jnp.zeros_like(terms)), (zero, zero), _add_pairs, axes)
-    # The rounding error of an infinite sum is NaN.
-    return jnp.where(jnp.isfinite(rounded), rounded + lost, rounded)
-
-
-def _add_pairs(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Add two pairs of a sum and its rounding error.
-
-    The error is exact where the first sum is the larger, as in a loop after its first few terms.
-    """
-    both = first[0] + second[0]
-    lost = ((first[0] - both) + second[0]) + (first[1] + second[1])
-    # Into the sum with all that fits: errors added up by themselves would stand still in turn.
-    total = both + lost
-    return total, (both - total) + lost

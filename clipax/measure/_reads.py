@@ -89,7 +89,8 @@ def read_again(
     """
     values = function(arrays)
     bounds = lower_bounds(values, layout, dtype)
-    squares = _sums.sum_squares(values, layout, dtype)
+    each = _sums.sum_squares_each(values, layout, dtype)
+    squares = _sums.add_by_label(each, layout)
 
     def stack(values: Norms) -> Array | None:
         return _sums.stack([values[label] for label in labels]) if labels else None
@@ -105,7 +106,7 @@ def read_again(
         # square constants first (`hide_scale`). Call `function` inside the branch: XLA writes out
         # every operand of a `cond`.
         scales, hidden = jax.tree.map(lax.optimization_barrier, (scales, arrays))
-        again = sum_rescaled_squares(function(hidden), layout, dtype, scales)
+        again = sum_rescaled_squares(function(hidden), each, layout, dtype, scales)
         norms = {label: _sums.take_root(sums) / scales[label] for label, sums in again.items()}
         return Measurement(norms, stack(norms))
 

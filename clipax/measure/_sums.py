@@ -22,6 +22,7 @@ __all__ = [
     "square",
     "stack",
     "sum_squares",
+    "sum_squares_each",
     "take_largest",
     "take_root",
 ]
@@ -49,11 +50,16 @@ def reduce_each(
 
 def sum_squares(values: Sequence[Array], layout: Layout, dtype: Any) -> Norms:
     """Sum the squares of the arrays, by label."""
+    return add_by_label(sum_squares_each(values, layout, dtype), layout)
+
+
+def sum_squares_each(values: Sequence[Array], layout: Layout, dtype: Any) -> list[Array]:
+    """Sum the squares of each array."""
 
     def reduce(value: Array, axes: tuple[int, ...]) -> Array:
         return jnp.sum(square(value, dtype), axes)
 
-    return add_by_label(reduce_each(reduce, values, layout), layout)
+    return reduce_each(reduce, values, layout)
 
 
 def square(value: Array, dtype: Any, scale: Array | None = None) -> Array:

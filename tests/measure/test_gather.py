@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import clipax
 from clipax import scopes
-from clipax.measure import _again, _gather, measure
+from clipax.measure import _gather, measure
 from clipax.measure._gather import assume_devices, gather, lay_out
 from clipax.measure._leaves import name_leaves
 
@@ -117,7 +117,7 @@ def test_leaves_of_one_shard_are_gathered_inside_shard_map() -> None:
     assert counts == [-(-LEAVES // _gather.AT_ONCE) + 1]
 
 
-LARGE = 2 * _again._SMALL
+LARGE = 2**15
 
 
 def test_a_large_leaf_after_an_overflow() -> None:

@@ -150,3 +150,11 @@ def test_one_collective_for_all_leaves(mesh):
     text = jax.jit(norm).lower(tree).compile().as_text()
     entry = text[text.index("ENTRY") :]
     assert entry.count(" all-reduce(") == 1
+
+
+def test_zeros_on_some_devices_do_not_hide_squares_that_vanish_on_another(mesh):
+    kernel = jnp.zeros((8, 2)).at[5, 1].set(3e-25)
+    tiny = {"kernel": kernel, "bias": jnp.zeros(2)}
+    norm = norm_in_shard_map(mesh, "data")
+    np.testing.assert_allclose(norm(tiny), 3e-25, rtol=1e-6)
+    assert norm(jax.tree.map(jnp.zeros_like, tiny)) == 0
