@@ -37,6 +37,7 @@ class BlockFactors(NamedTuple):
 def read_factors(
     factors: dict[str, BlockFactors],
     groups: Sequence[Group],
+    columns: Sequence[BlockFactors],
     telemetry: Telemetry,
     *,
     scales_update: bool,
@@ -45,32 +46,51 @@ def read_factors(
 
     The records are computed anyway, so that a GPU launches no kernel for the factor, and XLA for
     GPU merges the kernels of leaves that share a vector. A TPU has one program of scalars instead
-    of one for each leaf. On a CPU the factors are taken as they were decided.
+    of one for each leaf. Where other blocks have units, whose records come late, it reads `columns`
+    in their place (`benchmarks/NOTES.md`). On a CPU the factors are taken as they were decided.
+
+    Args:
+      factors: The factors by label, as they were decided.
+      groups: The groups.
+      columns: The factors of each group, shaped like its norms.
+      telemetry: The records of the step.
+      scales_update: Whether a rule decided on the factor of the update; else it is 1.
     """
     order = known_labels(telemetry)
-    labels = {label for group in groups if not group.unit for label in group.labels}
+    single = [
+        (group, column) for group, column in zip(groups, columns, strict=True) if not group.unit
+    ]
+    labels = {label for group, _ in single for label in group.labels}
 
-    def from_records(latest: Array, counts: Array, decided: Any) -> dict[str, BlockFactors]:
+    def from_records(latest: Array, counts: Array, columns: Any, decided: Any) -> Any:
         # Behind a barrier, or XLA computes the factor again from the norm.
         latest, counts = lax.optimization_barrier((latest, counts))
         read = telemetry._replace(latest=latest, counts=counts)
         update = read.update_factor if scales_update else jnp.ones_like(read.update_factor)
-        columns = BlockFactors(read.clip_factor, update, read.is_finite)
+        whole = BlockFactors(read.clip_factor, update, read.is_finite)
         if telemetry.names is None:
-            return decided | dict.fromkeys(labels, columns)
-        rows = zip(order, *map(jnp.unstack, columns), strict=False)
+            return decided | dict.fromkeys(labels, whole)
+        rows = zip(order, *map(jnp.unstack, whole), strict=False)
         return decided | {label: BlockFactors(*row) for label, *row in rows if label in labels}
 
-    def as_decided(latest: Array, counts: Array, decided: Any) -> dict[str, BlockFactors]:
+    def from_columns(latest: Array, counts: Array, columns: Any, decided: Any) -> Any:
+        read = dict(decided)
+        for (group, _), column in zip(single, lax.optimization_barrier(columns), strict=True):
+            rows = zip(group.labels, *map(jnp.unstack, column), strict=True)
+            read |= {label: BlockFactors(*row) for label, *row in rows}
+        return read
+
+    def as_decided(latest: Array, counts: Array, columns: Any, decided: Any) -> Any:
         return dict(decided)
 
     return _platforms.choose(
         telemetry.latest,
         telemetry.counts,
+        [column for _, column in single],
         factors,
         cpu=as_decided,
         gpu=from_records,
-        tpu=from_records,
+        tpu=from_records if len(single) == len(groups) else from_columns,
     )
 
 
