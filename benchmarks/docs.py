@@ -62,7 +62,13 @@ PROGRAMS = {
         _WORST,
         Column("waits of the host", "waits"),
     ),
-    "tpu": (*_METHODS, *_ARRAYS, _WORST, Column("conditionals", "waits")),
+    "tpu": (
+        *_METHODS,
+        *_ARRAYS,
+        _WORST,
+        Column("held", "held", "{:.3f}"),
+        Column("conditionals", "waits"),
+    ),
 }
 _MEMORY = Column("traffic, temp.", "memory"), Column("peer's", "peer memory")
 STEPS = (
@@ -140,8 +146,9 @@ def write_programs(target: str) -> str:
         for name in ("kernels", "traffic"):
             both = [round(row[one], 2) for one in (name, f"peer {name}") if one in row]
             cell[f"{row['tree']} {row['dtype']} {name}"] = " / ".join(f"{one:g}" for one in both)
-        for name in ("waits", "temporaries"):
-            cell[name] = max(row[name], cell.get(name, 0))
+        for name in ("waits", "temporaries", "held"):
+            if name in row:
+                cell[name] = max(row[name], cell.get(name, 0))
     about = "; ".join(dict.fromkeys(map(_describe_run, content.runs)))
     table = records.table(PROGRAMS[target], cells.values(), markdown=True)
     return f"{table}\n\nCompiled with {about}."

@@ -171,8 +171,8 @@ def count_held(assignment: str) -> int:
     return held
 
 
-def compile_step(transformation: Any, params: Any, target: str) -> Compiled:
-    """Compiles an optimizer's step for one device, parameters and state donated.
+def place_step(transformation: Any, params: Any, target: str) -> tuple[Any, Any]:
+    """Makes an optimizer's step, and describes its arguments on one device.
 
     `params` are shapes and dtypes, those of the gradients too.
     """
@@ -183,4 +183,4 @@ def compile_step(transformation: Any, params: Any, target: str) -> Compiled:
 
     mesh = make_mesh(find_devices(target)[:1], {"device": 1})
     params, state = place((params, jax.eval_shape(transformation.init, params)), mesh)
-    return compile(step, params, state, params, donate_argnums=(0, 1))
+    return step, (params, state, params)

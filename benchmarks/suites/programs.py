@@ -59,7 +59,12 @@ def count(target: str, name: str, tree: str, dtype: str) -> Row:
         if reads is not None:
             memory = hlo.tree_bytes(jax.eval_shape(optimizer.init, params))
             row["limit"] = round(3 + reads + (2 + again) * memory / size, 3)
-    compiled = targets.compile_step(optimizer, params, target)
+    step, arguments = targets.place_step(optimizer, params, target)
+    if target == "tpu":
+        compiled, held = targets.compile_with_held(step, *arguments, donate_argnums=(0, 1))
+        row["held"] = round(held / size, 4)
+    else:
+        compiled = targets.compile(step, *arguments, donate_argnums=(0, 1))
     found = hlo.count(compiled.program)
     return row | {
         "kernels": found.kernels,
@@ -120,6 +125,8 @@ def judge_row(row: Row, device: str, *, granted: bool = False) -> Iterator[Findi
         beside = gpu or (granted and not one)
         limit = SLACK + (row["peer temporaries"] if beside else 0)
         yield records.judge("temporaries, P", where, row["temporaries"], limit)
+        if "held" in row:
+            yield records.judge("held, P", where, row["held"], SLACK)
 
 
 def judge(rows: Sequence[Row], device: str) -> Iterator[Finding]:
@@ -176,12 +183,14 @@ SUITE = Programs(
         Column("traffic P", "traffic", "{:.2f}"),
         Column("limit P", "limit", "{:.2f}"),
         Column("temp. P", "temporaries", "{:.3f}"),
+        Column("held P", "held", "{:.3f}"),
         Column("compile s", "seconds", "{:.1f}"),
         Column("peer", "peer"),
         Column("kernels", "peer kernels"),
         Column("waits", "peer waits"),
         Column("traffic P", "peer traffic", "{:.2f}"),
         Column("temp. P", "peer temporaries", "{:.3f}"),
+        Column("held P", "peer held", "{:.3f}"),
         Column("compile s", "peer seconds", "{:.1f}"),
     ),
     measure,
