@@ -18,7 +18,7 @@ from benchmarks.choice_tables import RESULTS, load
 from benchmarks.command import load_suite
 from benchmarks.harness import records
 from benchmarks.harness.records import Column, Row
-from benchmarks.harness.trees import describe
+from benchmarks.harness.trees import write_size
 from benchmarks.suites.cases import CASES, CLIPAX, PEER, TWIN
 from benchmarks.suites.figures import measure_spread
 from benchmarks.suites.programs import join
@@ -97,7 +97,7 @@ def write_steps(columns: Sequence[Column], *, named: bool) -> str:
         here = {row["program"]: row for row in some}
         ours, peer = here[CLIPAX], here[PEER]
         if named and ours["tree"] in NAMED and ours["case"] in SHOWN:
-            step = CASES[ours["case"]].summary, ours["dtype"], describe(ours["tree"])
+            step = CASES[ours["case"]].summary, ours["dtype"], write_size(ours["tree"])
         elif not named and "x" in ours["tree"] and ours["entries"] >= 10**6:
             size = f"{ours['entries'] / 1e6:,.0f}M in {ours['leaves']:,}"
             step = ours["case"], ours["dtype"], size

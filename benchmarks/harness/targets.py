@@ -176,11 +176,16 @@ def place_step(transformation: Any, params: Any, target: str) -> tuple[Any, Any]
 
     `params` are shapes and dtypes, those of the gradients too.
     """
+    mesh = make_mesh(find_devices(target)[:1], {"device": 1})
+    params, state = place((params, jax.eval_shape(transformation.init, params)), mesh)
+    return make_step(transformation), (params, state, params)
+
+
+def make_step(transformation: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Makes an optimizer's step: from parameters, state and gradients to the first two anew."""
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
         updates, state = transformation.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    mesh = make_mesh(find_devices(target)[:1], {"device": 1})
-    params, state = place((params, jax.eval_shape(transformation.init, params)), mesh)
-    return step, (params, state, params)
+    return step

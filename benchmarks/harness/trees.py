@@ -128,7 +128,7 @@ def measure_size(name: str, scale: float = 1.0) -> tuple[int, int]:
     return sum(math.prod(shape) for shape in found), len(found)
 
 
-def describe(name: str) -> str:
+def write_size(name: str) -> str:
     """Says of how many arrays and entries a tree is, as in "64 arrays, 70M"."""
     entries, leaves = measure_size(name)
     if leaves > 1:
@@ -136,7 +136,8 @@ def describe(name: str) -> str:
     else:
         (shape,) = shapes(name).values()
         arrays = "one array" if len(shape) == 1 else f"one array of {' x '.join(map(str, shape))}"
-    return f"{arrays}, {entries / 1e6:.0f}M"
+    millions = entries / 1e6
+    return f"{arrays}, {millions:,.0f}M" if millions >= 1 else f"{arrays}, {millions:.2g}M"
 
 
 def parameters(name: str, dtype: Any, *, scale: float = 1.0, seed: int = 0) -> Any:

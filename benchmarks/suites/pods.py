@@ -133,13 +133,9 @@ def count(chips: str, model: str, layout: str, transformation: Any) -> dict[str,
     params = targets.place(shapes, mesh, lambda leaf: choose_spec(layout, leaf.shape))
     state = targets.place(jax.eval_shape(optimizer.init, shapes), mesh)
 
-    def update(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-        updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
     sizes = [math.prod(one.sharding.shard_shape(one.shape)) for one in jax.tree.leaves(params)]
-    arguments = params, state, params
-    compiled, held = targets.compile_with_held(update, *arguments, donate_argnums=(0, 1))
+    step, arguments = targets.make_step(optimizer), (params, state, params)
+    compiled, held = targets.compile_with_held(step, *arguments, donate_argnums=(0, 1))
     return {"leaves": len(sizes), **_describe(compiled, held, 4 * sum(sizes))}
 
 

@@ -190,4 +190,5 @@ SUITE = Suite(
     judge,
     add_options,
     prepare=lambda options: targets.prepare(options.target),
+    apart="clip",
 )

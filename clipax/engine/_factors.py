@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -12,6 +12,7 @@ from clipax import _platforms
 from clipax._typing import Array
 from clipax.engine._blocks import Group
 from clipax.engine._telemetry import Telemetry, known_labels
+from clipax.norms import Decision
 
 __all__ = ["BlockFactors", "pack", "read_factors", "unpack"]
 
@@ -37,60 +38,74 @@ class BlockFactors(NamedTuple):
 def read_factors(
     factors: dict[str, BlockFactors],
     groups: Sequence[Group],
-    columns: Sequence[BlockFactors],
+    decisions: Sequence[Decision],
+    update_factors: Sequence[Array | None],
     telemetry: Telemetry,
-    *,
-    scales_update: bool,
 ) -> dict[str, BlockFactors]:
     """Read the factors of blocks that have one norm out of the records of the step.
 
     The records are computed anyway, so that a GPU launches no kernel for the factor, and XLA for
     GPU merges the kernels of leaves that share a vector. A TPU has one program of scalars instead
-    of one for each leaf. Where other blocks have units, whose records come late, it reads `columns`
-    in their place (`benchmarks/NOTES.md`). On a CPU the factors are taken as they were decided.
+    of one for each leaf. Where other blocks have units, all records wait for the norms of these: a
+    TPU then reads the vectors of the decision, with which a training step moves less
+    (`benchmarks/NOTES.md`). On a CPU the factors are taken as they were decided.
 
     Args:
       factors: The factors by label, as they were decided.
       groups: The groups.
-      columns: The factors of each group, shaped like its norms.
+      decisions: The decision on each group.
+      update_factors: The factor of the update of each group; None for a factor of 1.
       telemetry: The records of the step.
-      scales_update: Whether a rule decided on the factor of the update; else it is 1.
     """
     order = known_labels(telemetry)
-    single = [
-        (group, column) for group, column in zip(groups, columns, strict=True) if not group.unit
-    ]
-    labels = {label for group, _ in single for label in group.labels}
+    single = {
+        group.labels: BlockFactors(
+            decision.factor,
+            jnp.ones_like(group.norms) if update_factor is None else update_factor,
+            jnp.isfinite(group.norms),
+        )
+        for group, decision, update_factor in zip(groups, decisions, update_factors, strict=True)
+        if not group.unit
+    }
+    chosen = [label for labels in single for label in labels]
+    scales_update = any(factor is not None for factor in update_factors)
 
-    def from_records(latest: Array, counts: Array, columns: Any, decided: Any) -> Any:
+    def from_records(
+        latest: Array, counts: Array, vectors: list[BlockFactors], decided: dict[str, BlockFactors]
+    ) -> dict[str, BlockFactors]:
         # Behind a barrier, or XLA computes the factor again from the norm.
         latest, counts = lax.optimization_barrier((latest, counts))
         read = telemetry._replace(latest=latest, counts=counts)
         update = read.update_factor if scales_update else jnp.ones_like(read.update_factor)
-        whole = BlockFactors(read.clip_factor, update, read.is_finite)
+        columns = BlockFactors(read.clip_factor, update, read.is_finite)
         if telemetry.names is None:
-            return decided | dict.fromkeys(labels, whole)
-        rows = zip(order, *map(jnp.unstack, whole), strict=False)
-        return decided | {label: BlockFactors(*row) for label, *row in rows if label in labels}
+            return decided | dict.fromkeys(chosen, columns)
+        rows = zip(order, *map(jnp.unstack, columns), strict=False)
+        known = {label: BlockFactors(*row) for label, *row in rows}
+        return decided | {label: known[label] for label in chosen}
 
-    def from_columns(latest: Array, counts: Array, columns: Any, decided: Any) -> Any:
+    def from_decisions(
+        latest: Array, counts: Array, vectors: list[BlockFactors], decided: dict[str, BlockFactors]
+    ) -> dict[str, BlockFactors]:
         read = dict(decided)
-        for (group, _), column in zip(single, lax.optimization_barrier(columns), strict=True):
-            rows = zip(group.labels, *map(jnp.unstack, column), strict=True)
+        for labels, columns in zip(single, lax.optimization_barrier(vectors), strict=True):
+            rows = zip(labels, *map(jnp.unstack, columns), strict=True)
             read |= {label: BlockFactors(*row) for label, *row in rows}
         return read
 
-    def as_decided(latest: Array, counts: Array, columns: Any, decided: Any) -> Any:
+    def as_decided(
+        latest: Array, counts: Array, vectors: list[BlockFactors], decided: dict[str, BlockFactors]
+    ) -> dict[str, BlockFactors]:
         return dict(decided)
 
     return _platforms.choose(
         telemetry.latest,
         telemetry.counts,
-        [column for _, column in single],
+        list(single.values()),
         factors,
         cpu=as_decided,
         gpu=from_records,
-        tpu=from_records if len(single) == len(groups) else from_columns,
+        tpu=from_records if len(single) == len(groups) else from_decisions,
     )
 
 

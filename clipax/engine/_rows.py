@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -42,7 +43,8 @@ def make_rows(
 ) -> Row:
     """Make the records of all groups: vectors over their blocks, in the groups' order.
 
-    Blocks with units, whose records are joined to one each, are behind all others.
+    Blocks with units, whose records are joined to one each, are behind all others, as
+    `group_blocks` puts them.
     """
     rows = [_make_row(*facts) for facts in zip(groups, decisions, update_factors, strict=True)]
     blocks = [row for row, group in zip(rows, groups, strict=True) if not group.unit]
@@ -50,7 +52,8 @@ def make_rows(
     if units := [row for row, group in zip(rows, groups, strict=True) if group.unit]:
         gpu, tpu = _each(_join_at_once), _each(_join_units)
         if not all(is_whole(row.share) for row in units):
-            gpu = tpu = _join_by_maxima
+            gpu = partial(_join_by_maxima, jnp.stack)
+            tpu = partial(_join_by_maxima, _stack_by_selection)
         blocks.append(_platforms.choose(units, cpu=_each(_join_units), gpu=gpu, tpu=tpu))
     row = jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
     if update_factors[0] is None:  # so are the others
@@ -77,7 +80,7 @@ def _make_row(group: Group, decision: Decision, update_factor: Array | None) -> 
 
 
 def _each(join: Callable[[Row], Row]) -> Callable[[list[Row]], Row]:
-    """Join the records of one block after the other."""
+    """Make a function that joins the records of one block after the other."""
 
     def join_each(blocks: list[Row]) -> Row:
         return jax.tree.map(lambda *values: jnp.stack(values), *map(join, blocks))
@@ -98,11 +101,15 @@ def _join_units(units: Row) -> Row:
     return Row(numbers, left, share, jnp.all(finite), jnp.any(finite))
 
 
-def _join_by_maxima(blocks: list[Row]) -> Row:
+def _join_by_maxima(stack: Callable[[Sequence[Array]], Array], blocks: list[Row]) -> Row:
     """Do the same for blocks whose units lie on many devices, by a maximum and a sum of each.
 
     Over devices each kind of reduction is a collective. What follows is done for all blocks at
     once: XLA for TPUs allocates 16 KiB for every scalar.
+
+    Args:
+      stack: Stacks arrays of one shape.
+      blocks: The records of the units, block by block.
     """
     dtype = blocks[0].share.dtype
     lowest = -jnp.finfo(dtype).max
@@ -117,7 +124,7 @@ def _join_by_maxima(blocks: list[Row]) -> Row:
         ]
         columns += [jnp.where(finite, -values, lowest) for values in others]
         axes = tuple(range(1, norms.ndim + 1))
-        return jnp.max(_interleave(columns), axes, initial=lowest), jnp.sum(units.share)
+        return jnp.max(stack(columns), axes, initial=lowest), jnp.sum(units.share)
 
     maxima, sums = (jnp.stack(values) for values in zip(*map(reduce, blocks), strict=True))
     norm, left, some, missing, *rest = maxima.T
@@ -126,16 +133,16 @@ def _join_by_maxima(blocks: list[Row]) -> Row:
     return Row(numbers, jnp.maximum(left, 0), sums / sizes, missing <= 0, some > 0)
 
 
-def _interleave(arrays: Sequence[Array]) -> Array:
-    """Stack arrays by selections, which are computed as they are reduced.
+def _stack_by_selection(arrays: Sequence[Array]) -> Array:
+    """Stack arrays by selections, which XLA for TPUs computes as it reduces them.
 
-    XLA for TPUs would write `jnp.stack` first: .95 P of traffic for AGC with FSDP over 256 chips.
+    It would write `jnp.stack` first (`benchmarks/NOTES.md`).
     """
     row = lax.broadcasted_iota(jnp.int32, (len(arrays), *arrays[0].shape), 0)
-    stack = arrays[-1][None]
+    stacked = arrays[-1][None]
     for place in range(len(arrays) - 1):
-        stack = jnp.where(row == place, arrays[place][None], stack)
-    return stack
+        stacked = jnp.where(row == place, arrays[place][None], stacked)
+    return stacked
 
 
 def _join_at_once(units: Row) -> Row:

@@ -160,19 +160,7 @@ class Step:
         )
         others = [norm for label, norm in norms.items() if label in excluded]
         telemetry = record(telemetry, self.groups, self.decisions, update_factors, others)
-        columns = [
-            BlockFactors(
-                decision.factor,
-                jnp.ones_like(group.norms) if update_factor is None else update_factor,
-                jnp.isfinite(group.norms),
-            )
-            for group, decision, update_factor in zip(
-                self.groups, self.decisions, update_factors, strict=True
-            )
-        ]
-        factors = read_factors(
-            factors, self.groups, columns, telemetry, scales_update=rules.after is not None
-        )
+        factors = read_factors(factors, self.groups, self.decisions, update_factors, telemetry)
         for label in norms.keys() & excluded:
             ones = jnp.ones_like(norms[label])
             factors[label] = BlockFactors(ones, ones, jnp.isfinite(norms[label]))

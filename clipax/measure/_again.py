@@ -92,11 +92,18 @@ def sum_rescaled_squares(
     """Sum the squares of the arrays, each times its block's scale, by label.
 
     Where arrays share a scale, XLA for CPU broadcasts it once for all of them and writes that out.
-    Each gets one of its own, which depends on its plain sum in `parts`.
+    A selection by its plain sum makes each array's scale another number to XLA: where that is NaN,
+    so is the norm (`benchmarks/NOTES.md`).
+
+    Args:
+      values: The arrays.
+      parts: The plain sum of the squares of each.
+      layout: What is known of them.
+      dtype: The type in which to sum.
+      scales: By label.
     """
     sums: list[Array] = []
     for value, part, block in zip(values, parts, layout.blocks, strict=True):
-        # NaN gives NaN in any case.
         scale = jnp.where(jnp.isnan(part), part, scales[block.label])
         axes = reduced_axes(value.ndim, block)
         sums.append(jnp.sum(_sums.square(value, dtype, jnp.expand_dims(scale, axes)), axes))

@@ -7,7 +7,7 @@ from functools import cache
 
 from benchmarks.docs import load
 from benchmarks.harness.records import Column, Row
-from benchmarks.harness.trees import describe
+from benchmarks.harness.trees import write_size
 from benchmarks.suites.faults import BEHIND
 from benchmarks.suites.programs import ONE_ARRAY, join
 from clipax.testing import FAULTS
@@ -80,7 +80,7 @@ def list_costs(method: str) -> str:
 
 
 def _name_target(machine: str, row: Row) -> str:
-    return f"{machine}: {describe(row['tree'])}, {row['dtype']}"
+    return f"{machine}: {write_size(row['tree'])}, {row['dtype']}"
 
 
 def _write_cells(row: Row) -> list[str]:

@@ -36,10 +36,11 @@ def test_sizes_of_the_trees(name: str, leaves: int, entries: float) -> None:
 
 
 def test_a_table_says_of_how_many_arrays_a_tree_is() -> None:
-    assert trees.describe("leaf") == "one array, 34M"
-    assert trees.describe("matrix") == "one array of 4096 x 8192, 34M"
-    assert trees.describe("4e6x8") == "8 arrays, 4M"
-    assert all(trees.describe(name) for name in trees.SHAPES)
+    assert trees.write_size("leaf") == "one array, 34M"
+    assert trees.write_size("matrix") == "one array of 4096 x 8192, 34M"
+    assert trees.write_size("layers") == "64 arrays, 70M"
+    assert trees.write_size("many") == "2,000 arrays, 0.93M"
+    assert trees.write_size("4e6x8") == "8 arrays, 4M"
 
 
 def test_names_of_trees_have_one_spelling() -> None:

@@ -117,7 +117,7 @@ def test_leaves_of_one_shard_are_gathered_inside_shard_map() -> None:
     assert counts == [-(-LEAVES // _gather.AT_ONCE) + 1]
 
 
-LARGE = 2**15
+LARGE = 8 * _gather.LARGEST
 
 
 def test_a_large_leaf_after_an_overflow() -> None:

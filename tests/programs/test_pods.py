@@ -42,7 +42,7 @@ def test_a_decoder_of_single_layers(layout: str) -> None:
 def test_records_of_units_are_finished_for_all_blocks_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A scalar takes 16 KiB: leaf by leaf they made .58 P."""
+    """A scalar takes 16 KiB: leaf by leaf they made .59 P."""
     shapes = partial(trees.decoder, 6, 4096, 11_008, 4096)
     monkeypatch.setitem(pods.MODELS, "6 layers", shapes)
     found = pods.count("256", "6 layers", "fsdp", pods.STEPS["AGC"].ours)

@@ -7,13 +7,16 @@ import pytest
 from benchmarks.harness import records
 from benchmarks.suites import training
 
-JOBS = [("gpu", "step", "f32"), ("gpu", "step", "bf16"), ("gpu", "scan", "f32")]
-JOBS += [("tpu", "step", "f32")]  # its compiler takes a second for each product of matrices
+JOBS = [
+    ("gpu", form, dtype, "global norm")
+    for form, dtype in (("step", "f32"), ("step", "bf16"), ("scan", "f32"))
+]
+# Its compiler takes a second for each product of matrices.
+JOBS += [("tpu", "step", "f32", clip) for clip in ("global norm", "AGC")]
 
 
-@pytest.mark.parametrize(("target", "form", "dtype"), JOBS)
-def test_a_clip_adds_no_more_than_optax(target: str, form: str, dtype: str) -> None:
-    clip = "global norm"
+@pytest.mark.parametrize(("target", "form", "dtype", "clip"), JOBS)
+def test_a_clip_adds_no_more_than_optax(target: str, form: str, dtype: str, clip: str) -> None:
     rows = [
         {"form": form, "dtype": dtype, "clip": clip, "program": program}
         | training.count_step(target, form, 1, dtype, training.CLIPS[clip][program])
