@@ -50,11 +50,10 @@ def make_rows(
     blocks = [row for row, group in zip(rows, groups, strict=True) if not group.unit]
     blocks = [jax.tree.map(jnp.atleast_1d, row) for row in blocks]
     if units := [row for row, group in zip(rows, groups, strict=True) if group.unit]:
-        gpu, tpu = _each(_join_at_once), _each(_join_units)
+        gpu, tpu = _join_each_at_once, _join_each
         if not all(is_whole(row.share) for row in units):
-            gpu = partial(_join_by_maxima, jnp.stack)
-            tpu = partial(_join_by_maxima, _stack_by_selection)
-        blocks.append(_platforms.choose(units, cpu=_each(_join_units), gpu=gpu, tpu=tpu))
+            gpu, tpu = _join_stacked, _join_selected
+        blocks.append(_platforms.choose(units, cpu=_join_each, gpu=gpu, tpu=tpu))
     row = jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
     if update_factors[0] is None:  # so are the others
         row = row._replace(numbers=(*row.numbers, jnp.ones_like(row.share)))
@@ -77,15 +76,6 @@ def _make_row(group: Group, decision: Decision, update_factor: Array | None) -> 
         numbers.append(update_factor)
     left = jnp.minimum(norms * decision.factor, largest)
     return Row(tuple(numbers), left, clipped, finite, finite)
-
-
-def _each(join: Callable[[Row], Row]) -> Callable[[list[Row]], Row]:
-    """Make a function that joins the records of one block after the other."""
-
-    def join_each(blocks: list[Row]) -> Row:
-        return jax.tree.map(lambda *values: jnp.stack(values), *map(join, blocks))
-
-    return join_each
 
 
 def _join_units(units: Row) -> Row:
@@ -177,3 +167,15 @@ def _join_at_once(units: Row) -> Row:
         tuple(range(norms.ndim)),
     )
     return Row((norm, *rest), left, share / max(norms.size, 1), every > 0, some > 0)
+
+
+def _each(join: Callable[[Row], Row], blocks: list[Row]) -> Row:
+    """Join the records of one block after the other."""
+    return jax.tree.map(lambda *values: jnp.stack(values), *map(join, blocks))
+
+
+# Made once: JAX traces a form again only for another function.
+_join_each = partial(_each, _join_units)
+_join_each_at_once = partial(_each, _join_at_once)
+_join_stacked = partial(_join_by_maxima, jnp.stack)
+_join_selected = partial(_join_by_maxima, _stack_by_selection)
