@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -158,14 +157,12 @@ def count_held(assignment: str) -> int:
     """
     held = 0
     for allocation in assignment.split("\nallocation ")[1:]:
-        head, *values = allocation.splitlines()
+        head = allocation.partition("\n")[0]
         if "preallocated-temp" not in head or "color" in head:
             continue
-        places = [re.search(r"\(size=(\d+),offset=(\d+)\)", value) for value in values]
         end = 0
-        for size, start in sorted(
-            (tuple(map(int, place.groups())) for place in places if place), key=itemgetter(1)
-        ):
+        places = re.findall(r"\(size=(\d+),offset=(\d+)\)", allocation)
+        for start, size in sorted((int(offset), int(size)) for size, offset in places):
             held += max(0, start + size - max(start, end))
             end = max(end, start + size)
     return held
